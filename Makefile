@@ -1,0 +1,57 @@
+# Two commands: `make repro` and `make test`. Everything else is listed by `make help`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# The run ends when make does, even if make is killed and DVC is not.
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro run test lint test-slow test-gpu pipeline check report ui clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Parapet needs Python 3.11 or newer, and $(PYTHON) is {v.major}.{v.minor}; call make PYTHON=python3.12, for example.")'
+	@echo "installing into $(VENV) (about 5 GB, some minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+install: $(READY) ## make .venv and install into it
+
+check: $(READY) ## read params.yaml and the data; say in one sentence what is wrong
+	@$(BIN)/dvc pull --quiet data.dvc
+	@$(BIN)/parapet check
+
+repro: check ## data, search, evaluation, front and report: the whole pipeline through DVC
+	@$(BIN)/dvc repro
+	@echo "open artifacts/report/index.html"
+
+run: check ## the same without DVC, into runs/latest
+	@$(BIN)/parapet run --out runs/latest
+
+pipeline: $(READY) ## compile the Kubeflow pipeline and run it locally on the digits
+	@$(BIN)/dvc pull --quiet data.dvc
+	@$(BIN)/python -m pipelines compile
+	@$(BIN)/python -m pipelines local
+
+test: $(READY) lint ## lint, import rules and every test that is neither slow nor on a GPU
+	@$(BIN)/dvc pull --quiet data.dvc
+	@$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(READY) ## the tests that take minutes
+	@$(BIN)/python -m pytest -m slow
+
+test-gpu: $(READY) ## the tests that need a CUDA device
+	@$(BIN)/python -m pytest -m gpu
+
+lint: $(READY) ## ruff
+	@$(BIN)/ruff check .
+
+ui: $(READY) ## MLflow's pages on http://127.0.0.1:5000, where the report's links lead
+	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+clean: ## remove what runs made: artifacts, cache, MLflow's files
+	rm -rf artifacts .parapet mlflow.db mlruns runs

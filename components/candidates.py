@@ -1,0 +1,53 @@
+"""candidates: NSGA-II asked for the next generation, after being told what became of the last one."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Model, Output
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def candidates(seed: int, device: str, data: str, threat: str, search: str, training: str, attack_evaluation: str,
+               export: str, ask: bool, generations: int, dataset: Input[Dataset], archive: Output[Artifact],
+               previous: Input[Artifact] = None, trained: Input[list[Model]] = None,
+               attacked: Input[list[Artifact]] = None, exported: Input[list[Model]] = None) -> list[str]:
+    """Tell the results of the last generation, if there was one, and ask for the next; one JSON text a proposal.
+
+    Args:
+        seed: Seed of the search.
+        device: What the candidates are trained on: auto (what this machine has), cpu or cuda.
+        data: Section of params.yaml as JSON.
+        threat: Section of params.yaml as JSON.
+        search: Section of params.yaml as JSON.
+        training: Section of params.yaml as JSON.
+        attack_evaluation: Section of params.yaml as JSON.
+        export: Section of params.yaml as JSON.
+        ask: False after the last generation.
+        generations: How many generations the pipeline was compiled for.
+        dataset: What data_prep left.
+        archive: The search's state, journal and front.
+        previous: The archive of the generation before.
+        trained: What training left of each candidate.
+        attacked: What attack_evaluation left of each candidate.
+        exported: What export left of each candidate.
+    """
+    import json
+    from pathlib import Path
+
+    from parapet.config import Params, parse
+    from parapet.devices import resolve
+    from parapet.errors import InputError
+    from parapet.steps import candidates as step
+
+    sections = {"data": data, "threat": threat, "search": search, "training": training,
+                "attack_evaluation": attack_evaluation, "export": export}
+    params = parse(Params, {"seed": seed, "device": device,
+                            **{name: json.loads(text) for name, text in sections.items()}})
+    if params.search.generations != generations:
+        raise InputError(f"search.generations is {params.search.generations}, but this pipeline was compiled for "
+                         f"{generations}; compile it again, or leave search.generations as it is.")
+    folders = [Path(result.path) for result in (trained or []) + (attacked or []) + (exported or [])]
+    kind = resolve(device, workers=1, threads=1)[0] if device == "auto" else device
+    asked = step.run(params, Path(dataset.path), Path(archive.path), device=kind, results=folders, ask=ask,
+                     previous=Path(previous.path) if previous else None)
+    return [json.dumps(proposal) for proposal in asked["proposals"]]

@@ -1,0 +1,29 @@
+"""data_prep: verify the data set, split it, record its fingerprint."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Output
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def data_prep(seed: int, data: str, threat: str, data_prep: str, data_root: str, dataset: Output[Dataset]) -> None:
+    """Prepare the data set from the first of the folders in `data_root`, separated by colons, that holds it.
+
+    Args:
+        seed: Seed of the splits.
+        data: Section of params.yaml as JSON.
+        threat: Section of params.yaml as JSON.
+        data_prep: Section of params.yaml as JSON.
+        data_root: Folders of data sets, separated by colons.
+        dataset: The prepared data set; its metadata tell images per split and fingerprint.
+    """
+    import json
+    from pathlib import Path
+
+    from parapet.config import Params, parse
+    from parapet.steps import data_prep as step
+
+    sections = {"data": json.loads(data), "threat": json.loads(threat), "data_prep": json.loads(data_prep)}
+    params = parse(Params, {"seed": seed, **sections})
+    dataset.metadata.update(step.run(params, [Path(root) for root in data_root.split(":")], Path(dataset.path)))

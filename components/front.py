@@ -1,0 +1,42 @@
+"""front: everything known of the front's members, in one folder that stands by itself."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Output
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def front(seed: int, data: str, threat: str, search: str, front: str, dataset: Input[Dataset],
+          archive: Input[Artifact], evaluation: Input[Artifact], assembled: Output[Artifact],
+          metrics: Output[Metrics]) -> None:
+    """Assemble front.json, metrics.json and the ONNX files.
+
+    Args:
+        seed: Seed of the search.
+        data: Section of params.yaml as JSON.
+        threat: Section of params.yaml as JSON.
+        search: Section of params.yaml as JSON.
+        front: Section of params.yaml as JSON.
+        dataset: What data_prep left.
+        archive: What the last candidates left.
+        evaluation: What full_evaluation left.
+        assembled: front.json, metrics.json, onnx/, search/ and evaluation/; front.json names files in this folder.
+        metrics: What metrics.json holds.
+    """
+    import json
+    import shutil
+    from pathlib import Path
+
+    from parapet.config import Params, parse
+    from parapet.steps import front as step
+
+    sections = {"data": data, "threat": threat, "search": search, "front": front}
+    params = parse(Params, {"seed": seed, **{name: json.loads(text) for name, text in sections.items()}})
+    out = Path(assembled.path)
+    shutil.copytree(archive.path, out / "search", dirs_exist_ok=True)
+    shutil.copytree(evaluation.path, out / "evaluation", dirs_exist_ok=True)
+    numbers = step.run(params, Path(dataset.path), out / "search", out / "evaluation", out)
+    for name, value in numbers.items():
+        metrics.log_metric(name, value)
+    shutil.copyfile(out / "metrics.json", metrics.path)

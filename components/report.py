@@ -1,0 +1,34 @@
+"""report: one HTML page, model cards and tables for plots."""
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, Input, Output
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def report(report: str, assembled: Input[Artifact], page: Output[HTML], reported: Output[Artifact]) -> None:
+    """Write the report of an assembled front.
+
+    Args:
+        report: Section of params.yaml as JSON.
+        assembled: What front left.
+        page: The page alone, for Kubeflow to show.
+        reported: report/ and plots/.
+    """
+    import json
+    import shutil
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    from parapet.config import Params, parse
+    from parapet.steps import report as step
+    from parapet.tracking import NullTracker
+
+    params = parse(Params, {"report": json.loads(report)})
+    with TemporaryDirectory() as folder:
+        out = Path(folder)
+        shutil.copytree(assembled.path, out, dirs_exist_ok=True)
+        shutil.copyfile(step.run(params, out, tracker=NullTracker(), mlflow_ui=""), page.path)
+        for name in ("report", "plots"):
+            shutil.copytree(out / name, Path(reported.path) / name, dirs_exist_ok=True)

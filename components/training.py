@@ -1,0 +1,36 @@
+"""training: one candidate, adversarially; a candidate that fails is a result with its reason."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Model, Output
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def training(seed: int, device: str, data: str, threat: str, search: str, training: str, locks: str, proposal: str,
+             dataset: Input[Dataset], candidate: Output[Model]) -> None:
+    """Train one proposal in a child process.
+
+    Args:
+        seed: Seed of the search; the candidate's own is in the proposal.
+        device: auto, cpu or cuda.
+        data: Section of params.yaml as JSON.
+        threat: Section of params.yaml as JSON.
+        search: Section of params.yaml as JSON.
+        training: Section of params.yaml as JSON.
+        locks: Folder of the cores' locks where tasks share a machine, else empty.
+        proposal: What candidates asked for, as JSON.
+        dataset: What data_prep left.
+        candidate: model.safetensors and training.json.
+    """
+    import json
+    from pathlib import Path
+
+    from parapet.config import Params, parse
+    from parapet.steps import supervised
+
+    sections = {"data": data, "threat": threat, "search": search, "training": training}
+    params = parse(Params, {"seed": seed, "device": device,
+                            **{name: json.loads(text) for name, text in sections.items()}})
+    result = supervised.training(params, json.loads(proposal), Path(dataset.path), Path(candidate.path), locks=locks)
+    candidate.metadata.update({name: result[name] for name in ("id", "status")})

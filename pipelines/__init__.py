@@ -1,0 +1,1 @@
+"""The Kubeflow pipelines and their drivers: `python -m pipelines {compile,local}`."""

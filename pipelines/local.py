@@ -1,0 +1,110 @@
+"""The pipeline on this machine, with kfp.local: the same components as on a cluster, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from parapet import errors
+from parapet.config import Params, to_dict
+from parapet.errors import WorkError
+from parapet.files import read_json, replacing_folder
+from parapet.progress import Progress
+
+# What the tasks leave is here, and is cleared by the next run.
+_WORK, _LOG = ".kfp", "pipeline.log"
+_TICK = 0.5
+_ERROR = re.compile(r"^\s*parapet\.errors\.(\w+): (.+)$", re.MULTILINE)
+_TASK = re.compile(r"(?:for-loop-(?P<generation>\d+)-iteration-(?P<candidate>\d+)/)?(?P<name>[a-z-]+?)(?:-\d+)?")
+
+
+def run(params: Params, out: Path, data_root: str) -> Path:
+    """Run the pipeline into the folder `out` and return the report's page.
+
+    `data_root` is what the component data_prep takes. What kfp.local and the tasks print goes to pipeline.log. Raises
+    the error of the task that failed where it is one of ours, else WorkError.
+    """
+    out = out.resolve()
+    work, log = out / _WORK, out / _LOG
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "tmp").mkdir(parents=True)
+    job = {"params": to_dict(params), "arguments": {"data_root": data_root, "locks": str(work / "locks")},
+           "root": str(work), "outputs": str(work / "outputs.json")}
+    search = params.search
+    tasks = 3 * (search.population * search.generations + 1) + search.generations + 5
+    with _started(job, log, work / "tmp") as process, Progress("pipeline", tasks, "tasks") as progress:
+        code, seen = None, set()
+        while code is None:
+            with suppress(subprocess.TimeoutExpired):
+                code = process.wait(_TICK)
+            for done in sorted(set(_finished(work)) - seen, key=lambda path: path.stat().st_mtime):
+                seen.add(done)
+                progress.note(_describe(done.parent, work))
+            progress.update(len(seen), "")
+    if code != 0:
+        raise _failure(log)
+    outputs = {name: Path(folder) for name, folder in read_json(Path(job["outputs"])).items()}
+    for folder in (outputs["assembled"], outputs["reported"]):
+        _copy(folder, out)
+    return out / "report" / "index.html"
+
+
+@contextmanager
+def _started(job: dict[str, Any], log: Path, temporary: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The process that runs the pipeline; it and all its tasks end with the block."""
+    # Every task leaves its source in a temporary folder.
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with log.open("wb") as stream:
+        process = subprocess.Popen([sys.executable, "-m", "pipelines.local_process"], stdin=subprocess.PIPE,
+                                   stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, env=environment)
+    try:
+        process.stdin.write(json.dumps(job).encode() + b"\n")
+        process.stdin.flush()
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process.stdin.close()
+
+
+def _finished(work: Path) -> Iterator[Path]:
+    """A file for each task that is done. Under a loop kfp.local loses and mangles lines of its log, never files."""
+    for pattern in ("*/*/executor_output.json", "*/for-loop-*/*/executor_output.json"):
+        yield from work.glob(pattern)
+
+
+def _describe(task: Path, work: Path) -> str:
+    match = _TASK.fullmatch("/".join(task.relative_to(work).parts[1:]))
+    name = match["name"].replace("-", "_")
+    if match["generation"] is None:
+        return f"{name} is done"
+    return f"{name} is done: generation {match['generation']}, candidate {int(match['candidate']) + 1}"
+
+
+def _failure(log: Path) -> Exception:
+    """What the log says of the failure: the last error of ours, else where to read on."""
+    found = _ERROR.findall(log.read_text(encoding="utf-8", errors="replace"))
+    if found and isinstance(kind := getattr(errors, found[-1][0], None), type):
+        return kind(found[-1][1])
+    return WorkError(f"a task of the pipeline failed; {log} tells which, and why.")
+
+
+def _copy(source: Path, out: Path) -> None:
+    """Put every file and folder of `source` into `out`, in place of an older one."""
+    for entry in sorted(source.iterdir()):
+        if entry.is_dir():
+            with replacing_folder(out / entry.name) as partial:
+                shutil.copytree(entry, partial, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(entry, out / entry.name)

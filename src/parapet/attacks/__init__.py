@@ -1,0 +1,13 @@
+"""Attacks with one signature, the suite that combines them, and the audit that doubts their outcome.
+
+`attack(model, images, labels, *, eps, norm, ..., generator) -> adversarial images`; minimum-norm attacks take no
+eps and return `(images, distances)`. The model is any callable from [0, 1] images to logits.
+"""
+
+from parapet.attacks.audit import audit
+from parapet.attacks.deepfool import deepfool
+from parapet.attacks.fgsm import fgsm
+from parapet.attacks.pgd import pgd
+from parapet.attacks.suite import Attack, evaluate, full_suite, run_suite, search_suite
+
+__all__ = ["Attack", "audit", "deepfool", "evaluate", "fgsm", "full_suite", "pgd", "run_suite", "search_suite"]

@@ -1,0 +1,84 @@
+"""The two balls: what a step, a random start and a projection are in L-inf and in L2.
+
+Points stay inside the ball and inside [0, 1] after rounding to float32, measured in double precision.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class LinfBall:
+    """{x' : |x' - x|_inf <= eps} within [0, 1], around each image of a batch (N, C, H, W)."""
+
+    def __init__(self, images: Tensor, eps: float) -> None:
+        self.eps = eps
+        exact = images.double()
+        self.lower = _inward((exact - eps).to(images.dtype), images, eps).clamp(min=0)
+        self.upper = _inward((exact + eps).to(images.dtype), images, eps).clamp(max=1)
+
+    def start(self, noise: Tensor) -> Tensor:
+        """A point of the ball from uniform noise in [0, 1), shape of the images."""
+        return self.project(self.lower + noise.to(self.lower.dtype) * (self.upper - self.lower))
+
+    def step(self, points: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
+        """Steepest ascent under L-inf: `size` along the gradient's sign, then project."""
+        return self.project(points + size * gradient.sign())
+
+    def project(self, points: Tensor) -> Tensor:
+        """The nearest point of the ball."""
+        return torch.minimum(torch.maximum(points, self.lower), self.upper)
+
+    def select(self, index: Tensor) -> LinfBall:
+        """The balls around the images `index`."""
+        part = object.__new__(LinfBall)
+        part.eps, part.lower, part.upper = self.eps, self.lower[index], self.upper[index]
+        return part
+
+
+class L2Ball:
+    """{x' : |x' - x|_2 <= eps} within [0, 1], around each image of a batch (N, C, H, W)."""
+
+    def __init__(self, images: Tensor, eps: float) -> None:
+        self.eps, self.images = eps, images
+
+    def start(self, noise: Tensor) -> Tensor:
+        """A point of the ball from uniform noise in [0, 1): its direction from the cube, its radius eps."""
+        direction = noise.to(self.images.dtype) * 2 - 1
+        return self.project(self.images + self.eps * direction / _length(direction))
+
+    def step(self, points: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
+        """Steepest ascent under L2: `size` along the normalised gradient, then project."""
+        return self.project(points + size * gradient / _length(gradient))
+
+    def project(self, points: Tensor) -> Tensor:
+        """Scaled back into the ball, then clipped to [0, 1], which only shortens the difference."""
+        difference = points - self.images
+        # A hair inside, so that rounding to float32 cannot carry the sum of squares over eps.
+        scale = (self.eps * (1 - 1e-6) / _length(difference)).clamp(max=1)
+        return (self.images + difference * scale).clamp(0, 1)
+
+    def select(self, index: Tensor) -> L2Ball:
+        """The balls around the images `index`."""
+        return L2Ball(self.images[index], self.eps)
+
+
+def ball(images: Tensor, eps: float, norm: str) -> LinfBall | L2Ball:
+    """The ball of radius eps around each image under `norm`, "linf" or "l2"."""
+    return LinfBall(images, eps) if norm == "linf" else L2Ball(images, eps)
+
+
+def distance(points: Tensor, images: Tensor, norm: str) -> Tensor:
+    """Distance of each pair under `norm`, in double precision, shape (N,)."""
+    difference = (points.double() - images.double()).flatten(1)
+    return difference.abs().amax(1) if norm == "linf" else difference.norm(dim=1)
+
+
+def _inward(bound: Tensor, images: Tensor, eps: float) -> Tensor:
+    outside = (bound.double() - images.double()).abs() > eps
+    return torch.where(outside, torch.nextafter(bound, images), bound)
+
+
+def _length(difference: Tensor) -> Tensor:
+    return difference.flatten(1).norm(dim=1).clamp(min=1e-12).reshape(-1, 1, 1, 1)

@@ -1,0 +1,104 @@
+"""Projected gradient descent (Madry, Makelov, Schmidt, Tsipras, Vladu 2018), with restarts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from parapet.attacks.balls import L2Ball, LinfBall, ball
+from parapet.attacks.inputs import Model, check, frozen
+from parapet.attacks.noise import image_seeds, uniform
+from parapet.attacks.objectives import OBJECTIVES, Objective, margin
+from parapet.errors import InputError
+
+
+def pgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf", steps: int = 40,
+        step_size: float | None = None, restarts: int = 1, loss: str | Objective = "ce", random_start: bool = True,
+        early_stop: bool = False, generator: torch.Generator | None = None) -> Tensor:
+    """Steepest ascent of `loss` inside the ball, from a uniform random start, `restarts` times.
+
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2.
+    `step_size` is in pixels, by default 2.5 eps / steps, as Madry et al. do; `loss` is "ce", "margin" or a function
+    of (logits, labels). With `early_stop` an image that is broken leaves the batch and keeps the broken version.
+    Returns, for each image, a version that the model gets wrong where any restart ended in one, else the end
+    point of the largest loss.
+    """
+    check(images, labels, eps=eps, norm=norm)
+    if steps < 1 or restarts < 1:
+        raise InputError(f"pgd got steps={steps} and restarts={restarts}; both must be at least 1.")
+    if isinstance(loss, str) and loss not in OBJECTIVES:
+        raise InputError(f"loss is {loss!r}; allowed: {', '.join(OBJECTIVES)}, or a function of (logits, labels).")
+    objective = OBJECTIVES[loss] if isinstance(loss, str) else loss
+    size = 2.5 * eps / steps if step_size is None else step_size
+    around = ball(images, eps, norm)
+    seeds = image_seeds(len(images), generator, images.device)
+    best, best_value = images.clone(), torch.full(labels.shape, -torch.inf, device=images.device)
+    standing = torch.arange(len(images), device=images.device)
+    with frozen(model):
+        for restart in range(restarts):
+            if len(standing) == 0:
+                break
+            local, local_labels = around.select(standing), labels[standing]
+            points = local.start(uniform(seeds[standing], images.shape[1:], restart)) if random_start \
+                else images[standing]
+            ends, values, broken = _ascend(model, points, local_labels, local, objective, steps, size, early_stop)
+            # A broken image outranks every unbroken one; among equals the larger loss is kept.
+            values = torch.where(broken, torch.inf, values.float())
+            better = values > best_value[standing]
+            best[standing[better]] = ends[better]
+            best_value[standing[better]] = values[better]
+            if early_stop or restart + 1 < restarts:
+                standing = standing[~broken]
+    return best
+
+
+def ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2Ball, objective: Objective,
+           steps: int, size: float) -> Tensor:
+    """The bare loop: `steps` projected steps from `points`; the inner maximisation of adversarial training."""
+    for _ in range(steps):
+        _, gradient = input_gradient(model, points, labels, objective)
+        points = around.step(points, gradient, size)
+    return points
+
+
+def input_gradient(model: Model, images: Tensor, labels: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+    """(logits, gradient of the summed objective with respect to the images); zero where nothing depends on them."""
+    with torch.enable_grad():
+        points = images.detach().requires_grad_()
+        logits = model(points)
+        value = objective(logits, labels).sum()
+        if not value.requires_grad:
+            return logits.detach(), torch.zeros_like(images)
+        gradient = torch.autograd.grad(value, points, allow_unused=True)[0]
+    return logits.detach(), torch.zeros_like(images) if gradient is None else gradient
+
+
+def _ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2Ball, objective: Objective,
+            steps: int, size: float, early_stop: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """(end points, their objective, whether the model gets them wrong), all over the batch."""
+    ends = points.clone()
+    values = torch.full(labels.shape, -torch.inf, device=points.device)
+    broken = torch.zeros_like(labels, dtype=torch.bool)
+    rows = torch.arange(len(points), device=points.device)
+    for step in range(steps + 1):
+        last = step == steps
+        if last:
+            with torch.no_grad():
+                logits = model(points)
+        else:
+            logits, gradient = input_gradient(model, points, labels, objective)
+        if early_stop or last:
+            wrong = margin(logits, labels) > 0
+            leaving = torch.ones_like(wrong) if last else wrong
+            ends[rows[leaving]] = points[leaving]
+            values[rows[leaving]] = objective(logits, labels)[leaving].to(values.dtype) if last else torch.inf
+            broken[rows[leaving]] = wrong[leaving]
+            if last:
+                break
+            staying = ~wrong
+            rows, points, labels, gradient = rows[staying], points[staying], labels[staying], gradient[staying]
+            around = around.select(staying.nonzero().squeeze(1))
+            if len(rows) == 0:
+                break
+        points = around.step(points, gradient, size)
+    return ends, values, broken

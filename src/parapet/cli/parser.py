@@ -1,0 +1,74 @@
+"""The verbs of `parapet` and their options; a step's verb is the step's name."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import parapet
+from parapet.cli import verbs
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options, with `verb` as the function to call; exits with 2 where they cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="parapet", description="Search image classifiers that are accurate, robust to attack and cheap to run.")
+    parser.add_argument("--version", action="version", version=f"parapet {parapet.__version__}")
+    sub = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, function: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        added = sub.add_parser(name, help=text, description=text)
+        added.set_defaults(verb=function)
+        added.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE",
+                           help="parameters (default: params.yaml)")
+        return added
+
+    def path(added: argparse.ArgumentParser, name: str, default: str, text: str) -> None:
+        added.add_argument(f"--{name}", type=Path, default=Path(default), metavar="DIR",
+                           help=f"{text} (default: {default})")
+
+    check = verb("check", verbs.check, "read parameters and data and say in one sentence what is wrong")
+    path(check, "out", "artifacts", "folder that the run will write to")
+
+    run = verb("run", verbs.run, "the whole pipeline, without DVC")
+    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for everything the run makes")
+    run.add_argument("--cache", type=Path, metavar="DIR", help="candidate cache (default: OUT/.parapet)")
+
+    data_prep = verb("data_prep", verbs.data_prep, "verify, split and fingerprint the data set")
+    path(data_prep, "out", "artifacts/dataset", "prepared data set")
+
+    search = verb("search", verbs.search, "NSGA-II over architectures and training recipes")
+    path(search, "dataset", "artifacts/dataset", "prepared data set")
+    path(search, "out", "artifacts/search", "archive and front")
+    path(search, "cache", ".parapet", "candidate cache: what a killed search goes on from")
+
+    evaluation = verb("full_evaluation", verbs.full_evaluation, "whole suite and audit of the front, on the test split")
+    path(evaluation, "dataset", "artifacts/dataset", "prepared data set")
+    path(evaluation, "search", "artifacts/search", "archive and front")
+    path(evaluation, "out", "artifacts/evaluation", "evaluations")
+    path(evaluation, "cache", ".parapet", "candidate cache")
+
+    front = verb("front", verbs.front, "assemble front.json, metrics.json and the ONNX files")
+    path(front, "out", "artifacts", "folder with dataset/, search/ and evaluation/; receives front.json")
+
+    report = verb("report", verbs.report, "the HTML report, model cards and tables for dvc plots")
+    path(report, "out", "artifacts", "folder with front.json; receives report/ and plots/")
+    path(report, "cache", ".parapet", "candidate cache")
+
+    promotion = verb("promotion", verbs.promotion, "select one member of the front, register it, pass the gate")
+    path(promotion, "out", "artifacts", "folder with front.json")
+    promotion.add_argument("--select", metavar="WISH", help='"knee" or constraints such as '
+                           '"robust_accuracy >= 0.6, latency_ms <= 0.2" (default: promotion.select)')
+
+    sync = verb("sync", verbs.sync, "send to MLflow what is still waiting")
+    path(sync, "cache", ".parapet", "candidate cache")
+
+    data = sub.add_parser("data", help="bring data sets", description="Bring data sets.")
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    fetch = actions.add_parser("fetch", help="bring a data set into data/NAME and verify it")
+    fetch.set_defaults(verb=verbs.data_fetch)
+    fetch.add_argument("name", metavar="NAME", help="digits, mnist, fashion_mnist, cifar10, cifar100 or svhn")
+    fetch.add_argument("--from", dest="source", type=Path, metavar="DIR", help="take the files from this folder")
+    path(fetch, "root", "data", "folder of data sets")
+    return parser.parse_args(arguments)

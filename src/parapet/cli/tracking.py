@@ -1,0 +1,63 @@
+"""Where MLflow is, by the environment, and a tracker that lives as long as a verb."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from parapet.config import Params
+from parapet.cores import Cores
+from parapet.tracking import BackgroundSender, NullTracker, Outbox
+from parapet.tracking.tracker import Tracker
+
+_LOCAL_PAGE = "http://127.0.0.1:5000"
+# Long enough for the last generation's runs on SQLite; what does not go through is sent the next time.
+_CLOSE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """An MLflow tracking server: its URI, the folder of artifacts where there is no server, and its web page."""
+
+    uri: str
+    artifacts: Path | None
+    page: str
+
+
+def gateway() -> Gateway:
+    """MLFLOW_TRACKING_URI, else `sqlite:///mlflow.db` with artifacts in `mlruns/` of the working directory."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if uri.startswith("http"):
+        return Gateway(uri, None, uri)
+    here = Path.cwd()
+    return Gateway(uri or f"sqlite:///{here / 'mlflow.db'}", here / "mlruns", _LOCAL_PAGE)
+
+
+@contextmanager
+def tracked(params: Params, cache: Path) -> Iterator[Tracker]:
+    """A tracker that sends in the background; at the end it says what could not be sent."""
+    if not params.tracking.enabled:
+        yield NullTracker()
+        return
+    where, outbox = gateway(), Outbox(cache / "outbox")
+    sender = BackgroundSender(outbox, where.uri, params.tracking.experiment, where.artifacts,
+                              gate=Cores(cache / "locks").turn, tell=lambda text: print(text, flush=True))
+    try:
+        yield outbox
+    finally:
+        waiting = sender.close(_CLOSE_SECONDS)
+    if waiting:
+        print(f"{waiting} records wait for MLflow; they are sent by the next run, or by `parapet sync`.", flush=True)
+
+
+def git_revision() -> str:
+    """The working directory's commit, `unknown` outside a repository."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"

@@ -1,0 +1,189 @@
+"""What each verb does: read parameters, find folders, call the step."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from parapet.cli.tracking import gateway, git_revision, tracked
+from parapet.config import Params, load
+from parapet.devices import resolve
+from parapet.errors import InputError
+from parapet.genome import SearchSpace
+
+_GIGABYTE = 1 << 30
+
+
+def check(options: argparse.Namespace) -> None:
+    """Everything that can be known to be wrong before work begins."""
+    params = load(options.params)
+    _check(params, options.out)
+    print(f"{options.params} and the data set {params.data.name} are in order.")
+
+
+def run(options: argparse.Namespace) -> None:
+    """The whole pipeline; the same steps as the stages of dvc.yaml."""
+    params = load(options.params)
+    _check(params, options.out)
+    out = options.out
+    cache = options.cache or out / ".parapet"
+    _data_prep(params, out / "dataset")
+    _search(params, out / "dataset", out / "search", cache)
+    _full_evaluation(params, out / "dataset", out / "search", out / "evaluation", cache)
+    _front(params, out)
+    _report(params, out, cache)
+
+
+def data_prep(options: argparse.Namespace) -> None:
+    """The step data_prep."""
+    _data_prep(load(options.params), options.out)
+
+
+def search(options: argparse.Namespace) -> None:
+    """The step search."""
+    _search(load(options.params), options.dataset, options.out, options.cache)
+
+
+def full_evaluation(options: argparse.Namespace) -> None:
+    """The step full_evaluation."""
+    _full_evaluation(load(options.params), options.dataset, options.search, options.out, options.cache)
+
+
+def front(options: argparse.Namespace) -> None:
+    """The step front."""
+    _front(load(options.params), options.out)
+
+
+def report(options: argparse.Namespace) -> None:
+    """The step report."""
+    _report(load(options.params), options.out, options.cache)
+
+
+def promotion(options: argparse.Namespace) -> None:
+    """The step promotion."""
+    from parapet.steps import promotion as step
+
+    params = load(options.params)
+    outcome = step.run(params, options.out, uri=gateway().uri, wish=options.select)
+    print(f"{outcome['reason']}\nversion {outcome['version']} of {params.promotion.model_name} is now champion.")
+
+
+def sync(options: argparse.Namespace) -> None:
+    """Send what MLflow has not received yet."""
+    from parapet.tracking import Outbox, flush
+
+    params = load(options.params)
+    where = gateway()
+    sent = flush(Outbox(options.cache / "outbox"), where.uri, params.tracking.experiment, where.artifacts)
+    print(f"{sent.sent} sent, {sent.kept} waiting" + (f": {sent.reason}" if sent.reason else "."))
+
+
+def data_fetch(options: argparse.Namespace) -> None:
+    """Bring one data set and say how to pin it."""
+    from rich.progress import Progress
+
+    from parapet.data.fetch import fetch
+
+    with Progress() as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(done: int, total: int | None, name: str) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=total)
+            progress.update(tasks[name], completed=done, total=total)
+
+        folder = fetch(options.name, options.root, options.source, show)
+    print(f"{folder} is complete and verified; pin it with: dvc add {options.root}")
+
+
+def _check(params: Params, out: Path) -> None:
+    from parapet.data import sources, splits
+
+    devices = resolve(params.device, workers=params.search.workers, threads=params.search.threads)
+    _check_writable(out)
+    source = sources.load(params.data.name, *_roots(params))
+    params.threat.check_image(*source.images.shape[1:])
+    splits.split(source, params.data_prep, params.seed)
+    space = SearchSpace(params.search.space, source.images.shape[1:])
+    if space.size < params.search.population:
+        raise InputError(f"search.space holds at most {space.size} genomes, fewer than search.population "
+                         f"({params.search.population}); widen the space or lower the population.")
+    print(f"{params.data.name}: {len(source.images):,} images, {params.threat}; "
+          f"{params.search.generations} generations of {params.search.population} on {len(devices)} "
+          f"{'workers' if len(devices) > 1 else 'worker'} ({devices[0]}).")
+
+
+def _check_writable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InputError(f"the output folder {out} cannot be written ({error.strerror}); give another with --out, "
+                         "or mend its permissions.") from None
+    if shutil.disk_usage(out).free < _GIGABYTE // 4:
+        raise InputError(f"the disk of {out} has less than 250 MB free; free some space, or give another folder.")
+
+
+def _roots(params: Params) -> list[Path]:
+    given = os.environ.get("PARAPET_DATA")
+    return [Path(given), Path(params.data.root)] if given else [Path(params.data.root)]
+
+
+def _devices(params: Params) -> list[str]:
+    return resolve(params.device, workers=params.search.workers, threads=params.search.threads)
+
+
+def _data_prep(params: Params, out: Path) -> None:
+    from parapet.steps import data_prep as step
+
+    numbers = step.run(params, _roots(params), out)
+    print(f"data_prep  {numbers['train_images']:,} images to train, {numbers['validation_images']:,} to choose by, "
+          f"{numbers['test_images']:,} to report on; fingerprint {numbers['fingerprint'][:12]}", flush=True)
+
+
+def _search(params: Params, dataset: Path, out: Path, cache: Path) -> None:
+    from parapet.steps import search as step
+
+    with tracked(params, cache) as tracker:
+        numbers = step.run(params, dataset, out, cache, devices=_devices(params), tracker=tracker,
+                           tags={"git_revision": git_revision()})
+    print(f"search  {numbers['front']} of {numbers['evaluated']} candidates are on the front; hypervolume "
+          f"{numbers['hypervolume']:.4f}", flush=True)
+
+
+def _full_evaluation(params: Params, dataset: Path, search: Path, out: Path, cache: Path) -> None:
+    from parapet.steps import full_evaluation as step
+
+    with tracked(params, cache) as tracker:
+        step.run(params, dataset, search, out, devices=_devices(params), cache=cache, tracker=tracker)
+
+
+def _front(params: Params, out: Path) -> None:
+    from parapet.steps import front as step
+
+    numbers = step.run(params, out / "dataset", out / "search", out / "evaluation", out, runs=_runs(params, out))
+    print(f"front  {numbers['front_size']} candidates; most robust {numbers['best_robust_accuracy']:.1%} against "
+          f"{numbers['undefended_robust_accuracy']:.1%} of a net trained without attacks (test split, "
+          f"{params.threat}): {out / 'front.json'}", flush=True)
+
+
+def _runs(params: Params, out: Path) -> dict[str, Any] | None:
+    from parapet.files import read_json
+    from parapet.tracking import run_ids
+
+    if not params.tracking.enabled:
+        return None
+    return run_ids(gateway().uri, params.tracking.experiment, read_json(out / "search/front_ids.json")["search_id"])
+
+
+def _report(params: Params, out: Path, cache: Path) -> None:
+    from parapet.steps import report as step
+
+    with tracked(params, cache) as tracker:
+        page = step.run(params, out, tracker=tracker, mlflow_ui=gateway().page)
+    print(f"report  {page}", flush=True)

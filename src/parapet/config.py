@@ -1,0 +1,329 @@
+"""params.yaml as frozen dataclasses: one class per step, read in one place, wrong input told in one sentence.
+
+The names, defaults and ranges below are the whole reference of params.yaml; nothing else reads that file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from parapet.errors import InputError
+
+
+def option(default: Any, *, low: float | None = None, high: float | None = None,
+           choices: tuple[Any, ...] | None = None, factory: bool = False) -> Any:
+    """A dataclass field with the closed range or the set of values that the user may give."""
+    limits = {"low": low, "high": high, "choices": choices}
+    if factory:
+        return field(default_factory=default, metadata=limits)
+    return field(default=default, metadata=limits)
+
+
+DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
+OBJECTIVES = ("clean_error", "robust_error", "flops", "latency_ms")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data set, and the folder that holds it (`PARAPET_DATA` goes before `root`)."""
+
+    name: str = option("digits", choices=DATASETS)
+    root: str = option("data")
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """Norm and radius of the attacker; pixels lie in [0, 1], so 8/255 is written `8/255` or 0.03137."""
+
+    norm: str = option("linf", choices=("linf", "l2"))
+    eps: float = option(0.2)
+
+    def __post_init__(self) -> None:
+        if not self.eps > 0:
+            raise InputError(f"threat.eps is {self.eps:g}, and a radius must be above 0; "
+                             "write for example 8/255 or 0.2.")
+        if self.norm == "linf" and self.eps > 1:
+            hint = f"; did you mean {self.eps:g}/255 ({self.eps / 255:.4f})?" if self.eps <= 255 else "."
+            raise InputError(f"threat.eps is {self.eps:g}, but pixels lie in [0, 1], so eps must lie in (0, 1] "
+                             f"for linf{hint}")
+
+    def check_image(self, channels: int, height: int, width: int) -> None:
+        """Raise InputError where eps exceeds the diagonal sqrt(C*H*W) of the pixel cube (L2 only)."""
+        diagonal = math.sqrt(channels * height * width)
+        if self.norm == "l2" and self.eps > diagonal:
+            raise InputError(f"threat.eps is {self.eps:g}, but no two images of {channels}x{height}x{width} "
+                             f"pixels are further apart than {diagonal:.3g} in l2; choose eps in (0, {diagonal:.3g}].")
+
+    def __str__(self) -> str:
+        return f"{'L-inf' if self.norm == 'linf' else 'L2'}, eps = {self.eps:g}"
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """MLflow. The server is taken from MLFLOW_TRACKING_URI, else `sqlite:///mlflow.db`."""
+
+    enabled: bool = option(True)
+    experiment: str = option("parapet")
+
+
+@dataclass(frozen=True)
+class DataPrepConfig:
+    """Split shares; a published test split is kept as it is. `limit_*` take a stratified part of the images."""
+
+    validation_share: float = option(0.2, low=0.01, high=0.5)
+    test_share: float = option(0.2, low=0.01, high=0.5)
+    limit_train: int | None = option(None, low=10)
+    limit_test: int | None = option(None, low=10)
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """NSGA-II: sizes, objectives, the corners of the hypervolume box and the choices of each gene.
+
+    `ideal` and `reference` are over (clean error, robust error, log10 FLOPs). A candidate below
+    `minimum_clean_accuracy` is kept in the archive as infeasible. `space` narrows or widens genes.
+    """
+
+    population: int = option(8, low=2, high=1000)
+    generations: int = option(4, low=1, high=1000)
+    workers: int | None = option(None, low=1, high=256)
+    threads: int = option(1, low=1, high=256)
+    objectives: tuple[str, ...] = option(("clean_error", "robust_error", "flops"), choices=OBJECTIVES)
+    minimum_clean_accuracy: float = option(0.0, low=0.0, high=1.0)
+    ideal: tuple[float, ...] = option((0.0, 0.0, 3.0))
+    reference: tuple[float, ...] = option((1.0, 1.0, 10.0))
+    attempts: int = option(3, low=1, high=10)
+    timeout_seconds: float = option(86400.0, low=1)
+    space: dict[str, list] = option(dict, factory=True)
+
+    def __post_init__(self) -> None:
+        wanted = ("clean_error", "robust_error")
+        if len(set(self.objectives)) != len(self.objectives) or not set(wanted) < set(self.objectives):
+            raise InputError(f"search.objectives is {list(self.objectives)}; it must name clean_error, robust_error "
+                             "and at least one cost (flops, latency_ms), each once.")
+        for name in ("ideal", "reference"):
+            if len(getattr(self, name)) != 3:
+                raise InputError(f"search.{name} has {len(getattr(self, name))} numbers; it needs three: "
+                                 "clean error, robust error, log10 FLOPs.")
+        if not all(low < high for low, high in zip(self.ideal, self.reference)):
+            raise InputError(f"search.ideal {list(self.ideal)} must be below search.reference "
+                             f"{list(self.reference)} in every place.")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What every candidate's training shares; the rest of the recipe is in the genome."""
+
+    epochs: int = option(12, low=1, high=10_000)
+    batch_size: int = option(64, low=2, high=65_536)
+    eps_ramp: float = option(0.3, low=0.0, high=1.0)
+    label_smoothing: float = option(0.0, low=0.0, high=0.5)
+    gradient_clip: float = option(1.0, low=0.0)
+    validate_every: int = option(4, low=1)
+    validation_images: int = option(512, low=1)
+    validation_steps: int = option(5, low=1, high=1000)
+    checkpoint_seconds: float = option(5.0, low=0.0)
+
+
+@dataclass(frozen=True)
+class AttackEvaluationConfig:
+    """The search's own suite, on the validation split."""
+
+    images: int = option(1000, low=1)
+    batch_size: int = option(512, low=1)
+    pgd_steps: int = option(20, low=1, high=10_000)
+    pgd_restarts: int = option(1, low=1, high=1000)
+    audit_images: int = option(128, low=1)
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """ONNX export, its parity with torch, and the latency protocol."""
+
+    opset: int = option(20, low=18, high=25)
+    tolerance: float = option(1e-3, low=0.0, high=1.0)
+    latency_batch: int = option(1, low=1, high=65_536)
+    latency_threads: int = option(1, low=1, high=256)
+    latency_warmup: int = option(30, low=1)
+    latency_runs: int = option(200, low=10)
+    latency_seconds: float = option(0.2, low=0.0)
+
+
+@dataclass(frozen=True)
+class FullEvaluationConfig:
+    """The whole suite and the audit of the front, on the test split."""
+
+    images: int = option(10_000, low=1)
+    batch_size: int = option(512, low=1)
+    pgd_steps: int = option(50, low=1, high=10_000)
+    pgd_restarts: int = option(2, low=1, high=1000)
+    deepfool_steps: int = option(30, low=1, high=1000)
+    audit_images: int = option(128, low=1)
+    stored_images: int = option(8, low=0, high=1000)
+
+
+@dataclass(frozen=True)
+class FrontConfig:
+    """What the assembled front leaves out: members whose audit failed on the test split."""
+
+    keep_failed_audits: bool = option(False)
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """The HTML page."""
+
+    title: str = option("Parapet")
+    images: int = option(8, low=0, high=100)
+
+
+@dataclass(frozen=True)
+class PromotionConfig:
+    """Which member of the front is registered, and the bars of the gate."""
+
+    model_name: str = option("parapet")
+    select: str = option("knee")
+    minimum_robust_accuracy: float = option(0.0, low=0.0, high=1.0)
+    maximum_latency_ms: float = option(1e9, low=0.0)
+
+
+@dataclass(frozen=True)
+class Params:
+    """The whole of params.yaml."""
+
+    seed: int = option(0, low=0, high=2**31 - 1)
+    device: str = option("auto")
+    data: DataConfig = option(DataConfig, factory=True)
+    threat: ThreatModel = option(ThreatModel, factory=True)
+    tracking: TrackingConfig = option(TrackingConfig, factory=True)
+    data_prep: DataPrepConfig = option(DataPrepConfig, factory=True)
+    search: SearchConfig = option(SearchConfig, factory=True)
+    training: TrainingConfig = option(TrainingConfig, factory=True)
+    attack_evaluation: AttackEvaluationConfig = option(AttackEvaluationConfig, factory=True)
+    export: ExportConfig = option(ExportConfig, factory=True)
+    full_evaluation: FullEvaluationConfig = option(FullEvaluationConfig, factory=True)
+    front: FrontConfig = option(FrontConfig, factory=True)
+    report: ReportConfig = option(ReportConfig, factory=True)
+    promotion: PromotionConfig = option(PromotionConfig, factory=True)
+
+
+def load(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    Raises InputError with one sentence: the key, the value, what is allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; give a parameter file with --params FILE.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give a readable UTF-8 YAML file.") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it does not parse"
+        raise InputError(f"{path} is not YAML{where}: {problem}; mend that line.") from None
+    try:
+        return parse(Params, {} if values is None else values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def parse(kind: type, values: Any, prefix: str = "") -> Any:
+    """Build a dataclass from a mapping, strictly: unknown keys, wrong types and ranges raise InputError.
+
+    Whole floats are taken for integers, because JSON numbers that pass through Kubeflow come back as floats.
+    """
+    place = prefix.rstrip(".") or "the top level"
+    if not isinstance(values, dict):
+        raise InputError(f"{place} is {values!r}, and it must be a mapping of keys to values.")
+    hints = typing.get_type_hints(kind)
+    fields = {item.name: item for item in dataclasses.fields(kind)}
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {prefix}{near[0]}? " if near else ""
+            raise InputError(f"{prefix}{key} is not a known key; {hint}The keys of {place} are: {', '.join(fields)}.")
+    return kind(**{key: _convert(f"{prefix}{key}", value, hints[key], fields[key].metadata)
+                   for key, value in values.items()})
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as plain dicts and lists, ready for JSON, hashing and `parse`."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def subset(params: Params, names: Iterable[str]) -> dict[str, Any]:
+    """The sections `names` of params.yaml as a plain dict: what a step is given, and what its cache key sees."""
+    everything = to_dict(params)
+    return {name: everything[name] for name in names}
+
+
+def _convert(name: str, value: Any, hint: Any, limits: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return parse(hint, {} if value is None else value, f"{name}.")
+    origin = typing.get_origin(hint)
+    if origin is types.UnionType:
+        if value is None or value == "auto":
+            return None
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    elif origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise InputError(f"{name} is {value!r}, and it must be a list.")
+        inner = typing.get_args(hint)[0]
+        return tuple(_convert(name, item, inner, limits) for item in value)
+    elif origin is dict:
+        if not isinstance(value, dict) or not all(isinstance(item, list) for item in value.values()):
+            raise InputError(f"{name} is {value!r}, and it must map names to lists of choices.")
+        return {str(key): list(item) for key, item in value.items()}
+    return _check_limits(name, _scalar(name, value, hint), limits)
+
+
+def _scalar(name: str, value: Any, kind: type) -> Any:
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is str and isinstance(value, str):
+        return value
+    if kind is int and isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0:
+        return int(value)
+    if kind is float and not isinstance(value, bool):
+        number = _fraction(value) if isinstance(value, str) else value
+        if isinstance(number, int | float) and math.isfinite(number):
+            return float(number)
+    wanted = {bool: "true or false", str: "text", int: "a whole number", float: "a number"}[kind]
+    raise InputError(f"{name} is {value!r}, and it must be {wanted}.")
+
+
+def _fraction(text: str) -> float | None:
+    """`8/255` as a float: YAML has no fractions, and the literature writes eps in them."""
+    try:
+        return float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def _check_limits(name: str, value: Any, limits: Any) -> Any:
+    low, high, choices = limits.get("low"), limits.get("high"), limits.get("choices")
+    if choices is not None and value not in choices:
+        near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise InputError(f"{name} is {value!r}{hint} Allowed: {', '.join(map(str, choices))}.")
+    if (low is not None and value < low) or (high is not None and value > high):
+        allowed = (f"at least {low:g}" if high is None else f"at most {high:g}" if low is None
+                   else f"from {low:g} to {high:g}")
+        raise InputError(f"{name} is {value:g}; allowed is {allowed}.")
+    return value

@@ -1,0 +1,202 @@
+"""Bring a published data set into a folder: from the network, resumable, or from a local copy.
+
+No file gets its final name before its published checksum holds.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import ssl
+import tarfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from parapet import files
+from parapet.data import digits
+from parapet.data.published import Published, PublishedFile, check_name, md5, places, published
+from parapet.errors import InputError, WorkError
+
+Progress = Callable[[int, int | None, str], None]
+CHUNK = 1 << 20
+TIMEOUT_SECONDS = 30
+
+
+def fetch(name: str, root: Path, source: Path | None = None, progress: Progress | None = None) -> Path:
+    """Put the data set `name` into `root`/`name`, in torchvision's layout, and return that folder.
+
+    Files that are there and whole are left alone; damaged ones are replaced. With `source`, a local folder in the
+    same layout, the files are copied from it; without, they come from the addresses that torchvision publishes, and
+    a download that broke off goes on where it was. `digits` is written from scikit-learn and needs no network.
+    progress(bytes done, bytes in all or None where the server does not say, file name) is called about once a MiB.
+
+    Raises InputError for an unknown name and for a `source` that lacks a file or holds a damaged one; WorkError
+    where the disk is full or a download fails.
+    """
+    check_name(name)
+    target = Path(root) / name
+    progress = progress or _silent
+    with _explained(name, target):
+        if name == "digits":
+            _fetch_digits(target, source)
+        else:
+            _fetch_published(published(name), target, source, progress)
+    return target
+
+
+def _fetch_digits(target: Path, source: Path | None) -> None:
+    try:
+        digits.read(target)
+    except InputError:
+        if source is None:
+            digits.export(target)
+            return
+        base = next((place for place in places("digits", [source]) if (place / "dataset.json").exists()), None)
+        if base is None:
+            raise InputError(f"digits is not in {source}; name a folder that holds its dataset.json, or leave --from "
+                             "away to write it from scikit-learn.") from None
+        digits.write(target, *digits.read(base))
+
+
+def _fetch_published(wanted: Published, target: Path, source: Path | None, progress: Progress) -> None:
+    if source is not None:
+        _copy(wanted, target, Path(source), progress)
+    elif wanted.archive is None:
+        for file in wanted.files:
+            if not file.is_whole(target):
+                _download(wanted.name, file, target, progress)
+    elif not all(file.is_whole(target) for file in wanted.files):
+        if not wanted.archive.is_whole(target):
+            _download(wanted.name, wanted.archive, target, progress)
+        _unpack(wanted, target / wanted.archive.path, target, progress)
+        (target / wanted.archive.path).unlink()
+
+
+def _copy(wanted: Published, target: Path, source: Path, progress: Progress) -> None:
+    where = places(wanted.name, [source])
+    base = wanted.find(where)
+    if base is None:
+        _copy_archive(wanted, target, source, where, progress)
+        return
+    for file, form in zip(wanted.files, wanted.present(base)):
+        if form is None:
+            raise InputError(f"{base / file.path} is missing; complete that folder, or leave --from away to download "
+                             f"{wanted.name}.")
+        if not form.is_whole(target):
+            origin = base / form.path
+            with origin.open("rb") as stream:
+                _place(stream, origin.stat().st_size, form, target, origin, progress)
+
+
+def _copy_archive(wanted: Published, target: Path, source: Path, where: list[Path], progress: Progress) -> None:
+    base = next((place for place in where if wanted.archive and (place / wanted.archive.path).is_file()), None)
+    if base is None:
+        raise InputError(f"{wanted.name} is not in {source} ({wanted.files[0].path} is not there); name a folder that "
+                         "holds it in torchvision's layout, or leave --from away to download it.")
+    if not wanted.archive.is_whole(base):
+        raise InputError(f"{base / wanted.archive.path} is damaged: its md5 is not {wanted.archive.md5[:12]}...; "
+                         "replace it, or leave --from away to download it.")
+    _unpack(wanted, base / wanted.archive.path, target, progress)
+
+
+def _unpack(wanted: Published, archive: Path, target: Path, progress: Progress) -> None:
+    """Take the files of the data set, and nothing else, out of a tar file whose checksum holds.
+
+    No name in the archive becomes a path: only the names that torchvision publishes are looked at, and the `data`
+    filter of PEP 706 refuses links and devices under those.
+    """
+    by_path = {file.path: file for file in wanted.files}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.name in by_path:
+                member = tarfile.data_filter(member, str(target))
+                with tar.extractfile(member) as stream:
+                    _place(stream, member.size, by_path[member.name], target, archive, progress)
+
+
+def _place(stream: BinaryIO, size: int, file: PublishedFile, target: Path, origin: Path, progress: Progress) -> None:
+    """Copy a stream of `size` bytes to its place below `target`, if it has the published checksum."""
+    path = target / file.path
+    digest = md5()
+    done = 0
+    with files.replacing(path) as partial:
+        with partial.open("wb") as out:
+            while chunk := stream.read(CHUNK):
+                out.write(chunk)
+                digest.update(chunk)
+                done += len(chunk)
+                progress(done, size, path.name)
+        if digest.hexdigest() != file.md5:
+            raise InputError(f"{origin} is damaged: the md5 of {path.name} is {digest.hexdigest()[:12]}..., and "
+                             f"{file.md5[:12]}... is right; replace it, or leave --from away to download it.")
+
+
+def _download(name: str, file: PublishedFile, target: Path, progress: Progress) -> None:
+    """Bring one file from the first address that gives it whole, going on from `<file>.part` where there is one."""
+    path = target / file.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    reasons = []
+    for url in file.urls:
+        resumed = True
+        while resumed:
+            resumed = part.exists() and part.stat().st_size > 0
+            try:
+                _receive(url, part, path.name, progress)
+            except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError,
+                    ConnectionError) as error:
+                reasons.append(f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}")
+                break
+            if files.file_digest(part, md5) == file.md5:
+                part.replace(path)
+                return
+            # What was resumed may have begun as another file: once more from the start before giving up.
+            part.unlink()
+            if not resumed:
+                reasons.append(f"{url}: the md5 of what it serves is not {file.md5[:12]}...")
+    raise WorkError(f"{path.name} of {name} could not be downloaded ({'; '.join(reasons)}); run `parapet data fetch "
+                    f"{name}` again, which goes on where it was, or take a local copy with --from DIR.")
+
+
+def _receive(url: str, part: Path, name: str, progress: Progress) -> None:
+    """Append to `part` what the server still has to send. Raises ConnectionError where it stops before the end."""
+    done = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": "parapet", "Accept-Encoding": "identity"}
+    if done:
+        headers["Range"] = f"bytes={done}-"
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if done and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # There is nothing after what is here already: the checksum says whether it is the file.
+        raise
+    with response:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            done = 0
+        total = None if response.length is None else done + response.length
+        with part.open("ab" if done else "wb") as out:
+            while chunk := response.read(CHUNK):
+                out.write(chunk)
+                done += len(chunk)
+                progress(done, total, name)
+    if total is not None and done < total:
+        raise ConnectionError(f"the connection broke off after {done} of {total} bytes")
+
+
+@contextmanager
+def _explained(name: str, target: Path) -> Iterator[None]:
+    """Say in one sentence that the disk is full or that a file is closed to us."""
+    try:
+        yield
+    except OSError as error:
+        what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+        raise WorkError(f"{name} could not be brought to {target}: {what}; make room or mend the permissions, then run "
+                        f"`parapet data fetch {name}` again, which goes on where it was.") from None
+
+
+def _silent(done: int, total: int | None, name: str) -> None:
+    """The progress of a caller who wants none."""

@@ -1,0 +1,39 @@
+"""Which devices the work runs on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from parapet.cores import cpu_count
+from parapet.errors import InputError
+
+
+def resolve(device: str, *, workers: int | None, threads: int) -> list[str]:
+    """One device a worker for params.yaml's `device`: auto, cpu, cuda or cuda:N.
+
+    On the CPU there are cores // threads workers unless `workers` says otherwise; on CUDA one a card.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise InputError(f"device is {device!r}; allowed: auto, cpu, cuda, cuda:0, cuda:1, ...")
+    cards = 0 if device == "cpu" else _cuda_devices()
+    if device == "cpu" or (device == "auto" and cards == 0):
+        return ["cpu"] * (workers or max(1, cpu_count() // threads))
+    if cards == 0:
+        raise InputError(f"device is {device!r}, but this machine has no CUDA device that torch can use; "
+                         "set device to auto or cpu.")
+    if ":" in device:
+        if int(device.split(":")[1]) >= cards:
+            raise InputError(f"device is {device!r}, but this machine has {cards} CUDA devices (cuda:0 to "
+                             f"cuda:{cards - 1}); choose one of them, or auto.")
+        return [device] * (workers or 1)
+    return [f"cuda:{place % cards}" for place in range(workers or cards)]
+
+
+def _cuda_devices() -> int:
+    # Without the driver torch finds nothing either, and importing it costs seconds and a third of a gigabyte.
+    if not Path("/proc/driver/nvidia/version").exists():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()

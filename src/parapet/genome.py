@@ -1,0 +1,217 @@
+"""The search space: architecture genes and recipe genes, quantised, and their encoding as integer vectors.
+
+A genome is a point of the space. Genes that another gene switches off are set to their first known value
+(`Genome.canonical`), so that two genomes which build and train the same thing are equal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from parapet.errors import InputError
+from parapet.files import digest
+
+
+@dataclass(frozen=True)
+class Gene:
+    """One coordinate of the space.
+
+    `ordered` genes mutate to a neighbour, the others to any other choice. `low` and `high` bound the numbers
+    that params.yaml may list; `known` lists the words.
+    """
+
+    name: str
+    choices: tuple[Any, ...]
+    ordered: bool
+    low: float | None = None
+    high: float | None = None
+    known: tuple[str, ...] = ()
+
+
+GENES: tuple[Gene, ...] = (
+    Gene("backbone", ("plain", "residual", "separable"), False, known=("plain", "residual", "separable")),
+    Gene("width", (4, 8, 12, 16), True, low=1, high=1024),
+    Gene("depth", (1, 2), True, low=1, high=64),
+    Gene("activation", ("relu", "silu", "softplus"), False, known=("relu", "silu", "softplus")),
+    Gene("denoiser", ("none", "mean", "median", "gaussian"), False, known=("none", "mean", "median", "gaussian")),
+    Gene("denoiser_stage", (1, 2), True, low=1, high=2),
+    Gene("input_filter", ("none", "bit_depth", "median", "smoothing"), False,
+         known=("none", "bit_depth", "median", "smoothing")),
+    Gene("loss", ("pgd", "trades"), False, known=("pgd", "trades", "standard")),
+    Gene("clean_share", (0.0, 0.25, 0.5), True, low=0.0, high=0.99),
+    Gene("trades_beta", (1.0, 2.0, 4.0, 6.0), True, low=0.0, high=100.0),
+    Gene("eps_ratio", (0.75, 1.0, 1.25), True, low=0.0, high=4.0),
+    Gene("steps", (1, 2), True, low=1, high=100),
+    Gene("learning_rate", (0.1, 0.2, 0.4), True, low=1e-6, high=10.0),
+    Gene("weight_decay", (0.0, 1e-4, 5e-4, 2e-3), True, low=0.0, high=1.0),
+)
+_GENE = {gene.name: gene for gene in GENES}
+
+# Images from this height on are worth networks and attacks that would only waste time on smaller ones.
+LARGE_FROM = 16
+LARGE_CHOICES = {"width": (16, 32, 64, 96), "depth": (1, 2, 3, 4), "steps": (2, 3, 5, 7, 10)}
+
+
+@dataclass(frozen=True)
+class Genome:
+    """A point of the search space.
+
+    Architecture: `backbone`, `width` (channels of the first stage), `depth` (blocks per stage), `activation`,
+    `denoiser` after stage `denoiser_stage` (1 or 2), `input_filter`.
+    Recipe: `loss`, `clean_share` (share of the clean loss in PGD training), `trades_beta` (TRADES), `eps_ratio`
+    (training radius over the threat model's), attack `steps`, peak `learning_rate`, `weight_decay`.
+    """
+
+    backbone: str = "plain"
+    width: int = 16
+    depth: int = 2
+    activation: str = "relu"
+    denoiser: str = "none"
+    denoiser_stage: int = 1
+    input_filter: str = "none"
+    loss: str = "trades"
+    clean_share: float = 0.0
+    trades_beta: float = 4.0
+    eps_ratio: float = 1.0
+    steps: int = 3
+    learning_rate: float = 0.2
+    weight_decay: float = 5e-4
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str = "genome") -> Genome:
+        """Check and build a genome; InputError names the gene, the value and what is allowed."""
+        missing = [gene.name for gene in GENES if gene.name not in values]
+        if missing:
+            raise InputError(f"{where} lacks {', '.join(missing)}; a genome names every gene.")
+        for name in values:
+            if name not in _GENE:
+                raise InputError(f"{where}.{name} is not a gene; {_nearest(name)}")
+        return cls(**{gene.name: check_choice(gene, values[gene.name], f"{where}.{gene.name}")
+                      for gene in GENES}).canonical()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The genes as a plain dict, in the order of `GENES`."""
+        return dataclasses.asdict(self)
+
+    def canonical(self) -> Genome:
+        """The same network and recipe with every gene that has no effect at a fixed value."""
+        changes: dict[str, Any] = {}
+        if self.denoiser == "none":
+            changes["denoiser_stage"] = 1
+        if self.loss != "pgd":
+            changes["clean_share"] = 0.0
+        if self.loss != "trades":
+            changes["trades_beta"] = 0.0
+        if self.loss == "standard":
+            changes.update(eps_ratio=0.0, steps=1)
+        return dataclasses.replace(self, **changes)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the canonical genome."""
+        return digest(self.canonical().to_dict())
+
+    def __str__(self) -> str:
+        parts = [f"{self.backbone} {self.width}x{self.depth} {self.activation}"]
+        if self.denoiser != "none":
+            parts.append(f"{self.denoiser} denoiser after stage {self.denoiser_stage}")
+        if self.input_filter != "none":
+            parts.append(f"{self.input_filter} input filter")
+        weight = {"trades": f" beta {self.trades_beta:g}", "pgd": f" clean share {self.clean_share:g}"}
+        parts.append(f"{self.loss}{weight.get(self.loss, '')}")
+        return ", ".join(parts)
+
+
+class SearchSpace:
+    """The choices of every gene, and the map between genomes and integer vectors."""
+
+    def __init__(self, overrides: dict[str, list[Any]] | None = None,
+                 image_shape: Sequence[int] = (1, 8, 8)) -> None:
+        """`overrides` maps gene names to the choices to search (params.yaml's `search.space`).
+
+        Without an override a gene has the choices of `GENES`, or of `LARGE_CHOICES` for images (C, H, W) that
+        are at least `LARGE_FROM` pixels high.
+        """
+        large = LARGE_CHOICES if image_shape[1] >= LARGE_FROM else {}
+        overrides = {**large, **(overrides or {})}
+        for name in overrides:
+            if name not in _GENE:
+                raise InputError(f"search.space.{name} is not a gene; {_nearest(name)}")
+        self.genes = tuple(_narrowed(gene, overrides[gene.name]) if gene.name in overrides else gene
+                           for gene in GENES)
+
+    def choices(self, name: str) -> tuple[Any, ...]:
+        """What the gene called `name` may be."""
+        return next(gene.choices for gene in self.genes if gene.name == name)
+
+    @property
+    def upper(self) -> np.ndarray:
+        """The largest index of each gene; the smallest is 0."""
+        return np.array([len(gene.choices) - 1 for gene in self.genes])
+
+    @property
+    def size(self) -> int:
+        """How many vectors there are; an upper bound on how many different genomes."""
+        return math.prod(len(gene.choices) for gene in self.genes)
+
+    def decode(self, vector: Sequence[int]) -> Genome:
+        """Indices, one per gene, to a canonical genome."""
+        values = {gene.name: gene.choices[int(index)] for gene, index in zip(self.genes, vector, strict=True)}
+        return Genome(**values).canonical()
+
+    def encode(self, genome: Genome) -> np.ndarray:
+        """A genome to the indices of its nearest choices; genes without effect get index 0."""
+        return np.array([_nearest_index(gene, getattr(genome, gene.name)) for gene in self.genes])
+
+    def normalise(self, vector: Sequence[int]) -> np.ndarray:
+        """The vector with genes that have no effect at index 0, so that equal genomes have equal vectors."""
+        genome = self.decode(vector)
+        return np.array([int(index) if getattr(genome, gene.name) == gene.choices[int(index)] else 0
+                         for gene, index in zip(self.genes, vector, strict=True)])
+
+
+def check_choice(gene: Gene, value: Any, where: str) -> Any:
+    """`value` as this gene's type, or InputError with what is allowed."""
+    if gene.known:
+        if value not in gene.known:
+            near = difflib.get_close_matches(str(value), gene.known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            raise InputError(f"{where} is {value!r}{hint} Allowed: {', '.join(gene.known)}.")
+        return value
+    whole = isinstance(gene.choices[0], int)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) \
+            or (whole and value % 1 != 0) or not gene.low <= value <= gene.high:
+        kind = "a whole number" if whole else "a number"
+        raise InputError(f"{where} is {value!r}; it must be {kind} from {gene.low:g} to {gene.high:g}.")
+    return int(value) if whole else float(value)
+
+
+def _narrowed(gene: Gene, choices: Iterable[Any]) -> Gene:
+    where = f"search.space.{gene.name}"
+    checked = tuple(check_choice(gene, value, where) for value in choices)
+    if not checked:
+        raise InputError(f"{where} is empty; list at least one choice, or leave the gene out to search all of "
+                         f"{', '.join(map(str, gene.choices))}.")
+    if len(set(checked)) != len(checked):
+        raise InputError(f"{where} names a choice twice: {list(checked)}; list each once.")
+    return dataclasses.replace(gene, choices=tuple(sorted(checked)) if gene.ordered else checked)
+
+
+def _nearest_index(gene: Gene, value: Any) -> int:
+    if value in gene.choices:
+        return gene.choices.index(value)
+    if not gene.ordered:
+        return 0
+    return min(range(len(gene.choices)), key=lambda index: abs(gene.choices[index] - value))
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name, _GENE, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{hint}The genes are: {', '.join(_GENE)}."

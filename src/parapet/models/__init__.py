@@ -1,0 +1,9 @@
+"""Networks built from a genome: images in [0, 1], shape (N, C, H, W), to logits (N, classes).
+
+Normalisation, input filters and denoisers are inside the network, so that every attack meets them.
+"""
+
+from parapet.models.network import Network, build
+from parapet.models.weights import load, read_metadata, save
+
+__all__ = ["Network", "build", "load", "read_metadata", "save"]

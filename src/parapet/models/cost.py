@@ -1,0 +1,28 @@
+"""What a network costs: FLOPs by torch's counter, and parameters."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def count_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """FLOPs of one forward pass of one image (C, H, W), a multiply-add counted as two.
+
+    torch's counter sees convolutions and matrix products; minima, maxima and activations count nothing.
+    """
+    device = next(network.parameters()).device
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(torch.zeros(1, *image_shape, device=device))
+    finally:
+        network.train(training)
+    return counter.get_total_flops()
+
+
+def count_parameters(network: nn.Module) -> int:
+    """How many numbers training adjusts."""
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,70 @@
+"""Feature denoisers: a smoothing of the features, a 1x1 convolution and a residual (Xie et al. 2019).
+
+Xie, Wu, van der Maaten, Yuille, He: "Feature Denoising for Improving Adversarial Robustness", section 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, pad
+
+from parapet.models.backbones import convolution
+from parapet.models.median import median3x3
+
+
+class Denoiser(nn.Module):
+    """features + conv1x1(smooth(features)); the convolution starts at zero, so training begins from identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix = convolution(channels, channels, size=1)
+        self.mix.starts_at_zero = True
+
+    def smooth(self, features: Tensor) -> Tensor:
+        """The denoising operation, (N, C, H, W) to the same shape."""
+        raise TypeError(f"{type(self).__name__} has no smoothing operation; use a subclass")
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        return features + self.mix(self.smooth(features))
+
+
+class MeanDenoiser(Denoiser):
+    """Mean over a 3x3 neighbourhood (section 4.1, "mean filter")."""
+
+    def smooth(self, features: Tensor) -> Tensor:
+        """Box filter with replicated edges."""
+        return avg_pool2d(pad(features, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+
+
+class MedianDenoiser(Denoiser):
+    """Median over a 3x3 neighbourhood (section 4.1, "median filter")."""
+
+    def smooth(self, features: Tensor) -> Tensor:
+        """Median filter with replicated edges."""
+        return median3x3(features)
+
+
+class GaussianNonLocalDenoiser(Denoiser):
+    """Non-local means with softmax weights over embedded features (section 4.1, "Gaussian (softmax)")."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.query = convolution(channels, channels, size=1)
+        self.key = convolution(channels, channels, size=1)
+
+    def smooth(self, features: Tensor) -> Tensor:
+        """Each position becomes the mean of all positions, weighted by softmax(q.k / sqrt(C))."""
+        query = self.query(features).flatten(2).transpose(1, 2)
+        key = self.key(features).flatten(2)
+        weights = torch.softmax(query @ key / math.sqrt(features.shape[1]), dim=-1)
+        return (weights @ features.flatten(2).transpose(1, 2)).transpose(1, 2).reshape_as(features)
+
+
+DENOISERS: dict[str, Callable[[int], nn.Module]] = {
+    "mean": MeanDenoiser, "median": MedianDenoiser, "gaussian": GaussianNonLocalDenoiser,
+}

@@ -1,0 +1,64 @@
+"""Input filters: feature squeezing and learned smoothing of the image, before normalisation.
+
+Xu, Evans, Qi 2018, "Feature Squeezing: Detecting Adversarial Examples in Deep Neural Networks".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
+
+from parapet.models.median import median3x3
+
+
+class BitDepth(nn.Module):
+    """Rounds pixels to 2**bits grey levels.
+
+    Backward, rounding counts as the identity (BPDA, Athalye et al. 2018), so that every gradient attack on the
+    network is adaptive without knowing of the filter.
+    """
+
+    def __init__(self, bits: int = 2) -> None:
+        super().__init__()
+        self.top = float(2**bits - 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) in [0, 1] to the same shape."""
+        squeezed = torch.round(images * self.top) / self.top
+        return images + (squeezed - images).detach() if images.requires_grad else squeezed
+
+
+class MedianFilter(nn.Module):
+    """3x3 median of each channel ("local spatial smoothing", section III-B of the paper)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) in [0, 1] to the same shape."""
+        return median3x3(images)
+
+
+class LearnedSmoothing(nn.Module):
+    """A 3x3 kernel shared by all channels, non-negative and of sum 1 by softmax; starts peaked at its centre."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.kernel_logits = nn.Parameter(torch.zeros(9))
+
+    def reset(self) -> None:
+        """The start of training: weight 1/2 on the centre pixel, the rest spread over its neighbours."""
+        with torch.no_grad():
+            self.kernel_logits.zero_()
+            self.kernel_logits[4] = 2.0794  # log 8: the centre weighs as much as the eight neighbours together
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) in [0, 1] to the same shape, still in [0, 1]."""
+        kernel = torch.softmax(self.kernel_logits, 0).reshape(1, 1, 3, 3).expand(self.channels, 1, 3, 3)
+        return conv2d(pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=self.channels)
+
+
+FILTERS: dict[str, Callable[[int], nn.Module]] = {
+    "bit_depth": lambda channels: BitDepth(), "median": lambda channels: MedianFilter(), "smoothing": LearnedSmoothing,
+}

@@ -1,0 +1,86 @@
+"""Images beside their adversarial versions, as PNG data URIs; no imaging library needed."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class AdversarialImages:
+    """`k` images of one candidate before and after one attack.
+
+    `clean` and `adversarial` are floats in [0, 1], shape (k, C, H, W); `labels` and the predictions are class
+    indices, shape (k,).
+    """
+
+    clean: np.ndarray
+    adversarial: np.ndarray
+    labels: np.ndarray
+    predictions_clean: np.ndarray
+    predictions_adversarial: np.ndarray
+    attack: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image of the page: three data URIs, three class names, and whether each prediction was right."""
+
+    clean: str
+    adversarial: str
+    difference: str
+    label: str
+    predicted_clean: str
+    predicted_adversarial: str
+    right_clean: bool
+    right_adversarial: bool
+
+
+def magnification(images: AdversarialImages) -> float:
+    """The factor that makes the largest change of any pixel reach black or white around a mid grey."""
+    change = np.abs(np.asarray(images.adversarial, np.float64) - np.asarray(images.clean, np.float64))
+    return 0.5 / max(float(change.max(initial=0.0)), 1e-3)
+
+
+def examples(images: AdversarialImages, classes: list[str], limit: int) -> list[Example]:
+    """The first `limit` images, ready for the page."""
+    factor = magnification(images)
+    result = []
+    for index in range(min(limit, len(images.clean))):
+        clean, adversarial = (np.asarray(part[index], np.float64) for part in (images.clean, images.adversarial))
+        label, first, second = (int(part[index]) for part in
+                                (images.labels, images.predictions_clean, images.predictions_adversarial))
+        result.append(Example(data_uri(clean), data_uri(adversarial), data_uri(0.5 + factor * (adversarial - clean)),
+                              _name(classes, label), _name(classes, first), _name(classes, second),
+                              first == label, second == label))
+    return result
+
+
+def data_uri(image: np.ndarray) -> str:
+    """One image, shape (C, H, W) in [0, 1], as `data:image/png;base64,...`; values outside are cut off."""
+    return "data:image/png;base64," + base64.b64encode(png(image)).decode("ascii")
+
+
+def png(image: np.ndarray) -> bytes:
+    """One image, shape (C, H, W) in [0, 1], as an 8-bit PNG: colour for three channels, else their mean in grey."""
+    channels, height, width = image.shape
+    pixels = image if channels == 3 else image.mean(axis=0, keepdims=True)
+    pixels = np.rint(np.clip(np.nan_to_num(pixels), 0.0, 1.0) * 255).astype(np.uint8)
+    rows = np.ascontiguousarray(pixels.transpose(1, 2, 0)).reshape(height, -1)
+    # A PNG row starts with the number of its filter; 0 is none.
+    body = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1).tobytes()
+    colour_type = 2 if channels == 3 else 0
+    header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(body, 9)) + _chunk(b"IEND")
+
+
+def _chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _name(classes: list[str], index: int) -> str:
+    return classes[index] if 0 <= index < len(classes) else str(index)

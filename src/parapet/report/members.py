@@ -1,0 +1,59 @@
+"""Who is on the front: its members, the variants beside it, the one to name first, and ties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def members(front: dict[str, Any]) -> list[dict[str, Any]]:
+    """The candidates of front.json that dominance chose, cheapest first."""
+    own = [candidate for candidate in front["candidates"] if candidate["derived_from"] is None]
+    return sorted(own, key=lambda candidate: (candidate["flops"], candidate["id"]))
+
+
+def variants(front: dict[str, Any]) -> list[dict[str, Any]]:
+    """Quantised variants: they stand beside the front and outside dominance."""
+    return [candidate for candidate in front["candidates"] if candidate["derived_from"] is not None]
+
+
+def best(front: dict[str, Any]) -> dict[str, Any]:
+    """The most robust member by its *validation* accuracy; its test accuracy is what gets reported.
+
+    Nothing is chosen on the test split, not even which member the headline names. Members whose audit failed
+    are passed over while there is any other.
+    """
+    own = members(front) or front["candidates"]
+    trusted = [candidate for candidate in own if candidate["audit"]["verdict"] != "fail"] or own
+    return max(trusted, key=lambda candidate: (candidate["validation"]["robust_accuracy"],
+                                               candidate["validation"]["clean_accuracy"], -candidate["flops"]))
+
+
+def ties(front: dict[str, Any], candidate: dict[str, Any]) -> list[dict[str, Any]]:
+    """Other members whose robust accuracy on test and `candidate`'s lie inside each other's interval."""
+    return [other for other in members(front) if other["id"] != candidate["id"]
+            and _inside(other["test"]["robust_accuracy"], candidate["test"]["robust_interval"])
+            and _inside(candidate["test"]["robust_accuracy"], other["test"]["robust_interval"])]
+
+
+def attack_names(candidates: Iterable[dict[str, Any]]) -> list[str]:
+    """Every attack of the candidates' test suites, in the order in which they first appear."""
+    names: dict[str, None] = {}
+    for candidate in candidates:
+        names.update(dict.fromkeys(candidate["test"]["attacks"]))
+    return list(names)
+
+
+def others(front: dict[str, Any], archive: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The archive's measured candidates that front.json does not hold; they have validation numbers alone."""
+    known = {candidate["id"] for candidate in front["candidates"]} | {front["undefended"]["id"]}
+    return [record for record in archive if record["id"] not in known and record["validation"] is not None]
+
+
+def infeasible(archive: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The archive's candidates that failed or fell below the bar; each has its reason."""
+    return [record for record in archive if record["status"] == "infeasible"]
+
+
+def _inside(value: float, interval: list[float]) -> bool:
+    return interval[0] <= value <= interval[1]

@@ -1,0 +1,150 @@
+"use strict";
+// What went wrong is written on the root element, where a test and a curious reader can find it.
+addEventListener("error", (event) => { document.documentElement.dataset.error = event.message; });
+
+const figures = JSON.parse(document.getElementById("figures").textContent);
+const panels = new Map([...document.querySelectorAll(".panel")].map((panel) => [panel.dataset.id, panel]));
+const scatter = document.getElementById("scatter");
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const narrow = matchMedia("(max-width: 640px)");
+// The buttons are listed one by one: plotly's own choice has one that sends the data to a server.
+const buttons = [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]];
+const settings = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtons: buttons };
+let selected = null;
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+// Python makes the figures once; ink and grid follow the reader's theme, sizes the window.
+function themed(figure) {
+  const layout = structuredClone(figure.layout);
+  const [ink, soft, line, card] = ["--ink", "--soft", "--line", "--card"].map(colour);
+  layout.font.color = ink;
+  layout.hoverlabel = { ...layout.hoverlabel, bgcolor: card, bordercolor: soft, font: { color: ink, family: layout.font.family } };
+  layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink };
+  for (const name of ["xaxis", "yaxis"]) {
+    Object.assign(layout[name], { gridcolor: line, linecolor: line, tickfont: { color: soft } });
+  }
+  for (const note of layout.annotations || []) note.font = { color: soft, size: 12 };
+  layout.dragmode = narrow.matches ? false : "zoom";
+  const data = structuredClone(figure.data);
+  for (const trace of data) {
+    if (trace.meta === "selected") placeRing(trace, figure.data);
+    if (narrow.matches && trace.marker && trace.marker.colorbar) {
+      Object.assign(trace.marker.colorbar, { orientation: "h", y: 1.01, yanchor: "bottom", thickness: 8, len: 1 });
+      trace.marker.colorbar.title.side = "top";
+      layout.margin.t = 70;
+      layout.height += 130;
+      layout.legend.y = -0.14;
+    }
+  }
+  return { data, layout };
+}
+
+function placeRing(ring, data) {
+  ring.x = [];
+  ring.y = [];
+  for (const trace of data) {
+    const at = (trace.customdata || []).indexOf(selected);
+    if (at >= 0 && trace.meta !== "archive") {
+      ring.x = [trace.x[at]];
+      ring.y = [trace.y[at]];
+    }
+  }
+  ring.marker.color = colour("--ink");
+}
+
+function draw(plot) {
+  const figure = figures[plot.dataset.figure];
+  if (!figure) return;
+  const { data, layout } = themed(figure);
+  Plotly.react(plot, data, layout, { ...settings, displayModeBar: plot === scatter ? "hover" : false });
+  plot.dataset.drawn = plot.dataset.figure;
+}
+
+function redraw() {
+  for (const plot of document.querySelectorAll(".plot[data-drawn]")) draw(plot);
+}
+
+function select(id, { scroll = false, remember = true } = {}) {
+  const panel = panels.get(id);
+  if (!panel) return;
+  selected = id;
+  for (const [key, other] of panels) other.hidden = key !== id;
+  for (const row of document.querySelectorAll("tr[data-id]")) row.classList.toggle("selected", row.dataset.id === id);
+  const strip = document.getElementById("strip");
+  strip.replaceChildren(...[...panel.querySelector("header").children].map((part) => part.cloneNode(true)));
+  const more = document.createElement("a");
+  more.href = "#candidate";
+  more.textContent = "attacks, audit, images ↓";
+  more.className = "more";
+  strip.querySelector(".links").append(more);
+  if (scatter.dataset.drawn) draw(scatter);
+  // A hidden element has no width to draw in, so a panel's plots are drawn when it is first shown.
+  panel.querySelectorAll(".plot").forEach(draw);
+  if (remember && location.hash.slice(1) !== id) {
+    // A page inside a sandboxed frame may not touch its address; the selection works all the same.
+    try { history.replaceState(null, "", "#" + id); } catch { /* no address to keep */ }
+  }
+  if (scroll) document.getElementById("candidate").scrollIntoView({ behavior: "smooth", block: "start" });
+}
+
+function showInArchive(id) {
+  const row = document.querySelector(`tr[data-archive="${CSS.escape(id)}"]`);
+  if (!row) return;
+  for (const other of document.querySelectorAll("tr.selected[data-archive]")) other.classList.remove("selected");
+  const fold = row.closest("details");
+  if (fold) fold.open = true;
+  row.classList.add("selected");
+  row.scrollIntoView({ behavior: "smooth", block: "center" });
+}
+
+function sort(table, column, heading) {
+  const descending = heading.getAttribute("aria-sort") === "ascending";
+  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
+  const keyed = [...table.tBodies[0].rows].map((row) => [row.cells[column].dataset.sort, row]);
+  const numeric = keyed.every(([key]) => key !== "" && !Number.isNaN(Number(key)) && heading.classList.contains("right"));
+  keyed.sort(([a], [b]) => (numeric ? a - b : a.localeCompare(b)) * (descending ? -1 : 1));
+  table.tBodies[0].append(...keyed.map(([, row]) => row));
+}
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  [...table.tHead.rows[0].cells].forEach((heading, column) => {
+    if (heading.classList.contains("still")) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = heading.textContent;
+    heading.replaceChildren(button);
+    button.addEventListener("click", () => sort(table, column, heading));
+  });
+}
+for (const row of document.querySelectorAll("table.pick tbody tr")) {
+  row.addEventListener("click", (event) => {
+    if (!event.target.closest("a")) select(row.dataset.id, { scroll: true });
+  });
+}
+for (const group of document.querySelectorAll(".switch")) {
+  group.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    for (const other of group.children) other.setAttribute("aria-pressed", String(other === button));
+    const plot = document.getElementById(group.dataset.target);
+    plot.dataset.figure = button.dataset.figure;
+    draw(plot);
+  });
+}
+addEventListener("hashchange", () => select(location.hash.slice(1), { scroll: true }));
+dark.addEventListener("change", redraw);
+narrow.addEventListener("change", redraw);
+
+const wanted = location.hash.slice(1);
+draw(scatter);
+draw(document.getElementById("volume"));
+select(panels.has(wanted) ? wanted : document.body.dataset.first, { scroll: panels.has(wanted), remember: false });
+scatter.on("plotly_click", (event) => {
+  const point = event.points[0];
+  if (point.data.meta === "archive") showInArchive(point.customdata);
+  else select(point.customdata);
+});

@@ -1,0 +1,207 @@
+"""The page's plots as plotly figures, one pure function each; the page's script adds the theme's ink and grid."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from parapet.report import colours, wording
+from parapet.report.dvc_plots import curve
+from parapet.report.members import attack_names, members, others, variants
+
+Record = dict[str, Any]
+AXES = {"flops": "FLOPs per image", "latency": "latency per batch of the ONNX graph, p50 (ms)"}
+VOLUME_AXES = {"generation": "generation", "candidates": "candidates measured",
+               "training_seconds": "training time spent (s)"}
+
+
+def pareto(front: Record, archive: list[Record], x: str = "flops") -> go.Figure:
+    """Robust accuracy on test against cost (`flops` or `latency`); customdata of every point is its id."""
+    own, beside, rest = members(front), variants(front), others(front, archive)
+    rest = [record for record in rest if _cost(record, x) is not None]
+    low, high = colours.span([candidate["test"]["clean_accuracy"] for candidate in own + beside])
+    marker = {"cmin": low, "cmax": high, "colorscale": [list(stop) for stop in colours.SCALE],
+              "line": {"width": 1.5, "color": colours.FAINT}}
+    bar = {"title": {"text": "clean accuracy", "side": "right", "font": {"size": 13}}, "tickformat": ".0%",
+           "thickness": 12, "len": 0.9, "outlinewidth": 0}
+    # The line joins the most robust members from left to right: below it, a member lives on its clean accuracy.
+    steps = _staircase(own, x)
+    figure = go.Figure([
+        go.Scatter(x=[_cost(record, x) for record in rest],
+                   y=[record["validation"]["robust_accuracy"] for record in rest], mode="markers",
+                   name="others of the archive (validation)", customdata=[record["id"] for record in rest],
+                   hovertext=[_hover_archive(record) for record in rest], hoverinfo="text", meta="archive",
+                   marker={"size": 7, "color": colours.FAINT, "opacity": 0.42}),
+        go.Scatter(x=[step[0] for step in steps], y=[step[1] for step in steps], mode="lines", meta="line",
+                   name="most robust member at this cost", hoverinfo="skip",
+                   line={"shape": "hv", "width": 1.5, "dash": "dot", "color": colours.FAINT}),
+        _points(own, x, "members of the front (test)", front,
+                {**marker, "size": 14, "colorbar": bar, "showscale": True}, "front"),
+        _points(beside, x, "quantised variants (test)", front, {**marker, "size": 12, "symbol": "diamond"}, "variants"),
+        _points([front["undefended"]], x, "undefended net (test)", front,
+                {"size": 13, "symbol": "x", "color": colours.UNDEFENDED}, "undefended"),
+        go.Scatter(x=[], y=[], mode="markers", meta="selected", name="selected", hoverinfo="skip", showlegend=False,
+                   marker={"size": 25, "symbol": "circle-open", "line": {"width": 2.5}, "color": colours.ACCENT}),
+    ])
+    figure.data[0].visible = bool(rest)
+    figure.data[3].visible = bool(beside)
+    shown = own + beside + [front["undefended"]]
+    costs = [_cost(record, x) for record in shown + rest]
+    top = max([record["test"]["robust_interval"][1] for record in shown]
+              + [record["validation"]["robust_accuracy"] for record in rest])
+    figure.update_layout(height=520, legend=_legend(-0.17), hovermode="closest", margin={"l": 62, "r": 16, "t": 14})
+    figure.update_xaxes(title=AXES[x], type="log", range=_log_range(costs), **_log_ticks(costs, x))
+    figure.update_yaxes(title="robust accuracy", tickformat=".0%", range=[-0.03, min(1.04, top + 0.06)])
+    return _bare(figure)
+
+
+def attack_bars(candidate: Record, front: Record, evaluations: dict[str, Record]) -> go.Figure:
+    """Accuracy of one candidate under each attack of the test suite, the undefended net beside it."""
+    undefended = front["undefended"]
+    shown = [(candidate, legend_name(candidate, front), colours.ACCENT)]
+    if candidate["id"] != undefended["id"]:
+        shown.append((undefended, "undefended net", colours.UNDEFENDED))
+    names = attack_names([candidate])
+    figure = go.Figure()
+    for record, name, colour in shown:
+        rows = [("no attack", record["test"]["clean_accuracy"], record["test"]["clean_interval"])]
+        measured = evaluations.get(record["id"], {}).get("evaluation", {}).get("attacks", {})
+        rows += [(escape(attack), record["test"]["attacks"][attack], measured.get(attack, {}).get("interval"))
+                 for attack in names if attack in record["test"]["attacks"]]
+        rows += [("<b>every attack</b>", record["test"]["robust_accuracy"], record["test"]["robust_interval"])]
+        figure.add_bar(y=[row[0] for row in rows], x=[row[1] for row in rows], orientation="h", name=name,
+                       marker={"color": colour}, hovertext=[_bar_hover(name, row, record) for row in rows],
+                       hoverinfo="text", error_x=_error([row[1] for row in rows], [row[2] for row in rows]))
+    figure.update_layout(height=150 + 40 * (len(names) + 2), barmode="group", bargap=0.28, bargroupgap=0.08,
+                         legend=_legend(-0.16), margin={"l": 10, "r": 16, "t": 8})
+    figure.update_xaxes(title="accuracy on test", tickformat=".0%", range=[0, 1.02])
+    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
+    return _bare(figure)
+
+
+def eps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]) -> go.Figure | None:
+    """Accuracy while the radius grows, the undefended net beside it; None where no curve was measured."""
+    lines = [(front["undefended"], "undefended net", colours.UNDEFENDED, "dash"),
+             (candidate, legend_name(candidate, front), colours.ACCENT, "solid")]
+    if candidate["id"] == front["undefended"]["id"]:
+        lines = lines[:1]
+    figure = go.Figure()
+    for record, name, colour, dash in lines:
+        points = curve(evaluations.get(record["id"]))
+        if points:
+            figure.add_scatter(x=[point[0] for point in points], y=[point[1] for point in points], name=name,
+                               mode="lines+markers", line={"color": colour, "dash": dash, "width": 2.5},
+                               hovertemplate="eps %{x:.4g}: %{y:.1%}<extra>" + name + "</extra>")
+    if not curve(evaluations.get(candidate["id"])):
+        return None
+    figure.add_vline(x=front["threat"]["eps"], line={"color": colours.FAINT, "dash": "dot", "width": 1.5},
+                     annotation_text="eps of the threat model", annotation_position="top right")
+    figure.update_layout(height=360, legend=_legend(-0.25), margin={"l": 54, "r": 16, "t": 24}, showlegend=True)
+    figure.update_xaxes(title=f"eps ({wording.threat(front['threat']).split(',')[0]})", rangemode="tozero")
+    figure.update_yaxes(title="accuracy on test", tickformat=".0%", range=[-0.03, 1.03])
+    return _bare(figure)
+
+
+def hypervolume(front: Record, against: str = "generation") -> go.Figure:
+    """Hypervolume of the front so far against `generation`, `candidates` or `training_seconds`."""
+    points = front["search"]["hypervolume"]
+    hover = [f"after generation {point['generation']}: {point['hypervolume']:.4g}<br>{point['candidates']} candidates, "
+             f"{wording.duration(point['training_seconds'])} of training" for point in points]
+    figure = go.Figure(go.Scatter(
+        x=[point[against] for point in points], y=[point["hypervolume"] for point in points], mode="lines+markers",
+        line={"color": colours.ACCENT, "width": 2.5, "shape": "linear" if against == "generation" else "hv"},
+        marker={"size": 8}, hovertext=hover, hoverinfo="text", name="hypervolume"))
+    figure.update_layout(height=340, showlegend=False, margin={"l": 66, "r": 16, "t": 10})
+    figure.update_xaxes(title=VOLUME_AXES[against], **({"dtick": 1} if against == "generation" and len(points) <= 20
+                                                       else {}))
+    figure.update_yaxes(title="hypervolume", nticks=6)
+    return _bare(figure)
+
+
+def legend_name(candidate: Record, front: Record) -> str:
+    """What legends call a candidate."""
+    return "undefended net" if candidate["id"] == front["undefended"]["id"] else f"candidate {escape(candidate['id'])}"
+
+
+def _points(records: list[Record], x: str, name: str, front: Record, marker: Record, meta: str) -> go.Scatter:
+    tests = [record["test"] for record in records]
+    robust = [test["robust_accuracy"] for test in tests]
+    colour = {} if "color" in marker else {"color": [test["clean_accuracy"] for test in tests]}
+    return go.Scatter(x=[_cost(record, x) for record in records], y=robust, mode="markers", name=name, meta=meta,
+                      customdata=[record["id"] for record in records], marker={**marker, **colour},
+                      hovertext=[_hover(record, front) for record in records], hoverinfo="text",
+                      error_y=_error(robust, [test["robust_interval"] for test in tests]))
+
+
+def _error(values: list[float], intervals: list[list[float] | None]) -> Record:
+    pairs = [(value, bounds or [value, value]) for value, bounds in zip(values, intervals)]
+    return {"type": "data", "symmetric": False, "array": [max(0.0, high - value) for value, (_, high) in pairs],
+            "arrayminus": [max(0.0, value - low) for value, (low, _) in pairs],
+            "color": colours.FAINT, "thickness": 1.2, "width": 4}
+
+
+def _hover(record: Record, front: Record) -> str:
+    test, latency = record["test"], record["latency_ms"]
+    title = "undefended net " if record["id"] == front["undefended"]["id"] else ""
+    return (f"<b>{title}{escape(record['id'])}</b><br>{escape(record['description'])}<br>"
+            f"robust {wording.percent(test['robust_accuracy'])} ({wording.interval(test['robust_interval'])})<br>"
+            f"clean {wording.percent(test['clean_accuracy'])} ({wording.interval(test['clean_interval'])})<br>"
+            f"n = {test['n']:,} of test, {wording.threat(front['threat'])}, {len(test['attacks'])} attacks<br>"
+            f"{wording.count(record['flops'])} FLOPs, {wording.count(record['params'])} parameters, "
+            f"p50 {wording.milliseconds(latency['p50'])}<br>audit: {escape(record['audit']['verdict'])}")
+
+
+def _hover_archive(record: Record) -> str:
+    block = record["validation"]
+    return (f"<b>{escape(record['id'])}</b>, not on the front<br>{escape(wording.describe(record['genome']))}<br>"
+            f"validation, n = {block['n']:,}: robust {wording.percent(block['robust_accuracy'])} "
+            f"({wording.interval(block['robust_interval'])}), clean {wording.percent(block['clean_accuracy'])}<br>"
+            f"{wording.count(record['flops'] or 0)} FLOPs, generation {record['generation']}"
+            + (", infeasible" if record["status"] == "infeasible" else ""))
+
+
+def _bar_hover(name: str, row: tuple[str, float, list[float] | None], record: Record) -> str:
+    bounds = f" ({wording.interval(row[2])})" if row[2] else ""
+    return f"{name}, {row[0]}: {wording.percent(row[1])}{bounds}, n = {record['test']['n']:,}"
+
+
+def _cost(record: Record, x: str) -> float | None:
+    cost = record["flops"] if x == "flops" else (record["latency_ms"] or {}).get("p50")
+    # A logarithmic axis has no place for zero.
+    return cost if cost and cost > 0 else None
+
+
+def _staircase(own: list[Record], x: str) -> list[tuple[float, float]]:
+    steps: list[tuple[float, float]] = []
+    for cost, robust in sorted((_cost(record, x) or 0, record["test"]["robust_accuracy"]) for record in own):
+        if cost and (not steps or robust > steps[-1][1]):
+            steps.append((cost, robust))
+    return steps
+
+
+def _log_range(costs: list[float | None]) -> list[float]:
+    logs = [math.log10(cost) for cost in costs if cost] or [0.0]
+    pad = 0.06 * max(max(logs) - min(logs), 1.0)
+    return [min(logs) - pad, max(logs) + pad]
+
+
+def _log_ticks(costs: list[float | None], x: str) -> Record:
+    low, high = _log_range(costs)
+    # FLOPs read well as 200k; milliseconds must not become "20m".
+    return {"tickformat": "~s" if x == "flops" else "~g", "dtick": "D2" if high - low < 2.5 else 1}
+
+
+def _legend(y: float) -> Record:
+    return {"orientation": "h", "x": 0, "y": y, "yanchor": "top"}
+
+
+def _bare(figure: go.Figure) -> go.Figure:
+    # Without plotly's own template a figure is some kilobytes smaller; a page holds two for every candidate.
+    figure.update_layout(template=go.layout.Template(), paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+                         font={"family": "system-ui, sans-serif", "size": 13}, hoverlabel={"align": "left"})
+    figure.update_xaxes(zeroline=False, title_font_size=13)
+    figure.update_yaxes(zeroline=False, title_font_size=13)
+    return figure

@@ -1,0 +1,23 @@
+"""JSON Schemas of the files that other programs rely on: genome, archive record, evaluation, front."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import jsonschema
+
+NAMES = ("genome", "archive_record", "evaluation", "front")
+
+
+@cache
+def schema(name: str) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) called `name`, one of `NAMES`."""
+    return json.loads(resources.files(__name__).joinpath(f"{name}.schema.json").read_text(encoding="utf-8"))
+
+
+def validate(name: str, value: Any) -> None:
+    """Raise jsonschema.ValidationError where `value` does not meet the schema."""
+    jsonschema.Draft202012Validator(schema(name)).validate(value)

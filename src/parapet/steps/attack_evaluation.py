@@ -1,0 +1,50 @@
+"""attack_evaluation: the search's own suite on the validation split, and the cheap part of the audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from parapet.attacks import run_suite, search_suite
+from parapet.attacks.audit import CHEAP_CHECKS, audit
+from parapet.config import Params
+from parapet.cores import Cores, FreeCores
+from parapet.data.dataset import Dataset
+from parapet.files import read_json
+from parapet.models import load
+from parapet.search.keys import evaluation_key
+from parapet.steps import results
+
+SECTIONS = ("seed", "device", "data", "threat", "search", "attack_evaluation")
+
+
+def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: str = "cpu",
+        cores: Cores | FreeCores | None = None, progress: results.Report = results.ignore) -> dict[str, Any]:
+    """Attack the network in folder `candidate` (what `training` left) and write attack_evaluation.json to `out`."""
+    trained = read_json(candidate / results.TRAINING)
+    key = evaluation_key(trained["key"], params, "attack_evaluation")
+    if (result := results.done(out / results.ATTACK_EVALUATION, key)) is not None:
+        return result
+    common = {"candidate": trained["id"], "key": key}
+    if trained["status"] != "done":
+        return results.write(out / results.ATTACK_EVALUATION, **common, status="infeasible", reason=trained["reason"])
+    torch.set_num_threads(params.search.threads)
+    config, threat = params.attack_evaluation, params.threat
+    network = load(candidate / results.WEIGHTS, device).to(memory_format=torch.channels_last)
+    data = Dataset.open(dataset)
+    images, labels = data.split("validation", device=device, limit=config.images).all()
+    with (cores or FreeCores()).turn():
+        record, _ = run_suite(
+            network, images, labels, norm=threat.norm, eps=threat.eps, batch_size=config.batch_size,
+            suite=search_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts),
+            generator=torch.Generator().manual_seed(params.seed),
+            progress=lambda name, share: progress(f"attack {name}", share))
+    with (cores or FreeCores()).turn():
+        progress("audit", 1.0)
+        count = config.audit_images
+        verdict = audit(network, images[:count], labels[:count], norm=threat.norm, eps=threat.eps,
+                        checks=CHEAP_CHECKS, generator=torch.Generator().manual_seed(params.seed))
+    return results.write(out / results.ATTACK_EVALUATION, **common, split="validation", fingerprint=data.fingerprint,
+                         genome=network.genome.to_dict(), evaluation=record, audit=verdict)

@@ -1,0 +1,54 @@
+"""export: the ONNX graph of one candidate, its parity with torch, its latency."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from parapet.config import Params
+from parapet.cores import Cores, FreeCores
+from parapet.data.dataset import Dataset
+from parapet.deployment import ParityError, check_parity, measure_latency
+from parapet.deployment import export as export_onnx
+from parapet.files import file_digest, read_json
+from parapet.models import load
+from parapet.search.keys import export_key
+from parapet.steps import results
+
+SECTIONS = ("device", "data", "threat", "search", "export")
+_PARITY_IMAGES = 64
+
+
+def run(params: Params, candidate: Path, dataset: Path, out: Path, *, cores: Cores | FreeCores | None = None,
+        progress: results.Report = results.ignore) -> dict[str, Any]:
+    """Export the network in folder `candidate` (what `training` left) to model.onnx and export.json in `out`."""
+    trained = read_json(candidate / results.TRAINING)
+    key = export_key(trained["key"], params)
+    if (result := results.done(out / results.EXPORT, key)) is not None and (out / results.ONNX).exists():
+        return result
+    common = {"candidate": trained["id"], "key": key}
+    if trained["status"] != "done":
+        return results.write(out / results.EXPORT, **common, status="infeasible", reason=trained["reason"])
+    torch.set_num_threads(params.search.threads)
+    config, cores = params.export, cores or FreeCores()
+    data = Dataset.open(dataset)
+    network = load(candidate / results.WEIGHTS)
+    images, _ = data.split("validation", limit=_PARITY_IMAGES).all()
+    progress("export", 0.0)
+    try:
+        with cores.turn():
+            export_onnx(network, out / results.ONNX, opset=config.opset, metadata={
+                "id": trained["id"], "genome": network.genome.to_dict(), "threat": str(params.threat),
+                "fingerprint": data.fingerprint, "classes": list(data.classes)})
+            parity = check_parity(network, out / results.ONNX, images, tolerance=config.tolerance)
+    except (ParityError, RuntimeError) as error:
+        return results.write(out / results.EXPORT, **common, status="infeasible", reason=f"export: {error}")
+    progress("latency", 0.9)
+    with cores.alone():
+        latency = measure_latency(out / results.ONNX, network.image_shape, batch=config.latency_batch,
+                                  threads=config.latency_threads, warmup=config.latency_warmup,
+                                  runs=config.latency_runs, seconds=config.latency_seconds)
+    return results.write(out / results.EXPORT, **common, parity=parity, latency_ms=latency,
+                         bytes=(out / results.ONNX).stat().st_size, sha256=file_digest(out / results.ONNX))

@@ -1,0 +1,83 @@
+"""front: everything known of the front's members, in one file that other programs read: front.json."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from parapet import schemas
+from parapet.config import Params, to_dict
+from parapet.data.info import read_info
+from parapet.errors import WorkError
+from parapet.files import read_json, replacing_folder, write_json
+from parapet.genome import Genome
+from parapet.report.dvc_plots import metrics
+from parapet.search import archive
+from parapet.steps import candidates, results
+
+SECTIONS = ("seed", "data", "threat", "search", "front")
+SCHEMA_VERSION = 1
+
+
+def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path, *,
+        runs: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Write front.json, metrics.json and onnx/ into folder `out`, which holds `search` and `evaluation` too.
+
+    `runs` is {tracking_uri, experiment_id, parent_run_id, candidates: {id: run id}}, None while MLflow is away.
+    A member whose audit failed on the test split is left out, unless `front.keep_failed_audits`. Returns the
+    metrics.
+    """
+    info = read_info(dataset)
+    records = {record["id"]: record for record in archive.read(search / candidates.ARCHIVE)}
+    undefended = read_json(search / candidates.UNDEFENDED)
+    if undefended["status"] != "feasible":
+        raise WorkError(f"the undefended network that the front is compared with failed ({undefended['reason']}); "
+                        "run the search again.")
+    ids = read_json(search / candidates.FRONT_IDS)["ids"]
+    members = [_member(records[name], search, evaluation, out, runs) for name in ids]
+    kept = [member for member in members if member["audit"]["verdict"] != "fail" or params.front.keep_failed_audits]
+    if not kept:
+        reasons = members[0]["audit"]["reasons"]
+        raise WorkError(f"the audit failed every one of the {len(members)} members of the front, the first for: "
+                        f"{' '.join(reasons)} Set front.keep_failed_audits to look at them all the same.")
+    with replacing_folder(out / "onnx") as folder:
+        for member in kept:
+            shutil.copyfile(search / "candidates" / member["id"] / results.ONNX, folder / f"{member['id']}.onnx")
+    summary = read_json(search / candidates.SUMMARY)
+    summary.pop("schema_version")
+    front = {
+        "schema_version": SCHEMA_VERSION, "threat": to_dict(params.threat),
+        "data": {name: info[name] for name in ("name", "fingerprint", "classes", "image_shape", "images")},
+        "search": summary,
+        "mlflow": runs and {name: runs[name] for name in ("tracking_uri", "experiment_id", "parent_run_id")},
+        "undefended": _member(undefended, search, evaluation, out, runs),
+        "candidates": kept}
+    schemas.validate("front", front)
+    write_json(out / "front.json", front)
+    numbers = metrics(front)
+    write_json(out / "metrics.json", numbers)
+    return numbers
+
+
+def _member(record: dict[str, Any], search: Path, evaluation: Path, out: Path,
+            runs: dict[str, Any] | None) -> dict[str, Any]:
+    name = record["id"]
+    result = read_json(evaluation / f"{name}.json")
+    measured, verdict = result["evaluation"], result["audit"]
+    kept = ("n", "clean_accuracy", "clean_interval", "robust_accuracy", "robust_interval")
+    reasons = [f"{check['id']}: {check['advice']}" for check in verdict["checks"] if check["verdict"] != "pass"]
+    weights = search / "candidates" / name / results.WEIGHTS
+    undefended = record["genome"]["loss"] == "standard"
+    onnx = search / "candidates" / name / results.ONNX if undefended else out / "onnx" / f"{name}.onnx"
+    return {
+        "id": name, "genome": record["genome"], "description": str(Genome.from_dict(record["genome"])),
+        "generation": record["generation"], "seed": record["seed"], "validation": record["validation"],
+        "test": {**{field: measured[field] for field in kept},
+                 "attacks": {attack: entry["accuracy"] for attack, entry in measured["attacks"].items()}},
+        **{field: record[field] for field in
+           ("flops", "params", "training_seconds", "training_flops", "latency_ms")},
+        "audit": {"verdict": verdict["verdict"], "reasons": reasons},
+        "weights": weights.relative_to(out).as_posix(), "onnx": onnx.relative_to(out).as_posix(),
+        "evaluation": (evaluation / f"{name}.json").relative_to(out).as_posix(),
+        "mlflow_run_id": runs and runs["candidates"].get(name), "derived_from": None}

@@ -1,0 +1,141 @@
+"""full_evaluation: the whole suite and audit of the front on the test split, replayed on the ONNX graphs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from parapet.config import Params, parse, to_dict
+from parapet.errors import WorkError
+from parapet.files import read_json, replacing, replacing_folder
+from parapet.progress import Progress
+from parapet.search.keys import evaluation_key
+from parapet.search.workers import Task, Workers
+from parapet.steps import candidates, results
+from parapet.tracking.tracker import Tracker
+
+SECTIONS = ("seed", "device", "data", "threat", "search", "full_evaluation")
+_EVALUATE = "parapet.steps.full_evaluation:evaluate"
+SCHEMA_VERSION = 1
+
+
+def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list[str],
+        cache: Path | None = None, tracker: Tracker | None = None) -> dict[str, Any]:
+    """Evaluate every member of the front in folder `search`, and the undefended network, into `out`/<id>.json.
+
+    Stored adversarial images stand beside it as <id>.safetensors. With `cache`, what was evaluated before under the
+    same configuration is not evaluated again. Returns a few metrics.
+    """
+    front = read_json(search / candidates.FRONT_IDS)
+    ids = list(front["ids"])
+    undefended = read_json(search / candidates.UNDEFENDED)
+    if undefended and undefended["status"] == "feasible":
+        ids.insert(0, undefended["id"])
+    with replacing_folder(out) as partial, Workers(devices, attempts=params.search.attempts,
+                                                  timeout=params.search.timeout_seconds) as workers:
+        folders = {name: (cache / "evaluations" / name if cache else partial) for name in ids}
+        tasks = [Task(name, _EVALUATE, {
+            "params": to_dict(params), "candidate": str(search / "candidates" / name), "dataset": str(dataset),
+            "out": str(folders[name])}) for name in ids]
+        shares, texts = [0.0] * len(tasks), [""] * len(tasks)
+        with Progress("full evaluation", len(tasks), "candidates") as progress:
+            def show() -> None:
+                running = [text for text, share in zip(texts, shares) if text and share < 1]
+                progress.update(sum(shares), ", ".join(running) or "starting workers")
+
+            def on_progress(place: int, text: str, share: float) -> None:
+                shares[place], texts[place] = share, f"{ids[place][:6]} {text}"
+
+            for place, outcome in workers.run(tasks, on_progress, show):
+                if outcome.result is None:
+                    raise WorkError(f"the evaluation of candidate {ids[place]} failed: {outcome.reason}; "
+                                    "what is evaluated already is kept, so run again.")
+                shares[place] = 1.0
+                _copy(folders[ids[place]], partial, ids[place])
+                if tracker:
+                    _track(tracker, front["search_id"], folders[ids[place]] / f"{ids[place]}.json")
+    return {"evaluated": len(ids)}
+
+
+def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, out: str, device: str,
+             progress: results.Report = results.ignore) -> dict[str, Any]:
+    """One candidate's evaluation on the test split, into `out`/<id>.json; skipped where it is there already."""
+    import torch  # here and below: this module is also read by a parent process that needs no torch
+
+    from parapet.attacks import full_suite, run_suite
+    from parapet.attacks.audit import audit
+    from parapet.data.dataset import Dataset
+    from parapet.models import load
+
+    settings, folder = parse(Params, params), Path(candidate)
+    config, threat = settings.full_evaluation, settings.threat
+    trained = read_json(folder / results.TRAINING)
+    key, path = evaluation_key(trained["key"], settings, "full_evaluation"), Path(out) / f"{trained['id']}.json"
+    if results.done(path, key) is not None:
+        return {"id": trained["id"]}
+    torch.set_num_threads(settings.search.threads)
+    data = Dataset.open(Path(dataset))
+    network = load(folder / results.WEIGHTS, device).to(memory_format=torch.channels_last)
+    images, labels = data.split("test", device=device, limit=config.images).all()
+    suite = full_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts,
+                       deepfool_steps=config.deepfool_steps)
+    record, adversarial = run_suite(network, images, labels, norm=threat.norm, eps=threat.eps, suite=suite,
+                                    batch_size=config.batch_size, generator=torch.Generator().manual_seed(settings.seed),
+                                    progress=lambda name, share: progress(f"attack {name}", share * 0.7))
+    progress("audit", 0.7)
+    count = config.audit_images
+    verdict = audit(network, images[:count], labels[:count], norm=threat.norm, eps=threat.eps,
+                    generator=torch.Generator().manual_seed(settings.seed))
+    radius = next((check["numbers"] for check in verdict["checks"] if check["id"] == "radius"), None)
+    replay = _replay(folder / results.ONNX, network, images, labels, adversarial)
+    stored = _store(path.with_suffix(".safetensors"), network, images, labels, adversarial, config.stored_images)
+    results.write(path, candidate=trained["id"], key=key, split="test", fingerprint=data.fingerprint,
+                  genome=network.genome.to_dict(), evaluation=record, audit=verdict,
+                  curves=radius and {"eps": radius["eps"], "accuracy": radius["accuracy"]}, onnx=replay, images=stored)
+    return {"id": trained["id"]}
+
+
+def _track(tracker: Tracker, search_id: str, path: Path) -> None:
+    result = read_json(path)
+    record = result["evaluation"]
+    numbers = {"test.clean_accuracy": record["clean_accuracy"], "test.robust_accuracy": record["robust_accuracy"],
+               **{f"test.{name}": attack["accuracy"] for name, attack in record["attacks"].items()}}
+    tracker.evaluation(search_id, result["id"], numbers, {"test": path})
+
+
+def _replay(path: Path, network: Any, images: Any, labels: Any, adversarial: Any) -> dict[str, float]:
+    """Clean and robust accuracy of the exported graph on the very images that the torch network met."""
+    from parapet.attacks.inputs import predict
+    from parapet.deployment import runtime
+
+    running, truth = runtime.session(path), labels.cpu().numpy()
+    clean, robust = (runtime.predict(running, batch.cpu().contiguous().numpy()).argmax(1)
+                     for batch in (images, adversarial))
+    same = (clean == predict(network, images).cpu().numpy()).mean()
+    return {"clean_accuracy": float((clean == truth).mean()), "robust_accuracy": float((robust == truth).mean()),
+            "label_agreement": float(same)}
+
+
+def _store(path: Path, network: Any, images: Any, labels: Any, adversarial: Any, count: int) -> str | None:
+    """Keep the first `count` images that were right and then broken, with both predictions; the file's name."""
+    from safetensors.torch import save_file
+
+    from parapet.attacks.inputs import predict
+
+    before, after = predict(network, images), predict(network, adversarial)
+    chosen = ((before == labels) & (after != labels)).nonzero().squeeze(1)[:count]
+    if len(chosen) == 0:
+        return None
+    tensors = {"clean": images[chosen], "adversarial": adversarial[chosen], "labels": labels[chosen],
+               "predictions_clean": before[chosen], "predictions_adversarial": after[chosen]}
+    with replacing(path) as partial:
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, partial)
+    return path.name
+
+
+def _copy(source: Path, target: Path, name: str) -> None:
+    for suffix in (".json", ".safetensors"):
+        path = source / f"{name}{suffix}"
+        if source != target and path.exists():
+            shutil.copyfile(path, target / path.name)

@@ -1,0 +1,57 @@
+"""report: the page, the model cards, the tables for dvc plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from parapet.config import Params
+from parapet.files import read_json, replacing_folder, write_json, write_text
+from parapet.report.card import model_card
+from parapet.report.dvc_plots import metrics, plot_tables
+from parapet.report.images import AdversarialImages
+from parapet.report.page import render
+from parapet.report.svg import front_svg
+from parapet.search import archive
+from parapet.steps import candidates
+from parapet.tracking.tracker import Tracker
+
+SECTIONS = ("report",)
+# Of the suite's attacks the images keep the first that fooled the network, whichever it was.
+_ATTACK = "first successful attack of the suite"
+
+
+def run(params: Params, out: Path, *, tracker: Tracker | None = None,
+        mlflow_ui: str = "http://127.0.0.1:5000") -> Path:
+    """Write report/ (index.html, front.svg, cards/) and plots/ into `out`, from its front.json; returns the page.
+
+    `mlflow_ui` is the address that the links to runs lead to.
+    """
+    front = read_json(out / "front.json")
+    shown = [front["undefended"], *front["candidates"]]
+    evaluations = {member["id"]: read_json(out / member["evaluation"]) for member in shown}
+    images = {name: _images(out / "evaluation" / result["images"])
+              for name, result in evaluations.items() if result.get("images")}
+    page = render(front, evaluations=evaluations, archive=archive.read(out / "search" / candidates.ARCHIVE),
+                  images=images, config=params.report, mlflow_ui=mlflow_ui)
+    with replacing_folder(out / "report") as folder:
+        write_text(folder / "index.html", page)
+        write_text(folder / "front.svg", front_svg(front))
+        for member in front["candidates"]:
+            write_text(folder / "cards" / f"{member['id']}.md", model_card(member, front, evaluations[member["id"]]))
+    with replacing_folder(out / "plots") as folder:
+        for name, rows in plot_tables(front, evaluations).items():
+            write_json(folder / f"{name}.json", rows)
+    if tracker:
+        search_id = read_json(out / "search" / candidates.FRONT_IDS)["search_id"]
+        tracker.finish(search_id, metrics(front), {"report": out / "report" / "index.html",
+                                                   "front": out / "front.json"})
+    return out / "report" / "index.html"
+
+
+def _images(path: Path) -> AdversarialImages:
+    stored: dict[str, Any] = {name: np.asarray(value) for name, value in load_file(path).items()}
+    return AdversarialImages(**stored, attack=_ATTACK)

@@ -1,0 +1,172 @@
+"""search: NSGA-II on one machine; candidates are measured in worker processes and kept in a cache.
+
+Everything that a killed search needs lies in the cache folder: each candidate's files under its training key, and
+each search's state and journal under its search key. `out` receives copies at the end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from parapet.config import Params, to_dict
+from parapet.data.info import read_info
+from parapet.errors import InputError
+from parapet.files import read_json, replacing_folder, write_json, write_text
+from parapet.progress import Progress
+from parapet.search import archive, keys
+from parapet.search.front import front
+from parapet.search.workers import Outcome, Task, Workers
+from parapet.steps import candidates, measure
+from parapet.steps.results import ARTIFACTS, TRAINING
+from parapet.tracking.tracker import Tracker
+
+_MEASURE = "parapet.steps.measure:run"
+
+
+def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[str], tracker: Tracker,
+        tags: dict[str, str] | None = None) -> dict[str, Any]:
+    """Search as `params` say, on the prepared `dataset`, and write the archive, the front and its files to `out`.
+
+    `devices` has an entry a worker. `tags` (for example the git revision) go to every tracked run. Goes on where an
+    earlier, interrupted search in the same `cache` stopped; InputError where one is still running there.
+    Returns a few metrics.
+    """
+    info = read_info(dataset)
+    search_id = keys.short_id(keys.search_key(params, info["fingerprint"], devices[0]))
+    home = cache / "searches" / search_id
+    with _only_search(cache), Workers(devices, attempts=params.search.attempts,
+                                      timeout=params.search.timeout_seconds) as workers:
+        evolution = candidates.new_evolution(params, info)
+        if (home / candidates.STATE).exists():
+            evolution.restore(read_json(home / candidates.STATE))
+        records = archive.read(home / candidates.ARCHIVE)
+        tracker.search(search_id, name=f"{info['name']} {params.threat}",
+                       params=_flat(to_dict(params)), tags=tags or {}, dataset=info)
+
+        def track(entry: dict[str, Any], undefended: bool) -> None:
+            _track(tracker, search_id, entry, cache, {
+                **(tags or {}), "data_fingerprint": info["fingerprint"], "undefended": str(undefended).lower()})
+
+        total = params.search.population * params.search.generations + 1
+        with Progress("search", total, "candidates") as progress:
+            if records:
+                progress.note(f"going on with search {search_id}: {len(records)} candidates are there already")
+            while evolution.generation < params.search.generations:
+                proposals = candidates.propose(evolution, params, info, devices[0])
+                write_json(home / candidates.STATE, evolution.state())
+                known = {record["id"]: record for record in records}
+                fresh = _measure(proposals, known, params, dataset, cache, workers, progress, track)
+                if proposals[0].get("undefended"):
+                    write_json(home / candidates.UNDEFENDED, fresh.pop(0))
+                archive.append(home / candidates.ARCHIVE, [entry for entry in fresh if entry["id"] not in known])
+                candidates.tell(evolution, fresh, params)
+                write_json(home / candidates.STATE, evolution.state())
+                records = archive.read(home / candidates.ARCHIVE)
+                candidates.refuse_empty_front(records)
+                best = max((record["validation"]["robust_accuracy"] for record in front(
+                    records, params.search.objectives)), default=0.0)
+                progress.note(f"generation {evolution.generation} of {params.search.generations} is done: "
+                              f"{len(front(records, params.search.objectives))} on the front, best robust accuracy "
+                              f"{best:.1%} (validation, {params.threat})")
+        records = [record for record in records if record["generation"] < params.search.generations]
+        undefended = read_json(home / candidates.UNDEFENDED)
+        folders = {record["id"]: _folder(cache, record["training_key"]) for record in [*records, undefended]}
+        with replacing_folder(out) as partial:
+            ids = candidates.write_search(partial, search_id, records, undefended, params, folders)
+    summary = candidates.summarise(records, params)
+    tracker.front(search_id, ids)
+    tracker.finish(search_id, {"hypervolume": summary["hypervolume"][-1]["hypervolume"], "front_size": len(ids),
+                               "evaluated": summary["evaluated"], "infeasible": summary["infeasible"]}, {})
+    return {"search_id": search_id, "evaluated": summary["evaluated"], "front": len(ids),
+            "hypervolume": summary["hypervolume"][-1]["hypervolume"]}
+
+
+def _measure(proposals: list[dict[str, Any]], known: dict[str, dict[str, Any]], params: Params, dataset: Path,
+             cache: Path, workers: Workers, progress: Progress,
+             track: Callable[[dict[str, Any], bool], None]) -> list[dict[str, Any]]:
+    """The archive records of `proposals`, in their order: from the journal, from the cache, or measured now."""
+    folders = [_folder(cache, proposal["training_key"]) for proposal in proposals]
+    found = [known.get(proposal["id"]) or measure.stored(proposal, params, folder)
+             for proposal, folder in zip(proposals, folders)]
+    missing = [place for place, entry in enumerate(found) if entry is None]
+    shares, texts = dict.fromkeys(missing, 0.0), dict.fromkeys(missing, "")
+    generation = proposals[0]["generation"] + 1
+    before = (generation - 1) * params.search.population + (generation > 1)
+
+    def show() -> None:
+        done = before + len(proposals) - len(missing) + sum(shares.values())
+        running = [text for place, text in texts.items() if text and shares[place] < 1]
+        progress.update(done, f"generation {generation}: {', '.join(running) or 'starting workers'}")
+
+    def on_progress(place: int, text: str, share: float) -> None:
+        index = missing[place]
+        shares[index], texts[index] = share, f"{proposals[index]['id'][:6]} {text}"
+
+    def keep(index: int, entry: dict[str, Any]) -> None:
+        found[index] = entry
+        track(entry, bool(proposals[index].get("undefended")))
+
+    show()
+    for index in set(range(len(proposals))) - set(missing):
+        keep(index, found[index])
+    tasks = [Task(proposals[index]["id"], _MEASURE, {
+        "proposal": proposals[index], "params": to_dict(params), "dataset": str(dataset),
+        "folder": str(folders[index]), "locks": str(cache / "locks")}) for index in missing]
+    for place, outcome in workers.run(tasks, on_progress, show):
+        index = missing[place]
+        shares[index] = 1.0
+        keep(index, outcome.result or _crashed(proposals[index], outcome, params, folders[index]))
+    return found
+
+
+def _crashed(proposal: dict[str, Any], outcome: Outcome, params: Params, folder: Path) -> dict[str, Any]:
+    if outcome.trace:
+        write_text(folder / "failure.txt", outcome.trace)
+    return candidates.record(proposal, [{"status": "infeasible", "reason": outcome.reason}], params)
+
+
+def _track(tracker: Tracker, search_id: str, entry: dict[str, Any], cache: Path, tags: dict[str, str]) -> None:
+    folder = _folder(cache, entry["training_key"])
+    curves = read_json(folder / TRAINING).get("curves", []) if (folder / TRAINING).exists() else []
+    artifacts = {name: folder / file for name, file in ARTIFACTS.items() if (folder / file).exists()}
+    tracker.candidate(search_id, entry, curves, artifacts, tags)
+
+
+def _folder(cache: Path, training_key: str) -> Path:
+    return cache / "candidates" / training_key[:32]
+
+
+@contextmanager
+def _only_search(cache: Path) -> Iterator[None]:
+    """Refuse a second search in the same cache; wait a moment for one that is just ending."""
+    cache.mkdir(parents=True, exist_ok=True)
+    owner = cache / "search.pid"
+    lock = FileLock(cache / "search.lock")
+    try:
+        lock.acquire(timeout=5)
+    except Timeout:
+        who = owner.read_text().strip() if owner.exists() else "unknown"
+        raise InputError(f"a search is already running in {cache} (process {who}); wait for it, stop it, or give "
+                         "another folder with --cache.") from None
+    try:
+        owner.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

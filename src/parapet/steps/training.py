@@ -1,0 +1,56 @@
+"""training: one candidate, adversarially; a candidate that fails is a result with its reason."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from parapet.config import Params
+from parapet.cores import Cores, FreeCores
+from parapet.data.dataset import Dataset
+from parapet.genome import Genome
+from parapet.models import save
+from parapet.models.cost import count_flops, count_parameters
+from parapet.steps import results
+from parapet.training.loop import TrainingFailed, train
+
+SECTIONS = ("seed", "device", "data", "threat", "search", "training")
+
+
+def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, device: str = "cpu",
+        cores: Cores | FreeCores | None = None, progress: results.Report = results.ignore) -> dict[str, Any]:
+    """Train `proposal` (an entry of proposals.json) on the prepared `dataset` into the folder `out`.
+
+    Leaves model.safetensors and training.json; goes on from checkpoint.safetensors where an earlier attempt left it.
+    """
+    if (result := results.done(out / results.TRAINING, proposal["training_key"])) is not None:
+        return result
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(params.search.threads)
+    genome, data = Genome.from_dict(proposal["genome"]), Dataset.open(dataset)
+    common = {"candidate": proposal["id"], "key": proposal["training_key"]}
+    started = time.time()
+
+    def tell(epoch: int, epochs: int, metrics: dict[str, Any]) -> None:
+        progress(f"epoch {epoch}/{epochs}", epoch / epochs)
+
+    try:
+        trained = train(
+            genome, data.split("train", device=device),
+            data.split("validation", device=device, limit=params.training.validation_images),
+            classes=len(data.classes), mean=torch.tensor(data.mean), std=torch.tensor(data.std),
+            config=params.training, threat=params.threat, seed=proposal["seed"], device=device,
+            checkpoint_path=out / results.CHECKPOINT, progress=tell, turn=(cores or FreeCores()).turn)
+    except TrainingFailed as error:
+        return results.write(out / results.TRAINING, **common, status="infeasible", reason=str(error), started=started)
+    network = trained.network.cpu()
+    save(network, out / results.WEIGHTS)
+    result = results.write(
+        out / results.TRAINING, **common, started=started, training_seconds=trained.seconds,
+        training_flops=trained.training_flops, best_epoch=trained.best_epoch,
+        flops=count_flops(network, network.image_shape), params=count_parameters(network), curves=trained.curves)
+    (out / results.CHECKPOINT).unlink(missing_ok=True)
+    return result

@@ -1,0 +1,11 @@
+"""Tracking with MLflow: the one place that imports it, and only when something is sent.
+
+The search tells an `Outbox` (or a `NullTracker`), which is a folder; a `BackgroundSender` or `flush` sends it.
+"""
+
+from parapet.tracking.background import BackgroundSender
+from parapet.tracking.mlflow_tracker import Flushed, flush, run_ids
+from parapet.tracking.null import NullTracker
+from parapet.tracking.outbox import Outbox
+
+__all__ = ["BackgroundSender", "Flushed", "NullTracker", "Outbox", "flush", "run_ids"]

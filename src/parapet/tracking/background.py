@@ -1,0 +1,91 @@
+"""Sending while the search runs: a thread that empties the outbox and never disturbs anybody."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from parapet.tracking.connection import sentence
+from parapet.tracking.mlflow_tracker import Flushed, flush
+from parapet.tracking.outbox import Outbox
+
+_LONGEST_PAUSE = 60.0
+
+
+class BackgroundSender:
+    """A daemon thread that sends the events of `outbox` as they come.
+
+    `gate()` is held around MLflow's import and around each event, so that latency is timed without this thread on
+    the cores. `tell` gets each thing that the user should know, once: that MLflow is away, what it refused.
+    """
+
+    def __init__(self, outbox: Outbox, uri: str, experiment: str, artifact_root: Path | None = None,
+                 gate: Callable[[], AbstractContextManager] = nullcontext,
+                 tell: Callable[[str], None] = lambda message: None, *, parent_run_id: str | None = None,
+                 pause: float = 5.0) -> None:
+        """`pause` is the time between two looks at the queue, in seconds; it grows while MLflow is away."""
+        self._outbox, self._tell, self._pause = outbox, tell, pause
+        self._flush = lambda: flush(outbox, uri, experiment, artifact_root, parent_run_id=parent_run_id, gate=gate,
+                                    stop=self._out_of_time)
+        self._told: set[str] = set()
+        self._awake = threading.Event()
+        self._closing = threading.Event()
+        self._deadline: float | None = None
+        outbox.notify = self.wake
+        self._thread = threading.Thread(target=self._run, name="parapet-tracking", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look at the queue now."""
+        self._awake.set()
+
+    def close(self, timeout: float = 30.0) -> int:
+        """Send what goes through within `timeout` seconds, end the thread, and say how many events still wait."""
+        self._outbox.notify = None
+        self._deadline = time.monotonic() + timeout
+        self._closing.set()
+        self._awake.set()
+        self._thread.join(timeout)
+        return self._outbox.pending()
+
+    def _run(self) -> None:
+        pause = self._pause
+        while True:
+            last = self._closing.is_set()
+            away = self._once() if self._outbox.pending() else False
+            if last:
+                return
+            if away:
+                # New events do not bring the server back, so only closing ends this pause.
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                self._closing.wait(pause)
+            else:
+                pause = self._pause
+                self._awake.wait(pause)
+            self._awake.clear()
+
+    def _once(self) -> bool:
+        """Flush once and tell; True where MLflow is away."""
+        try:
+            result = self._flush()
+        except Exception as error:  # a full disk, say: the search finds out for itself
+            result = Flushed(0, self._outbox.pending(), reason=f"Events could not be sent to MLflow: {sentence(error)}")
+        for warning in result.warnings:
+            self._say(warning, warning)
+        if result.reason is not None:
+            self._say("away", f"{result.reason} The search goes on; what MLflow did not get is kept and sent later.")
+        return result.reason is not None
+
+    def _say(self, topic: str, message: str) -> None:
+        if topic not in self._told:
+            self._told.add(topic)
+            try:
+                self._tell(message)
+            except Exception:  # a broken terminal must not stop the sending
+                return
+
+    def _out_of_time(self) -> bool:
+        return self._deadline is not None and time.monotonic() > self._deadline

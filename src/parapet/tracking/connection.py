@@ -1,0 +1,174 @@
+"""Reaching MLflow, and telling a server that is away from one that refuses.
+
+The probes here use the standard library and take seconds at most, because MLflow's own retries take minutes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
+
+from parapet.files import digest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of `uri`; the first call in a process imports MLflow, which takes seconds."""
+    # MLflow reports its use to its makers over the network unless told otherwise before it is imported.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient, environment_variables
+
+    # No retries inside: a request whose answer got lost would be sent twice and make a second run.
+    # The outbox is the retry, and it looks for the run first.
+    environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(0)
+    if not environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT.is_set():
+        environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT.set(30)
+    environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
+    # Its warnings and tracebacks would repeat what the user is told once, in one sentence.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def unreachable(uri: str, timeout: float = 2.0) -> str | None:
+    """Why MLflow at `uri` cannot be used now, as one sentence; None where nothing speaks against it."""
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if scheme in ("http", "https"):
+        why = _http_problem(uri, timeout)
+    elif scheme == "sqlite":
+        why = _sqlite_problem(sqlite_path(uri), timeout)
+    elif scheme in _PORTS:
+        why = _port_problem(uri, scheme, timeout)
+    elif scheme in ("", "file"):
+        return (f"MLflow no longer keeps runs in folders, and {uri!r} is one; use sqlite:///FILE.db or the address "
+                "of a server.")
+    else:
+        why = None  # databricks and plugins: only MLflow itself knows how to ask
+    return None if why is None else f"MLflow at {masked(uri)} is away: {why}."
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a sqlite URI; None for other URIs and for databases in memory."""
+    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
+    return Path(unquote(match[1])) if match and match[1] != ":memory:" else None
+
+
+def holds_run(uri: str, run_id: str) -> bool:
+    """Whether `run_id` may be taken to exist without asking MLflow: a deleted SQLite file shows at once."""
+    if not uri.startswith("sqlite"):
+        return True
+    path = sqlite_path(uri)
+    if path is None or not path.is_file():
+        return False
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=2)
+        try:
+            return connection.execute("SELECT 1 FROM runs WHERE run_uuid = ?", (run_id,)).fetchone() is not None
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return False
+
+
+def masked(text: str) -> str:
+    """`text` without the user names and passwords of the addresses in it."""
+    return re.sub(r"//[^/@\s]+@", "//", text)
+
+
+def target(uri: str, experiment: str) -> str:
+    """A name for a place that events are sent to; a digest, because addresses may hold passwords."""
+    path = sqlite_path(uri)
+    return digest([f"sqlite:{path.resolve()}" if path else uri, experiment])
+
+
+def sentence(error: BaseException) -> str:
+    """The first line of an error, short, without passwords."""
+    text = masked(str(error).strip() or type(error).__name__).splitlines()[0].strip()
+    if isinstance(error, LookupError):
+        text = f"{type(error).__name__} {text}"  # its text is a bare key
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether sending the same again can never help (bad values), as opposed to a server in trouble."""
+    response = getattr(error, "response", None)
+    if hasattr(error, "get_http_status_code"):  # MlflowException
+        status = error.get_http_status_code()
+        if getattr(error, "error_code", "") == "ENDPOINT_NOT_FOUND":
+            return False  # something else answers at this address
+    elif getattr(response, "status_code", None):  # requests, from uploads
+        status = response.status_code
+    else:
+        return isinstance(error, ValueError | TypeError | LookupError) and not isinstance(error, OSError)
+    # 401, 403, 407: credentials may be mended; 408, 409, 429, 499: later.
+    return 400 <= status < 500 and status not in (401, 403, 407, 408, 409, 429, 499)
+
+
+def is_overload(error: Exception) -> bool:
+    """Whether the store said itself that it has no time now (a locked SQLite file, a full disk)."""
+    return getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE" or isinstance(error, OSError)
+
+
+def _http_problem(uri: str, timeout: float) -> str | None:
+    import requests  # MLflow's own client, so proxies and certificates are understood the same way
+
+    try:
+        status = requests.get(f"{uri.rstrip('/')}/health", timeout=timeout).status_code
+    except requests.exceptions.SSLError:
+        return None  # somebody answers; MLflow has settings of its own for certificates
+    except requests.exceptions.Timeout:
+        return f"no answer within {timeout:g} seconds"
+    except (requests.RequestException, ValueError) as error:
+        return _root_cause(error)
+    return f"it answers with error {status}" if status >= 500 else None
+
+
+def _sqlite_problem(path: Path | None, timeout: float) -> str | None:
+    if path is None:
+        return None
+    if not path.exists():
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        return None if folder.is_dir() and os.access(folder, os.W_OK) else f"{folder} is not a folder to write in"
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=timeout)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return str(error)
+    return None
+
+
+def _port_problem(uri: str, scheme: str, timeout: float) -> str | None:
+    parts = urlsplit(uri)
+    if parts.hostname is None:
+        return None  # a socket file or a service name: only the driver knows
+    try:
+        socket.create_connection((parts.hostname, parts.port or _PORTS[scheme]), timeout).close()
+    except (OSError, ValueError) as error:
+        return _root_cause(error)
+    return None
+
+
+def _root_cause(error: BaseException) -> str:
+    """The words of the operating system at the bottom of a chain of wrapped errors."""
+    seen: list[BaseException] = []
+    while error not in seen:
+        seen.append(error)
+        inner = getattr(error, "reason", None) or error.__cause__ or error.__context__ or \
+            next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        error = inner if isinstance(inner, BaseException) else error
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[:1].lower() + error.strerror[1:]
+    return sentence(error)

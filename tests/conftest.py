@@ -1,0 +1,54 @@
+"""What several rooms' tests share: the digits, prepared, and one network trained on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from parapet.config import DataPrepConfig, ThreatModel, TrainingConfig
+from parapet.data import dataset, splits
+from parapet.data.sources import Source
+from parapet.genome import Genome
+from parapet.training.loop import Trained, train
+
+DIGITS_EPS = 0.2
+
+
+@pytest.fixture(scope="session")
+def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The UCI digits as a prepared data set."""
+    digits = load_digits()
+    source = Source(name="digits", images=digits.images.astype("uint8")[:, None], labels=digits.target.astype("int64"),
+                    test_images=None, test_labels=None, levels=16, classes=tuple("0123456789"))
+    folder = tmp_path_factory.mktemp("digits") / "dataset"
+    dataset.write(folder, source, splits.split(source, DataPrepConfig(), seed=0))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits(digits_folder: Path) -> dataset.Dataset:
+    """The prepared digits, opened."""
+    return dataset.Dataset.open(digits_folder)
+
+
+def train_digits(digits: dataset.Dataset, genome: Genome, epochs: int) -> Trained:
+    """`genome` trained on the digits at L-inf 0.2, on one thread."""
+    torch.set_num_threads(1)
+    return train(genome, digits.split("train"), digits.split("validation"), classes=10,
+                 mean=torch.tensor(digits.mean), std=torch.tensor(digits.std), config=TrainingConfig(epochs=epochs),
+                 threat=ThreatModel(eps=DIGITS_EPS), seed=1)
+
+
+@pytest.fixture(scope="session")
+def honest(digits: dataset.Dataset) -> Trained:
+    """A small network, adversarially trained for a few seconds: about 60 % robust."""
+    return train_digits(digits, Genome(width=8, depth=2, activation="silu", loss="pgd", steps=2, learning_rate=0.4), 8)
+
+
+@pytest.fixture(scope="session")
+def undefended(digits: dataset.Dataset) -> Trained:
+    """The same network trained without attacks: about 0 % robust."""
+    return train_digits(digits, Genome(width=8, depth=2, activation="silu", loss="standard"), 8)

@@ -1,0 +1,90 @@
+"""The page in a real browser: the scatter is drawn, clicks select, nothing fails and nothing is fetched."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from parapet.config import ReportConfig
+from parapet.report import render
+
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="there is no /usr/bin/chromium")
+
+# Real users click; a script that is let past the page's own policy clicks for them and writes down what it saw.
+CLICKS = """
+const seen = {};
+const shown = () => [...document.querySelectorAll(".panel")].filter((panel) => !panel.hidden).map((panel) => panel.id);
+const column = () => [...document.querySelector("table.sortable tbody").rows].map((row) => row.dataset.id);
+scatter.emit("plotly_click", { points: [{ data: { meta: "front" }, customdata: "%(first)s" }] });
+seen.panel = shown();
+seen.rows = [...document.querySelectorAll("tr.selected")].map((row) => row.dataset.id);
+seen.ring = scatter.data.find((trace) => trace.meta === "selected").x.length;
+document.querySelector("table.sortable th:nth-child(4) button").click();
+seen.ascending = column();
+document.querySelector("table.sortable th:nth-child(4) button").click();
+seen.descending = column();
+document.querySelector("[data-figure=pareto-latency]").click();
+seen.axis = scatter.layout.xaxis.title.text;
+scatter.emit("plotly_click", { points: [{ data: { meta: "archive" }, customdata: "%(other)s" }] });
+seen.fold = document.getElementById("others").open;
+document.documentElement.dataset.seen = JSON.stringify(seen);
+"""
+
+
+def browse(page: Path, *options: str, fragment: str = "") -> tuple[str, str]:
+    """(the page's elements after its scripts ran, the browser's log)."""
+    done = subprocess.run(
+        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         f"--user-data-dir={page.parent / 'profile'}", "--virtual-time-budget=3000", "--window-size=1400,2400",
+         "--enable-logging=stderr", *options, "--dump-dom", page.as_uri() + fragment],
+        capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr[-2000:]
+    # plotly.js itself is five megabytes of text that no check below is about.
+    return re.sub(r"<script>.*?</script>", "", done.stdout, flags=re.S), done.stderr
+
+
+def test_the_page_draws_itself_without_errors_or_requests(made, tmp_path) -> None:
+    page = tmp_path / "index.html"
+    page.write_text(render(made.front, evaluations=made.evaluations, archive=made.archive, images=made.images,
+                           config=ReportConfig()), encoding="utf-8")
+    wanted = made.front["candidates"][1]["id"]
+    dom, log = browse(page, fragment=f"#{wanted}")
+    assert "data-error" not in dom
+    assert "CONSOLE" not in log, [line for line in log.splitlines() if "CONSOLE" in line]
+    drawn = dom.split('id="scatter"')[1].split('id="strip"')[0]
+    members = [candidate for candidate in made.front["candidates"] if candidate["derived_from"] is None]
+    # Members, one variant, the undefended net, the ring and 38 of the archive.
+    assert len(re.findall(r'<path class="point\b', drawn)) == len(members) + 1 + 1 + 1 + 38
+    assert len(re.findall(r'<article class="panel"[^>]*hidden', dom)) == len(made.front["candidates"])
+    strip = dom.split('id="strip"')[1].split("<h3>Members")[0]
+    assert wanted in strip and f"../{made.front['candidates'][1]['onnx']}" in strip
+    # plotly would offer to send the chart to its makers' server.
+    assert "toImage" in dom or "Download plot" in dom
+    assert not re.search(r"share chart|cloud\.plotly|chart-studio|plotly-cloud", dom, flags=re.I)
+    assert not re.findall(r'(?:src|href)="https?://(?!127\.0\.0\.1:5000/)', dom)
+
+
+def test_clicks_select_sort_and_switch(made, tmp_path) -> None:
+    members = [candidate for candidate in made.front["candidates"] if candidate["derived_from"] is None]
+    other = next(record["id"] for record in made.archive
+                 if record["validation"] and record["id"] not in {candidate["id"] for candidate in members})
+    text = render(made.front, evaluations=made.evaluations, archive=made.archive, images={}, config=ReportConfig())
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    script = CLICKS % {"first": members[0]["id"], "other": other}
+    page = tmp_path / "index.html"
+    page.write_text(text.replace("</body>\n</html>", f"<script>{script}</script></body></html>"), encoding="utf-8")
+    dom, _ = browse(page)
+    assert "data-error" not in dom
+    seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', dom)[1]))
+    assert seen["panel"] == [members[0]["id"]]
+    assert set(seen["rows"]) == {members[0]["id"]} and seen["ring"] == 1
+    ranked = [candidate["id"] for candidate in sorted(members, key=lambda item: item["test"]["robust_accuracy"])]
+    assert seen["ascending"] == ranked and seen["descending"] == ranked[::-1]
+    assert "latency" in seen["axis"] and seen["fold"] is True

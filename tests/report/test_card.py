@@ -1,0 +1,48 @@
+"""The model card carries the numbers with all that belongs to them, and no markup from data."""
+
+from __future__ import annotations
+
+from parapet.report import model_card
+from parapet.report.card import plain
+
+
+def test_card_says_threat_attacks_n_intervals_audit_and_latency(made) -> None:
+    candidate = made.front["candidates"][5]
+    evaluation = made.evaluations[candidate["id"]]
+    card = model_card(candidate, made.front, evaluation)
+    test = candidate["test"]
+    low, high = test["robust_interval"]
+    assert f"{100 * test['robust_accuracy']:.1f} % (95 % interval {100 * low:.1f}–{100 * high:.1f} %)" in card
+    assert "L-inf, eps = 0.2" in card and "n = 360" in card and f"**{candidate['audit']['verdict']}**" in card
+    for name, accuracy in test["attacks"].items():
+        low, high = evaluation["evaluation"]["attacks"][name]["interval"]
+        row = f"| {plain(name)} | {100 * accuracy:.1f} % | {100 * low:.1f}–{100 * high:.1f} % |"
+        assert row in card
+    for check in evaluation["audit"]["checks"]:
+        assert plain(check["id"]) in card
+    assert plain(candidate["latency_ms"]["machine"]) in card
+    for heading in ("Intended use", "Data", "Threat model", "Audit", "Limits", "Reproduce it"):
+        assert f"\n## {heading}" in card
+    assert candidate["weights"] in card and candidate["onnx"] in card and made.front["data"]["fingerprint"] in card
+
+
+def test_card_without_an_evaluation_and_of_a_variant(made) -> None:
+    variant = made.front["candidates"][-1]
+    card = model_card(variant, made.front, {})
+    assert f"variant of {variant['derived_from']}" in card and "not recorded" in card
+
+
+def test_tables_of_the_card_are_whole(made) -> None:
+    lines = model_card(made.front["candidates"][0], made.front,
+                       made.evaluations[made.front["candidates"][0]["id"]]).splitlines()
+    for line, below in zip(lines, lines[1:]):
+        if line.startswith("|") and below.startswith("|"):
+            assert line.replace("\\|", "").count("|") == below.replace("\\|", "").count("|")
+
+
+def test_hostile_text_stays_text(made) -> None:
+    candidate = made.front["candidates"][0]
+    candidate["description"] = "a | b <img src=x>\n# heading [x](http://x) `code`"
+    card = model_card(candidate, made.front, {})
+    assert "<img" not in card and "\n# heading" not in card and "[x]" not in card
+    assert plain("a|b\n*c*") == "a\\|b \\*c\\*"

@@ -1,0 +1,63 @@
+"""Genomes: canonical form, encoding, and the sentences for wrong ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parapet.errors import InputError
+from parapet.genome import GENES, Genome, SearchSpace
+
+SPACE = SearchSpace()
+vectors = st.tuples(*(st.integers(0, len(gene.choices) - 1) for gene in SPACE.genes))
+
+
+def test_there_are_at_least_ten_genes() -> None:
+    assert len(GENES) >= 10
+
+
+@given(vectors)
+def test_encoding_round_trips(vector: tuple[int, ...]) -> None:
+    genome = SPACE.decode(vector)
+    assert SPACE.decode(SPACE.encode(genome)) == genome
+    assert Genome.from_dict(genome.to_dict()) == genome
+
+
+@given(vectors)
+def test_normalised_vectors_are_equal_exactly_for_equal_genomes(vector: tuple[int, ...]) -> None:
+    normal = SPACE.normalise(vector)
+    assert SPACE.decode(normal) == SPACE.decode(vector)
+    assert np.array_equal(SPACE.normalise(normal), normal)
+
+
+def test_genes_without_effect_do_not_tell_genomes_apart() -> None:
+    assert Genome(denoiser="none", denoiser_stage=2).digest() == Genome(denoiser="none", denoiser_stage=1).digest()
+    assert Genome(loss="pgd", trades_beta=6.0).digest() == Genome(loss="pgd", trades_beta=1.0).digest()
+    assert Genome(loss="trades", trades_beta=6.0).digest() != Genome(loss="trades", trades_beta=1.0).digest()
+
+
+def test_larger_images_get_larger_networks() -> None:
+    assert max(SearchSpace(image_shape=(3, 32, 32)).choices("width")) > max(SPACE.choices("width"))
+    assert SearchSpace({"width": [8]}, (3, 32, 32)).choices("width") == (8,)
+
+
+@pytest.mark.parametrize(("space", "sentence"), [
+    ({"widht": [4]}, "search.space.widht is not a gene; did you mean width?"),
+    ({"width": []}, "search.space.width is empty; list at least one choice"),
+    ({"width": [4, 4]}, "search.space.width names a choice twice"),
+    ({"width": [0]}, "search.space.width is 0; it must be a whole number from 1 to 1024."),
+    ({"backbone": ["resdual"]}, "search.space.backbone is 'resdual'; did you mean residual?"),
+])
+def test_wrong_spaces_are_told(space: dict, sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        SearchSpace(space)
+    assert sentence in str(caught.value)
+
+
+def test_a_genome_that_lacks_a_gene_is_told() -> None:
+    values = Genome().to_dict()
+    del values["width"]
+    with pytest.raises(InputError, match="genome lacks width; a genome names every gene"):
+        Genome.from_dict(values)

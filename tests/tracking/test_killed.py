@@ -1,0 +1,86 @@
+"""Kills: of the server in the middle of a flush, and of the sender at random points."""
+
+import multiprocessing
+import random
+import time
+
+import pytest
+from tracked_story import Story, name_of
+
+from parapet.tracking import BackgroundSender, Outbox, flush
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Children that have MLflow imported already and nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", "parapet.tracking"])
+    return context
+
+
+def test_a_server_refuses_for_good_and_the_rest_goes_on(story, server):
+    story.tell()
+    story.begin(name="x" * 600)
+    result = flush(story.outbox, server.uri, story.experiment)
+    assert (result.sent, result.rejected, result.reason) == (5, 1, None)
+
+
+def test_a_server_killed_in_the_middle_is_told_once_and_gets_the_rest_when_it_is_back(tmp_path, server):
+    story = Story(tmp_path, candidates=6)
+    story.tell()
+
+    def kill_at_four(done: int, _: int) -> None:
+        if done == 4:
+            server.kill()
+
+    result = flush(story.outbox, server.uri, story.experiment, None, kill_at_four)
+    assert (result.sent, result.kept) == (4, 5)
+    assert result.reason.startswith(f"MLflow at {server.uri} is away: connection re")  # reset, or refused
+    told = []
+    sender = BackgroundSender(story.outbox, server.uri, story.experiment, tell=told.append, pause=0.1)
+    time.sleep(1.0)
+    assert len(told) == 1
+    assert story.outbox.pending() == 5
+    server.start()
+    assert sender.close(60) == 0
+    assert len(told) == 1
+    story.check(server.uri)
+
+
+def test_a_sender_killed_at_random_points_ends_complete_and_undoubled(tmp_path, sqlite_uri, processes):
+    story = Story(tmp_path, candidates=12)
+    story.tell()
+    chance = random.Random(7)
+    kills = 0
+    while story.outbox.pending() and kills < 8:
+        child = processes.Process(target=flush, args=(story.outbox, sqlite_uri, story.experiment, story.artifact_root))
+        child.start()
+        child.join(chance.uniform(0.25, 0.7))
+        child.kill()
+        child.join()
+        kills += 1
+        story.tell()  # the search was killed as well and tells everything again
+    result = flush(story.outbox, sqlite_uri, story.experiment, story.artifact_root)
+    assert result.kept == 0
+    assert kills > 3
+    story.check(sqlite_uri)
+
+
+def test_two_pods_that_begin_at_once_share_one_parent(tmp_path, sqlite_uri, processes):
+    story = Story(tmp_path, candidates=4)
+    boxes = [story.outbox, Outbox(tmp_path / "second")]
+    for number, box in enumerate(boxes):
+        story.outbox = box
+        story.begin()
+        story.candidate(2 * number)
+        story.candidate(2 * number + 1)
+    children = [processes.Process(target=flush, args=(box, sqlite_uri, story.experiment, story.artifact_root))
+                for box in boxes]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    parent, = story.parents(sqlite_uri)
+    runs = story.children(sqlite_uri)
+    assert sorted(runs) == [name_of(index) for index in range(4)]
+    assert {run.data.tags["mlflow.parentRunId"] for (run,) in runs.values()} == {parent.info.run_id}
