@@ -23,12 +23,11 @@ def report(report: str, assembled: Input[Artifact], page: Output[HTML], reported
 
     from parapet.config import Params, parse
     from parapet.steps import report as step
-    from parapet.tracking import NullTracker
 
     params = parse(Params, {"report": json.loads(report)})
     with TemporaryDirectory() as folder:
         out = Path(folder)
         shutil.copytree(assembled.path, out, dirs_exist_ok=True)
-        shutil.copyfile(step.run(params, out, tracker=NullTracker(), mlflow_ui=""), page.path)
+        shutil.copyfile(step.run(params, out), page.path)
         for name in ("report", "plots"):
             shutil.copytree(out / name, Path(reported.path) / name, dirs_exist_ok=True)

@@ -21,6 +21,7 @@ def test_card_says_threat_attacks_n_intervals_audit_and_latency(made) -> None:
     for check in evaluation["audit"]["checks"]:
         assert plain(check["id"]) in card
     assert plain(candidate["latency_ms"]["machine"]) in card
+    assert "deepfool 0.231." in card
     for heading in ("Intended use", "Data", "Threat model", "Audit", "Limits", "Reproduce it"):
         assert f"\n## {heading}" in card
     assert candidate["weights"] in card and candidate["onnx"] in card and made.front["data"]["fingerprint"] in card

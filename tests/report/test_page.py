@@ -127,6 +127,7 @@ def test_numbers_of_the_page_are_those_of_the_front(standard) -> None:
         for check in made.evaluations[candidate["id"]]["audit"]["checks"]:
             assert check["id"] in parsed.panels[candidate["id"]]
             assert check["advice"] in parsed.panels[candidate["id"]]
+        assert "deepfool 0.231 (linf)" in parsed.panels[candidate["id"]]
         assert candidate["latency_ms"]["machine"] in parsed.panels[candidate["id"]]
 
 

@@ -42,6 +42,8 @@ class L2Ball:
 
     def __init__(self, images: Tensor, eps: float) -> None:
         self.eps, self.images = eps, images
+        # A hair inside: each of n pixels of at most 1 is off by up to 2**-25 when rounded to float32.
+        self._radius = max(0.0, eps * (1 - 1e-6) - images[0].numel() ** 0.5 * 2**-24) if len(images) else eps
 
     def start(self, noise: Tensor) -> Tensor:
         """A point of the ball from uniform noise in [0, 1): its direction from the cube, its radius eps."""
@@ -55,8 +57,7 @@ class L2Ball:
     def project(self, points: Tensor) -> Tensor:
         """Scaled back into the ball, then clipped to [0, 1], which only shortens the difference."""
         difference = points - self.images
-        # A hair inside, so that rounding to float32 cannot carry the sum of squares over eps.
-        scale = (self.eps * (1 - 1e-6) / _length(difference)).clamp(max=1)
+        scale = (self._radius / _length(difference)).clamp(max=1)
         return (self.images + difference * scale).clamp(0, 1)
 
     def select(self, index: Tensor) -> L2Ball:

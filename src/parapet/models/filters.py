@@ -21,7 +21,7 @@ class BitDepth(nn.Module):
     network is adaptive without knowing of the filter.
     """
 
-    def __init__(self, bits: int = 2) -> None:
+    def __init__(self, bits: int = 3) -> None:
         super().__init__()
         self.top = float(2**bits - 1)
 

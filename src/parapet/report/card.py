@@ -29,7 +29,8 @@ def model_card(candidate: dict[str, Any], front: dict[str, Any], evaluation: dic
     template = environment.from_string(resources.files(__package__).joinpath("card.md").read_text(encoding="utf-8"))
     return template.render(candidate=candidate, front=front, threat=wording.threat(front["threat"]), rows=rows,
                            audit=evaluation.get("audit"), onnx=evaluation.get("onnx"),
-                           undefended=front["undefended"], with_interval=wording.with_interval)
+                           distances=wording.distances(measured), undefended=front["undefended"],
+                           with_interval=wording.with_interval)
 
 
 def plain(text: Any) -> str:

@@ -20,8 +20,8 @@ from parapet.report.images import AdversarialImages, Example, examples, magnific
 from parapet.report.members import attack_names, best, infeasible, members, others, ties, variants
 
 Record = dict[str, Any]
-# plotly.js takes 4.8 MB of the 8 MB that a page may weigh; a large front of large images shows fewer of them.
-IMAGE_BYTES = 2_500_000
+# plotly.js takes 4.8 MB of the 8 MB that a page of some hundred candidates may weigh; a large front shows fewer images.
+IMAGE_BYTES = 2_000_000
 
 
 def render(front: Record, *, evaluations: dict[str, Record], archive: list[Record],
@@ -102,7 +102,8 @@ def _environment() -> jinja2.Environment:
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"percent": wording.percent, "interval": wording.interval, "si": wording.count,
                             "duration": wording.duration, "milliseconds": wording.milliseconds, "up": _up,
-                            "number": wording.number, "describe": wording.describe}
+                            "number": wording.number, "describe": wording.describe,
+                            "distances": wording.distances}
     return environment
 
 

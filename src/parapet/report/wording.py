@@ -72,3 +72,9 @@ def number(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " ".join(number(item) for item in value)
     return str(value)
+
+
+def distances(attacks: dict[str, Any]) -> list[tuple[str, float]]:
+    """(attack, median distance) of the minimum-norm attacks in an evaluation's `attacks`."""
+    return [(name, attack["median_distance"]) for name, attack in attacks.items()
+            if attack.get("median_distance") is not None]

@@ -80,9 +80,10 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, out: str, 
     images, labels = data.split("test", device=device, limit=config.images).all()
     suite = full_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts,
                        deepfool_steps=config.deepfool_steps)
-    record, adversarial = run_suite(network, images, labels, norm=threat.norm, eps=threat.eps, suite=suite,
-                                    batch_size=config.batch_size, generator=torch.Generator().manual_seed(settings.seed),
-                                    progress=lambda name, share: progress(f"attack {name}", share * 0.7))
+    record, adversarial = run_suite(
+        network, images, labels, norm=threat.norm, eps=threat.eps, suite=suite, batch_size=config.batch_size,
+        generator=torch.Generator().manual_seed(settings.seed),
+        progress=lambda name, share: progress(f"attack {name}", share * 0.7))
     progress("audit", 0.7)
     count = config.audit_images
     verdict = audit(network, images[:count], labels[:count], norm=threat.norm, eps=threat.eps,
