@@ -35,7 +35,7 @@ run: check ## the same without DVC, into runs/latest
 pipeline: $(READY) ## compile the Kubeflow pipeline and run it locally on the digits
 	@$(BIN)/dvc pull --quiet data.dvc
 	@$(BIN)/python -m pipelines compile
-	@$(BIN)/python -m pipelines local
+	@$(BIN)/python -m pipelines local --params pipelines/quick.yaml
 
 test: $(READY) lint ## lint, import rules and every test that is neither slow nor on a GPU
 	@$(BIN)/dvc pull --quiet data.dvc

@@ -10,27 +10,14 @@ from pathlib import Path
 
 from components.image import IMAGE
 from parapet import cli
-from parapet.cli.lifetime import end_with_parent
 from parapet.config import Params, load
-from parapet.errors import Interrupted, ParapetError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code, as `parapet` does (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
     options = _parse(arguments)
-    try:
-        end_with_parent()
-        return options.verb(options)
-    except (KeyboardInterrupt, Interrupted):
-        print("\ninterrupted; every task was ended, and the same command starts again.", file=sys.stderr)
-        return Interrupted.exit_code
-    except ParapetError as error:
-        print(f"pipelines: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"pipelines: {error.filename or 'a file'} cannot be read or written ({error.strerror}); mend its "
-              "permissions, free some space, or give another path.", file=sys.stderr)
-        return 1
+    return cli.guarded("pipelines", lambda: options.verb(options),
+                       "every task was ended, and the same command starts again")
 
 
 def _compile(options: argparse.Namespace) -> int:

@@ -24,7 +24,8 @@ from parapet.progress import Progress
 _WORK, _LOG = ".kfp", "pipeline.log"
 _TICK = 0.5
 _ERROR = re.compile(r"^\s*parapet\.errors\.(\w+): (.+)$", re.MULTILINE)
-_TASK = re.compile(r"(?:for-loop-(?P<generation>\d+)-iteration-(?P<candidate>\d+)/)?(?P<name>[a-z-]+?)(?:-\d+)?")
+_TASK = re.compile(r"(?:for-loop-(?P<generation>\d+)-iteration-(?P<candidate>\d+)/)?"
+                   r"(?P<name>[a-z-]+?)(?:-(?P<turn>\d+))?")
 
 
 def run(params: Params, out: Path, data_root: str) -> Path:
@@ -85,11 +86,12 @@ def _finished(work: Path) -> Iterator[Path]:
 
 
 def _describe(task: Path, work: Path) -> str:
+    """`training is done: generation 1, candidate 3` for .../for-loop-1-iteration-2/training-1."""
     match = _TASK.fullmatch("/".join(task.relative_to(work).parts[1:]))
     name = match["name"].replace("-", "_")
-    if match["generation"] is None:
-        return f"{name} is done"
-    return f"{name} is done: generation {match['generation']}, candidate {int(match['candidate']) + 1}"
+    if match["generation"] is not None:
+        return f"{name} is done: generation {match['generation']}, candidate {int(match['candidate']) + 1}"
+    return f"{name} is done: turn {match['turn'] or 1}" if name == "candidates" else f"{name} is done"
 
 
 def _failure(log: Path) -> Exception:

@@ -14,6 +14,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import TextIO
 
 from kfp import local
 
@@ -37,7 +38,7 @@ def main() -> None:
     write_json(Path(job["outputs"]), {name: artifact.uri for name, artifact in run.outputs.items()})
 
 
-def _end_with(parent: object) -> None:
+def _end_with(parent: TextIO) -> None:
     for _ in parent:
         pass
     os.killpg(0, signal.SIGKILL)

@@ -142,7 +142,7 @@ class AttackEvaluationConfig:
     """The search's own suite, on the validation split."""
 
     images: int = option(1000, low=1)
-    batch_size: int = option(512, low=1)
+    batch_size: int = option(128, low=1)
     pgd_steps: int = option(20, low=1, high=10_000)
     pgd_restarts: int = option(1, low=1, high=1000)
     audit_images: int = option(128, low=1)

@@ -8,22 +8,13 @@ import pytest
 from kfp.dsl import Artifact, Dataset
 
 import components
-from parapet.config import Params, parse, subset
 from parapet.errors import InputError
 from parapet.files import read_json
 from parapet.steps import candidates as candidates_step
 from parapet.steps import results
+from tests.components.component_sections import sections
 
 DATA = Path(__file__).parents[2] / "data"
-SETTINGS = {"device": "cpu", "data_prep": {"limit_train": 40, "limit_test": 40},
-            "search": {"population": 3, "generations": 2}}
-
-
-def sections(step: str, **settings) -> dict:
-    """The arguments of component `step` that are sections of params.yaml."""
-    wanted = getattr(components, step).component_spec.inputs
-    values = subset(parse(Params, {**SETTINGS, **settings}), [name for name in wanted if hasattr(Params(), name)])
-    return {name: value if name in ("seed", "device") else json.dumps(value) for name, value in values.items()}
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
 """A candidate whose process dies inside its pod is a result, not a hole in the loop."""
 
+import json
 from pathlib import Path
 
 import pytest
 from kfp.dsl import Artifact, Dataset, Metrics, Model
-from test_component_bodies import sections
 
 import components
 from parapet.config import Params
@@ -12,6 +12,7 @@ from parapet.errors import InputError
 from parapet.files import read_json
 from parapet.genome import Genome
 from parapet.steps import candidates, results, supervised
+from tests.components.component_sections import sections
 
 PROPOSAL = {"id": "0123456789ab", "training_key": "t", "evaluation_key": "e", "genome": Genome().to_dict(), "seed": 1,
             "generation": 0, "fidelity": {"epochs": 1, "data_share": 1.0}}
@@ -28,8 +29,6 @@ def test_every_step_of_a_candidate_that_is_killed_leaves_an_infeasible_result(tm
     child("die")
     data, trained, attacks, graph = (str(tmp_path / name) for name in ("data", "trained", "attacks", "graph"))
     settings = {"search": {"attempts": 2}}
-    import json
-
     components.training.python_func(**sections("training", **settings), locks="", proposal=json.dumps(PROPOSAL),
                                     dataset=Dataset(uri=data), candidate=Model(uri=trained))
     metrics = Metrics(uri=str(tmp_path / "metrics"))

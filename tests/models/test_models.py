@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from parapet.errors import InputError
 from parapet.genome import Genome, SearchSpace
 from parapet.models import build, load, read_metadata, save
+from parapet.models.backbones import NormalisedConvolution
 from parapet.models.cost import count_flops, count_parameters
 from parapet.models.denoisers import DENOISERS
 from parapet.models.filters import BitDepth, LearnedSmoothing
@@ -44,7 +45,7 @@ def test_one_generator_gives_one_network_and_the_global_one_is_left_alone() -> N
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values()))
     other = build(Genome(), (1, 8, 8), 10, generator=_generator(6))
-    assert not torch.equal(first.stem[1].weight, other.stem[1].weight)
+    assert not torch.equal(first.stem[1].convolution.weight, other.stem[1].convolution.weight)
 
 
 def test_the_median_is_torch_s_median() -> None:
@@ -52,6 +53,11 @@ def test_the_median_is_torch_s_median() -> None:
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")
     expected = padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4).median(-1).values
     assert torch.equal(median3x3(images), expected)
+
+
+def test_the_median_s_gradient_goes_to_the_median() -> None:
+    images = torch.rand(2, 2, 5, 4, generator=_generator(), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(median3x3, (images,))
 
 
 def test_bit_depth_rounds_and_lets_the_gradient_through() -> None:
@@ -84,6 +90,14 @@ def test_the_gaussian_denoiser_averages_equal_features_to_themselves() -> None:
     denoiser = DENOISERS["gaussian"](4)
     features = torch.ones(1, 4, 3, 3) * torch.arange(4.0).reshape(1, 4, 1, 1)
     assert torch.allclose(denoiser.smooth(features), features, atol=1e-5)
+
+
+def test_in_evaluation_convolution_and_batch_norm_are_one() -> None:
+    layer = NormalisedConvolution(3, 5, stride=2).eval()
+    layer.norm.running_mean.uniform_(-1, 1)
+    layer.norm.running_var.uniform_(0.5, 2)
+    images = torch.rand(2, 3, 6, 6)
+    assert torch.allclose(layer(images), layer.norm(layer.convolution(images)), atol=1e-6)
 
 
 def test_flops_of_a_single_convolution_by_hand() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from tracked_story import Story
 
 from parapet.tracking.connection import connect
+from tests.tracking.tracked_story import Story
 
 
 class Server:

@@ -4,9 +4,8 @@ import threading
 import time
 from contextlib import contextmanager
 
-from tracked_story import Story
-
 from parapet.tracking import BackgroundSender
+from tests.tracking.tracked_story import Story
 
 
 def test_everything_is_sent_while_the_search_runs_and_close_says_nothing_waits(story, sqlite_uri):

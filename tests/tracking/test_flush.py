@@ -8,10 +8,10 @@ import threading
 import time
 
 import pytest
-from tracked_story import EPOCHS, TAGS, Story, name_of, points, record
 
 from parapet.tracking import Flushed, Outbox, flush, run_ids
 from parapet.tracking.connection import connect
+from tests.tracking.tracked_story import EPOCHS, TAGS, Story, name_of, points, record
 
 
 def send(story: Story, uri: str, **options) -> Flushed:

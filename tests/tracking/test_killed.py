@@ -5,9 +5,9 @@ import random
 import time
 
 import pytest
-from tracked_story import Story, name_of
 
 from parapet.tracking import BackgroundSender, Outbox, flush
+from tests.tracking.tracked_story import Story, name_of
 
 
 @pytest.fixture(scope="module")

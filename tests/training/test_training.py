@@ -69,11 +69,11 @@ def test_the_radius_ramps_over_its_share() -> None:
 @pytest.mark.parametrize("loss", ["pgd", "trades"])
 def test_crafted_images_lie_in_the_ball_and_leave_batch_norm_alone(loss: str) -> None:
     network = build(Genome(loss=loss), (1, 8, 8), 10, generator=torch.Generator().manual_seed(0)).train()
-    before = network.stem[2].running_mean.clone()
+    before = network.stem[1].norm.running_mean.clone()
     images = torch.rand(8, 1, 8, 8)
     found = craft(network, images, torch.arange(8), Genome(loss=loss), 0.1, "linf", torch.Generator().manual_seed(0))
     assert (distance(found, images, "linf") <= 0.1).all() and not torch.equal(found, images)
-    assert network.training and torch.equal(network.stem[2].running_mean, before)
+    assert network.training and torch.equal(network.stem[1].norm.running_mean, before)
 
 
 def _train(digits, genome: Genome = SMALL, epochs: int = 4, path: Path | None = None, **options):

@@ -23,9 +23,10 @@ from parapet.attacks.objectives import cross_entropy, margin
 from parapet.attacks.pgd import input_gradient, pgd
 
 FAIL_GAP, WARN_GAP, SIGNIFICANCE = 0.05, 0.01, 0.01
-# Honest small TRADES nets lose 3 to 9 points from cross-entropy to margin, label-smoothed plain ones tens. The suite
-# counts the lower number either way, so only what no honest net shows is a veto.
-MARGIN_FAIL_GAP = 0.15
+# Three checks ask whether the attack's budget or loss was too weak. Honest small nets on the digits lose 3 to 9 points
+# there, label-smoothed and masked ones tens. The suite counts the lowest number either way, so the veto is for gaps
+# that no honest net shows, and a smaller one warns.
+BUDGET_FAIL_GAP = 0.15
 STEPS = 20
 TINY_GRADIENT = 1e-12
 VANISHED_SHARE_FAILS, VANISHED_SHARE_WARNS = 0.5, 0.1
@@ -142,7 +143,7 @@ def _margin(scene: _Scene) -> dict[str, Any]:
     numbers = {"pgd_ce": _mean(scene.pgd_ce), "pgd_margin": _mean(scene.pgd_margin)}
     return _gap("margin", scene.pgd_ce, scene.pgd_ce & scene.pgd_margin, numbers, "The margin attack is much "
                 "stronger than cross-entropy, a mark of label smoothing or of saturated logits; believe the margin.",
-                MARGIN_FAIL_GAP)
+                BUDGET_FAIL_GAP)
 
 
 def _steps(scene: _Scene) -> dict[str, Any]:
@@ -153,15 +154,15 @@ def _steps(scene: _Scene) -> dict[str, Any]:
     accuracies = [_mean(outcome) for outcome in outcomes]
     numbers = {"steps": list(budgets), "accuracy": accuracies}
     return _gap("steps", outcomes[-2], outcomes[-2] & outcomes[-1], numbers, "More steps still break more images; "
-                "raise the number of steps until the accuracy settles.")
+                "raise the number of steps until the accuracy settles.", BUDGET_FAIL_GAP)
 
 
 def _restarts(scene: _Scene) -> dict[str, Any]:
     """Check 4: one restart against four."""
     outcome = scene.survives(pgd, steps=STEPS, loss="margin", restarts=4)
     numbers = {"one_restart": _mean(scene.pgd), "four_restarts": _mean(scene.pgd & outcome)}
-    return _gap("restarts", scene.pgd, scene.pgd & outcome, numbers, "Restarts break many more images; raise "
-                "their number until the accuracy settles.")
+    return _gap("restarts", scene.pgd, scene.pgd & outcome, numbers, "Restarts break more images; raise their "
+                "number until the accuracy settles.", BUDGET_FAIL_GAP)
 
 
 def _radius(scene: _Scene) -> dict[str, Any]:

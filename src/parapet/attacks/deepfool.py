@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.balls import distance
+from parapet.attacks.batching import shrink
 from parapet.attacks.inputs import Model, check, frozen
+
+# Each image is repeated once a class, so a batch may shrink in smaller steps than elsewhere.
+_MULTIPLE = 16
 
 
 def deepfool(model: Model, images: Tensor, labels: Tensor, *, norm: str = "l2", steps: int = 50,
@@ -26,15 +30,16 @@ def deepfool(model: Model, images: Tensor, labels: Tensor, *, norm: str = "l2", 
         points, origin, true = images.clone(), images, labels
         for step in range(steps + 1):
             logits, gradients, followed = _class_gradients(model, points, true, classes)
-            wrong = logits.argmax(1) != true
-            found[rows[wrong]] = points[wrong]
-            distances[rows[wrong]] = distance(points[wrong], origin[wrong], norm)
-            keep = ~wrong
-            rows, points, origin, true = rows[keep], points[keep], origin[keep], true[keep]
-            if step == steps or len(rows) == 0:
+            fresh = (logits.argmax(1) != true) & torch.isinf(distances[rows])
+            found[rows[fresh]] = points[fresh]
+            distances[rows[fresh]] = distance(points[fresh], origin[fresh], norm)
+            standing = torch.isinf(distances[rows])
+            if step == steps or not standing.any():
                 break
-            move = _to_nearest_boundary(logits[keep], gradients[keep], followed[keep], norm)
+            move = _to_nearest_boundary(logits, gradients, followed, norm)
             points = (points + (1 + overshoot) * move).clamp(0, 1)
+            if (index := shrink(standing, multiple=_MULTIPLE)) is not None:
+                rows, points, origin, true = rows[index], points[index], origin[index], true[index]
     return found, distances
 
 

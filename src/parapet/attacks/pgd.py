@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.balls import L2Ball, LinfBall, ball
+from parapet.attacks.batching import shrink
 from parapet.attacks.inputs import Model, check, frozen
 from parapet.attacks.noise import image_seeds, uniform
 from parapet.attacks.objectives import OBJECTIVES, Objective, margin
@@ -33,22 +34,21 @@ def pgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str =
     around = ball(images, eps, norm)
     seeds = image_seeds(len(images), generator, images.device)
     best, best_value = images.clone(), torch.full(labels.shape, -torch.inf, device=images.device)
-    standing = torch.arange(len(images), device=images.device)
+    rows = torch.arange(len(images), device=images.device)
     with frozen(model):
         for restart in range(restarts):
-            if len(standing) == 0:
-                break
-            local, local_labels = around.select(standing), labels[standing]
-            points = local.start(uniform(seeds[standing], images.shape[1:], restart)) if random_start \
-                else images[standing]
-            ends, values, broken = _ascend(model, points, local_labels, local, objective, steps, size, early_stop)
+            local = around.select(rows)
+            points = local.start(uniform(seeds[rows], images.shape[1:], restart)) if random_start else images[rows]
+            ends, values, broken = _ascend(model, points, labels[rows], local, objective, steps, size, early_stop)
             # A broken image outranks every unbroken one; among equals the larger loss is kept.
             values = torch.where(broken, torch.inf, values.float())
-            better = values > best_value[standing]
-            best[standing[better]] = ends[better]
-            best_value[standing[better]] = values[better]
-            if early_stop or restart + 1 < restarts:
-                standing = standing[~broken]
+            better = values > best_value[rows]
+            best[rows[better]] = ends[better]
+            best_value[rows[better]] = values[better]
+            if (index := shrink(best_value[rows] < torch.inf)) is not None:
+                rows = rows[index]
+            if len(rows) == 0:
+                break
     return best
 
 
@@ -80,25 +80,21 @@ def _ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2B
     values = torch.full(labels.shape, -torch.inf, device=points.device)
     broken = torch.zeros_like(labels, dtype=torch.bool)
     rows = torch.arange(len(points), device=points.device)
-    for step in range(steps + 1):
-        last = step == steps
-        if last:
-            with torch.no_grad():
-                logits = model(points)
-        else:
-            logits, gradient = input_gradient(model, points, labels, objective)
-        if early_stop or last:
-            wrong = margin(logits, labels) > 0
-            leaving = torch.ones_like(wrong) if last else wrong
-            ends[rows[leaving]] = points[leaving]
-            values[rows[leaving]] = objective(logits, labels)[leaving].to(values.dtype) if last else torch.inf
-            broken[rows[leaving]] = wrong[leaving]
-            if last:
-                break
-            staying = ~wrong
-            rows, points, labels, gradient = rows[staying], points[staying], labels[staying], gradient[staying]
-            around = around.select(staying.nonzero().squeeze(1))
+    for _ in range(steps):
+        logits, gradient = input_gradient(model, points, labels, objective)
+        if early_stop:
+            fresh = (margin(logits, labels) > 0) & ~broken[rows]
+            ends[rows[fresh]], broken[rows[fresh]] = points[fresh], True
+            if (index := shrink(~broken[rows])) is not None:
+                rows, points, labels, gradient = rows[index], points[index], labels[index], gradient[index]
+                around = around.select(index)
             if len(rows) == 0:
-                break
+                return ends, values, broken
         points = around.step(points, gradient, size)
+    with torch.no_grad():
+        logits = model(points)
+    last = ~broken[rows]
+    ends[rows[last]] = points[last]
+    values[rows[last]] = objective(logits, labels)[last].to(values.dtype)
+    broken[rows[last]] = (margin(logits, labels) > 0)[last]
     return ends, values, broken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,13 +57,15 @@ def evaluate(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: fl
 
 def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float, suite: Sequence[Attack],
               generator: torch.Generator | None = None, batch_size: int = 512,
-              progress: Callable[[str, float], None] | None = None) -> tuple[dict[str, Any], Tensor]:
+              progress: Callable[[str, float], None] | None = None,
+              turn: Callable[[], AbstractContextManager] = nullcontext) -> tuple[dict[str, Any], Tensor]:
     """Attack every image that is classified rightly with every attack of the suite.
 
     images: float (N, C, H, W) in [0, 1], N >= 1; labels: (N,). Returns (record, adversarial images (N, C, H, W)):
     the record as `evaluation` in the JSON Schema, with accuracies as fractions of 1 and one 0/1 per image under
     each attack; of each image the first adversarial version that fools the model, else the image itself.
-    `progress` is told the attack's name and the share of the suite that is done.
+    `progress` is told the attack's name and the share of the suite that is done; `turn` is entered for each batch,
+    so that latency can be timed in between.
     """
     check(images, labels, eps=eps, norm=norm)
     started = time.perf_counter()
@@ -80,9 +83,10 @@ def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
             for done, batch in enumerate(rows.split(batch_size)):
                 if progress:
                     progress(attack.name, (place + done * batch_size / max(1, len(rows))) / len(suite))
-                points, length = _attack(attack, counted, images[batch], labels[batch], eps, norm, generator)
-                # Believe the model's answer on the images handed back, never an attack's own book-keeping.
-                fooled = (predict(model, points, batch_size) != labels[batch]) & (length <= eps)
+                with turn():
+                    points, length = _attack(attack, counted, images[batch], labels[batch], eps, norm, generator)
+                    # Believe the model's answer on the images handed back, never an attack's own book-keeping.
+                    fooled = (predict(model, points, batch_size) != labels[batch]) & (length <= eps)
                 survived[batch[fooled]] = False
                 worst[batch] = points
                 distances.append(length)

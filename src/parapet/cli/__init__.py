@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from parapet.cli.lifetime import end_with_parent
 from parapet.errors import InputError, Interrupted, ParapetError
@@ -13,27 +13,36 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code (0 done, 1 failed, 2 wrong input, 3 refused, 130 interrupted)."""
+    """Run one verb; returns the exit code."""
     from parapet.cli.parser import parse_arguments
 
     options = parse_arguments(arguments)
+    return guarded("parapet", lambda: options.verb(options))
+
+
+def guarded(program: str, work: Callable[[], int | None],
+            interrupted: str = "what is done is kept, and the same command goes on from there") -> int:
+    """Call `work` and turn how it ends into a sentence and an exit code.
+
+    0 done, 1 failed, 2 wrong input, 3 refused, 130 interrupted; a number that `work` returns is kept. `interrupted`
+    says what becomes of interrupted work.
+    """
     try:
         end_with_parent()
-        options.verb(options)
+        return work() or 0
     except (KeyboardInterrupt, Interrupted):
-        print("\ninterrupted; what is done is kept, and the same command goes on from there.", file=sys.stderr)
+        print(f"\ninterrupted; {interrupted}.", file=sys.stderr)
         return Interrupted.exit_code
     except ParapetError as error:
-        print(f"parapet: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return error.exit_code
     except PermissionError as error:
-        print(f"parapet: {error.filename} cannot be written ({error.strerror}); give a folder that you may write to.",
+        print(f"{program}: {error.filename} cannot be written ({error.strerror}); give a folder that you may write to.",
               file=sys.stderr)
         return InputError.exit_code
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        print(f"parapet: the disk is full ({error.filename or 'while writing'}); free some space and run the same "
+        print(f"{program}: the disk is full ({error.filename or 'while writing'}); free some space and run the same "
               "command again: what is done is kept.", file=sys.stderr)
         return 1
-    return 0

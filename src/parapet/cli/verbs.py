@@ -80,6 +80,8 @@ def sync(options: argparse.Namespace) -> None:
     where = gateway()
     sent = flush(Outbox(options.cache / "outbox"), where.uri, params.tracking.experiment, where.artifacts)
     print(f"{sent.sent} sent, {sent.kept} waiting" + (f": {sent.reason}" if sent.reason else "."))
+    for text in sent.warnings:
+        print(text)
 
 
 def data_fetch(options: argparse.Namespace) -> None:

@@ -29,7 +29,8 @@ def export(network: Network, path: Path, *, opset: int, metadata: dict[str, Any]
     network = network.cpu().eval().to(memory_format=torch.contiguous_format)
     # Two images, not one: a batch of 1 is specialised to a constant by torch.export.
     example = torch.full((2, *network.image_shape), 0.5)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
+    # Without gradients: surrogates for them (BPDA, the median's) are for attacks and have no place in the graph.
+    with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network, (example,), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "softplus": nn.Softplus}
 
@@ -14,21 +16,41 @@ def convolution(inputs: int, outputs: int, *, size: int = 3, stride: int = 1, gr
     return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
 
 
+class NormalisedConvolution(nn.Module):
+    """A convolution and its batch norm; in evaluation the two are one convolution.
+
+    Crafting and attacking happen in evaluation mode, and there a batch norm of its own costs a fifth of the time.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, size: int = 3, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.convolution = convolution(inputs, outputs, size=size, stride=stride, groups=groups)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, inputs, H, W) to (N, outputs, H/stride, W/stride)."""
+        layer, norm = self.convolution, self.norm
+        if self.training:
+            return norm(layer(features))
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        return conv2d(features, layer.weight * scale.reshape(-1, 1, 1, 1), norm.bias - norm.running_mean * scale,
+                      layer.stride, layer.padding, groups=layer.groups)
+
+
 class PlainBlock(nn.Sequential):
     """Convolution, batch norm, activation."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, activation: str) -> None:
-        super().__init__(convolution(inputs, outputs, stride=stride), nn.BatchNorm2d(outputs),
-                         ACTIVATIONS[activation]())
+        super().__init__(NormalisedConvolution(inputs, outputs, stride=stride), ACTIVATIONS[activation]())
 
 
 class SeparableBlock(nn.Sequential):
     """Depthwise 3x3 and pointwise 1x1 convolution (Howard et al. 2017, MobileNets)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, activation: str) -> None:
-        super().__init__(convolution(inputs, inputs, stride=stride, groups=inputs), nn.BatchNorm2d(inputs),
-                         ACTIVATIONS[activation](), convolution(inputs, outputs, size=1),
-                         nn.BatchNorm2d(outputs), ACTIVATIONS[activation]())
+        super().__init__(NormalisedConvolution(inputs, inputs, stride=stride, groups=inputs),
+                         ACTIVATIONS[activation](), NormalisedConvolution(inputs, outputs, size=1),
+                         ACTIVATIONS[activation]())
 
 
 class ResidualBlock(nn.Module):
@@ -37,7 +59,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, activation: str) -> None:
         super().__init__()
         self.before = nn.Sequential(nn.BatchNorm2d(inputs), ACTIVATIONS[activation]())
-        self.residual = nn.Sequential(convolution(inputs, outputs, stride=stride), nn.BatchNorm2d(outputs),
+        self.residual = nn.Sequential(NormalisedConvolution(inputs, outputs, stride=stride),
                                       ACTIVATIONS[activation](), convolution(outputs, outputs))
         same = stride == 1 and inputs == outputs
         self.shortcut = None if same else convolution(inputs, outputs, size=1, stride=stride)

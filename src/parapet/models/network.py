@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from parapet.errors import InputError
 from parapet.genome import Genome
-from parapet.models.backbones import ACTIVATIONS, BLOCKS, convolution
+from parapet.models.backbones import ACTIVATIONS, BLOCKS, NormalisedConvolution
 from parapet.models.denoisers import DENOISERS
 from parapet.models.filters import FILTERS, LearnedSmoothing
 
@@ -46,8 +46,7 @@ class Network(nn.Module):
         self.input_filter = FILTERS[genome.input_filter](channels) if genome.input_filter in FILTERS else None
         self.normalise = Normalise(channels)
         self.stem = nn.Sequential(nn.PixelUnshuffle(patch) if unshuffle else nn.Identity(),
-                                  convolution(channels * patch**2, first), nn.BatchNorm2d(first),
-                                  ACTIVATIONS[activation]())
+                                  NormalisedConvolution(channels * patch**2, first), ACTIVATIONS[activation]())
         self.stage1 = nn.Sequential(*(block(first, first, 1, activation) for _ in range(genome.depth)))
         self.stage2 = nn.Sequential(block(first, second, 2, activation),
                                     *(block(second, second, 1, activation) for _ in range(genome.depth - 1)))

@@ -25,8 +25,8 @@ def pareto(front: Record, archive: list[Record], x: str = "flops") -> go.Figure:
     low, high = colours.span([candidate["test"]["clean_accuracy"] for candidate in own + beside])
     marker = {"cmin": low, "cmax": high, "colorscale": [list(stop) for stop in colours.SCALE],
               "line": {"width": 1.5, "color": colours.FAINT}}
-    bar = {"title": {"text": "clean accuracy", "side": "right", "font": {"size": 13}}, "tickformat": ".0%",
-           "thickness": 12, "len": 0.9, "outlinewidth": 0}
+    bar = {"title": {"text": "clean accuracy", "side": "right", "font": {"size": 13}},
+           "tickformat": ".0%" if high - low > 0.04 else ".1%", "thickness": 12, "len": 0.9, "outlinewidth": 0}
     # The line joins the most robust members from left to right: below it, a member lives on its clean accuracy.
     steps = _staircase(own, x)
     figure = go.Figure([
@@ -83,7 +83,11 @@ def attack_bars(candidate: Record, front: Record, evaluations: dict[str, Record]
 
 
 def eps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]) -> go.Figure | None:
-    """Accuracy while the radius grows, the undefended net beside it; None where no curve was measured."""
+    """Survival while the radius grows, the undefended net beside it; None where no curve was measured.
+
+    The curve is the audit's radius check: one attack, on the images that are right when clean. So it starts at 1
+    and lies above the suite's robust accuracy, and the axis must not call it that.
+    """
     lines = [(front["undefended"], "undefended net", colours.UNDEFENDED, "dash"),
              (candidate, legend_name(candidate, front), colours.ACCENT, "solid")]
     if candidate["id"] == front["undefended"]["id"]:
@@ -101,7 +105,7 @@ def eps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]) 
                      annotation_text="eps of the threat model", annotation_position="top right")
     figure.update_layout(height=360, legend=_legend(-0.25), margin={"l": 54, "r": 16, "t": 24}, showlegend=True)
     figure.update_xaxes(title=f"eps ({wording.threat(front['threat']).split(',')[0]})", rangemode="tozero")
-    figure.update_yaxes(title="accuracy on test", tickformat=".0%", range=[-0.03, 1.03])
+    figure.update_yaxes(title="share that stays right", tickformat=".0%", range=[-0.03, 1.03])
     return _bare(figure)
 
 
@@ -191,7 +195,8 @@ def _log_range(costs: list[float | None]) -> list[float]:
 def _log_ticks(costs: list[float | None], x: str) -> Record:
     low, high = _log_range(costs)
     # FLOPs read well as 200k; milliseconds must not become "20m".
-    return {"tickformat": "~s" if x == "flops" else "~g", "dtick": "D2" if high - low < 2.5 else 1}
+    form = {"tickformat": "~s" if x == "flops" else "~g"}
+    return form | ({} if high - low < 0.7 else {"dtick": "D2" if high - low < 2.5 else 1})
 
 
 def _legend(y: float) -> Record:

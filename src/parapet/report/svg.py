@@ -66,7 +66,7 @@ def _axes(x: Any, y: Any, low: float, high: float, top: float) -> list[str]:
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height:.1f}" y2="{height:.1f}" stroke="{GRID}"/>')
         parts.append(_text(LEFT - 10, height + 4.5, f"{100 * index * step:.0f} %", anchor="end"))
     decades = range(math.floor(low), math.ceil(high) + 1)
-    digits = (1, 2, 5) if high - low < 2.5 else (1,)
+    digits = range(1, 10) if high - low < 0.7 else (1, 2, 5) if high - low < 2.5 else (1,)
     for flops in (digit * 10.0**decade for decade in decades for digit in digits):
         if low <= math.log10(flops) <= high:
             parts.append(f'<line x1="{x(flops):.1f}" x2="{x(flops):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" '
@@ -126,9 +126,10 @@ def _colour_bar(ends: tuple[float, float]) -> list[str]:
     parts = [f'<rect x="{left}" y="{TOP + height * (1 - (index + 1) / slices):.1f}" width="13" '
              f'height="{height / slices + 0.6:.1f}" fill="{colours.at((index + 0.5) / slices)}"/>'
              for index in range(slices)]
+    digits = 0 if ends[1] - ends[0] > 0.04 else 1
     for share in (0.0, 0.5, 1.0):
         accuracy = ends[0] + share * (ends[1] - ends[0])
-        parts.append(_text(left + 20, TOP + height * (1 - share) + 4.5, f"{100 * accuracy:.0f} %"))
+        parts.append(_text(left + 20, TOP + height * (1 - share) + 4.5, f"{100 * accuracy:.{digits}f} %"))
     middle = TOP + height / 2
     parts.append(f'<text x="{left + 80}" y="{middle}" font-size="14" fill="{INK}" text-anchor="middle" '
                  f'transform="rotate(-90 {left + 80} {middle})">clean accuracy</text>')

@@ -35,13 +35,13 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
     network = load(candidate / results.WEIGHTS, device).to(memory_format=torch.channels_last)
     data = Dataset.open(dataset)
     images, labels = data.split("validation", device=device, limit=config.images).all()
-    with (cores or FreeCores()).turn():
-        record, _ = run_suite(
-            network, images, labels, norm=threat.norm, eps=threat.eps, batch_size=config.batch_size,
-            suite=search_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts),
-            generator=torch.Generator().manual_seed(params.seed),
-            progress=lambda name, share: progress(f"attack {name}", share))
-    with (cores or FreeCores()).turn():
+    turn = (cores or FreeCores()).turn
+    record, _ = run_suite(
+        network, images, labels, norm=threat.norm, eps=threat.eps, batch_size=config.batch_size,
+        suite=search_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts),
+        generator=torch.Generator().manual_seed(params.seed),
+        progress=lambda name, share: progress(f"attack {name}", share), turn=turn)
+    with turn():
         progress("audit", 1.0)
         count = config.audit_images
         verdict = audit(network, images[:count], labels[:count], norm=threat.norm, eps=threat.eps,

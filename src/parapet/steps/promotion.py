@@ -13,7 +13,7 @@ from parapet.files import read_json
 from parapet.report.card import model_card
 from parapet.search.selection import select
 
-SECTIONS = ("threat", "promotion")
+SECTIONS = ("threat", "tracking", "promotion")
 
 
 def run(params: Params, out: Path, *, uri: str, wish: str | None = None) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def _validate(network: Network, images: Images, config: TrainingConfig, threat: 
     generator = torch.Generator().manual_seed(0)
     clean = robust = 0
     with frozen(network):
-        for batch, labels in images.batches(config.batch_size * 4):
+        for batch, labels in images.batches(config.batch_size):
             with turn():
                 clean += int((predict(network, batch) == labels).sum())
                 points = pgd(network, batch, labels, eps=threat.eps, norm=threat.norm, steps=config.validation_steps,

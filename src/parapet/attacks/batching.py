@@ -1,0 +1,22 @@
+"""Which images stay in a batch when some of them need no more work."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Every new batch size costs oneDNN and cuDNN a search for kernels and memory to keep them: on small networks more
+# than the work that is saved. So batches shrink in steps.
+MULTIPLE = 64
+
+
+def shrink(active: Tensor, multiple: int = MULTIPLE) -> Tensor | None:
+    """Indices (in order) of all the active images and as many others as round their number up to `multiple`.
+
+    active: bool (N,). None where the batch would not get smaller; empty where no image is active.
+    """
+    wanted = -(-int(active.sum()) // multiple) * multiple
+    if wanted >= len(active):
+        return None
+    index = torch.argsort(active.int(), descending=True, stable=True)[:wanted]
+    return index.sort().values

@@ -1,0 +1,62 @@
+"""One step, three drivers: kfp.local and the command line give the same front. Takes about two minutes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parapet.files import read_json
+from parapet.search import archive
+from parapet.search.front import identity
+
+ROOT = Path(__file__).parents[2]
+PARAMS = Path(__file__).parent / "same_front_params.yaml"
+
+
+def run(*command: object) -> str:
+    done = subprocess.run([sys.executable, "-m", *map(str, command)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def fronts(tmp_path_factory) -> tuple[Path, Path, str]:
+    """The folders that `parapet run` and `python -m pipelines local` leave, and what the latter says."""
+    folder = tmp_path_factory.mktemp("fronts")
+    run("parapet.cli", "run", "--params", PARAMS, "--out", folder / "cli")
+    said = run("pipelines", "local", "--params", PARAMS, "--out", folder / "kfp")
+    return folder / "cli", folder / "kfp", said
+
+
+def test_the_command_line_and_kubeflow_give_the_same_front(fronts):
+    ours, theirs = (read_json(folder / "front.json") for folder in fronts[:2])
+    assert identity(ours["candidates"]) == identity(theirs["candidates"])
+    assert len(ours["candidates"]) > 1
+    assert ours["undefended"]["test"] == theirs["undefended"]["test"]
+    assert [candidate["test"] for candidate in ours["candidates"]] \
+        == [candidate["test"] for candidate in theirs["candidates"]]
+
+
+def test_they_measured_the_same_candidates_in_the_same_order(fronts):
+    ours, theirs = (archive.read(folder / "search" / "archive.jsonl") for folder in fronts[:2])
+    assert [(record["id"], record["status"], record["validation"]) for record in ours] \
+        == [(record["id"], record["status"], record["validation"]) for record in theirs]
+    assert len(ours) == 4
+
+
+def test_the_front_stands_by_itself_and_the_report_is_where_it_says(fronts):
+    _, out, said = fronts
+    front = read_json(out / "front.json")
+    for member in [front["undefended"], *front["candidates"]]:
+        assert all((out / member[name]).is_file() for name in ("weights", "onnx", "evaluation"))
+    assert said.splitlines()[-1] == f"report  {out / 'report' / 'index.html'}"
+    assert (out / "report" / "index.html").is_file()
+
+
+def test_a_person_reads_a_line_a_task_and_the_rest_is_in_the_log(fronts):
+    _, out, said = fronts
+    done = [line for line in said.splitlines() if " is done" in line]
+    assert len(done) == len(set(done)) == 15 + 7
+    assert "KFP Executor" not in said
+    assert "KFP Executor" in (out / "pipeline.log").read_text()

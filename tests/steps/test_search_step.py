@@ -1,0 +1,154 @@
+"""The local search: killed anywhere and resumed it ends as if left alone; failures are results."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from parapet import schemas
+from parapet.config import Params, parse
+from parapet.errors import InputError, WorkError
+from parapet.files import read_json
+from parapet.search import archive
+from parapet.search.front import front, identity
+from parapet.steps import search
+from parapet.tracking import NullTracker
+
+TINY = {
+    "tracking": {"enabled": False},
+    "search": {"population": 2, "generations": 2, "minimum_clean_accuracy": 0.0,
+               "space": {"width": [4], "depth": [1], "denoiser": ["none"], "input_filter": ["none"],
+                         "activation": ["relu", "silu"]}},
+    "training": {"epochs": 3, "validate_every": 3, "checkpoint_seconds": 0},
+    "attack_evaluation": {"images": 60, "pgd_steps": 3, "audit_images": 40},
+    "export": {"latency_runs": 10, "latency_seconds": 0, "latency_warmup": 1},
+}
+
+
+def _command(folder: Path, dataset: Path) -> list[str]:
+    params = folder / "params.yaml"
+    params.write_text(json.dumps(TINY))
+    return [sys.executable, "-m", "parapet.cli", "search", "--params", str(params), "--dataset", str(dataset),
+            "--out", str(folder / "search"), "--cache", str(folder / "cache")]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = subprocess.run(_command(folder, digits_folder), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_outcome_is_as_the_design_says(undisturbed: Path) -> None:
+    out = undisturbed / "search"
+    records = archive.read(out / "archive.jsonl")
+    assert len(records) == 4 and {record["generation"] for record in records} == {0, 1}
+    for record in records:
+        schemas.validate("archive_record", record)
+    ids = read_json(out / "front_ids.json")["ids"]
+    assert ids == [record["id"] for record in front(records, ("clean_error", "robust_error", "flops"))]
+    shown = {*ids, read_json(out / "undefended.json")["id"]}
+    assert {path.name for path in (out / "candidates").iterdir()} == shown
+    for name in shown:
+        files = {path.name for path in (out / "candidates" / name).iterdir()}
+        assert files == {"model.safetensors", "model.onnx", "training.json", "attack_evaluation.json", "export.json"}
+
+
+def test_a_finished_search_costs_nothing_to_repeat(undisturbed: Path, digits_folder: Path) -> None:
+    before = _trainings(undisturbed)
+    started = time.monotonic()
+    done = subprocess.run(_command(undisturbed, digits_folder), capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and time.monotonic() - started < 15
+    assert _trainings(undisturbed) == before
+
+
+def test_killed_at_many_moments_it_ends_as_if_left_alone(tmp_path: Path, undisturbed: Path,
+                                                         digits_folder: Path) -> None:
+    """The driver by SIGKILL and SIGTERM, a worker by SIGKILL: the same archive and front, nothing trained twice."""
+    command = _command(tmp_path, digits_folder)
+    finished: dict[str, float] = {}
+    for victim, number, candidates in (("driver", signal.SIGKILL, 1), ("worker", signal.SIGKILL, 1),
+                                       ("driver", signal.SIGTERM, 2), ("driver", signal.SIGKILL, 4)):
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        _wait_for(lambda wanted=candidates: len(_trainings(tmp_path)) >= wanted, run)
+        workers = psutil.Process(run.pid).children()
+        if victim == "worker" and workers:
+            os.kill(workers[0].pid, number)
+            time.sleep(1)
+            run.kill()
+        else:
+            os.kill(run.pid, number)
+        output, _ = run.communicate(timeout=30)
+        if number == signal.SIGTERM:
+            assert run.returncode == 130 and "the same command goes on from there" in output
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        assert alive == [], "a worker outlived its search"
+        now = _trainings(tmp_path)
+        assert finished.items() <= now.items(), "a candidate was trained twice"
+        finished = now
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert finished.items() <= _trainings(tmp_path).items()
+    expected, found = (archive.read(folder / "search" / "archive.jsonl") for folder in (undisturbed, tmp_path))
+    assert [record["id"] for record in found] == [record["id"] for record in expected]
+    assert identity(found) == identity(expected)
+    assert read_json(tmp_path / "search/front_ids.json") == read_json(undisturbed / "search/front_ids.json")
+
+
+def test_a_second_search_in_the_same_folder_is_refused(tmp_path: Path, digits_folder: Path) -> None:
+    command = _command(tmp_path, digits_folder)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as first:
+        _wait_for(lambda: (tmp_path / "cache/search.pid").exists(), first)
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        first.kill()
+    assert second.returncode == 2
+    assert f"a search is already running in {tmp_path / 'cache'} (process {first.pid})" in second.stderr
+
+
+def test_a_longer_search_goes_on_where_a_shorter_one_ended(undisturbed: Path, digits_folder: Path,
+                                                           tmp_path: Path) -> None:
+    before = _trainings(undisturbed)
+    params = parse(Params, {**TINY, "search": {**TINY["search"], "generations": 3}})
+    search.run(params, digits_folder, tmp_path / "longer", undisturbed / "cache", devices=["cpu"],
+               tracker=NullTracker())
+    longer = archive.read(tmp_path / "longer/archive.jsonl")
+    assert [record["id"] for record in longer[:4]] == \
+        [record["id"] for record in archive.read(undisturbed / "search/archive.jsonl")]
+    assert len(_trainings(undisturbed)) == len(before) + 2
+
+
+def test_all_candidates_failing_is_an_error_with_the_reasons(digits_folder: Path, tmp_path: Path) -> None:
+    params = parse(Params, {**TINY, "search": {**TINY["search"], "generations": 1, "minimum_clean_accuracy": 1.0}})
+    with pytest.raises(WorkError, match=r"all 2 candidates failed: clean accuracy 0\.\d+ is below"):
+        search.run(params, digits_folder, tmp_path / "out", tmp_path / "cache", devices=["cpu"],
+                   tracker=NullTracker())
+
+
+def test_a_missing_data_set_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="parapet data_prep"):
+        search.run(Params(), tmp_path / "none", tmp_path / "out", tmp_path / "cache", devices=["cpu"],
+                   tracker=NullTracker())
+
+
+def _trainings(folder: Path) -> dict[str, float]:
+    """When each finished training began, by training key."""
+    found = {}
+    for path in (folder / "cache/candidates").glob("*/training.json"):
+        found[path.parent.name] = read_json(path)["started"]
+    return found
+
+
+def _wait_for(condition, run: subprocess.Popen) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end and run.poll() is None and not condition():
+        time.sleep(0.05)
+    assert run.poll() is None, f"the search ended too early with {run.returncode}"
