@@ -1,5 +1,9 @@
 """The ways in which a step ends badly; the command line turns each into an exit code."""
 
+from __future__ import annotations
+
+import errno
+
 
 class ParapetError(Exception):
     """Base of every error that Parapet raises on purpose; its text is one sentence for the user."""
@@ -27,3 +31,18 @@ class Interrupted(ParapetError):
     """Ctrl-C, SIGTERM or the end of the parent process; the state is saved. Exit code 130."""
 
     exit_code = 130
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the operating system said so, or a library (safetensors, SQLite) said so in its own words."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    text = str(error)
+    return any(words in text for words in ("No space left on device", "StorageFull", "disk is full", "Disk quota"))
+
+
+def disk_full(error: BaseException) -> WorkError:
+    """The sentence for it."""
+    place = getattr(error, "filename", None)
+    where = f" (while writing {place})" if place else ""
+    return WorkError(f"the disk is full{where}; free some space and run the same command again: what is done is kept.")

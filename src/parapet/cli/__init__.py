@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Callable, Sequence
 
 from parapet.cli.lifetime import end_with_parent
-from parapet.errors import InputError, Interrupted, ParapetError
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+from parapet.errors import InputError, Interrupted, ParapetError, WorkError, disk_full, is_disk_full
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,9 +37,8 @@ def guarded(program: str, work: Callable[[], int | None],
         print(f"{program}: {error.filename} cannot be written ({error.strerror}); give a folder that you may write to.",
               file=sys.stderr)
         return InputError.exit_code
-    except OSError as error:
-        if error.errno not in _FULL:
+    except Exception as error:
+        if not is_disk_full(error):
             raise
-        print(f"{program}: the disk is full ({error.filename or 'while writing'}); free some space and run the same "
-              "command again: what is done is kept.", file=sys.stderr)
-        return 1
+        print(f"{program}: {disk_full(error)}", file=sys.stderr)
+        return WorkError.exit_code

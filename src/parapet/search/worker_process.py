@@ -6,7 +6,6 @@ its standard input.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import json
 import os
@@ -17,7 +16,7 @@ import threading
 import traceback
 from typing import Any, TextIO
 
-from parapet.errors import InputError, ParapetError, WorkError
+from parapet.errors import InputError, ParapetError, WorkError, disk_full, is_disk_full
 
 
 def main() -> None:
@@ -53,13 +52,11 @@ def _serve(task: dict[str, Any], answers: TextIO) -> None:
         answer("work_error", text=str(error))
     except ParapetError as error:
         answer("failed", reason=str(error))
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            answer("work_error", text=f"the disk is full ({error.filename}); free space and run again")
+    except Exception as error:  # a candidate that fails is a result, whatever the failure
+        if is_disk_full(error):
+            answer("work_error", text=str(disk_full(error)))
         else:
             answer("failed", reason=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
-    except Exception as error:  # a candidate that fails is a result, whatever the failure
-        answer("failed", reason=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
 
 
 if __name__ == "__main__":
