@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,31 +19,7 @@ from parapet.search import archive
 from parapet.search.front import front, identity
 from parapet.steps import search
 from parapet.tracking import NullTracker
-
-TINY = {
-    "tracking": {"enabled": False},
-    "search": {"population": 2, "generations": 2, "minimum_clean_accuracy": 0.0,
-               "space": {"width": [4], "depth": [1], "denoiser": ["none"], "input_filter": ["none"],
-                         "activation": ["relu", "silu"]}},
-    "training": {"epochs": 3, "validate_every": 3, "checkpoint_seconds": 0},
-    "attack_evaluation": {"images": 60, "pgd_steps": 3, "audit_images": 40},
-    "export": {"latency_runs": 10, "latency_seconds": 0, "latency_warmup": 1},
-}
-
-
-def _command(folder: Path, dataset: Path) -> list[str]:
-    params = folder / "params.yaml"
-    params.write_text(json.dumps(TINY))
-    return [sys.executable, "-m", "parapet.cli", "search", "--params", str(params), "--dataset", str(dataset),
-            "--out", str(folder / "search"), "--cache", str(folder / "cache")]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    done = subprocess.run(_command(folder, digits_folder), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+from tests.steps.tiny import TINY, command
 
 
 def test_the_outcome_is_as_the_design_says(undisturbed: Path) -> None:
@@ -66,7 +40,7 @@ def test_the_outcome_is_as_the_design_says(undisturbed: Path) -> None:
 def test_a_finished_search_costs_nothing_to_repeat(undisturbed: Path, digits_folder: Path) -> None:
     before = _trainings(undisturbed)
     started = time.monotonic()
-    done = subprocess.run(_command(undisturbed, digits_folder), capture_output=True, text=True, check=False)
+    done = subprocess.run(command(undisturbed, digits_folder), capture_output=True, text=True, check=False)
     assert done.returncode == 0 and time.monotonic() - started < 15
     assert _trainings(undisturbed) == before
 
@@ -74,11 +48,11 @@ def test_a_finished_search_costs_nothing_to_repeat(undisturbed: Path, digits_fol
 def test_killed_at_many_moments_it_ends_as_if_left_alone(tmp_path: Path, undisturbed: Path,
                                                          digits_folder: Path) -> None:
     """The driver by SIGKILL and SIGTERM, a worker by SIGKILL: the same archive and front, nothing trained twice."""
-    command = _command(tmp_path, digits_folder)
+    line = command(tmp_path, digits_folder)
     finished: dict[str, float] = {}
     for victim, number, candidates in (("driver", signal.SIGKILL, 1), ("worker", signal.SIGKILL, 1),
                                        ("driver", signal.SIGTERM, 2), ("driver", signal.SIGKILL, 4)):
-        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        run = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         _wait_for(lambda wanted=candidates: len(_trainings(tmp_path)) >= wanted, run)
         workers = psutil.Process(run.pid).children()
         if victim == "worker" and workers:
@@ -95,7 +69,7 @@ def test_killed_at_many_moments_it_ends_as_if_left_alone(tmp_path: Path, undistu
         now = _trainings(tmp_path)
         assert finished.items() <= now.items(), "a candidate was trained twice"
         finished = now
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert finished.items() <= _trainings(tmp_path).items()
     expected, found = (archive.read(folder / "search" / "archive.jsonl") for folder in (undisturbed, tmp_path))
@@ -105,10 +79,10 @@ def test_killed_at_many_moments_it_ends_as_if_left_alone(tmp_path: Path, undistu
 
 
 def test_a_second_search_in_the_same_folder_is_refused(tmp_path: Path, digits_folder: Path) -> None:
-    command = _command(tmp_path, digits_folder)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as first:
+    line = command(tmp_path, digits_folder)
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL) as first:
         _wait_for(lambda: (tmp_path / "cache/search.pid").exists(), first)
-        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        second = subprocess.run(line, capture_output=True, text=True, check=False)
         first.kill()
     assert second.returncode == 2
     assert f"a search is already running in {tmp_path / 'cache'} (process {first.pid})" in second.stderr

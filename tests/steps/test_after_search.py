@@ -1,0 +1,154 @@
+"""From the finished search to the report and the gate: what each file claims is true."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parapet import cli, schemas
+from parapet.config import Params, parse
+from parapet.data.dataset import Dataset
+from parapet.deployment import runtime
+from parapet.errors import WorkError
+from parapet.files import read_json, write_json
+from parapet.models import load
+from parapet.steps import front, full_evaluation, promotion, report
+from tests.steps.tiny import TINY
+
+PARAMS = parse(Params, TINY)
+
+
+@pytest.fixture(scope="module")
+def artifacts(undisturbed: Path, digits_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("artifacts")
+    shutil.copytree(digits_folder, out / "dataset")
+    shutil.copytree(undisturbed / "search", out / "search")
+    full_evaluation.run(PARAMS, out / "dataset", out / "search", out / "evaluation", devices=["cpu", "cpu"],
+                        cache=out / "cache")
+    front.run(PARAMS, out / "dataset", out / "search", out / "evaluation", out)
+    report.run(PARAMS, out)
+    return out
+
+
+def test_front_json_meets_its_schema_and_names_files_that_exist(artifacts: Path) -> None:
+    found = read_json(artifacts / "front.json")
+    schemas.validate("front", found)
+    for candidate in [*found["candidates"], found["undefended"]]:
+        for name in ("weights", "onnx", "evaluation"):
+            assert (artifacts / candidate[name]).is_file()
+        schemas.validate("evaluation", read_json(artifacts / candidate["evaluation"]))
+        assert load(artifacts / candidate["weights"]).genome.to_dict() == candidate["genome"]
+    assert found["undefended"]["genome"]["loss"] == "standard"
+
+
+def test_every_onnx_file_scores_the_clean_accuracy_that_it_claims(artifacts: Path) -> None:
+    images, labels = Dataset.open(artifacts / "dataset").split("test", limit=60).all()
+    for candidate in read_json(artifacts / "front.json")["candidates"]:
+        logits = runtime.predict(runtime.session(artifacts / candidate["onnx"]), images.numpy())
+        accuracy = float((logits.argmax(1) == labels.numpy()).mean())
+        assert accuracy == candidate["test"]["clean_accuracy"]
+        assert candidate["test"]["n"] == 60
+
+
+def test_the_stored_adversarial_images_fool_the_exported_graph_too(artifacts: Path) -> None:
+    for candidate in read_json(artifacts / "front.json")["candidates"]:
+        replay = read_json(artifacts / candidate["evaluation"])["onnx"]
+        assert replay["clean_accuracy"] == candidate["test"]["clean_accuracy"]
+        assert replay["robust_accuracy"] == pytest.approx(candidate["test"]["robust_accuracy"], abs=1 / 60 + 1e-9)
+        assert replay["label_agreement"] >= 0.98
+
+
+def test_the_page_the_cards_and_the_tables_are_there(artifacts: Path) -> None:
+    found = read_json(artifacts / "front.json")
+    page = (artifacts / "report/index.html").read_text()
+    for candidate in found["candidates"]:
+        assert candidate["id"] in page
+        assert (artifacts / f"report/cards/{candidate['id']}.md").is_file()
+    assert len(read_json(artifacts / "plots/front.json")) == len(found["candidates"])
+    assert read_json(artifacts / "metrics.json")["front_size"] == len(found["candidates"])
+
+
+def test_the_same_evaluation_is_not_done_twice_and_another_one_is(artifacts: Path) -> None:
+    def seconds() -> dict[str, float]:
+        return {path.stem: read_json(path)["evaluation"]["seconds"]
+                for path in (artifacts / "cache/evaluations").glob("*.json")}
+
+    def evaluate(params: Params) -> None:
+        full_evaluation.run(params, artifacts / "dataset", artifacts / "search", artifacts / "again", devices=["cpu"],
+                            cache=artifacts / "cache")
+
+    first = seconds()
+    evaluate(PARAMS)
+    assert seconds() == first
+    evaluate(parse(Params, {**TINY, "full_evaluation": {**TINY["full_evaluation"], "pgd_steps": 4}}))
+    assert all(value != first[name] for name, value in seconds().items())
+
+
+def test_a_front_whose_audits_all_failed_is_an_error_and_not_an_empty_front(artifacts: Path, tmp_path: Path) -> None:
+    shutil.copytree(artifacts, tmp_path / "artifacts")
+    out = tmp_path / "artifacts"
+    for path in (out / "evaluation").glob("*.json"):
+        result = read_json(path)
+        result["audit"] = {"verdict": "fail", "checks": [
+            {"id": "gradients", "verdict": "fail", "numbers": {}, "advice": "No gradient."}]}
+        write_json(path, result)
+    params = parse(Params, {**TINY, "front": {"keep_failed_audits": False}})
+    with pytest.raises(WorkError, match="the audit failed every one of the .* gradients: No gradient"):
+        front.run(params, out / "dataset", out / "search", out / "evaluation", out)
+
+
+def _candidate(verdict: str = "pass", low: float = 0.7, latency: float = 0.1) -> dict:
+    return {"audit": {"verdict": verdict, "reasons": ["noise: it is masked."]}, "latency_ms": {"p50": latency},
+            "test": {"robust_interval": [low, 0.9]}}
+
+
+GATE = parse(Params, {"promotion": {"minimum_robust_accuracy": 0.5, "maximum_latency_ms": 1.0}})
+
+
+def test_the_gate_lets_a_good_model_through() -> None:
+    assert promotion.gate(_candidate(), GATE) == []
+    assert promotion.gate(_candidate("warn"), GATE) == []
+
+
+@pytest.mark.parametrize(("candidate", "sentence"), [
+    (_candidate(verdict="fail"), "the audit failed (noise: it is masked.)"),
+    (_candidate(low=0.4), "is 0.400, below promotion.minimum_robust_accuracy 0.5"),
+    (_candidate(latency=2.0), "is 2 ms, above promotion.maximum_latency_ms 1"),
+])
+def test_the_gate_says_each_reason(candidate: dict, sentence: str) -> None:
+    refusals = promotion.gate(candidate, GATE)
+    assert len(refusals) == 1 and sentence in refusals[0]
+
+
+def test_promotion_earns_the_champion_alias_or_is_refused_with_exit_code_3(
+        artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """On a real registry: refused by a bar that no model reaches, then let through; the registry shows both."""
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    out = tmp_path / "artifacts"
+    shutil.copytree(artifacts, out)
+    found = read_json(out / "front.json")
+    for candidate in found["candidates"]:  # networks of three epochs pass no audit; here the other bars are on trial
+        candidate["audit"] = {"verdict": "pass", "reasons": []}
+    write_json(out / "front.json", found)
+
+    def promote(minimum: float) -> int:
+        (tmp_path / "params.yaml").write_text(f"promotion: {{minimum_robust_accuracy: {minimum}}}")
+        return cli.main(["promotion", "--out", str(out)])
+
+    assert promote(1.0) == 3
+    assert "stays challenger: the lower end of robust accuracy's 95 % interval is" in capsys.readouterr().err
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert set(client.get_registered_model("parapet").aliases) == {"challenger"}
+    assert promote(0.0) == 0
+    said = capsys.readouterr().out
+    assert "is the knee of the front" in said and "is now champion" in said
+    champion = client.get_model_version_by_alias("parapet", "champion")
+    assert champion.tags["candidate"] in {candidate["id"] for candidate in
+                                          read_json(artifacts / "front.json")["candidates"]}
+    assert np.isfinite(float(champion.tags["robust_accuracy"]))
