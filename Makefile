@@ -3,18 +3,18 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# The run ends when make does, even if make is killed and DVC is not.
+# DVC calls `parapet` by name.
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro run test lint test-slow test-gpu pipeline check report ui clean
+.PHONY: help install check repro run pipeline test test-slow test-gpu lint ui clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Parapet needs Python 3.11 or newer, and $(PYTHON) is {v.major}.{v.minor}; call make PYTHON=python3.12, for example.")'
-	@echo "installing into $(VENV) (about 5 GB, some minutes)"
+	@echo "installing into $(VENV) (about 6.6 GB, some minutes)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
@@ -55,3 +55,4 @@ ui: $(READY) ## MLflow's pages on http://127.0.0.1:5000, where the report's link
 
 clean: ## remove what runs made: artifacts, cache, MLflow's files
 	rm -rf artifacts .parapet mlflow.db mlruns runs
+	@echo "DVC keeps outputs in .dvc/cache too: rm -rf .dvc/cache makes it train again"
