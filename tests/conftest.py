@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ from parapet.genome import Genome
 from parapet.training.loop import Trained, train
 
 DIGITS_EPS = 0.2
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tests_outlive_commands() -> Iterator[None]:
+    """Signal handlers and watchers belong to the process of a command, not to that of the tests which call it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("parapet.cli.end_with_parent", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session")

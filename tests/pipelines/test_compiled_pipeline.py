@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import yaml
-from ir_graph import problems
 
 from parapet.config import Params, load
 from parapet.errors import InputError
@@ -18,6 +17,7 @@ from pipelines.__main__ import main
 from pipelines.compiling import compile_pipeline
 from pipelines.resources import Pod, Resources
 from pipelines.robust_search import MAXIMUM_GENERATIONS, build
+from tests.pipelines.ir_graph import problems
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parents[2]
