@@ -42,7 +42,8 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
         with Progress("full evaluation", len(tasks), "candidates") as progress:
             def show() -> None:
                 running = [text for text, share in zip(texts, shares) if text and share < 1]
-                progress.update(sum(shares), ", ".join(running) or "starting workers")
+                waiting = "starting workers" if sum(shares) < len(shares) else "done"
+                progress.update(sum(shares), ", ".join(running) or waiting)
 
             def on_progress(place: int, text: str, share: float) -> None:
                 shares[place], texts[place] = share, f"{ids[place][:6]} {text}"

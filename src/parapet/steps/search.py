@@ -102,7 +102,8 @@ def _measure(proposals: list[dict[str, Any]], known: dict[str, dict[str, Any]], 
     def show() -> None:
         done = before + len(proposals) - len(missing) + sum(shares.values())
         running = [text for place, text in texts.items() if text and shares[place] < 1]
-        progress.update(done, f"generation {generation}: {', '.join(running) or 'starting workers'}")
+        waiting = "starting workers" if any(share < 1 for share in shares.values()) else "done"
+        progress.update(done, f"generation {generation}: {', '.join(running) or waiting}")
 
     def on_progress(place: int, text: str, share: float) -> None:
         index = missing[place]
