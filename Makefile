@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# What is wrong with the data is for `parapet check` to say, in one sentence.
+PULL   := $(BIN)/dvc pull --quiet data.dvc 2>/dev/null || true
 # DVC calls `parapet` by name.
 export PATH := $(abspath $(BIN)):$(PATH)
 
@@ -22,8 +24,8 @@ $(READY): pyproject.toml constraints.txt
 install: $(READY) ## make .venv and install into it
 
 check: $(READY) ## read params.yaml and the data; say in one sentence what is wrong
-	@$(BIN)/dvc pull --quiet data.dvc
-	@$(BIN)/parapet check
+	@$(PULL)
+	@$(BIN)/parapet check --complete
 
 repro: check ## data, search, evaluation, front and report: the whole pipeline through DVC
 	@$(BIN)/dvc repro
@@ -33,12 +35,12 @@ run: check ## the same without DVC, into runs/latest
 	@$(BIN)/parapet run --out runs/latest
 
 pipeline: $(READY) ## compile the Kubeflow pipeline and run it locally on the digits
-	@$(BIN)/dvc pull --quiet data.dvc
+	@$(PULL)
 	@$(BIN)/python -m pipelines compile
 	@$(BIN)/python -m pipelines local --params pipelines/quick.yaml
 
 test: $(READY) lint ## lint, import rules and every test that is neither slow nor on a GPU
-	@$(BIN)/dvc pull --quiet data.dvc
+	@$(PULL)
 	@$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-slow: $(READY) ## the tests that take minutes

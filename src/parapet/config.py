@@ -9,11 +9,11 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ def option(default: Any, *, low: float | None = None, high: float | None = None,
     return field(default=default, metadata=limits)
 
 
+_LARGEST = 1e300
+_FRACTION = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d{1,3})?)\s*(?:/\s*(\d+))?")
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
 OBJECTIVES = ("clean_error", "robust_error", "flops", "latency_ms")
 
@@ -219,8 +221,8 @@ class Params:
     promotion: PromotionConfig = option(PromotionConfig, factory=True)
 
 
-def load(path: Path) -> Params:
-    """Read and check params.yaml.
+def load(path: Path, *, complete: bool = False) -> Params:
+    """Read and check params.yaml; with `complete` every section must be there, though it may be empty.
 
     Raises InputError with one sentence: the key, the value, what is allowed.
     """
@@ -237,8 +239,16 @@ def load(path: Path) -> Params:
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it does not parse"
         raise InputError(f"{path} is not YAML{where}: {problem}; mend that line.") from None
+    except ValueError as error:
+        raise InputError(f"{path} holds a value that YAML cannot read ({error}); put it in quotes.") from None
+    values = {} if values is None else values
     try:
-        return parse(Params, {} if values is None else values)
+        if complete and isinstance(values, dict):
+            missing = [item.name for item in dataclasses.fields(Params) if item.name not in values]
+            if missing:
+                raise InputError(f"{', '.join(missing)} is missing, and dvc.yaml names it; add `{missing[0]}: "
+                                 f"{'{}' if dataclasses.is_dataclass(getattr(Params(), missing[0])) else '...'}`.")
+        return parse(Params, values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -256,8 +266,8 @@ def parse(kind: type, values: Any, prefix: str = "") -> Any:
     for key in values:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {prefix}{near[0]}? " if near else ""
-            raise InputError(f"{prefix}{key} is not a known key; {hint}The keys of {place} are: {', '.join(fields)}.")
+            hint = f"; did you mean {prefix}{near[0]}?" if near else "."
+            raise InputError(f"{prefix}{key} is not a known key{hint} The keys of {place} are: {', '.join(fields)}.")
     return kind(**{key: _convert(f"{prefix}{key}", value, hints[key], fields[key].metadata)
                    for key, value in values.items()})
 
@@ -302,17 +312,18 @@ def _scalar(name: str, value: Any, kind: type) -> Any:
         return int(value)
     if kind is float and not isinstance(value, bool):
         number = _fraction(value) if isinstance(value, str) else value
-        if isinstance(number, int | float) and math.isfinite(number):
+        if isinstance(number, int | float) and abs(number) < _LARGEST:
             return float(number)
     wanted = {bool: "true or false", str: "text", int: "a whole number", float: "a number"}[kind]
     raise InputError(f"{name} is {value!r}, and it must be {wanted}.")
 
 
 def _fraction(text: str) -> float | None:
-    """`8/255` as a float: YAML has no fractions, and the literature writes eps in them."""
+    """`8/255` as a float: YAML has no fractions, and the literature writes eps in them; YAML 1.1 reads 1e-3 as text."""
+    match = _FRACTION.fullmatch(text.strip())
     try:
-        return float(Fraction(text.replace(" ", "")))
-    except (ValueError, ZeroDivisionError):
+        return float(match[1]) / float(match[2] or 1) if match else None
+    except (ZeroDivisionError, OverflowError):
         return None
 
 

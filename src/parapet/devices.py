@@ -8,6 +8,9 @@ from pathlib import Path
 from parapet.cores import cpu_count
 from parapet.errors import InputError
 
+# The NVIDIA driver of Linux, and that of Linux inside Windows.
+_DRIVER_SIGNS = ("/proc/driver/nvidia/version", "/dev/dxg")
+
 
 def resolve(device: str, *, workers: int | None, threads: int) -> list[str]:
     """One device a worker for params.yaml's `device`: auto, cpu, cuda or cuda:N.
@@ -32,7 +35,7 @@ def resolve(device: str, *, workers: int | None, threads: int) -> list[str]:
 
 def _cuda_devices() -> int:
     # Without the driver torch finds nothing either, and importing it costs seconds and a third of a gigabyte.
-    if not Path("/proc/driver/nvidia/version").exists():
+    if not any(Path(sign).exists() for sign in _DRIVER_SIGNS):
         return 0
     import torch
 

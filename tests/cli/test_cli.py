@@ -51,6 +51,8 @@ def test_good_input_is_in_order(here: Path, capsys: pytest.CaptureFixture) -> No
     ("threat: {eps: 8}", "did you mean 8/255 (0.0314)?"),
     ("data: {name: cifar}", "data.name is 'cifar'; did you mean cifar10?"),
     ("a: [", "is not YAML"),
+    ("threat: {eps: 1.0e+400}", "threat.eps is inf, and it must be a number."),
+    ("report: {title: 2020-13-45}", "holds a value that YAML cannot read"),
     ("device: tpu", "device is 'tpu'; allowed: auto, cpu, cuda, cuda:0"),
     ("search: {space: {widht: [4]}}", "search.space.widht is not a gene; did you mean width?"),
     ("threat: {norm: l2, eps: 100}", "no two images of 1x8x8 pixels are further apart than 8 in l2"),
@@ -188,6 +190,32 @@ def test_the_run_ends_when_its_driver_is_killed(tmp_path: Path, driver: str) -> 
         process.kill()
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
+
+
+@pytest.mark.parametrize(("mark", "value"), [("DVC_STAGE", "search"), ("MAKELEVEL", "1")])
+def test_a_run_whose_driver_died_before_it_could_look_does_not_begin(mark: str, value: str) -> None:
+    """The driver's mark is in the environment, and no such driver is among the parents."""
+    free = {name: text for name, text in os.environ.items() if name not in ("DVC_STAGE", "MAKELEVEL")}
+    code = "from parapet.cli import guarded; import sys; sys.exit(guarded('parapet', lambda: print('began')))"
+    orphan = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}]).wait()"
+    # a fresh session of its own: these tests may themselves run under make
+    done = subprocess.run(["setsid", "-f", "-w", sys.executable, "-c", orphan], env={**free, mark: value},
+                          capture_output=True, text=True, check=False)
+    under_make = any("make" in process.name() for process in psutil.Process().parents())
+    if not (under_make and mark == "MAKELEVEL"):
+        assert "began" not in done.stdout and "interrupted" in done.stderr
+
+
+def test_a_step_whose_input_is_nowhere_is_told(here: Path, capsys: pytest.CaptureFixture) -> None:
+    for verb in (["report", "--out", "nowhere"], ["promotion", "--out", "nowhere"]):
+        assert cli.main(verb) == 2
+        assert "nowhere/front.json: No such file or directory; run the steps that come before" in \
+            capsys.readouterr().err
+
+
+def test_dvc_s_complete_parameters_are_asked_for(here: Path, capsys: pytest.CaptureFixture) -> None:
+    code, said = _check(here, capsys, "seed: 1", "--complete")
+    assert code == 2 and "is missing, and dvc.yaml names it" in said
 
 
 def test_under_nohup_the_run_outlives_its_parent(tmp_path: Path) -> None:

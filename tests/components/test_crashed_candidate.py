@@ -15,7 +15,7 @@ from parapet.steps import candidates, results, supervised
 from tests.components.component_sections import sections
 
 PROPOSAL = {"id": "0123456789ab", "training_key": "t", "evaluation_key": "e", "genome": Genome().to_dict(), "seed": 1,
-            "generation": 0, "fidelity": {"epochs": 1, "data_share": 1.0}}
+            "generation": 0, "fidelity": {"epochs": 1, "data_share": 1.0}, "fingerprint": "f"}
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -14,10 +15,10 @@ import pytest
 from parapet import schemas
 from parapet.config import Params, parse
 from parapet.errors import InputError, WorkError
-from parapet.files import read_json
+from parapet.files import read_json, write_json
 from parapet.search import archive
 from parapet.search.front import front, identity
-from parapet.steps import search
+from parapet.steps import candidates, search, training
 from parapet.tracking import NullTracker
 from tests.steps.tiny import TINY, command
 
@@ -50,10 +51,10 @@ def test_killed_at_many_moments_it_ends_as_if_left_alone(tmp_path: Path, undistu
     """The driver by SIGKILL and SIGTERM, a worker by SIGKILL: the same archive and front, nothing trained twice."""
     line = command(tmp_path, digits_folder)
     finished: dict[str, float] = {}
-    for victim, number, candidates in (("driver", signal.SIGKILL, 1), ("worker", signal.SIGKILL, 1),
+    for victim, number, finished_count in (("driver", signal.SIGKILL, 1), ("worker", signal.SIGKILL, 1),
                                        ("driver", signal.SIGTERM, 2), ("driver", signal.SIGKILL, 4)):
         run = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        _wait_for(lambda wanted=candidates: len(_trainings(tmp_path)) >= wanted, run)
+        _wait_for(lambda wanted=finished_count: len(_trainings(tmp_path)) >= wanted, run)
         workers = psutil.Process(run.pid).children()
         if victim == "worker" and workers:
             os.kill(workers[0].pid, number)
@@ -105,6 +106,35 @@ def test_all_candidates_failing_is_an_error_with_the_reasons(digits_folder: Path
     with pytest.raises(WorkError, match=r"all 2 candidates failed: clean accuracy 0\.\d+ is below"):
         search.run(params, digits_folder, tmp_path / "out", tmp_path / "cache", devices=["cpu"],
                    tracker=NullTracker())
+
+
+def test_a_second_try_at_a_search_that_failed_fails_with_the_same_reasons(digits_folder: Path, tmp_path: Path) -> None:
+    params = parse(Params, {**TINY, "search": {**TINY["search"], "generations": 2, "minimum_clean_accuracy": 1.0}})
+    for _ in range(2):
+        with pytest.raises(WorkError, match="all 2 candidates failed"):
+            search.run(params, digits_folder, tmp_path / "out", tmp_path / "cache", devices=["cpu"],
+                       tracker=NullTracker())
+
+
+def test_other_data_under_a_running_search_are_refused(digits_folder: Path, tmp_path: Path) -> None:
+    """Another split would put training images among those that a candidate is judged by."""
+    shutil.copytree(digits_folder, tmp_path / "dataset")
+    info = read_json(tmp_path / "dataset/dataset.json")
+    params = parse(Params, TINY)
+    proposal = candidates.propose(candidates.new_evolution(params, info), params, info, "cpu")[0]
+    write_json(tmp_path / "dataset/dataset.json", {**info, "fingerprint": "0" * 64})
+    with pytest.raises(InputError, match="holds other data .fingerprint 000000000000. than this search began with"):
+        training.run(params, proposal, tmp_path / "dataset", tmp_path / "out")
+
+
+def test_changing_the_export_exports_again_and_trains_nothing(undisturbed: Path, digits_folder: Path,
+                                                              tmp_path: Path) -> None:
+    before = _trainings(undisturbed)
+    params = parse(Params, {**TINY, "export": {**TINY["export"], "latency_batch": 2}})
+    search.run(params, digits_folder, tmp_path / "out", undisturbed / "cache", devices=["cpu"], tracker=NullTracker())
+    assert _trainings(undisturbed) == before
+    for record in archive.read(tmp_path / "out/archive.jsonl"):
+        assert record["latency_ms"]["batch"] == 2
 
 
 def test_a_missing_data_set_is_told(tmp_path: Path) -> None:

@@ -37,6 +37,10 @@ def guarded(program: str, work: Callable[[], int | None],
         print(f"{program}: {error.filename} cannot be written ({error.strerror}); give a folder that you may write to.",
               file=sys.stderr)
         return InputError.exit_code
+    except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        print(f"{program}: {error.filename}: {error.strerror}; run the steps that come before (README.md lists them), "
+              "or give the right folder.", file=sys.stderr)
+        return InputError.exit_code
     except Exception as error:
         if not is_disk_full(error):
             raise

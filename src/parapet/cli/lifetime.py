@@ -16,6 +16,8 @@ _LOOK_EVERY = 0.5
 _GRACE = 10.0
 # Between these and the run there may be shells; killing any of them must not leave a search behind.
 _DRIVERS = ("dvc", "make", "gmake")
+# What the drivers leave in the environment of what they start.
+_DRIVEN_BY = {"DVC_STAGE": ("dvc",), "MAKELEVEL": ("make", "gmake")}
 
 
 def end_with_parent() -> None:
@@ -28,6 +30,8 @@ def end_with_parent() -> None:
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         return
     watched = _watched()
+    if _driver_is_gone(watched):
+        raise Interrupted("the driver was killed before this began to watch it")
     if watched:
         threading.Thread(target=_watch, args=(watched,), daemon=True).start()
 
@@ -38,20 +42,33 @@ def _watched() -> list[psutil.Process]:
     return [process for process in parents[:max([*drivers, 0]) + 1] if process.pid > 1]
 
 
-def _is_driver(process: psutil.Process) -> bool:
+def _is_driver(process: psutil.Process, names: tuple[str, ...] = _DRIVERS) -> bool:
     try:
         words = [word.rsplit("/", 1)[-1] for word in [process.name(), *process.cmdline()[:3]]]
     except psutil.Error:
         return False
-    return any(word in _DRIVERS for word in words)
+    return any(word in names for word in words)
+
+
+def _driver_is_gone(watched: list[psutil.Process]) -> bool:
+    """Killed while Python was starting: its mark is in the environment, and it is not among the parents."""
+    return any(int(os.environ.get(mark) or 0) > 0 if mark == "MAKELEVEL" else mark in os.environ
+               for mark, names in _DRIVEN_BY.items() if not any(_is_driver(process, names) for process in watched))
 
 
 def _watch(watched: list[psutil.Process]) -> None:
-    while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in watched):
+    while all(map(_is_alive, watched)):
         time.sleep(_LOOK_EVERY)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE)
     os._exit(Interrupted.exit_code)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

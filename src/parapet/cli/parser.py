@@ -30,6 +30,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     check = verb("check", verbs.check, "read parameters and data and say in one sentence what is wrong")
     path(check, "out", "artifacts", "folder that the run will write to")
+    check.add_argument("--complete", action="store_true", help="ask for every section, as dvc.yaml does")
 
     run = verb("run", verbs.run, "the whole pipeline, without DVC")
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for everything the run makes")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from parapet.config import Params
 from parapet.cores import Cores
+from parapet.files import write_text
 from parapet.tracking import BackgroundSender, NullTracker, Outbox
 from parapet.tracking.tracker import Tracker
 
@@ -43,15 +44,25 @@ def tracked(params: Params, cache: Path) -> Iterator[Tracker]:
     if not params.tracking.enabled:
         yield NullTracker()
         return
-    where, outbox = gateway(), Outbox(cache / "outbox")
+    where, outbox, said = gateway(), Outbox(cache / "outbox"), cache / "outbox-said.txt"
     sender = BackgroundSender(outbox, where.uri, params.tracking.experiment, where.artifacts,
-                              gate=Cores(cache / "locks").turn, tell=lambda text: print(text, flush=True))
+                              gate=Cores(cache / "locks").turn, tell=lambda text: _tell_once(text, said))
     try:
         yield outbox
     finally:
         waiting = sender.close(_CLOSE_SECONDS)
     if waiting:
-        print(f"{waiting} records wait for MLflow; they are sent by the next run, or by `parapet sync`.", flush=True)
+        _tell_once("Records wait for MLflow; they are sent by the next run, or by `parapet sync`.", said)
+    else:
+        said.unlink(missing_ok=True)
+
+
+def _tell_once(text: str, said: Path) -> None:
+    """Print what no earlier stage has said since everything was last sent."""
+    before = said.read_text(encoding="utf-8").splitlines() if said.exists() else []
+    if text not in before:
+        write_text(said, "\n".join([*before, text]) + "\n")
+        print(text, flush=True)
 
 
 def git_revision() -> str:

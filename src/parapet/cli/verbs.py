@@ -12,7 +12,7 @@ from typing import Any
 from parapet.cli.tracking import gateway, git_revision, tracked
 from parapet.config import Params, load
 from parapet.devices import resolve
-from parapet.errors import InputError
+from parapet.errors import InputError, WorkError
 from parapet.genome import SearchSpace
 
 _GIGABYTE = 1 << 30
@@ -20,7 +20,7 @@ _GIGABYTE = 1 << 30
 
 def check(options: argparse.Namespace) -> None:
     """Everything that can be known to be wrong before work begins."""
-    params = load(options.params)
+    params = load(options.params, complete=options.complete)
     _check(params, options.out)
     print(f"{options.params} and the data set {params.data.name} are in order.")
 
@@ -29,13 +29,16 @@ def run(options: argparse.Namespace) -> None:
     """The whole pipeline; the same steps as the stages of dvc.yaml."""
     params = load(options.params)
     _check(params, options.out)
+    from parapet.steps.search import only_search
+
     out = options.out
     cache = options.cache or out / ".parapet"
-    _data_prep(params, out / "dataset")
-    _search(params, out / "dataset", out / "search", cache)
-    _full_evaluation(params, out / "dataset", out / "search", out / "evaluation", cache)
-    _front(params, out)
-    _report(params, out, cache)
+    with only_search(cache):  # before the data set is prepared: another run may be reading it
+        _data_prep(params, out / "dataset")
+        _search(params, out / "dataset", out / "search", cache)
+        _full_evaluation(params, out / "dataset", out / "search", out / "evaluation", cache)
+        _front(params, out)
+        _report(params, out, cache)
 
 
 def data_prep(options: argparse.Namespace) -> None:
@@ -128,7 +131,7 @@ def _check_writable(out: Path) -> None:
         raise InputError(f"the output folder {out} cannot be written ({error.strerror}); give another with --out, "
                          "or mend its permissions.") from None
     if shutil.disk_usage(out).free < _GIGABYTE // 4:
-        raise InputError(f"the disk of {out} has less than 250 MB free; free some space, or give another folder.")
+        raise WorkError(f"the disk of {out} has less than 250 MB free; free some space, or give another folder.")
 
 
 def _roots(params: Params) -> list[Path]:

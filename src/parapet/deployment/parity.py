@@ -24,12 +24,14 @@ def check_parity(network: Network, path: Path, images: Tensor, *, tolerance: flo
     """Compare torch and onnxruntime on float images (N, C, H, W) in [0, 1], N >= 1, at batch sizes 1, 7 and N.
 
     Returns {largest_difference, label_agreement, batch_sizes, images}. Raises ParityError where logits differ by
-    more than `tolerance`, or a label does although its logits are further apart than that.
+    more than `tolerance` times the largest logit (but at least 1), or a label does although its logits are further
+    apart than that.
     """
     running = session(path)
     with torch.no_grad():
         expected = network.cpu().eval()(images.cpu()).numpy()
     array = np.ascontiguousarray(images.cpu().numpy(), dtype=np.float32)
+    allowed = tolerance * max(1.0, float(np.abs(expected).max()))
     sizes = sorted({min(size, len(array)) for size in (*BATCH_SIZES, len(array))})
     largest, agreement = 0.0, 1.0
     for size in sizes:
@@ -39,11 +41,11 @@ def check_parity(network: Network, path: Path, images: Tensor, *, tolerance: flo
         reference = expected[:len(part)]
         largest = max(largest, float(np.abs(found - reference).max()))
         same = found.argmax(1) == reference.argmax(1)
-        tied = _margin(reference) <= tolerance
+        tied = _margin(reference) <= allowed
         agreement = min(agreement, float(np.mean(same | tied)))
-    if not largest <= tolerance or agreement < 1:
+    if not largest <= allowed or agreement < 1:
         raise ParityError(f"{path.name} differs from the torch network: logits by up to {largest:.3g} (allowed "
-                          f"{tolerance:g}), labels agree on {agreement:.2%} of {len(array)} images; "
+                          f"{allowed:.3g}), labels agree on {agreement:.2%} of {len(array)} images; "
                           "raise export.tolerance only if that difference is harmless to you.")
     return {"largest_difference": largest, "label_agreement": agreement, "batch_sizes": sizes, "images": len(array)}
 

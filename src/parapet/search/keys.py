@@ -48,7 +48,7 @@ def search_key(params: Params, fingerprint: str, device: str) -> str:
     reference = Genome()
     return digest({"search": search, "training": training_key(reference, params, fingerprint, device),
                    "evaluation": evaluation_key("", params, "attack_evaluation"), "seed": params.seed,
-                   "export": to_dict(params.export) if "latency_ms" in params.search.objectives else None})
+                   "export": to_dict(params.export)})
 
 
 def fidelity(params: Params) -> dict[str, Any]:

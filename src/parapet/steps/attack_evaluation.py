@@ -12,6 +12,7 @@ from parapet.attacks.audit import CHEAP_CHECKS, audit
 from parapet.config import Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
+from parapet.errors import InputError
 from parapet.files import read_json
 from parapet.models import load
 from parapet.search.keys import evaluation_key
@@ -34,17 +35,21 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
     config, threat = params.attack_evaluation, params.threat
     network = load(candidate / results.WEIGHTS, device).to(memory_format=torch.channels_last)
     data = Dataset.open(dataset)
+    results.check_data(data.fingerprint, trained["fingerprint"], dataset)
     images, labels = data.split("validation", device=device, limit=config.images).all()
     turn = (cores or FreeCores()).turn
-    record, _ = run_suite(
-        network, images, labels, norm=threat.norm, eps=threat.eps, batch_size=config.batch_size,
-        suite=search_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts),
-        generator=torch.Generator().manual_seed(params.seed),
-        progress=lambda name, share: progress(f"attack {name}", share), turn=turn)
-    with turn():
-        progress("audit", 1.0)
-        count = config.audit_images
-        verdict = audit(network, images[:count], labels[:count], norm=threat.norm, eps=threat.eps,
-                        checks=CHEAP_CHECKS, generator=torch.Generator().manual_seed(params.seed))
+    try:
+        record, _ = run_suite(
+            network, images, labels, norm=threat.norm, eps=threat.eps, batch_size=config.batch_size,
+            suite=search_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts),
+            generator=torch.Generator().manual_seed(params.seed),
+            progress=lambda name, share: progress(f"attack {name}", share), turn=turn)
+        with turn():
+            progress("audit", 1.0)
+            count = config.audit_images
+            verdict = audit(network, images[:count], labels[:count], norm=threat.norm, eps=threat.eps,
+                            checks=CHEAP_CHECKS, generator=torch.Generator().manual_seed(params.seed))
+    except InputError as error:  # logits that are no numbers are this network's fault, and the search goes on
+        return results.write(out / results.ATTACK_EVALUATION, **common, status="infeasible", reason=str(error))
     return results.write(out / results.ATTACK_EVALUATION, **common, split="validation", fingerprint=data.fingerprint,
                          genome=network.genome.to_dict(), evaluation=record, audit=verdict)

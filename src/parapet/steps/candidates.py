@@ -96,10 +96,10 @@ def summarise(records: Sequence[dict[str, Any]], params: Params) -> dict[str, An
 
 
 def write_search(out: Path, search_id: str, records: Sequence[dict[str, Any]], undefended: dict[str, Any] | None,
-                 params: Params, folders: dict[str, Path]) -> list[str]:
+                 params: Params, folders: dict[str, Sequence[Path]]) -> list[str]:
     """Write the outcome of a search into `out`; returns the ids of the front.
 
-    `folders` names, for each candidate that may be on the front, the folder that holds its files.
+    `folders` names, for each candidate that may be on the front, the folders that hold its files.
     """
     members = front(records, params.search.objectives)
     archive.append(out / ARCHIVE, records)
@@ -108,8 +108,9 @@ def write_search(out: Path, search_id: str, records: Sequence[dict[str, Any]], u
     write_json(out / UNDEFENDED, undefended)
     write_json(out / SUMMARY, summarise(records, params))
     for member in [*members, *([undefended] if undefended and undefended["status"] == "feasible" else [])]:
-        for name in FILES:
-            _copy(folders[member["id"]] / name, out / "candidates" / member["id"] / name)
+        for folder in folders[member["id"]]:
+            for name in FILES:
+                _copy(folder / name, out / "candidates" / member["id"] / name)
     return [member["id"] for member in members]
 
 
@@ -136,12 +137,12 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
             evolution.restore(read_json(previous / STATE))
             records = archive.read(previous / ARCHIVE)
             undefended = read_json(previous / UNDEFENDED)
-            folders = {path.name: path for path in (previous / "candidates").glob("*")}
+            folders = {path.name: [path] for path in (previous / "candidates").glob("*")}
             proposals = read_json(previous / PROPOSALS)
             parts = _gather(results, partial / "results")
             fresh = [record(proposal, [parts.get((proposal["id"], name)) for name in
                                        (TRAINING, ATTACK_EVALUATION, EXPORT)], params) for proposal in proposals]
-            folders |= {proposal["id"]: partial / "results" / proposal["id"] for proposal in proposals}
+            folders |= {proposal["id"]: [partial / "results" / proposal["id"]] for proposal in proposals}
             for proposal, entry in zip(proposals, fresh):
                 if proposal.get("undefended"):
                     undefended = entry
@@ -163,6 +164,7 @@ def _proposal(genome: Genome, params: Params, info: dict[str, Any], device: str,
     training = keys.training_key(genome, params, info["fingerprint"], device)
     return {"id": keys.short_id(training), "generation": generation, "genome": genome.to_dict(),
             "seed": keys.candidate_seed(params.seed, genome), "fidelity": keys.fidelity(params),
+            "fingerprint": info["fingerprint"],
             "training_key": training, "evaluation_key": keys.evaluation_key(training, params, "attack_evaluation")}
 
 

@@ -12,6 +12,7 @@ from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
 from parapet.deployment import ParityError, check_parity, measure_latency
 from parapet.deployment import export as export_onnx
+from parapet.errors import InputError
 from parapet.files import file_digest, read_json
 from parapet.models import load
 from parapet.search.keys import export_key
@@ -34,6 +35,7 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, cores: Cor
     torch.set_num_threads(params.search.threads)
     config, cores = params.export, cores or FreeCores()
     data = Dataset.open(dataset)
+    results.check_data(data.fingerprint, trained["fingerprint"], dataset)
     network = load(candidate / results.WEIGHTS)
     images, _ = data.split("validation", limit=_PARITY_IMAGES).all()
     progress("export", 0.0)
@@ -43,7 +45,7 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, cores: Cor
                 "id": trained["id"], "genome": network.genome.to_dict(), "threat": str(params.threat),
                 "fingerprint": data.fingerprint, "classes": list(data.classes)})
             parity = check_parity(network, out / results.ONNX, images, tolerance=config.tolerance)
-    except (ParityError, RuntimeError) as error:
+    except (ParityError, RuntimeError, InputError) as error:
         return results.write(out / results.EXPORT, **common, status="infeasible", reason=f"export: {error}")
     progress("latency", 0.9)
     with cores.alone():

@@ -51,7 +51,7 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
         "data": {name: info[name] for name in ("name", "fingerprint", "classes", "image_shape", "images")},
         "search": summary,
         "mlflow": runs and {name: runs[name] for name in ("tracking_uri", "experiment_id", "parent_run_id")},
-        "undefended": _member(undefended, search, evaluation, out, runs),
+        "undefended": _member(undefended, search, evaluation, out, runs, undefended=True),
         "candidates": kept}
     schemas.validate("front", front)
     write_json(out / "front.json", front)
@@ -60,15 +60,14 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
     return numbers
 
 
-def _member(record: dict[str, Any], search: Path, evaluation: Path, out: Path,
-            runs: dict[str, Any] | None) -> dict[str, Any]:
+def _member(record: dict[str, Any], search: Path, evaluation: Path, out: Path, runs: dict[str, Any] | None,
+            undefended: bool = False) -> dict[str, Any]:
     name = record["id"]
     result = read_json(evaluation / f"{name}.json")
     measured, verdict = result["evaluation"], result["audit"]
     kept = ("n", "clean_accuracy", "clean_interval", "robust_accuracy", "robust_interval")
     reasons = [f"{check['id']}: {check['advice']}" for check in verdict["checks"] if check["verdict"] != "pass"]
     weights = search / "candidates" / name / results.WEIGHTS
-    undefended = record["genome"]["loss"] == "standard"
     onnx = search / "candidates" / name / results.ONNX if undefended else out / "onnx" / f"{name}.onnx"
     return {
         "id": name, "genome": record["genome"], "description": str(Genome.from_dict(record["genome"])),

@@ -77,6 +77,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, out: str, 
         return {"id": trained["id"]}
     torch.set_num_threads(settings.search.threads)
     data = Dataset.open(Path(dataset))
+    results.check_data(data.fingerprint, trained["fingerprint"], Path(dataset))
     network = load(folder / results.WEIGHTS, device).to(memory_format=torch.channels_last)
     images, labels = data.split("test", device=device, limit=config.images).all()
     suite = full_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts,

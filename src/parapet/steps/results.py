@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from parapet.errors import InputError
 from parapet.files import read_json, write_json
 
 SCHEMA_VERSION = 1
@@ -34,6 +35,16 @@ def write(path: Path, *, candidate: str, key: str, status: str = "done", reason:
               **values}
     write_json(path, result)
     return result
+
+
+def check_data(fingerprint: str, expected: str, dataset: Path) -> None:
+    """Raise InputError where the prepared data are not those that a candidate was proposed for.
+
+    Another split would put images that the candidate was trained on among those that it is judged by.
+    """
+    if fingerprint != expected:
+        raise InputError(f"{dataset} holds other data (fingerprint {fingerprint[:12]}) than this search began with "
+                         f"({expected[:12]}); prepare the old data again, or start a new search.")
 
 
 def ignore(text: str, share: float) -> None:

@@ -7,7 +7,7 @@ each search's state and journal under its search key. `out` receives copies at t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,17 +40,18 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
     info = read_info(dataset)
     search_id = keys.short_id(keys.search_key(params, info["fingerprint"], devices[0]))
     home = cache / "searches" / search_id
-    with _only_search(cache), Workers(devices, attempts=params.search.attempts,
+    with only_search(cache), Workers(devices, attempts=params.search.attempts,
                                       timeout=params.search.timeout_seconds) as workers:
         evolution = candidates.new_evolution(params, info)
         if (home / candidates.STATE).exists():
             evolution.restore(read_json(home / candidates.STATE))
         records = archive.read(home / candidates.ARCHIVE)
+        candidates.refuse_empty_front(records)
         tracker.search(search_id, name=f"{info['name']} {params.threat}",
                        params=_flat(to_dict(params)), tags=tags or {}, dataset=info)
 
         def track(entry: dict[str, Any], undefended: bool) -> None:
-            _track(tracker, search_id, entry, cache, {
+            _track(tracker, search_id, entry, measure.folders(_folder(cache, entry["training_key"]), entry, params), {
                 **(tags or {}), "data_fingerprint": info["fingerprint"], "undefended": str(undefended).lower()})
 
         total = params.search.population * params.search.generations + 1
@@ -76,7 +77,8 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
                               f"{best:.1%} (validation, {params.threat})")
         records = [record for record in records if record["generation"] < params.search.generations]
         undefended = read_json(home / candidates.UNDEFENDED)
-        folders = {record["id"]: _folder(cache, record["training_key"]) for record in [*records, undefended]}
+        folders = {record["id"]: measure.folders(_folder(cache, record["training_key"]), record, params)
+                   for record in [*records, undefended]}
         with replacing_folder(out) as partial:
             ids = candidates.write_search(partial, search_id, records, undefended, params, folders)
     summary = candidates.summarise(records, params)
@@ -132,10 +134,12 @@ def _crashed(proposal: dict[str, Any], outcome: Outcome, params: Params, folder:
     return candidates.record(proposal, [{"status": "infeasible", "reason": outcome.reason}], params)
 
 
-def _track(tracker: Tracker, search_id: str, entry: dict[str, Any], cache: Path, tags: dict[str, str]) -> None:
-    folder = _folder(cache, entry["training_key"])
-    curves = read_json(folder / TRAINING).get("curves", []) if (folder / TRAINING).exists() else []
-    artifacts = {name: folder / file for name, file in ARTIFACTS.items() if (folder / file).exists()}
+def _track(tracker: Tracker, search_id: str, entry: dict[str, Any], folders: Sequence[Path],
+           tags: dict[str, str]) -> None:
+    trained = folders[0] / TRAINING
+    curves = read_json(trained).get("curves", []) if trained.exists() else []
+    artifacts = {name: folder / file for folder in folders for name, file in ARTIFACTS.items()
+                 if (folder / file).exists()}
     tracker.candidate(search_id, entry, curves, artifacts, tags)
 
 
@@ -144,11 +148,11 @@ def _folder(cache: Path, training_key: str) -> Path:
 
 
 @contextmanager
-def _only_search(cache: Path) -> Iterator[None]:
-    """Refuse a second search in the same cache; wait a moment for one that is just ending."""
+def only_search(cache: Path) -> Iterator[None]:
+    """Refuse a second search in the same cache; wait a moment for one that is just ending. May be nested."""
     cache.mkdir(parents=True, exist_ok=True)
     owner = cache / "search.pid"
-    lock = FileLock(cache / "search.lock")
+    lock = FileLock(cache / "search.lock", is_singleton=True)
     try:
         lock.acquire(timeout=5)
     except Timeout:
@@ -159,8 +163,9 @@ def _only_search(cache: Path) -> Iterator[None]:
         owner.write_text(f"{os.getpid()}\n")
         yield
     finally:
-        owner.unlink(missing_ok=True)
         lock.release()
+        if not lock.is_locked:
+            owner.unlink(missing_ok=True)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -31,7 +31,8 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(params.search.threads)
     genome, data = Genome.from_dict(proposal["genome"]), Dataset.open(dataset)
-    common = {"candidate": proposal["id"], "key": proposal["training_key"]}
+    results.check_data(data.fingerprint, proposal["fingerprint"], dataset)
+    common = {"candidate": proposal["id"], "key": proposal["training_key"], "fingerprint": data.fingerprint}
     started = time.time()
 
     def tell(epoch: int, epochs: int, metrics: dict[str, Any]) -> None:
