@@ -39,7 +39,7 @@ GENES: tuple[Gene, ...] = (
     Gene("backbone", ("plain", "residual", "separable"), False, known=("plain", "residual", "separable")),
     Gene("width", (4, 8, 12, 16), True, low=1, high=1024),
     Gene("depth", (1, 2), True, low=1, high=64),
-    Gene("activation", ("relu", "silu", "softplus"), False, known=("relu", "silu", "softplus")),
+    Gene("activation", ("relu", "silu"), False, known=("relu", "silu", "softplus")),
     Gene("denoiser", ("none", "mean", "median", "gaussian"), False, known=("none", "mean", "median", "gaussian")),
     Gene("denoiser_stage", (1, 2), True, low=1, high=2),
     Gene("input_filter", ("none", "bit_depth", "median", "smoothing"), False,
