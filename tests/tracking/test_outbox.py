@@ -114,7 +114,7 @@ def test_numbers_survive_the_way_through_json(value):
 def test_legal_names_are_what_mlflow_takes(text):
     from mlflow.utils.validation import _validate_metric_name
 
-    _validate_metric_name(legal(text))
+    assert _validate_metric_name(legal(text)) is None, "it raises where the name is illegal"
 
 
 def test_measurements_become_numbers_by_dotted_name_and_the_rest_texts():

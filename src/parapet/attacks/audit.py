@@ -79,11 +79,6 @@ def audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float
     return {"verdict": verdict, "checks": results}
 
 
-def reasons(result: dict[str, Any]) -> list[str]:
-    """One line for each check of an audit that did not pass."""
-    return [f"{check['id']}: {check['advice']}" for check in result["checks"] if check["verdict"] != "pass"]
-
-
 def _well_formed(scene: _Scene) -> dict[str, Any]:
     """Check 1: deterministic, logits and not probabilities."""
     with torch.no_grad():

@@ -108,13 +108,6 @@ def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
     return record, adversarial
 
 
-def summary(record: dict[str, Any]) -> dict[str, Any]:
-    """The block {n, clean_accuracy, robust_accuracy, intervals, accuracy under each attack} of front.json."""
-    kept = ("n", "clean_accuracy", "clean_interval", "robust_accuracy", "robust_interval")
-    return {**{key: record[key] for key in kept},
-            "attacks": {name: attack["accuracy"] for name, attack in record["attacks"].items()}}
-
-
 def _attack(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
             generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """(adversarial images, their distance under the norm, (N,)); a ball attack that leaves its ball has failed."""

@@ -19,7 +19,7 @@ from parapet.genome import Genome, SearchSpace
 from parapet.search import archive, keys
 from parapet.search.evolution import Evolution
 from parapet.search.front import front, hypervolume_curve, objectives
-from parapet.steps.results import ATTACK_EVALUATION, EXPORT, FILES, TRAINING
+from parapet.steps.results import ATTACK_EVALUATION, EXPORT, FILES, TRAINING, accuracies, verdict
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "training", "attack_evaluation", "export")
 STATE, ARCHIVE, PROPOSALS, FRONT_IDS, UNDEFENDED, SUMMARY = (
@@ -58,15 +58,11 @@ def record(proposal: dict[str, Any], parts: Iterable[dict[str, Any] | None], par
         else:
             merged |= part
     evaluation, audit = merged.get("evaluation"), merged.get("audit")
-    kept = ("n", "clean_accuracy", "clean_interval", "robust_accuracy", "robust_interval")
-    validation = None if evaluation is None else {
-        **{name: evaluation[name] for name in kept},
-        "attacks": {name: attack["accuracy"] for name, attack in evaluation["attacks"].items()}}
-    reasons = [] if audit is None else [f"{check['id']}: {check['advice']}" for check in audit["checks"]
-                                        if check["verdict"] != "pass"]
+    validation = None if evaluation is None else accuracies(evaluation)
+    audit = None if audit is None else verdict(audit)
     if not proposal.get("undefended"):
         if reason is None and audit["verdict"] == "fail":
-            reason = "the audit failed: " + " ".join(reasons)
+            reason = "the audit failed: " + " ".join(audit["reasons"])
         if reason is None and validation["clean_accuracy"] < params.search.minimum_clean_accuracy:
             reason = (f"clean accuracy {validation['clean_accuracy']:.3f} is below "
                       f"search.minimum_clean_accuracy {params.search.minimum_clean_accuracy:g}")
@@ -74,7 +70,7 @@ def record(proposal: dict[str, Any], parts: Iterable[dict[str, Any] | None], par
             "evaluation_key": proposal["evaluation_key"], "genome": proposal["genome"],
             "generation": proposal["generation"], "seed": proposal["seed"], "fidelity": proposal["fidelity"],
             "status": "feasible" if reason is None else "infeasible", "reason": reason, "validation": validation,
-            "audit": None if audit is None else {"verdict": audit["verdict"], "reasons": reasons},
+            "audit": audit,
             **{name: merged.get(name) for name in
                ("flops", "params", "training_seconds", "training_flops", "latency_ms")}}
 

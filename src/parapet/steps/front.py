@@ -64,19 +64,15 @@ def _member(record: dict[str, Any], search: Path, evaluation: Path, out: Path, r
             undefended: bool = False) -> dict[str, Any]:
     name = record["id"]
     result = read_json(evaluation / f"{name}.json")
-    measured, verdict = result["evaluation"], result["audit"]
-    kept = ("n", "clean_accuracy", "clean_interval", "robust_accuracy", "robust_interval")
-    reasons = [f"{check['id']}: {check['advice']}" for check in verdict["checks"] if check["verdict"] != "pass"]
     weights = search / "candidates" / name / results.WEIGHTS
     onnx = search / "candidates" / name / results.ONNX if undefended else out / "onnx" / f"{name}.onnx"
     return {
         "id": name, "genome": record["genome"], "description": str(Genome.from_dict(record["genome"])),
         "generation": record["generation"], "seed": record["seed"], "validation": record["validation"],
-        "test": {**{field: measured[field] for field in kept},
-                 "attacks": {attack: entry["accuracy"] for attack, entry in measured["attacks"].items()}},
+        "test": results.accuracies(result["evaluation"]),
         **{field: record[field] for field in
            ("flops", "params", "training_seconds", "training_flops", "latency_ms")},
-        "audit": {"verdict": verdict["verdict"], "reasons": reasons},
+        "audit": results.verdict(result["audit"]),
         "weights": weights.relative_to(out).as_posix(), "onnx": onnx.relative_to(out).as_posix(),
         "evaluation": (evaluation / f"{name}.json").relative_to(out).as_posix(),
         "mlflow_run_id": runs and runs["candidates"].get(name), "derived_from": None}

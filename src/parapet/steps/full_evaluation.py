@@ -17,7 +17,6 @@ from parapet.tracking.tracker import Tracker
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "full_evaluation")
 _EVALUATE = "parapet.steps.full_evaluation:evaluate"
-SCHEMA_VERSION = 1
 
 
 def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list[str],

@@ -47,5 +47,18 @@ def check_data(fingerprint: str, expected: str, dataset: Path) -> None:
                          f"({expected[:12]}); prepare the old data again, or start a new search.")
 
 
+def accuracies(record: dict[str, Any]) -> dict[str, Any]:
+    """The block `validation` or `test` of an archive record and of front.json, from a suite's record."""
+    kept = ("n", "clean_accuracy", "clean_interval", "robust_accuracy", "robust_interval")
+    return {**{name: record[name] for name in kept},
+            "attacks": {name: attack["accuracy"] for name, attack in record["attacks"].items()}}
+
+
+def verdict(audit: dict[str, Any]) -> dict[str, Any]:
+    """The block `audit`: the verdict, and one line for each check that did not pass."""
+    return {"verdict": audit["verdict"], "reasons": [f"{check['id']}: {check['advice']}" for check in audit["checks"]
+                                                     if check["verdict"] != "pass"]}
+
+
 def ignore(text: str, share: float) -> None:
     """A report of progress that nobody reads."""
