@@ -16,11 +16,12 @@ from torch import Tensor
 
 from parapet.attacks.balls import ball
 from parapet.attacks.fgsm import fgsm
+from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import Model, check, check_logits, frozen, predict
 from parapet.attacks.intervals import sign_test
 from parapet.attacks.noise import image_seeds, uniform
 from parapet.attacks.objectives import cross_entropy, margin
-from parapet.attacks.pgd import input_gradient, pgd
+from parapet.attacks.pgd import pgd
 
 FAIL_GAP, WARN_GAP, SIGNIFICANCE = 0.05, 0.02, 0.01
 # Three checks ask whether the attack's budget or loss was too weak. Honest small nets on the digits lose 3 to 9 points
@@ -100,7 +101,7 @@ def _gradients(scene: _Scene) -> dict[str, Any]:
     """Check 2: the share of images whose input gradient is zero or tiny, for cross-entropy and for the margin."""
     shares = {}
     for name, objective in (("ce", cross_entropy), ("margin", margin)):
-        _, gradient = input_gradient(scene.model, scene.images, scene.labels, objective)
+        _, _, gradient = input_gradient(scene.model, scene.images, scene.labels, objective)
         shares[f"vanished_{name}"] = float((gradient.flatten(1).abs().amax(1) < TINY_GRADIENT).float().mean())
     if shares["vanished_margin"] > VANISHED_SHARE_FAILS:
         return _result("gradients", "fail", shares, "Most images have no input gradient, even of the margin; the "

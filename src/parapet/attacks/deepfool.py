@@ -8,6 +8,7 @@ from torch import Tensor
 from parapet.attacks.balls import distance
 from parapet.attacks.batching import shrink
 from parapet.attacks.inputs import Model, check, frozen
+from parapet.attacks.noise import Generator
 
 # Each image is repeated once a class, so a batch may shrink in smaller steps than elsewhere.
 _MULTIPLE = 16
@@ -15,7 +16,7 @@ _MULTIPLE = 16
 
 def deepfool(model: Model, images: Tensor, labels: Tensor, *, norm: str = "l2", steps: int = 50,
              overshoot: float = 0.02, classes: int = 10,
-             generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+             generator: Generator | None = None) -> tuple[Tensor, Tensor]:
     """Minimum-norm adversarial images and their distances.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,). Follows the `classes` largest logits, the gradients of all of

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from parapet.attacks.balls import ball
+from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import Model, check, frozen
+from parapet.attacks.noise import Generator
 from parapet.attacks.objectives import cross_entropy
-from parapet.attacks.pgd import input_gradient
 
 
 def fgsm(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf",
-         early_stop: bool = False, generator: torch.Generator | None = None) -> Tensor:
+         early_stop: bool = False, generator: Generator | None = None) -> Tensor:
     """Images moved by eps along the sign of the cross-entropy's gradient (L2: along its direction).
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf. Returns images of the same shape,
@@ -20,5 +20,5 @@ def fgsm(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str 
     """
     check(images, labels, eps=eps, norm=norm)
     with frozen(model):
-        _, gradient = input_gradient(model, images, labels, cross_entropy)
+        _, _, gradient = input_gradient(model, images, labels, cross_entropy)
     return ball(images, eps, norm).step(images, gradient, eps)

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy as torch_cross_entropy
 from torch.nn.functional import kl_div
 
 Objective = Callable[[Tensor, Tensor], Tensor]
+_TINY = 1e-12
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -27,6 +28,32 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return others.amax(1) - true
 
 
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Difference of logits ratio (Croce and Hein 2020, equation 6), shape (N,); above 0 where the image is broken.
+
+    The margin over the distance between the largest and the third largest logit, which makes it independent of the
+    logits' shift and scale. With two classes there is no third, and the margin itself is returned.
+    """
+    if logits.shape[1] < 3:
+        return margin(logits, labels)
+    top = logits.topk(3, dim=1).values
+    return margin(logits, labels) / (top[:, 0] - top[:, 2] + _TINY)
+
+
+def targeted_dlr(targets: Tensor) -> Objective:
+    """Targeted DLR towards the classes `targets` (N,) (Croce and Hein 2020, equation 7).
+
+    With fewer than four classes the plain difference of the two logits is returned.
+    """
+    def ratio(logits: Tensor, labels: Tensor) -> Tensor:
+        difference = (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
+        if logits.shape[1] < 4:
+            return difference
+        top = logits.topk(4, dim=1).values
+        return difference / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + _TINY)
+    return ratio
+
+
 def divergence_from(reference: Tensor) -> Objective:
     """KL(reference || softmax(logits)) against fixed probabilities (N, classes): the inner problem of TRADES."""
     def divergence(logits: Tensor, labels: Tensor) -> Tensor:
@@ -34,4 +61,4 @@ def divergence_from(reference: Tensor) -> Objective:
     return divergence
 
 
-OBJECTIVES: dict[str, Objective] = {"ce": cross_entropy, "margin": margin}
+OBJECTIVES: dict[str, Objective] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}

@@ -7,15 +7,16 @@ from torch import Tensor
 
 from parapet.attacks.balls import L2Ball, LinfBall, ball
 from parapet.attacks.batching import shrink
+from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import Model, check, frozen
-from parapet.attacks.noise import image_seeds, uniform
+from parapet.attacks.noise import Generator, image_seeds, uniform
 from parapet.attacks.objectives import OBJECTIVES, Objective, margin
 from parapet.errors import InputError
 
 
 def pgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf", steps: int = 40,
         step_size: float | None = None, restarts: int = 1, loss: str | Objective = "ce", random_start: bool = True,
-        early_stop: bool = False, generator: torch.Generator | None = None) -> Tensor:
+        early_stop: bool = False, generator: Generator | None = None) -> Tensor:
     """Steepest ascent of `loss` inside the ball, from a uniform random start, `restarts` times.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2.
@@ -56,21 +57,9 @@ def ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2Ba
            steps: int, size: float) -> Tensor:
     """The bare loop: `steps` projected steps from `points`; the inner maximisation of adversarial training."""
     for _ in range(steps):
-        _, gradient = input_gradient(model, points, labels, objective)
+        _, _, gradient = input_gradient(model, points, labels, objective)
         points = around.step(points, gradient, size)
     return points
-
-
-def input_gradient(model: Model, images: Tensor, labels: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
-    """(logits, gradient of the summed objective with respect to the images); zero where nothing depends on them."""
-    with torch.enable_grad():
-        points = images.detach().requires_grad_()
-        logits = model(points)
-        value = objective(logits, labels).sum()
-        if not value.requires_grad:
-            return logits.detach(), torch.zeros_like(images)
-        gradient = torch.autograd.grad(value, points, allow_unused=True)[0]
-    return logits.detach(), torch.zeros_like(images) if gradient is None else gradient
 
 
 def _ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2Ball, objective: Objective,
@@ -81,7 +70,7 @@ def _ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2B
     broken = torch.zeros_like(labels, dtype=torch.bool)
     rows = torch.arange(len(points), device=points.device)
     for _ in range(steps):
-        logits, gradient = input_gradient(model, points, labels, objective)
+        logits, _, gradient = input_gradient(model, points, labels, objective)
         if early_stop:
             fresh = (margin(logits, labels) > 0) & ~broken[rows]
             ends[rows[fresh]], broken[rows[fresh]] = points[fresh], True
