@@ -28,7 +28,7 @@ class LinfBall:
 
     def project(self, points: Tensor) -> Tensor:
         """The nearest point of the ball."""
-        return torch.minimum(torch.maximum(points, self.lower), self.upper)
+        return torch.clamp(points, self.lower, self.upper)
 
     def select(self, index: Tensor) -> LinfBall:
         """The balls around the images `index`."""

@@ -8,6 +8,8 @@ from torch import Tensor
 # Every new batch size costs oneDNN and cuDNN a search for kernels and memory to keep them: on small networks more
 # than the work that is saved. So batches shrink in steps.
 MULTIPLE = 64
+# Counting the active images makes the host wait for an accelerator, so a long loop looks only now and then.
+_LOOK_EVERY = 8
 
 
 def shrink(active: Tensor, multiple: int = MULTIPLE) -> Tensor | None:
@@ -20,3 +22,8 @@ def shrink(active: Tensor, multiple: int = MULTIPLE) -> Tensor | None:
         return None
     index = torch.argsort(active.int(), descending=True, stable=True)[:wanted]
     return index.sort().values
+
+
+def due(step: int) -> bool:
+    """Whether a loop should see at `step` (0, 1, ...) if its batch can shrink: at first always, then now and then."""
+    return step < _LOOK_EVERY // 2 or step % _LOOK_EVERY == 0

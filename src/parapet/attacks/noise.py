@@ -37,7 +37,8 @@ def image_seeds(count: int, generator: Generator | None, device: torch.device) -
 
 def derived(seeds: Tensor, stream: int) -> Tensor:
     """Other seeds for the same images: those of attack, restart or target number `stream`; shape (N,)."""
-    return _mixed(seeds + (stream + 1) * _MIX2) & (2**62 - 1)
+    offset = ((stream + 1) * _MIX2 + 2**63) % 2**64 - 2**63  # products of Python's integers do not wrap around
+    return _mixed(seeds + offset) & (2**62 - 1)
 
 
 def uniform(seeds: Tensor, shape: torch.Size | tuple[int, ...], draw: int = 0) -> Tensor:

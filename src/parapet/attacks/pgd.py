@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.balls import L2Ball, LinfBall, ball
-from parapet.attacks.batching import shrink
+from parapet.attacks.batching import due, shrink
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import Model, check, frozen
 from parapet.attacks.noise import Generator, image_seeds, uniform
 from parapet.attacks.objectives import OBJECTIVES, Objective, margin
+from parapet.attacks.restarts import BestOfRuns
 from parapet.errors import InputError
 
 
@@ -32,25 +33,17 @@ def pgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str =
         raise InputError(f"loss is {loss!r}; allowed: {', '.join(OBJECTIVES)}, or a function of (logits, labels).")
     objective = OBJECTIVES[loss] if isinstance(loss, str) else loss
     size = 2.5 * eps / steps if step_size is None else step_size
-    around = ball(images, eps, norm)
-    seeds = image_seeds(len(images), generator, images.device)
-    best, best_value = images.clone(), torch.full(labels.shape, -torch.inf, device=images.device)
-    rows = torch.arange(len(images), device=images.device)
+    around, seeds = ball(images, eps, norm), image_seeds(len(images), generator, images.device)
+    best = BestOfRuns(images)
     with frozen(model):
         for restart in range(restarts):
+            if best.finished:
+                break
+            rows = best.rows
             local = around.select(rows)
             points = local.start(uniform(seeds[rows], images.shape[1:], restart)) if random_start else images[rows]
-            ends, values, broken = _ascend(model, points, labels[rows], local, objective, steps, size, early_stop)
-            # A broken image outranks every unbroken one; among equals the larger loss is kept.
-            values = torch.where(broken, torch.inf, values.float())
-            better = values > best_value[rows]
-            best[rows[better]] = ends[better]
-            best_value[rows[better]] = values[better]
-            if (index := shrink(best_value[rows] < torch.inf)) is not None:
-                rows = rows[index]
-            if len(rows) == 0:
-                break
-    return best
+            best.keep(*_ascend(model, points, labels[rows], local, objective, steps, size, early_stop))
+    return best.images
 
 
 def ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2Ball, objective: Objective,
@@ -65,25 +58,24 @@ def ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2Ba
 def _ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2Ball, objective: Objective,
             steps: int, size: float, early_stop: bool) -> tuple[Tensor, Tensor, Tensor]:
     """(end points, their objective, whether the model gets them wrong), all over the batch."""
-    ends = points.clone()
-    values = torch.full(labels.shape, -torch.inf, device=points.device)
-    broken = torch.zeros_like(labels, dtype=torch.bool)
-    rows = torch.arange(len(points), device=points.device)
-    for _ in range(steps):
+    ends, values = points.clone(), torch.full(labels.shape, -torch.inf, device=points.device)
+    fooled = torch.zeros_like(labels, dtype=torch.bool)
+    rows, stands, fooling = torch.arange(len(points), device=points.device), ~fooled, points
+    for step in range(steps):
         logits, _, gradient = input_gradient(model, points, labels, objective)
         if early_stop:
-            fresh = (margin(logits, labels) > 0) & ~broken[rows]
-            ends[rows[fresh]], broken[rows[fresh]] = points[fresh], True
-            if (index := shrink(~broken[rows])) is not None:
+            fresh = (margin(logits, labels) > 0) & stands
+            fooling, stands = torch.where(fresh.reshape(-1, 1, 1, 1), points, fooling), stands & ~fresh
+            if due(step) and (index := shrink(stands)) is not None:
+                ends[rows], fooled[rows] = fooling, ~stands
                 rows, points, labels, gradient = rows[index], points[index], labels[index], gradient[index]
-                around = around.select(index)
-            if len(rows) == 0:
-                return ends, values, broken
+                fooling, stands, around = fooling[index], stands[index], around.select(index)
+                if len(rows) == 0:
+                    return ends, values, fooled
         points = around.step(points, gradient, size)
     with torch.no_grad():
         logits = model(points)
-    last = ~broken[rows]
-    ends[rows[last]] = points[last]
-    values[rows[last]] = objective(logits, labels)[last].to(values.dtype)
-    broken[rows[last]] = (margin(logits, labels) > 0)[last]
-    return ends, values, broken
+    ends[rows] = torch.where(stands.reshape(-1, 1, 1, 1), points, fooling)
+    values[rows] = objective(logits, labels).to(values.dtype)
+    fooled[rows] = ~stands | (margin(logits, labels) > 0)
+    return ends, values, fooled

@@ -1,0 +1,172 @@
+"""Auto-PGD: projected ascent with momentum and a step size that adapts to each image (Croce and Hein 2020).
+
+Croce, Hein: "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks",
+algorithm 1; targeted as in their section 4.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from parapet.attacks.balls import L2Ball, LinfBall, ball
+from parapet.attacks.batching import due, shrink
+from parapet.attacks.gradients import input_gradient
+from parapet.attacks.inputs import Model, check, frozen
+from parapet.attacks.noise import Generator, derived, image_seeds, uniform
+from parapet.attacks.objectives import OBJECTIVES, Objective, margin, targeted_dlr
+from parapet.attacks.restarts import BestOfRuns
+from parapet.errors import InputError
+
+# The weight of the new direction against the momentum, and the first step in radii (section 3.1).
+_NEW_DIRECTION, _FIRST_STEP = 0.75, 2.0
+# The first period between two looks at the step size, what each next one loses, and the shortest; shares of all steps.
+_PERIOD, _PERIOD_LOSS, _SHORTEST_PERIOD = 0.22, 0.03, 0.06
+
+
+def apgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf", steps: int = 100,
+         restarts: int = 1, loss: str | Objective = "ce", targets: int | None = None, rho: float = 0.75,
+         early_stop: bool = False, generator: Generator | None = None) -> Tensor:
+    """Auto-PGD from `restarts` random starts.
+
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `loss` is
+    "ce", "margin", "dlr" or a function of (logits, labels). With `targets` the loss is the targeted DLR, towards each
+    of the `targets` largest other logits in turn. `rho` is the share of steps that must have helped, else the step
+    size is halved. With `early_stop` a broken image leaves the batch. Returns, for each image, a version that the
+    model gets wrong where there is one, else the one of the largest loss.
+    """
+    check(images, labels, eps=eps, norm=norm)
+    if steps < 1 or restarts < 1 or (targets is not None and targets < 1):
+        raise InputError(f"apgd got steps={steps}, restarts={restarts}, targets={targets}; each must be at least 1.")
+    if isinstance(loss, str) and loss not in OBJECTIVES:
+        raise InputError(f"loss is {loss!r}; allowed: {', '.join(OBJECTIVES)}, or a function of (logits, labels).")
+    objective = OBJECTIVES[loss] if isinstance(loss, str) else loss
+    around, seeds = ball(images, eps, norm), image_seeds(len(images), generator, images.device)
+    best = BestOfRuns(images)
+    with frozen(model):
+        ranked = None if targets is None else other_classes(model, images, labels, targets)
+        for run in range(restarts * (1 if ranked is None else ranked.shape[1])):
+            if best.finished:
+                break
+            rows = best.rows
+            goal = None if ranked is None else ranked[rows, run // restarts]
+            local = around.select(rows)
+            start = local.start(uniform(derived(seeds[rows], run), images.shape[1:]))
+            best.keep(*_climb(model, start, labels[rows], local, objective, goal, steps, rho, early_stop))
+    return best.images
+
+
+def other_classes(model: Model, images: Tensor, labels: Tensor, count: int) -> Tensor:
+    """The `count` classes, or as many as there are, of the largest logits other than the label's; (N, count)."""
+    with torch.no_grad():
+        logits = model(images)
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return others.topk(min(count, logits.shape[1] - 1), dim=1).indices
+
+
+@dataclass
+class _State:
+    """What Auto-PGD knows of each image of the batch; the first dimension of every tensor is the image."""
+
+    labels: Tensor
+    targets: Tensor | None
+    points: Tensor          # where the ascent is
+    previous: Tensor        # where it was one step before
+    gradient: Tensor        # of the objective at `points`
+    value: Tensor           # the objective there
+    best: Tensor            # the point of the largest objective so far
+    best_gradient: Tensor
+    best_value: Tensor
+    fooling: Tensor         # the last point that the model got wrong
+    broken: Tensor          # whether there was one
+    size: Tensor            # the step size, (n, 1, 1, 1)
+    halved: Tensor          # whether the last look at the step size halved it
+    checked_value: Tensor   # best_value at that look
+    rises: Tensor           # how many steps since then raised the objective
+
+    def select(self, index: Tensor) -> _State:
+        parts = (getattr(self, field.name) for field in fields(self))
+        return _State(*(None if part is None else part[index] for part in parts))
+
+    def outcome(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(points to hand back, their objective, whether the model gets them wrong)."""
+        return torch.where(_wide(self.broken), self.fooling, self.best), self.best_value.float(), self.broken
+
+
+def _climb(model: Model, start: Tensor, labels: Tensor, around: LinfBall | L2Ball, objective: Objective,
+           targets: Tensor | None, steps: int, rho: float, early_stop: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """One run over the batch: (end points, their objective, whether the model gets them wrong)."""
+    logits, value, gradient = input_gradient(model, start, labels, _towards(targets, objective))
+    state = _State(
+        labels=labels, targets=targets, points=start, previous=start, gradient=gradient, value=value, best=start,
+        best_gradient=gradient, best_value=value, fooling=start, broken=margin(logits, labels) > 0,
+        size=torch.full((len(start), 1, 1, 1), _FIRST_STEP * around.eps, device=start.device, dtype=start.dtype),
+        halved=torch.ones_like(labels, dtype=torch.bool), checked_value=value, rises=torch.zeros_like(value))
+    outcome = state.outcome()
+    rows = torch.arange(len(start), device=start.device)
+    looks, since = _looks(steps), 0
+    for step in range(steps):
+        if early_stop and due(step) and (index := shrink(~state.broken)) is not None:
+            for whole, part in zip(outcome, state.outcome()):
+                whole[rows] = part
+            rows, state, around = rows[index], state.select(index), around.select(index)
+            if len(rows) == 0:
+                return outcome
+        points = _advance(state, around, first=step == 0)
+        logits, value, gradient = input_gradient(model, points, state.labels, _towards(state.targets, objective))
+        fooled, better = margin(logits, state.labels) > 0, value > state.best_value
+        state.fooling = torch.where(_wide(fooled), points, state.fooling)
+        state.broken = state.broken | fooled
+        state.best = torch.where(_wide(better), points, state.best)
+        state.best_gradient = torch.where(_wide(better), gradient, state.best_gradient)
+        state.best_value = torch.maximum(value, state.best_value)
+        state.rises = state.rises + (value > state.value)
+        state.previous, state.points, state.gradient, state.value = state.points, points, gradient, value
+        since += 1
+        if step in looks:
+            _adapt(state, since, rho)
+            since = 0
+    for whole, part in zip(outcome, state.outcome()):
+        whole[rows] = part
+    return outcome
+
+
+def _towards(targets: Tensor | None, objective: Objective) -> Objective:
+    return objective if targets is None else targeted_dlr(targets)
+
+
+def _advance(state: _State, around: LinfBall | L2Ball, *, first: bool) -> Tensor:
+    """The next point: a gradient step, projected, then mixed with the last move and projected again (equation 3)."""
+    stepped = around.step(state.points, state.gradient, state.size)
+    if first:
+        return stepped
+    mixed = stepped.mul_(_NEW_DIRECTION).add_(state.points, alpha=2 * (1 - _NEW_DIRECTION))
+    return around.project(mixed.sub_(state.previous, alpha=1 - _NEW_DIRECTION))
+
+
+def _adapt(state: _State, since: int, rho: float) -> None:
+    """Halve the step size, and go back to the best point, where too few steps helped (conditions 1 and 2)."""
+    stuck = ~state.halved & (state.checked_value >= state.best_value)
+    halve = (state.rises <= rho * since) | stuck
+    state.size = torch.where(_wide(halve), state.size / 2, state.size)
+    state.points = torch.where(_wide(halve), state.best, state.points)
+    state.gradient = torch.where(_wide(halve), state.best_gradient, state.gradient)
+    state.halved, state.checked_value = halve, state.best_value
+    state.rises = torch.zeros_like(state.rises)
+
+
+def _looks(steps: int) -> set[int]:
+    """The steps after which the step size is looked at (section 3.2), with the authors' rounding."""
+    period, loss, shortest = (max(int(share * steps), 1) for share in (_PERIOD, _PERIOD_LOSS, _SHORTEST_PERIOD))
+    found, step = set(), period - 1
+    while step < steps:
+        found.add(step)
+        period = max(period - loss, shortest)
+        step += period
+    return found
+
+
+def _wide(flags: Tensor) -> Tensor:
+    return flags.reshape(-1, 1, 1, 1)
