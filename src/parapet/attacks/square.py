@@ -1,0 +1,70 @@
+"""Square Attack: random search over squares, without gradients (Andriushchenko, Croce, Flammarion, Hein 2020).
+
+Algorithm 1 of the paper, with the schedule that AutoAttack gives it. Squares are drawn for each image by itself, so
+that neighbours in a batch change nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from parapet.attacks.batching import due, shrink
+from parapet.attacks.inputs import Model, check, frozen
+from parapet.attacks.noise import Generator, derived, image_seeds, uniform
+from parapet.attacks.objectives import margin
+from parapet.attacks.square_proposals import L2Squares, LinfSquares
+from parapet.errors import InputError
+
+# From these queries of 10,000 on, the share of pixels that a square covers has been halved once more (appendix B).
+_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+# So many queries' random numbers are drawn at once: one draw a query would cost more than the proposal itself.
+_BLOCK = 64
+
+
+def square(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf", queries: int = 5000,
+           initial_share: float = 0.8, rescale: bool = False, early_stop: bool = False,
+           generator: Generator | None = None) -> Tensor:
+    """Random search inside the ball with at most `queries` + 1 forward passes an image, no gradients.
+
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2.
+    `initial_share` in (0, 1] is the share of pixels that the first squares cover; it is halved at fixed queries, or,
+    with `rescale`, at fixed shares of `queries`. An image that is broken is left alone whatever `early_stop` says, as
+    in the paper; it belongs to the common signature. Returns for each image the version of the largest margin found.
+    """
+    check(images, labels, eps=eps, norm=norm)
+    if queries < 1 or not 0 < initial_share <= 1:
+        raise InputError(f"square got queries={queries} and initial_share={initial_share:g}; queries must be at least "
+                         "1 and initial_share must lie in (0, 1].")
+    best = images.clone(memory_format=torch.contiguous_format)
+    if len(images) == 0:
+        return best
+    seeds = image_seeds(len(images), generator, images.device)
+    kind = LinfSquares if norm == "linf" else L2Squares
+    with frozen(model), torch.no_grad():
+        search = kind(best, eps, uniform(derived(seeds, 0), kind.start_draws(images.shape)))
+        seeds, rows = derived(seeds, 1), torch.arange(len(images), device=images.device)
+        value, draws = margin(model(search.points), labels), uniform(seeds, (1,))
+        for query in range(queries):
+            if due(query) and (index := shrink(value <= 0)) is not None:
+                best[rows] = search.points
+                rows, seeds, value, labels = rows[index], seeds[index], value[index], labels[index]
+                search, draws = search.select(index), draws[index]
+                if len(rows) == 0:
+                    return best
+            if query % _BLOCK == 0:
+                draws = uniform(seeds, (_BLOCK, search.draws), query // _BLOCK)
+            side = search.side(_share(query, queries, initial_share, rescale))
+            tried = margin(model(search.propose(side, draws[:, query % _BLOCK])), labels)
+            better = tried > value
+            search.settle(better)
+            value = torch.where(better, tried, value)
+        best[rows] = search.points
+    return best
+
+
+def _share(query: int, queries: int, initial: float, rescale: bool) -> float:
+    """The share of pixels that a square covers at `query`."""
+    place = int(query / queries * 10_000) if rescale else query
+    return initial / 2 ** sum(place > bound for bound in _HALVINGS)
+

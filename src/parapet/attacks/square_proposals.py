@@ -1,0 +1,158 @@
+"""What Square Attack tries next: the random squares of its two norms (algorithms 2 and 3 of the paper).
+
+A proposal object holds the best points so far of a batch. `propose` returns points that differ from them by a random
+square for each image, and `settle` keeps those that were better.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from parapet.attacks.balls import L2Ball, LinfBall
+
+_TINY = 1e-12
+
+
+class LinfSquares:
+    """Squares of colour +-eps; every pixel is at one of the two ends of its range."""
+
+    def __init__(self, images: Tensor, eps: float, noise: Tensor) -> None:
+        """Start from vertical stripes; `noise` is uniform (N, *start_draws)."""
+        around = LinfBall(images, eps)
+        self.lower, self.upper = (bound.contiguous() for bound in (around.lower, around.upper))
+        self.points = torch.where(noise < 0.5, self.lower, self.upper)
+        self.draws = 2 + images.shape[1]
+
+    @staticmethod
+    def start_draws(shape: torch.Size) -> tuple[int, ...]:
+        """The shape of the noise for the start of one image, given that of the batch."""
+        return shape[1], 1, shape[3]
+
+    def side(self, share: float) -> int:
+        """The side in pixels of a square that covers `share` of the image."""
+        return _side(share, *self.points.shape[2:], smallest=1)
+
+    def propose(self, side: int, draws: Tensor) -> Tensor:
+        """The points with one square each of `side` pixels, from uniform `draws` (n, self.draws)."""
+        count, channels = self.points.shape[:2]
+        window = _window(draws[:, 0], draws[:, 1], side, *self.points.shape[2:])
+        self._index = window[:, None].expand(count, channels, side * side)
+        # The square is written into the points and taken back where it did not help: no pass over whole images.
+        self._before = self._pixels(self.points).gather(2, self._index)
+        self._after = torch.where(draws[:, 2:, None] < 0.5, self._pixels(self.lower).gather(2, self._index),
+                                  self._pixels(self.upper).gather(2, self._index))
+        self._pixels(self.points).scatter_(2, self._index, self._after)
+        return self.points
+
+    def settle(self, better: Tensor) -> None:
+        """Keep the squares of the images `better` (n,), take back the others."""
+        self._pixels(self.points).scatter_(2, self._index,
+                                           torch.where(better[:, None, None], self._after, self._before))
+
+    def select(self, index: Tensor) -> LinfSquares:
+        """The same for the images `index`."""
+        part = object.__new__(LinfSquares)
+        part.lower, part.upper, part.points = self.lower[index], self.upper[index], self.points[index]
+        part.draws = self.draws
+        return part
+
+    @staticmethod
+    def _pixels(images: Tensor) -> Tensor:
+        return images.view(*images.shape[:2], -1)
+
+
+class L2Squares:
+    """Squares of a fixed pattern; the norm of one window is moved to another and the whole budget is always spent."""
+
+    def __init__(self, images: Tensor, eps: float, noise: Tensor) -> None:
+        """Start from a grid of patterns, five by five; `noise` is uniform (N, *start_draws)."""
+        self.images, self.eps, self.draws = images.clone(), eps, 5 + images.shape[1]
+        height, width = images.shape[2:]
+        tile = max(height // 5, 1)
+        start = torch.zeros_like(images)
+        for row in range(min(5, height // tile)):
+            for column in range(min(5, width // tile)):
+                signs = torch.where(noise[:, :-1, row, column] < 0.5, -1.0, 1.0)[..., None, None]
+                pattern = _pattern(tile, noise[:, -1, row, column])
+                start[:, :, row * tile:(row + 1) * tile, column * tile:(column + 1) * tile] = pattern * signs
+        self.points = self._spend(start)
+
+    @staticmethod
+    def start_draws(shape: torch.Size) -> tuple[int, ...]:
+        """The shape of the noise for the start of one image, given that of the batch."""
+        return shape[1] + 1, 5, 5
+
+    def side(self, share: float) -> int:
+        """The side in pixels, odd where it fits, of a square that covers `share` of the image."""
+        height, width = self.points.shape[2:]
+        return min(_side(share, height, width, smallest=3) | 1, height, width)
+
+    def propose(self, side: int, draws: Tensor) -> Tensor:
+        """The points with the norm of one random window moved into another, from uniform `draws` (n, self.draws)."""
+        height, width = self.points.shape[2:]
+        channels = self.points.shape[1]
+        delta = (self.points - self.images).flatten(2)
+        into, source = (_window(draws[:, place], draws[:, place + 1], side, height, width)[:, None].expand(
+            -1, channels, -1) for place in (0, 2))
+        inside = torch.zeros_like(delta).scatter_(2, source, 1.0).scatter_(2, into, 1.0)
+        norms = (delta * inside).norm(dim=2, keepdim=True)
+        old = delta.gather(2, into)
+        signs = torch.where(draws[:, 5:] < 0.5, -1.0, 1.0)[..., None]
+        new = _pattern(side, draws[:, 4]).flatten(2) * signs + old / (old.norm(dim=2, keepdim=True) + _TINY)
+        unspent = (self.eps**2 - delta.flatten(1).norm(dim=1)**2).clamp(min=0).reshape(-1, 1, 1)
+        new = new / (new.norm(dim=2, keepdim=True) + _TINY) * (unspent / channels + norms**2).sqrt()
+        delta.scatter_(2, source, 0.0).scatter_(2, into, new)
+        self._tried = self._spend(delta.reshape(self.points.shape))
+        return self._tried
+
+    def settle(self, better: Tensor) -> None:
+        """Keep the proposal of the images `better` (n,)."""
+        self.points = torch.where(better.reshape(-1, 1, 1, 1), self._tried, self.points)
+
+    def select(self, index: Tensor) -> L2Squares:
+        """The same for the images `index`."""
+        part = object.__new__(L2Squares)
+        part.images, part.points = self.images[index], self.points[index]
+        part.eps, part.draws = self.eps, self.draws
+        return part
+
+    def _spend(self, delta: Tensor) -> Tensor:
+        """Images moved by eps along `delta`, inside the ball and [0, 1]."""
+        around = L2Ball(self.images, self.eps)
+        return around.step(self.images, delta, self.eps)
+
+
+
+def _side(share: float, height: int, width: int, *, smallest: int) -> int:
+    return min(max(round(math.sqrt(share * height * width)), smallest), height, width)
+
+
+def _window(vertical: Tensor, horizontal: Tensor, side: int, height: int, width: int) -> Tensor:
+    """Flat pixel indices (n, side * side) of squares at uniform places, from uniform numbers (n,)."""
+    top, left = (vertical * (height - side + 1)).long(), (horizontal * (width - side + 1)).long()
+    offsets = torch.arange(side, device=top.device)
+    square = (offsets[:, None] * width + offsets).flatten()
+    return (top * width + left)[:, None] + square
+
+
+def _pattern(side: int, noise: Tensor) -> Tensor:
+    """The pattern of section 3.3, of norm 1: a peak above and its negative below, or transposed by chance (n, 1, s, s).
+
+    Pixels of a peak fall off with the square of their distance from its centre, in nested rectangles.
+    """
+    upper, lower = _peak(side // 2, side), _peak(side - side // 2, side)
+    pattern = torch.cat([upper, -lower]).to(noise.device)
+    pattern = pattern / pattern.norm().clamp(min=_TINY)
+    return torch.where(noise.reshape(-1, 1, 1, 1) < 0.5, pattern, pattern.T)
+
+
+def _peak(height: int, width: int) -> Tensor:
+    """Nested rectangles around the centre of (height, width), the k-th adding 1 / k^2; of norm 1."""
+    peak = torch.zeros(height, width)
+    row, column = height // 2, width // 2
+    for ring in range(max(row, column) + 1):
+        peak[max(row - ring, 0):row + ring + 1, max(column - ring, 0):column + ring + 1] += 1 / (ring + 1) ** 2
+    return peak / peak.norm().clamp(min=_TINY)
