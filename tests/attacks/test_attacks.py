@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -11,49 +12,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from parapet.attacks import deepfool, fgsm, pgd
+from parapet.attacks import apgd, auto_attack, deepfool, fab, fgsm, pgd, square
 from parapet.attacks.balls import ball, distance
 from parapet.attacks.noise import image_seeds, uniform
 from parapet.attacks.objectives import margin
 from parapet.errors import InputError
-
-SHAPE = (1, 4, 4)
-
-
-class Linear(nn.Module):
-    """Two logits, (w.x + b)/2 and its negative."""
-
-    def __init__(self, weight: Tensor, bias: float) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(weight), bias
-
-    def forward(self, images: Tensor) -> Tensor:
-        value = (images.flatten(1) @ self.weight + self.bias) / 2
-        return torch.stack([value, -value], 1)
+from tests.attacks.linear import SHAPE, Linear, far_from_the_limits
 
 
 @pytest.fixture
 def linear() -> tuple[Linear, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(16, generator=generator)
-    # The boundary passes through mid grey, so that no minimal perturbation meets the limits of the pixels.
-    model = Linear(weight, -0.5 * float(weight.sum()))
-    images = 0.4 + 0.2 * torch.rand(32, *SHAPE, generator=generator)
-    return model, images, model(images).argmax(1)
+    return far_from_the_limits()
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_deepfool_finds_the_exact_distance_of_a_linear_model(linear: tuple, norm: str) -> None:
+@pytest.mark.parametrize("attack", [deepfool, fab, partial(fab, targets=None)])
+def test_minimum_norm_attacks_find_the_exact_distance_of_a_linear_model(linear: tuple, attack: Callable,
+                                                                        norm: str) -> None:
     model, images, labels = linear
-    found, distances = deepfool(model, images, labels, norm=norm, overshoot=1e-4)
-    value = (images.flatten(1) @ model.weight + model.bias).abs().detach()
-    exact = value / (model.weight.abs().sum() if norm == "linf" else model.weight.norm())
-    assert torch.allclose(distances, exact.double(), rtol=1e-3, atol=1e-5)
+    found, distances = attack(model, images, labels, norm=norm)
+    assert torch.allclose(distances, model.exact_distances(images, norm), rtol=1e-3, atol=1e-5)
+    assert torch.allclose(distances, distance(found, images, norm))
     assert (model(found).argmax(1) != labels).all()
 
 
 @pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
-@pytest.mark.parametrize("attack", [fgsm, pgd])
+@pytest.mark.parametrize("attack", [fgsm, pgd, apgd, partial(apgd, loss="dlr"), partial(apgd, targets=1), auto_attack])
 def test_a_linear_model_falls_exactly_where_eps_exceeds_its_distance(linear: tuple, attack: Callable, norm: str,
                                                                      dual: int) -> None:
     model, images, labels = linear
@@ -84,20 +68,21 @@ def test_pgd_equals_a_written_out_reference_from_the_same_start(honest, digits) 
     assert torch.allclose(found, points, atol=1e-6)
 
 
+QUICK = {"fgsm": fgsm, "pgd": partial(pgd, steps=3), "pgd margin": partial(pgd, steps=3, loss="margin", restarts=2),
+         "apgd": partial(apgd, steps=7), "apgd targeted": partial(apgd, steps=4, targets=3),
+         "square": partial(square, queries=12)}
 images_in_range = st.integers(0, 2**31).map(
     lambda seed: torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(seed)).round(decimals=seed % 4))
 
 
 @settings(max_examples=60, deadline=None)
 @given(images=images_in_range, eps=st.floats(1e-3, 1.0), norm=st.sampled_from(["linf", "l2"]),
-       name=st.sampled_from(["fgsm", "pgd", "pgd margin"]), early_stop=st.booleans())
+       name=st.sampled_from(sorted(QUICK)), early_stop=st.booleans())
 def test_every_attack_stays_inside_the_ball_and_the_pixel_range(images: Tensor, eps: float, norm: str, name: str,
                                                                 early_stop: bool) -> None:
     model = Linear(torch.linspace(-1, 1, 16), 0.0)
     labels = model(images).argmax(1)
-    attack = {"fgsm": fgsm, "pgd": lambda *a, **k: pgd(*a, steps=3, **k),
-              "pgd margin": lambda *a, **k: pgd(*a, steps=3, loss="margin", restarts=2, **k)}[name]
-    found = attack(model, images, labels, eps=eps, norm=norm, early_stop=early_stop,
+    found = QUICK[name](model, images, labels, eps=eps, norm=norm, early_stop=early_stop,
                    generator=torch.Generator().manual_seed(1))
     assert found.shape == images.shape and found.dtype == images.dtype
     assert found.min() >= 0 and found.max() <= 1
@@ -107,6 +92,9 @@ def test_every_attack_stays_inside_the_ball_and_the_pixel_range(images: Tensor, 
 @pytest.mark.parametrize("attack", [
     lambda model, images, labels: fgsm(model, images, labels, eps=0.1),
     lambda model, images, labels: pgd(model, images, labels, eps=0.1, steps=2, early_stop=True),
+    lambda model, images, labels: apgd(model, images, labels, eps=0.1, steps=3),
+    lambda model, images, labels: square(model, images, labels, eps=0.1, queries=3),
+    lambda model, images, labels: fab(model, images, labels, steps=2),
     lambda model, images, labels: deepfool(model, images, labels, steps=2)])
 def test_the_model_comes_back_as_it_was(attack: Callable) -> None:
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Dropout(), nn.Linear(16, 3))
@@ -188,7 +176,7 @@ GOOD = (torch.full((2, *SHAPE), 0.5), torch.tensor([0, 1]))
     (GOOD[0], GOOD[1], 0, "eps is 0; it must lie in (0, 1] for linf"),
 ])
 def test_wrong_input_is_told(images: Tensor, labels: Tensor, eps: float, sentence: str) -> None:
-    for attack in (fgsm, pgd):
+    for attack in (fgsm, pgd, apgd, square, auto_attack):
         with pytest.raises(InputError) as caught:
             attack(Linear(torch.ones(16), 0.0), images, labels, eps=eps)
         assert sentence in str(caught.value)
@@ -196,7 +184,7 @@ def test_wrong_input_is_told(images: Tensor, labels: Tensor, eps: float, sentenc
 
 def test_unknown_losses_and_norms_are_told() -> None:
     model = Linear(torch.ones(16), 0.0)
-    with pytest.raises(InputError, match="loss is 'cw'; allowed: ce, margin"):
+    with pytest.raises(InputError, match="loss is 'cw'; allowed: ce, margin, dlr"):
         pgd(model, *GOOD, eps=0.1, loss="cw")
     with pytest.raises(InputError, match="norm is 'l1'; allowed: linf, l2"):
         pgd(model, *GOOD, eps=0.1, norm="l1")

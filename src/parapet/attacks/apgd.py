@@ -104,9 +104,9 @@ def _climb(model: Model, start: Tensor, labels: Tensor, around: LinfBall | L2Bal
         best_gradient=gradient, best_value=value, fooling=start, broken=margin(logits, labels) > 0,
         size=torch.full((len(start), 1, 1, 1), _FIRST_STEP * around.eps, device=start.device, dtype=start.dtype),
         halved=torch.ones_like(labels, dtype=torch.bool), checked_value=value, rises=torch.zeros_like(value))
-    outcome = state.outcome()
+    outcome = tuple(part.clone() for part in state.outcome())
     rows = torch.arange(len(start), device=start.device)
-    looks, since = _looks(steps), 0
+    looks, since = step_size_looks(steps), 0
     for step in range(steps):
         if early_stop and due(step) and (index := shrink(~state.broken)) is not None:
             for whole, part in zip(outcome, state.outcome()):
@@ -117,7 +117,8 @@ def _climb(model: Model, start: Tensor, labels: Tensor, around: LinfBall | L2Bal
         points = _advance(state, around, first=step == 0)
         logits, value, gradient = input_gradient(model, points, state.labels, _towards(state.targets, objective))
         fooled, better = margin(logits, state.labels) > 0, value > state.best_value
-        state.fooling = torch.where(_wide(fooled), points, state.fooling)
+        keep = fooled & ~state.broken if early_stop else fooled
+        state.fooling = torch.where(_wide(keep), points, state.fooling)
         state.broken = state.broken | fooled
         state.best = torch.where(_wide(better), points, state.best)
         state.best_gradient = torch.where(_wide(better), gradient, state.best_gradient)
@@ -157,7 +158,7 @@ def _adapt(state: _State, since: int, rho: float) -> None:
     state.rises = torch.zeros_like(state.rises)
 
 
-def _looks(steps: int) -> set[int]:
+def step_size_looks(steps: int) -> set[int]:
     """The steps after which the step size is looked at (section 3.2), with the authors' rounding."""
     period, loss, shortest = (max(int(share * steps), 1) for share in (_PERIOD, _PERIOD_LOSS, _SHORTEST_PERIOD))
     found, step = set(), period - 1

@@ -6,12 +6,15 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.balls import distance
-from parapet.attacks.batching import shrink
+from parapet.attacks.batching import due, shrink
+from parapet.attacks.boundary import refine
+from parapet.attacks.gradients import class_gradients
 from parapet.attacks.inputs import Model, check, frozen
 from parapet.attacks.noise import Generator
 
-# Each image is repeated once a class, so a batch may shrink in smaller steps than elsewhere.
+# Each image costs a backward pass a class, so a batch may shrink in smaller steps than elsewhere.
 _MULTIPLE = 16
+_TINY = 1e-12
 
 
 def deepfool(model: Model, images: Tensor, labels: Tensor, *, norm: str = "l2", steps: int = 50,
@@ -19,58 +22,43 @@ def deepfool(model: Model, images: Tensor, labels: Tensor, *, norm: str = "l2", 
              generator: Generator | None = None) -> tuple[Tensor, Tensor]:
     """Minimum-norm adversarial images and their distances.
 
-    images: float (N, C, H, W) in [0, 1]; labels: (N,). Follows the `classes` largest logits, the gradients of all of
-    them at once. Returns (images of the same shape in [0, 1], distances (N,) under `norm`): 0 for images that
-    are wrong already, infinite where `steps` did not suffice. Deterministic; `generator` is not used.
+    images: float (N, C, H, W) in [0, 1]; labels: (N,). Follows the `classes` largest logits, the label's among them.
+    The first misclassified point is drawn back to the boundary by bisection, which takes the overshoot away again.
+    Returns (images of the same shape in [0, 1], distances (N,) under `norm`): 0 for images that are wrong already,
+    infinite where `steps` did not suffice. Deterministic; `generator` is not used.
     """
     check(images, labels, norm=norm)
     found = images.clone()
-    distances = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
+    fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
     with frozen(model):
         rows = torch.arange(len(images), device=images.device)
-        points, origin, true = images.clone(), images, labels
+        points, true, stands = images, labels, ~fooled
         for step in range(steps + 1):
-            logits, gradients, followed = _class_gradients(model, points, true, classes)
-            fresh = (logits.argmax(1) != true) & torch.isinf(distances[rows])
-            found[rows[fresh]] = points[fresh]
-            distances[rows[fresh]] = distance(points[fresh], origin[fresh], norm)
-            standing = torch.isinf(distances[rows])
-            if step == steps or not standing.any():
+            logits, differences, normals = class_gradients(model, points, true, classes - 1)
+            stands = stands & (logits.argmax(1) == true)
+            if due(step) and (index := shrink(stands, multiple=_MULTIPLE)) is not None:
+                found[rows], fooled[rows] = points, ~stands
+                rows, points, true, stands = rows[index], points[index], true[index], stands[index]
+                differences, normals = differences[index], normals[index]
+            if step == steps or len(rows) == 0:
                 break
-            move = _to_nearest_boundary(logits, gradients, followed, norm)
-            points = (points + (1 + overshoot) * move).clamp(0, 1)
-            if (index := shrink(standing, multiple=_MULTIPLE)) is not None:
-                rows, points, origin, true = rows[index], points[index], origin[index], true[index]
-    return found, distances
+            move = (1 + overshoot) * _to_nearest_boundary(differences, normals, norm)
+            points = torch.where(stands.reshape(-1, 1, 1, 1), (points + move).clamp(0, 1), points)
+        found[rows], fooled[rows] = points, ~stands
+        found = torch.where(fooled.reshape(-1, 1, 1, 1), refine(model, images, labels, found), images)
+    return found, torch.where(fooled, distance(found, images, norm), torch.inf)
 
 
-def _class_gradients(model: Model, points: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (N, K); gradients (N, k, C, H, W) of the followed logits; the followed classes (N, k), true one first.
+def _to_nearest_boundary(differences: Tensor, normals: Tensor, norm: str) -> Tensor:
+    """The shortest move that reaches the nearest linearised boundary (algorithm 2 of the paper).
 
-    The batch is repeated once per followed class, so that one backward pass gives all the gradients.
+    differences: another logit less the label's, (N, k); normals: their gradients (N, k, C, H, W).
     """
-    with torch.no_grad():
-        logits = model(points)
-    k = min(classes, logits.shape[1])
-    others = logits.scatter(1, labels[:, None], -torch.inf).topk(k - 1).indices
-    followed = torch.cat([labels[:, None], others], 1)
-    with torch.enable_grad():
-        repeated = points.repeat_interleave(k, 0).requires_grad_()
-        picked = model(repeated).gather(1, followed.reshape(-1, 1)).sum()
-        if not picked.requires_grad:
-            return logits, torch.zeros(len(points), k, *points.shape[1:], device=points.device), followed
-        gradients = torch.autograd.grad(picked, repeated)[0]
-    return logits, gradients.reshape(len(points), k, *points.shape[1:]), followed
-
-
-def _to_nearest_boundary(logits: Tensor, gradients: Tensor, followed: Tensor, norm: str) -> Tensor:
-    """The shortest move that reaches the nearest linearised boundary (algorithm 2 of the paper)."""
-    values = logits.gather(1, followed)
-    gaps = (values[:, :1] - values[:, 1:]).clamp(min=0) + 1e-6
-    normals = (gradients[:, 1:] - gradients[:, :1]).flatten(2)
-    lengths = (normals.norm(dim=2) if norm == "l2" else normals.abs().sum(2)).clamp(min=1e-12)
+    gaps = (-differences).clamp(min=0) + 1e-6
+    flat = normals.flatten(2)
+    lengths = (flat.norm(dim=2) if norm == "l2" else flat.abs().sum(2)).clamp(min=_TINY)
     nearest = (gaps / lengths).argmin(1, keepdim=True)
     gap, length = gaps.gather(1, nearest), lengths.gather(1, nearest)
-    normal = normals.take_along_dim(nearest[..., None], 1).squeeze(1)
+    normal = flat.take_along_dim(nearest[..., None], 1).squeeze(1)
     direction = normal / length if norm == "l2" else normal.sign()
-    return (gap / length * direction).reshape(len(logits), *gradients.shape[2:])
+    return (gap / length * direction).reshape(len(normals), *normals.shape[2:])

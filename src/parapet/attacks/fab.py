@@ -12,6 +12,7 @@ from torch import Tensor
 from parapet.attacks.apgd import other_classes
 from parapet.attacks.balls import ball, distance
 from parapet.attacks.batching import due, shrink
+from parapet.attacks.boundary import refine
 from parapet.attacks.gradients import class_gradients, input_gradient
 from parapet.attacks.inputs import Model, check, frozen
 from parapet.attacks.noise import Generator, derived, image_seeds, uniform
@@ -57,6 +58,11 @@ def fab(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", ste
             points, lengths = _approach(model, start, images[rows], labels[rows], goal, norm, steps, near)
             closer = lengths < distances[rows]
             found[rows[closer]], distances[rows[closer]] = points[closer], lengths[closer]
+        # The last step may have crossed the boundary by its overshoot; who is within eps already needs no more.
+        rows = ((distances > near) & torch.isfinite(distances)).nonzero().squeeze(1)
+        if len(rows):
+            found[rows] = refine(model, images[rows], labels[rows], found[rows])
+            distances[rows] = distance(found[rows], images[rows], norm)
     return found, distances
 
 

@@ -54,16 +54,16 @@ def square(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: st
                     return best
             if query % _BLOCK == 0:
                 draws = uniform(seeds, (_BLOCK, search.draws), query // _BLOCK)
-            side = search.side(_share(query, queries, initial_share, rescale))
+            side = search.side(share_of_pixels(query, queries, initial_share, rescale=rescale))
             tried = margin(model(search.propose(side, draws[:, query % _BLOCK])), labels)
-            better = tried > value
+            better = (tried > value) & (value <= 0)  # a broken image waits unchanged until it leaves
             search.settle(better)
             value = torch.where(better, tried, value)
         best[rows] = search.points
     return best
 
 
-def _share(query: int, queries: int, initial: float, rescale: bool) -> float:
+def share_of_pixels(query: int, queries: int, initial: float, *, rescale: bool) -> float:
     """The share of pixels that a square covers at `query`."""
     place = int(query / queries * 10_000) if rescale else query
     return initial / 2 ** sum(place > bound for bound in _HALVINGS)

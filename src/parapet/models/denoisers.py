@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
 from parapet.models.backbones import convolution
+from parapet.models.defence import Defence
 from parapet.models.median import median3x3
 
 
-class Denoiser(nn.Module):
+class Denoiser(Defence):
     """features + conv1x1(smooth(features)); the convolution starts at zero, so training begins from identity."""
+
+    attacked_through = "gradients"
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -11,36 +11,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
+from parapet.models.defence import Defence
 from parapet.models.median import median3x3
 
 
-class BitDepth(nn.Module):
+class BitDepth(Defence):
     """Rounds pixels to 2**bits grey levels.
 
     Backward, rounding counts as the identity (BPDA, Athalye et al. 2018), so that every gradient attack on the
     network is adaptive without knowing of the filter.
     """
 
+    attacked_through = "bpda"
+
     def __init__(self, bits: int = 3) -> None:
         super().__init__()
-        self.top = float(2**bits - 1)
+        self.levels = 2**bits - 1
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] to the same shape."""
-        squeezed = torch.round(images * self.top) / self.top
+        squeezed = torch.round(images * self.levels) / self.levels
         return images + (squeezed - images).detach() if images.requires_grad else squeezed
 
 
-class MedianFilter(nn.Module):
+class MedianFilter(Defence):
     """3x3 median of each channel ("local spatial smoothing", section III-B of the paper)."""
+
+    attacked_through = "gradients"
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] to the same shape."""
         return median3x3(images)
 
 
-class LearnedSmoothing(nn.Module):
+class LearnedSmoothing(Defence):
     """A 3x3 kernel shared by all channels, non-negative and of sum 1 by softmax; starts peaked at its centre."""
+
+    attacked_through = "gradients"
 
     def __init__(self, channels: int) -> None:
         super().__init__()

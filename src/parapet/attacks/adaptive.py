@@ -1,0 +1,116 @@
+"""Attacks that know the defence: through what cannot be differentiated, and over what is random.
+
+Athalye, Carlini, Wagner 2018, "Obfuscated Gradients Give a False Sense of Security". The model is wrapped, not the
+attack. A layer says with its attribute `attacked_through` what it needs: "bpda" for a backward pass differentiable
+approximation, "eot" for the expectation over its transformations, "gradients" for neither.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parapet.attacks.inputs import Model
+from parapet.errors import InputError
+
+StandIn = Callable[[nn.Module, Tensor], Tensor]
+# How steep the soft staircase is between two treads: at 4 its slope runs from 0.3 to 2.1 times that of the identity.
+_STEEPNESS = 4.0
+
+
+def needs(model: Model) -> dict[str, list[nn.Module]]:
+    """The layers of `model` that declare a way of being attacked, by that way; empty for a bare callable."""
+    found: dict[str, list[nn.Module]] = {}
+    for module in model.modules() if isinstance(model, nn.Module) else ():
+        way = getattr(module, "attacked_through", None)
+        if way is not None:
+            found.setdefault(way, []).append(module)
+    return found
+
+
+def identity(layer: nn.Module, images: Tensor) -> Tensor:
+    """The stand-in for a layer whose output is near its input."""
+    return images
+
+
+def soft_staircase(layer: nn.Module, images: Tensor) -> Tensor:
+    """The stand-in for rounding to `layer.levels` steps: each step becomes a tanh, so slopes mark where steps are."""
+    if not hasattr(layer, "levels"):
+        raise InputError(f"{type(layer).__name__} has no attribute `levels`, so it has no soft staircase; attack it "
+                         "through the identity, or give a stand-in of your own.")
+    treads = images * layer.levels
+    below = torch.floor(treads).detach()
+    rise = torch.tanh(_STEEPNESS * (treads - below - 0.5)) / (2 * math.tanh(_STEEPNESS / 2)) + 0.5
+    return (below + rise) / layer.levels
+
+
+STAND_INS: dict[str, StandIn] = {"identity": identity, "staircase": soft_staircase}
+
+
+class Bpda(nn.Module):
+    """A model whose layers `layers` answer as they are and differentiate as their stand-in does.
+
+    `model`: images (N, C, H, W) to logits, with `layers` inside it; each keeps the shape of its input. `stand_in` is
+    "identity", "staircase" or a function of (layer, its input). Without `layers`, those that declare "bpda". The
+    layers carry a hook during each call and none after it, so one model is not to be called by two threads at once.
+    """
+
+    def __init__(self, model: Model, stand_in: str | StandIn = "identity",
+                 layers: Sequence[nn.Module] | None = None) -> None:
+        if isinstance(stand_in, str) and stand_in not in STAND_INS:
+            raise InputError(f"stand_in is {stand_in!r}; allowed: {', '.join(STAND_INS)}, or a function of "
+                             "(layer, input).")
+        super().__init__()
+        self.model = model
+        self.stand_in = STAND_INS[stand_in] if isinstance(stand_in, str) else stand_in
+        self.layers = needs(model).get("bpda", []) if layers is None else list(layers)
+        if not self.layers:
+            raise InputError("no layer of the model declares attacked_through = \"bpda\"; name the layers to replace "
+                             "on the way back with layers=[...].")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes)."""
+        hooks = [layer.register_forward_hook(self._replace) for layer in self.layers]
+        try:
+            return self.model(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _replace(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        if not (torch.is_grad_enabled() and inputs[0].requires_grad):
+            return output
+        stand_in = self.stand_in(layer, inputs[0])
+        return stand_in + (output - stand_in).detach()
+
+
+class Eot(nn.Module):
+    """The mean of a random model's logits over `draws` passes, each with fresh randomness (Athalye et al. 2018).
+
+    Attack and judge a random model through it. The global generators of torch are seeded for each call from `seed` and
+    the number of the call, and given back as they were: the same calls in the same order give the same logits.
+    """
+
+    random = True
+
+    def __init__(self, model: Model, draws: int = 20, seed: int = 0) -> None:
+        if draws < 1:
+            raise InputError(f"draws is {draws}; it must be at least 1 (20 is customary).")
+        super().__init__()
+        self.model, self.draws, self.seed, self.calls = model, draws, seed, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes)."""
+        self.calls += 1
+        with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+            torch.manual_seed((self.seed * 1_000_003 + self.calls) % 2**63)
+            return sum(self.model(images) for _ in range(self.draws)) / self.draws
+
+
+def is_random(model: Model) -> bool:
+    """Whether the model says that its answers are random: one in `Eot`, or one with a layer that needs it."""
+    return bool(getattr(model, "random", False)) or "eot" in needs(model)

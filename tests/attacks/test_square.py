@@ -1,0 +1,104 @@
+"""Square Attack: its schedule, its squares, its budget, and that it asks for no gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from parapet.attacks import pgd, square
+from parapet.attacks.balls import LinfBall, distance
+from parapet.attacks.square import share_of_pixels
+from parapet.attacks.square_proposals import LinfSquares
+from parapet.errors import InputError
+from tests.attacks.linear import SHAPE, Linear
+
+
+def test_the_schedule_is_the_paper_s() -> None:
+    # appendix B: halved at 10, 50, 200, 500, 1000, 2000, 4000, 6000 and 8000 of 10,000 queries
+    shares = {query: share_of_pixels(query, 10_000, 0.8, rescale=False) for query in (0, 10, 11, 51, 501, 5000, 9999)}
+    assert shares == {0: 0.8, 10: 0.8, 11: 0.4, 51: 0.2, 501: 0.05, 5000: 0.8 / 2**7, 9999: 0.8 / 2**9}
+    assert share_of_pixels(500, 1000, 0.8, rescale=True) == share_of_pixels(5000, 10_000, 0.8, rescale=False)
+
+
+def test_a_proposal_is_one_square_of_the_ball_s_colours_and_can_be_taken_back() -> None:
+    images = torch.full((5, 2, 6, 6), 0.5)
+    search = LinfSquares(images, 0.1, torch.rand(5, 2, 1, 6))
+    before = search.points.clone()
+    after = search.propose(3, torch.rand(5, search.draws)).clone()
+    changed = (after != before).any(1)
+    for mask in changed:
+        rows, columns = mask.any(1).nonzero().squeeze(1), mask.any(0).nonzero().squeeze(1)
+        assert not len(rows) or (rows[-1] - rows[0] < 3 and columns[-1] - columns[0] < 3)
+    around = LinfBall(images, 0.1)
+    assert ((after == around.lower) | (after == around.upper)).all()
+    search.settle(torch.tensor([True, False, True, False, False]))
+    for part, kept in (([0, 2], after), ([1, 3, 4], before)):
+        assert torch.equal(search.points[part], kept[part])
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.2), ("l2", 1.5)])
+def test_it_breaks_an_undefended_net_without_any_gradient(undefended, digits, norm: str, eps: float) -> None:
+    images, labels = digits.split("test", limit=60).all()
+    asked = torch.zeros(())
+
+    def model(batch: Tensor) -> Tensor:
+        assert not batch.requires_grad and not torch.is_grad_enabled()
+        asked.add_(len(batch))
+        return undefended.network(batch)
+    found = square(model, images, labels, eps=eps, norm=norm, queries=300, generator=torch.Generator().manual_seed(0))
+    assert (distance(found, images, norm) <= eps).all() and found.min() >= 0 and found.max() <= 1
+    accuracy = float((undefended.network(found).argmax(1) == labels).float().mean())
+    assert accuracy < 0.2
+    assert asked <= 301 * 60
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_more_queries_never_help_the_model(honest, digits, norm: str) -> None:
+    images, labels = digits.split("test", limit=80).all()
+    eps = 0.2 if norm == "linf" else 1.0
+    broken = [honest.network(square(honest.network, images, labels, eps=eps, norm=norm, queries=queries,
+                                    generator=torch.Generator().manual_seed(0))).argmax(1) != labels
+              for queries in (20, 200)]
+    assert (broken[1] | ~broken[0]).all() and broken[1].sum() > broken[0].sum()
+
+
+def test_it_falls_short_of_white_box_attacks_on_an_honest_net_by_little(honest, digits) -> None:
+    images, labels = digits.split("validation", limit=150).all()
+    options = {"eps": 0.2, "generator": torch.Generator().manual_seed(0)}
+    black = honest.network(square(honest.network, images, labels, queries=500, **options)).argmax(1) == labels
+    white = honest.network(pgd(honest.network, images, labels, loss="margin", steps=40, early_stop=True,
+                               **options)).argmax(1) == labels
+    assert white.float().mean() - 0.03 <= black.float().mean() <= white.float().mean() + 0.2
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_another_batching_gives_every_image_the_same_squares(norm: str) -> None:
+    model = Linear(torch.linspace(-1, 1, 16), 0.0)
+    images = torch.rand(9, *SHAPE, generator=torch.Generator().manual_seed(4))
+    labels = model(images).argmax(1)
+    seeds = torch.arange(9)
+    whole = square(model, images, labels, eps=0.3, norm=norm, queries=70, generator=seeds)
+    parts = torch.cat([square(model, images[part], labels[part], eps=0.3, norm=norm, queries=70, generator=seeds[part])
+                       for part in (slice(0, 4), slice(4, 9))])
+    assert torch.allclose(whole, parts, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (1, 7, 4)])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_images_of_any_shape(shape: tuple[int, int, int], norm: str) -> None:
+    images = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+
+    def model(batch: Tensor) -> Tensor:
+        value = batch.mean((1, 2, 3)) - 0.5
+        return torch.stack([value, -value], 1)
+    labels = model(images).argmax(1)
+    found = square(model, images, labels, eps=0.05, norm=norm, queries=15)
+    assert found.shape == images.shape and torch.isfinite(found).all()
+    assert (distance(found, images, norm) <= 0.05).all()
+
+
+def test_wrong_options_are_told() -> None:
+    images, labels = torch.full((2, *SHAPE), 0.5), torch.tensor([0, 1])
+    with pytest.raises(InputError, match="square got queries=0 and initial_share=0.8; queries must be at least"):
+        square(Linear(torch.ones(16), 0.0), images, labels, eps=0.1, queries=0)
