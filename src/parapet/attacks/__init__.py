@@ -8,12 +8,18 @@ from parapet.attacks.adaptive import Bpda, Eot
 from parapet.attacks.apgd import apgd
 from parapet.attacks.audit import audit
 from parapet.attacks.auto_attack import auto_attack
+from parapet.attacks.carlini_wagner import carlini_wagner
 from parapet.attacks.deepfool import deepfool
 from parapet.attacks.fab import fab
 from parapet.attacks.fgsm import fgsm
+from parapet.attacks.hop_skip_jump import hop_skip_jump
+from parapet.attacks.mi_fgsm import mi_fgsm
 from parapet.attacks.pgd import pgd
+from parapet.attacks.random_noise import random_noise
 from parapet.attacks.square import square
 from parapet.attacks.suite import Attack, evaluate, full_suite, run_suite, search_suite
+from parapet.attacks.transfer import transfer
 
-__all__ = ["Attack", "Bpda", "Eot", "apgd", "audit", "auto_attack", "deepfool", "evaluate", "fab", "fgsm", "full_suite",
-           "pgd", "run_suite", "search_suite", "square"]
+__all__ = ["Attack", "Bpda", "Eot", "apgd", "audit", "auto_attack", "carlini_wagner", "deepfool", "evaluate", "fab",
+           "fgsm", "full_suite", "hop_skip_jump", "mi_fgsm", "pgd", "random_noise", "run_suite", "search_suite",
+           "square", "transfer"]

@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from parapet.attacks.balls import distance
+from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import Model
+from parapet.attacks.objectives import margin
+from parapet.attacks.projections import shortest_move
+
+_OVERSHOOT = 1.02
 
 
 @torch.no_grad()
@@ -24,3 +30,20 @@ def refine(model: Model, images: Tensor, labels: Tensor, adversarial: Tensor, *,
         best = torch.where(fooled, points, best)
         low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
     return best
+
+
+def drop_perpendicular(model: Model, images: Tensor, labels: Tensor, adversarial: Tensor, norm: str) -> Tensor:
+    """The nearer of each adversarial point and the foot of the perpendicular on the boundary as it runs there.
+
+    The boundary is linearised at `adversarial` (N, C, H, W), the move from the image stays in [0, 1], and a foot that
+    does not fool the model is not taken. One backward and a dozen forward passes; exact where the boundary is flat.
+    """
+    _, values, normals = input_gradient(model, adversarial, labels, margin)
+    normals, offset = normals.flatten(1), (adversarial - images).flatten(1)
+    moves = shortest_move(images.flatten(1), normals, (normals * offset).sum(1) - values, norm)
+    foot = (images + _OVERSHOOT * moves.reshape(images.shape)).clamp(0, 1)
+    foot = refine(model, images, labels, foot)
+    with torch.no_grad():
+        fooled = model(foot).argmax(1) != labels
+    nearer = fooled & (distance(foot, images, norm) < distance(adversarial, images, norm))
+    return torch.where(nearer.reshape(-1, 1, 1, 1), foot, adversarial)

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.balls import distance
-from parapet.attacks.batching import due, shrink
+from parapet.attacks.batching import shrink
 from parapet.attacks.boundary import refine
 from parapet.attacks.gradients import class_gradients
 from parapet.attacks.inputs import Model, check, frozen
 from parapet.attacks.noise import Generator
 
-# Each image costs a backward pass a class, so a batch may shrink in smaller steps than elsewhere.
-_MULTIPLE = 16
+# A step costs each image a backward pass a class: the batch may shrink at every step, and by less than elsewhere.
+_MULTIPLE = 8
 _TINY = 1e-12
 
 
@@ -36,7 +36,7 @@ def deepfool(model: Model, images: Tensor, labels: Tensor, *, norm: str = "l2", 
         for step in range(steps + 1):
             logits, differences, normals = class_gradients(model, points, true, classes - 1)
             stands = stands & (logits.argmax(1) == true)
-            if due(step) and (index := shrink(stands, multiple=_MULTIPLE)) is not None:
+            if (index := shrink(stands, multiple=_MULTIPLE)) is not None:
                 found[rows], fooled[rows] = points, ~stands
                 rows, points, true, stands = rows[index], points[index], true[index], stands[index]
                 differences, normals = differences[index], normals[index]

@@ -1,0 +1,56 @@
+"""Random noise: what needs no knowledge of the model at all, and no honest attack may fall short of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from parapet.attacks.balls import L2Ball, LinfBall, ball
+from parapet.attacks.batching import due, shrink
+from parapet.attacks.inputs import Model, check, frozen
+from parapet.attacks.noise import Generator, image_seeds, normal, uniform
+from parapet.attacks.objectives import margin
+from parapet.errors import InputError
+
+KINDS = ("uniform", "corner")
+
+
+def random_noise(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf",
+                 kind: str = "uniform", draws: int = 1000, early_stop: bool = False,
+                 generator: Generator | None = None) -> Tensor:
+    """The worst of `draws` random points around each image.
+
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `kind` is
+    "uniform" (in the ball; L2: on its surface, in a direction drawn from a cube) or "corner" (every pixel at +-eps;
+    L2: on the surface, in a normally distributed direction). Returns a version that the model gets wrong where there
+    is one, else the one of the largest margin; with `early_stop` a broken image leaves the batch.
+    """
+    check(images, labels, eps=eps, norm=norm)
+    if kind not in KINDS or draws < 1:
+        raise InputError(f"random_noise got kind={kind!r} and draws={draws}; kind must be uniform or corner and draws "
+                         "at least 1.")
+    found, seeds = images.clone(), image_seeds(len(images), generator, images.device)
+    around, rows = ball(images, eps, norm), torch.arange(len(images), device=images.device)
+    best, value = images, torch.full((len(images),), -torch.inf, device=images.device)
+    with frozen(model), torch.no_grad():
+        for draw in range(draws):
+            if early_stop and due(draw) and (index := shrink(value <= 0)) is not None:
+                found[rows] = best
+                rows, seeds, labels, around = rows[index], seeds[index], labels[index], around.select(index)
+                best, value = best[index], value[index]
+                if len(rows) == 0:
+                    return found
+            points = _draw(around, seeds, images.shape[1:], draw, kind)
+            tried = margin(model(points), labels)
+            better = tried > value
+            best, value = torch.where(better.reshape(-1, 1, 1, 1), points, best), torch.maximum(tried, value)
+        found[rows] = best
+    return found
+
+
+def _draw(around: LinfBall | L2Ball, seeds: Tensor, shape: torch.Size, draw: int, kind: str) -> Tensor:
+    if kind == "uniform":
+        return around.start(uniform(seeds, shape, draw))
+    if isinstance(around, LinfBall):
+        return torch.where(uniform(seeds, shape, draw) < 0.5, around.lower, around.upper)
+    return around.step(around.images, normal(seeds, shape, draw), around.eps)
