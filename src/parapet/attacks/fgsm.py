@@ -8,7 +8,7 @@ from parapet.attacks.balls import ball
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import Model, check, frozen
 from parapet.attacks.noise import Generator
-from parapet.attacks.objectives import cross_entropy
+from parapet.attacks.objectives import log_odds
 
 
 def fgsm(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf",
@@ -20,5 +20,5 @@ def fgsm(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str 
     """
     check(images, labels, eps=eps, norm=norm)
     with frozen(model):
-        _, _, gradient = input_gradient(model, images, labels, cross_entropy)
+        _, _, gradient = input_gradient(model, images, labels, log_odds)
     return ball(images, eps, norm).step(images, gradient, eps)

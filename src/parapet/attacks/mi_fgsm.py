@@ -9,7 +9,7 @@ from parapet.attacks.balls import ball
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import Model, check, frozen
 from parapet.attacks.noise import Generator
-from parapet.attacks.objectives import cross_entropy
+from parapet.attacks.objectives import log_odds
 from parapet.errors import InputError
 
 _TINY = 1e-12
@@ -30,7 +30,7 @@ def mi_fgsm(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: s
     around, points, momentum = ball(images, eps, norm), images, torch.zeros_like(images)
     with frozen(model):
         for _ in range(steps):
-            _, _, gradient = input_gradient(model, points, labels, cross_entropy)
+            _, _, gradient = input_gradient(model, points, labels, log_odds)
             size = gradient.flatten(1).abs().mean(1).clamp(min=_TINY).reshape(-1, 1, 1, 1)
             momentum = decay * momentum + gradient / size
             points = around.step(points, momentum, eps / steps)

@@ -18,6 +18,16 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return torch_cross_entropy(logits, labels, reduction="none")
 
 
+def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
+    """Log-odds of any other class against the label, log(sum_j exp z_j) - z_y over j != y, shape (N,).
+
+    Cross-entropy is log(1 + exp(log-odds)), so that both rise in the same direction and order points alike. But where
+    the model is sure, cross-entropy and its gradient round to 0 in float32, and these do not.
+    """
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return others.logsumexp(1) - logits.gather(1, labels[:, None]).squeeze(1)
+
+
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Largest other logit minus the true one, shape (N,); positive where the image is broken.
 
@@ -61,4 +71,5 @@ def divergence_from(reference: Tensor) -> Objective:
     return divergence
 
 
-OBJECTIVES: dict[str, Objective] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
+# "ce" is cross-entropy as an attack can use it: see `log_odds`.
+OBJECTIVES: dict[str, Objective] = {"ce": log_odds, "margin": margin, "dlr": dlr}

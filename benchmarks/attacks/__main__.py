@@ -1,0 +1,90 @@
+"""`python -m benchmarks.attacks {nets,speed,agreement}`: how Parapet's attacks compare with everyone else's."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from benchmarks.attacks import nets, peers
+from parapet.cli import guarded
+from parapet.data.dataset import Dataset
+from parapet.errors import InputError
+from parapet.models import load
+
+
+def _data() -> Path:
+    given = os.environ.get("PARAPET_DATA")
+    if not given:
+        raise InputError("PARAPET_DATA is not set; it must name a folder with MNIST in torchvision's layout.")
+    return Path(given)
+
+
+def _nets(options: argparse.Namespace) -> None:
+    data = nets.prepare(_data(), options.nets)
+    for name in options.names or nets.NETS:
+        nets.train_net(name, data, options.nets, device=options.device)
+
+
+def _speed(options: argparse.Namespace) -> None:
+    from benchmarks.attacks import speed
+
+    if not options.alone:
+        peers.find()
+    model = load(options.nets / f"{options.net}.safetensors", options.device)
+    images, labels = Dataset.open(options.nets / "dataset").split("test", options.device, options.images).all()
+    results = []
+    for contest in speed.contests(nets.EPS, options.names, device=torch.device(options.device).type):
+        results.append(speed.measure(contest, model, images, labels, nets.EPS, rounds=options.rounds,
+                                     with_peers=not options.alone))
+        print(f"{contest.name}: {results[-1].seconds['ours']:.2f} s, bare {results[-1].bare:.2f} s; "
+              f"{results[-1].verdict()}", flush=True)
+    Console(width=150).print(speed.table(results, f"{options.net}, {options.images} MNIST images, L-inf "
+                                         f"{nets.EPS:g}, median of {options.rounds}; {hardware(options.device)}"))
+
+
+def _agreement(options: argparse.Namespace) -> None:
+    from benchmarks.attacks import agreement
+
+    commits = peers.find(("official", "foolbox"))
+    agreement.run(options.nets, options.names or list(nets.NETS), options.images, options.device, commits,
+                  hardware(options.device), options.results)
+
+
+def hardware(device: str) -> str:
+    """The machine in words: processor or card, threads, torch."""
+    if torch.device(device).type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    name = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                 if line.startswith("model name")), platform.processor())
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def main() -> int:
+    """Read the options and run one of the comparisons."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.attacks", description=__doc__)
+    parser.add_argument("what", choices=("nets", "speed", "agreement"))
+    parser.add_argument("names", nargs="*", help="nets (nets, agreement) or attacks (speed); default: all")
+    parser.add_argument("--nets", type=Path, default=Path("runs/nets"), metavar="DIR", help="default: runs/nets")
+    parser.add_argument("--net", default="pgd", help="the net whose attacks are timed (default: pgd)")
+    parser.add_argument("--images", type=int, default=None, help="default: 256 for speed, 1000 for agreement")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--alone", action="store_true", help="speed without peers: ours and the bare cost")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), metavar="DIR")
+    options = parser.parse_intermixed_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    options.images = options.images or (256 if options.what == "speed" else 1000)
+    work = {"nets": _nets, "speed": _speed, "agreement": _agreement}[options.what]
+    return guarded("benchmarks.attacks", lambda: work(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Whole attacks against their bare cost and against peers: same model, images and budget, in one interleaved run."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor, nn
+
+from benchmarks.attacks import peers
+from benchmarks.attacks.replay import Pass, Recorder, replay, timed
+from parapet.attacks import apgd, auto_attack, carlini_wagner, deepfool, fab, fgsm, pgd, square
+from parapet.attacks.balls import distance
+from parapet.attacks.inputs import predict
+
+Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One attack of ours, the same of others, and what is to be reached.
+
+    `over_bare`: the largest allowed ratio to the bare cost. `over_peer`: by what factor each named peer has to be
+    slower; `minimum_norm` attacks count as robust what lies beyond eps.
+    """
+
+    name: str
+    ours: Run
+    others: dict[str, Run] = field(default_factory=dict)
+    over_bare: float | None = None
+    over_peer: dict[str, float] = field(default_factory=dict)
+
+
+def contests(eps: float, names: Sequence[str] = (), *, device: str = "cpu") -> list[Contest]:
+    """The attacks that are compared, or those of `names`; L-inf."""
+    def generator() -> torch.Generator:
+        return torch.Generator().manual_seed(0)
+
+    def ours(attack: Callable[..., Any], **options: Any) -> Run:
+        def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+            found = attack(model, images, labels, generator=generator(), **options)
+            return found[0] if isinstance(found, tuple) else found
+        return run
+
+    inside = {"eps": eps, "early_stop": True}
+    step = 2.5 * eps / 40
+    aa = partial(peers.official, norm="linf", eps=eps)
+    whole = 4.0 if device == "cuda" else 1.6
+    every = [
+        Contest("FGSM", ours(fgsm, eps=eps), {"torchattacks": peers.torchattacks("FGSM", eps=eps),
+                                              "foolbox": peers.foolbox("LinfFastGradientAttack", eps)}, 1.15),
+        Contest("PGD-40", ours(pgd, steps=40, step_size=step, **inside),
+                {"torchattacks": peers.torchattacks("PGD", eps=eps, alpha=step, steps=40),
+                 "foolbox": peers.foolbox("LinfPGD", eps, steps=40, abs_stepsize=step),
+                 "art": peers.art("ProjectedGradientDescentPyTorch", eps=eps, eps_step=step, max_iter=40,
+                                  batch_size=256)},
+                1.15, {"torchattacks": 1.0, "foolbox": 1.0, "art": 1.0}),
+        Contest("APGD-CE", ours(apgd, steps=100, **inside), {"official": aa("apgd_ce")}, 1.15),
+        Contest("APGD-T", ours(apgd, steps=100, targets=9, **inside), {"official": aa("apgd_t")}, 1.15),
+        Contest("FAB-T", ours(fab, steps=100, targets=9, eps=eps), {"official": aa("fab_t")}, 1.5, {"official": 1.0}),
+        Contest("Square-1000", ours(square, queries=1000, **inside), {"official": aa("square", queries=1000)}, 1.15),
+        Contest("DeepFool-50", ours(deepfool, norm="linf", steps=50, classes=10),
+                {"foolbox": peers.foolbox("LinfDeepFoolAttack", steps=50, candidates=10)}, None, {"foolbox": 4.0}),
+        Contest("DeepFool-50 L2", ours(deepfool, norm="l2", steps=50, classes=10),
+                {"foolbox": peers.foolbox("L2DeepFoolAttack", steps=50, candidates=10)}, None, {"foolbox": 4.0}),
+        Contest("C&W L2 200x5", ours(carlini_wagner, steps=200, searches=5),
+                {"foolbox": peers.foolbox("L2CarliniWagnerAttack", steps=200, binary_search_steps=5)}),
+        Contest("standard AutoAttack", ours(auto_attack, eps=eps),
+                {"official": aa("standard")}, None, {"official": whole}),
+    ]
+    return [contest for contest in every if not names or contest.name in names]
+
+
+@dataclass
+class Measured:
+    """Medians of one contest: seconds, and the share of images that survive (within eps) under each."""
+
+    contest: Contest
+    bare: float
+    seconds: dict[str, float]
+    robust: dict[str, float]
+    passes: list[Pass]
+
+    def ratio(self, name: str) -> float:
+        """How many times longer `name` takes than ours."""
+        return self.seconds[name] / self.seconds["ours"]
+
+    def verdict(self) -> str:
+        """"met" or what is missed, against what is to be reached."""
+        missed = []
+        over = self.seconds["ours"] / self.bare
+        if self.contest.over_bare and over > self.contest.over_bare:
+            missed.append(f"{over:.2f} x bare > {self.contest.over_bare:g}")
+        missed += [f"{name} {self.ratio(name):.2f} x < {factor:g}" for name, factor in self.contest.over_peer.items()
+                   if name in self.seconds and self.ratio(name) < factor]
+        return "; ".join(missed) or "met"
+
+
+def measure(contest: Contest, model: nn.Module, images: Tensor, labels: Tensor, eps: float, *, rounds: int,
+            with_peers: bool = True) -> Measured:
+    """Run ours, its bare cost and the peers in turn, `rounds` times, after one round of ours to warm up."""
+    recorder = Recorder(model)
+    contest.ours(recorder, images, labels)
+    runs: dict[str, Run] = {"ours": contest.ours, **(contest.others if with_peers else {})}
+    taken: dict[str, list[float]] = {name: [] for name in ("bare", *runs)}
+    robust = {}
+    for _ in track(range(rounds), contest.name, transient=True):
+        taken["bare"].append(timed(replay, model, images, recorder.passes, device=images.device)[0])
+        for name, run in runs.items():
+            spent, found = timed(run, model, images, labels, device=images.device)
+            taken[name].append(spent)
+            inside = distance(found, images, "l2" if "L2" in contest.name else "linf") <= eps + 1e-6
+            fooled = predict(model, found) != labels
+            robust[name] = 1 - float((fooled & inside).float().mean())
+    medians = {name: statistics.median(values) for name, values in taken.items()}
+    return Measured(contest, medians.pop("bare"), medians, robust, recorder.passes)
+
+
+def table(results: Sequence[Measured], title: str) -> Table:
+    """Seconds, ratio to the bare cost, the peers' seconds and what they are to ours, robust accuracies, verdict."""
+    drawn = Table(title=title, title_justify="left")
+    for heading in ("attack", "ours s", "bare s", "x bare", "robust", "peer: seconds, x ours, robust", "to reach"):
+        drawn.add_column(heading, justify="left" if heading in ("attack", "to reach") else "right")
+    for result in results:
+        others = "\n".join(f"{name}: {result.seconds[name]:.2f}, {result.ratio(name):.2f} x, {result.robust[name]:.1%}"
+                           for name in result.seconds if name != "ours")
+        drawn.add_row(result.contest.name, f"{result.seconds['ours']:.2f}", f"{result.bare:.2f}",
+                      f"{result.seconds['ours'] / result.bare:.2f}", f"{result.robust['ours']:.1%}", others,
+                      result.verdict())
+    return drawn
