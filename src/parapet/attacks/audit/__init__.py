@@ -1,0 +1,61 @@
+"""The audit: does a model stand, or does it only hide how it falls?
+
+Checks after Carlini et al. 2019, "On Evaluating Adversarial Robustness", Athalye, Carlini, Wagner 2018, "Obfuscated
+Gradients Give a False Sense of Security", and the flags of AutoAttack. The audit sees callables and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parapet.attacks.audit import budget, form, order, outside, slopes
+from parapet.attacks.audit.scene import FULL, AuditBudget, Scene
+from parapet.attacks.audit.verdicts import Result, result, worst
+from parapet.attacks.inputs import Model, check, check_logits, frozen
+from parapet.attacks.noise import Generator
+from parapet.errors import InputError
+
+CHECKS: dict[str, Callable[[Scene], Result]] = {
+    "well_formed": form.well_formed, "gradients": slopes.gradients, "scale": slopes.scale, "uphill": slopes.uphill,
+    "alignment": slopes.alignment, "margin": order.margin, "order": order.order, "steps": budget.steps,
+    "restarts": budget.restarts, "radius": budget.radius, "noise": outside.noise, "black_box": outside.black_box,
+    "transfer": outside.transfer,
+}
+# What every candidate of a search can afford.
+CHEAP_CHECKS = ("well_formed", "gradients", "uphill", "alignment", "margin", "steps")
+
+
+def audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float,
+          generator: Generator | None = None, checks: Sequence[str] | None = None,
+          surrogates: Sequence[Model] = (), limits: AuditBudget = FULL) -> dict[str, Any]:
+    """Run the checks called `checks`, by default all of `CHECKS`.
+
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `surrogates`
+    are other models for the same images, for the transfer check. Returns {verdict, checks, survived}: checks is a list
+    of {id, verdict, numbers, advice}, each verdict "pass", "warn" or "fail", the whole's the worst of them; survived
+    has a "1" for each image that is classified rightly and that nothing in the audit broke inside the ball, else "0".
+    """
+    check(images, labels, eps=eps, norm=norm)
+    if unknown := [name for name in checks or () if name not in CHECKS]:
+        raise InputError(f"checks names {', '.join(unknown)}; allowed: {', '.join(CHECKS)}.")
+    with frozen(model):
+        with torch.no_grad():
+            check_logits(model(images), labels)
+        scene = Scene(model, images, labels, norm, eps, generator, tuple(surrogates), limits)
+        names = list(CHECKS) if checks is None else [name for name in CHECKS if name in checks]
+        if len(scene.labels) == 0:
+            advice = "The model gets no image right, so there is no robustness to audit; train it longer."
+            results = [result("clean_accuracy", "fail", {"clean_accuracy": 0.0}, advice)]
+        else:
+            # Last, so that it sees whether the model has changed under the questions of the others.
+            last = [name for name in names if name == "well_formed"]
+            found = {name: CHECKS[name](scene) for name in [name for name in names if name not in last] + last}
+            results = [found[name] for name in names]
+    return {"verdict": worst(results), "checks": results, "survived": scene.survivors()}
+
+
+__all__ = ["CHEAP_CHECKS", "CHECKS", "FULL", "AuditBudget", "audit"]

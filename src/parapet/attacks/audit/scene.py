@@ -1,0 +1,100 @@
+"""What the checks share: the images that the model gets right, and the outcome of each attack, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parapet.attacks.apgd import apgd
+from parapet.attacks.balls import distance
+from parapet.attacks.fgsm import fgsm
+from parapet.attacks.inputs import Model, frozen, predict
+from parapet.attacks.noise import Generator, derived, image_seeds
+from parapet.attacks.objectives import cross_entropy
+from parapet.attacks.pgd import pgd
+
+
+@dataclass(frozen=True)
+class AuditBudget:
+    """How much work the audit may spend on an image: gradient steps, forward passes, images for the dearest attack."""
+
+    pgd_steps: int = 40
+    restarts: int = 10
+    targeted_steps: int = 50
+    targets: int = 9
+    square_queries: int = 1000
+    decision_queries: int = 1000
+    decision_images: int = 50
+    noise_draws: int = 1000
+
+
+FULL = AuditBudget()
+
+
+class Scene:
+    """The audited images (those that the model gets right) and what survives each attack, bool (n,).
+
+    A point counts as broken where the model gets it wrong, it lies in the ball and in [0, 1].
+    """
+
+    def __init__(self, model: Model, images: Tensor, labels: Tensor, norm: str, eps: float,
+                 generator: Generator | None, surrogates: Sequence[Model], budget: AuditBudget) -> None:
+        self.right = predict(model, images) == labels
+        self.model, self.norm, self.eps = model, norm, eps
+        self.surrogates, self.budget = surrogates, budget
+        self.images, self.labels = images[self.right], labels[self.right]
+        self.seeds = image_seeds(len(images), generator, images.device)[self.right]
+        self.standing = torch.ones_like(self.labels, dtype=torch.bool)
+        with torch.no_grad():
+            self.logits = model(self.images) if len(self.labels) else torch.empty(0)
+
+    def survives(self, attack: Callable[..., Any], *, stream: int = 0, eps: float | None = None,
+                 model: Model | None = None, **options: Any) -> Tensor:
+        """Which images the model still gets right after `attack`, which sees `model` if another one is given."""
+        radius = self.eps if eps is None else eps
+        with frozen(model or self.model):
+            points = attack(model or self.model, self.images, self.labels, eps=radius, norm=self.norm,
+                            early_stop=True, generator=derived(self.seeds, stream), **options)
+        return self.judge(points, radius)
+
+    def judge(self, points: Tensor, eps: float | None = None) -> Tensor:
+        """Which images survive as `points` (n, C, H, W), tried inside the ball of radius `eps`."""
+        radius = self.eps if eps is None else eps
+        inside = (distance(points, self.images, self.norm) <= radius) & (points.flatten(1).amin(1) >= 0) \
+            & (points.flatten(1).amax(1) <= 1)
+        survived = (predict(self.model, points) == self.labels) | ~inside
+        if radius <= self.eps:
+            self.standing &= survived
+        return survived
+
+    def survivors(self) -> str:
+        """One mark for each image of the audit: "1" where it was right and nothing broke it."""
+        marks = self.right.clone()
+        marks[self.right] = self.standing
+        return "".join(map(str, marks.int().tolist()))
+
+    @cached_property
+    def fgsm(self) -> Tensor:
+        """One signed step."""
+        return self.survives(fgsm)
+
+    @cached_property
+    def pgd_ce(self) -> Tensor:
+        """PGD on cross-entropy as it stands, rounding and all: what others run."""
+        return self.survives(pgd, steps=self.budget.pgd_steps, loss=cross_entropy)
+
+    @cached_property
+    def pgd_margin(self) -> Tensor:
+        """PGD on the margin."""
+        return self.survives(pgd, steps=self.budget.pgd_steps, loss="margin")
+
+    @cached_property
+    def white(self) -> Tensor:
+        """The white box: both PGDs and targeted Auto-PGD. What an honest net keeps, it keeps under this."""
+        targeted = self.survives(apgd, steps=self.budget.targeted_steps, targets=self.budget.targets)
+        return self.pgd_ce & self.pgd_margin & targeted

@@ -1,0 +1,53 @@
+"""Verdicts: when a gap between two attacks is a warning and when it is a failure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from parapet.attacks.intervals import sign_test
+
+Result = dict[str, Any]
+_ORDER = ("pass", "warn", "fail")
+# A gap fails above 5 points where a paired test calls it real; the smallest gap worth a word is 0.2 points.
+FAIL_GAP, WARN_GAP, SIGNIFICANCE = 0.05, 0.002, 0.01
+
+
+def result(name: str, verdict: str, numbers: dict[str, Any], advice: str) -> Result:
+    """One check's outcome, as it is written to evaluation/<id>.json."""
+    return {"id": name, "verdict": verdict, "numbers": numbers, "advice": advice}
+
+
+def gap(name: str, before: Tensor, after: Tensor, numbers: dict[str, Any], advice: str, *, fail: float = FAIL_GAP,
+        warn: float = WARN_GAP) -> Result:
+    """Judge how many images `after`, a stronger attack, breaks beyond `before`; bool (n,), True where they survive.
+
+    Fails above `fail` (a share of the images) where the paired sign test is below 1 %, warns above `warn`.
+    """
+    difference = mean(before) - mean(after)
+    p_value = sign_test(int((before & ~after).sum()), int((~before & after).sum()))
+    numbers = {**numbers, "gap": difference, "p_value": p_value}
+    if difference > fail and p_value < SIGNIFICANCE:
+        return result(name, "fail", numbers, advice)
+    if difference > warn:
+        return result(name, "warn", numbers, advice)
+    return result(name, "pass", numbers, "The attacks agree.")
+
+
+def graded(name: str, share: float, numbers: dict[str, Any], advice: str, praise: str, *, warn: float,
+           fail: float) -> Result:
+    """Warn from the share `warn` on, fail from `fail` on."""
+    if share >= warn:
+        return result(name, "fail" if share >= fail else "warn", numbers, advice)
+    return result(name, "pass", numbers, praise)
+
+
+def worst(results: list[Result]) -> str:
+    """The worst verdict, "pass" where there is none."""
+    return max((one["verdict"] for one in results), key=_ORDER.index, default="pass")
+
+
+def mean(outcome: Tensor) -> float:
+    """The share of True, 0 for nothing."""
+    return float(outcome.float().mean()) if len(outcome) else 0.0
