@@ -13,6 +13,8 @@ from parapet.attacks.objectives import margin
 from parapet.errors import InputError
 
 KINDS = ("uniform", "corner")
+# Draws of few images go through the model together, so that a batch is worth its overhead.
+_TOGETHER = 512
 
 
 def random_noise(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf",
@@ -32,25 +34,33 @@ def random_noise(model: Model, images: Tensor, labels: Tensor, *, eps: float, no
     found, seeds = images.clone(), image_seeds(len(images), generator, images.device)
     around, rows = ball(images, eps, norm), torch.arange(len(images), device=images.device)
     best, value = images, torch.full((len(images),), -torch.inf, device=images.device)
+    group = min(max(_TOGETHER // max(len(images), 1), 1), draws)
     with frozen(model), torch.no_grad():
-        for draw in range(draws):
-            if early_stop and due(draw) and (index := shrink(value <= 0)) is not None:
+        for block in range(-(-draws // group)):
+            if early_stop and due(block) and (index := shrink(value <= 0)) is not None:
                 found[rows] = best
                 rows, seeds, labels, around = rows[index], seeds[index], labels[index], around.select(index)
                 best, value = best[index], value[index]
                 if len(rows) == 0:
                     return found
-            points = _draw(around, seeds, images.shape[1:], draw, kind)
-            tried = margin(model(points), labels)
+            points = _draw(around, seeds, images.shape[1:], block, min(group, draws - block * group), kind, group)
+            tried = margin(model(points.flatten(0, 1)), labels.repeat(len(points))).reshape(len(points), -1)
+            tried, place = tried.max(0)
             better = tried > value
-            best, value = torch.where(better.reshape(-1, 1, 1, 1), points, best), torch.maximum(tried, value)
+            chosen = points[place, torch.arange(len(rows), device=rows.device)]
+            best = torch.where(better.reshape(-1, 1, 1, 1), chosen, best)
+            value = torch.maximum(tried, value)
         found[rows] = best
     return found
 
 
-def _draw(around: LinfBall | L2Ball, seeds: Tensor, shape: torch.Size, draw: int, kind: str) -> Tensor:
-    if kind == "uniform":
-        return around.start(uniform(seeds, shape, draw))
-    if isinstance(around, LinfBall):
-        return torch.where(uniform(seeds, shape, draw) < 0.5, around.lower, around.upper)
-    return around.step(around.images, normal(seeds, shape, draw), around.eps)
+def _draw(around: LinfBall | L2Ball, seeds: Tensor, shape: torch.Size, block: int, count: int, kind: str,
+          group: int) -> Tensor:
+    """Points of the draws `block` * `group` and on, (count, n, C, H, W); which draws come together changes none."""
+    if kind == "corner" and isinstance(around, L2Ball):
+        noise = normal(seeds, (group, *shape), block)
+        return torch.stack([around.step(around.images, noise[:, place], around.eps) for place in range(count)])
+    noise = uniform(seeds, (group, *shape), block)
+    if kind == "corner":
+        return torch.stack([torch.where(noise[:, place] < 0.5, around.lower, around.upper) for place in range(count)])
+    return torch.stack([around.start(noise[:, place]) for place in range(count)])

@@ -19,7 +19,7 @@ _BLACK_BOX_FAILS = 0.03
 
 def black_box(scene: Scene) -> Result:
     """Check 7: Square, and HopSkipJump on a part of the images, break nothing that the white box does not."""
-    by_square = scene.survives(square, stream=51, queries=scene.budget.square_queries)
+    by_square = scene.survives(square, stream=51, among=scene.white, queries=scene.budget.square_queries)
     part = scene.white.nonzero().squeeze(1)[:scene.budget.decision_images]
     by_decision = torch.ones_like(by_square)
     if len(part):
@@ -30,8 +30,8 @@ def black_box(scene: Scene) -> Result:
         tried[part[inside]] = points[inside]
         by_decision = scene.judge(tried)
     after = scene.white & by_square & by_decision
-    numbers = {"white_box": mean(scene.white), "square": mean(by_square), "queries": scene.budget.square_queries,
-               "decision_broke": int((~by_decision).sum()), "decision_of": len(part)}
+    numbers = {"white_box": mean(scene.white), "with_square": mean(scene.white & by_square),
+               "with_both": mean(after), "queries": scene.budget.square_queries, "decision_images": len(part)}
     return gap("black_box", scene.white, after, numbers, "Attacks without gradients break images that those with them "
                "do not, so gradients are masked or the white box is too weak; store the lower number.",
                fail=_BLACK_BOX_FAILS)
@@ -42,18 +42,19 @@ def transfer(scene: Scene) -> Result:
     if not scene.surrogates:
         return result("transfer", "pass", {"surrogates": 0}, "Not run, because no surrogate was given; give another "
                       "member of the front or a naturally trained net.")
-    outcome = scene.survives(transfer_attack, stream=53, surrogate=list(scene.surrogates))
-    numbers = {"white_box": mean(scene.white), "transfer": mean(outcome), "surrogates": len(scene.surrogates)}
+    outcome = scene.survives(transfer_attack, stream=53, among=scene.white, surrogate=list(scene.surrogates))
+    numbers = {"white_box": mean(scene.white), "with_transfer": mean(scene.white & outcome),
+               "surrogates": len(scene.surrogates)}
     return gap("transfer", scene.white, scene.white & outcome, numbers, "Images made on other models break what the "
                "model's own gradients do not; those gradients are masked, so store the lower number.")
 
 
 def noise(scene: Scene) -> Result:
     """Check 9: uniform and corner noise is a floor that no gradient attack may miss."""
-    outcomes = {kind: scene.survives(random_noise, stream=61 + place, kind=kind, draws=scene.budget.noise_draws)
-                for place, kind in enumerate(KINDS)}
+    outcomes = {kind: scene.survives(random_noise, stream=61 + place, among=scene.white, kind=kind,
+                                     draws=scene.budget.noise_draws) for place, kind in enumerate(KINDS)}
     after = scene.white & outcomes["uniform"] & outcomes["corner"]
     numbers = {"white_box": mean(scene.white), "draws": scene.budget.noise_draws,
-               **{kind: mean(outcome) for kind, outcome in outcomes.items()}}
+               **{f"with_{kind}": mean(scene.white & outcome) for kind, outcome in outcomes.items()}}
     return gap("noise", scene.white, after, numbers, "Random noise breaks images that gradients did not; the gradients "
                "are of no use, so attack without them.")

@@ -54,12 +54,19 @@ class Scene:
             self.logits = model(self.images) if len(self.labels) else torch.empty(0)
 
     def survives(self, attack: Callable[..., Any], *, stream: int = 0, eps: float | None = None,
-                 model: Model | None = None, **options: Any) -> Tensor:
-        """Which images the model still gets right after `attack`, which sees `model` if another one is given."""
+                 model: Model | None = None, among: Tensor | None = None, **options: Any) -> Tensor:
+        """Which images the model still gets right after `attack`, which sees `model` if another one is given.
+
+        With `among`, bool (n,), only those images are attacked, and the others count as surviving.
+        """
         radius = self.eps if eps is None else eps
-        with frozen(model or self.model):
-            points = attack(model or self.model, self.images, self.labels, eps=radius, norm=self.norm,
-                            early_stop=True, generator=derived(self.seeds, stream), **options)
+        rows = slice(None) if among is None else among.nonzero().squeeze(1)
+        points = self.images.clone()
+        if among is None or len(rows):
+            with frozen(model or self.model):
+                points[rows] = attack(model or self.model, self.images[rows], self.labels[rows], eps=radius,
+                                      norm=self.norm, early_stop=True, generator=derived(self.seeds[rows], stream),
+                                      **options)
         return self.judge(points, radius)
 
     def judge(self, points: Tensor, eps: float | None = None) -> Tensor:
