@@ -10,6 +10,8 @@ from torch import Tensor
 from parapet.attacks import Attack, evaluate, fgsm, full_suite, run_suite, search_suite
 from parapet.attacks.intervals import sign_test, wilson
 from parapet.errors import InputError
+from parapet.models.defence import Defence
+from parapet.models.filters import BitDepth
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (880, 1000)])
@@ -66,7 +68,7 @@ def test_an_attack_that_leaves_its_ball_has_not_succeeded(honest, digits) -> Non
 
 def test_images_that_are_wrong_already_are_broken_under_every_attack(digits) -> None:
     images, labels = digits.split("test", limit=20).all()
-    record = evaluate(lambda batch: torch.eye(10)[torch.zeros(len(batch), dtype=torch.long)] + 0 * batch.sum(),
+    record = evaluate(lambda batch: 5 * torch.eye(10)[torch.zeros(len(batch), dtype=torch.long)] + 0 * batch.sum(),
                       images, labels, norm="linf", eps=0.1, suite=[Attack("fgsm", fgsm)])
     zeros = float((labels == 0).float().mean())
     assert record["clean_accuracy"] == pytest.approx(zeros)
@@ -83,3 +85,151 @@ def test_models_that_would_give_wrong_numbers_are_refused(digits, model, sentenc
     with pytest.raises(InputError) as caught:
         evaluate(model, images, labels, norm="linf", eps=0.1, suite=[Attack("fgsm", fgsm)])
     assert sentence in str(caught.value)
+
+
+def _same(batch: Tensor) -> Tensor:
+    return batch.flatten(1)[:, :10] * 9
+
+
+@pytest.mark.parametrize(("model", "sentence"), [
+    (lambda images: _same(images).softmax(1), "the model returns probabilities"),
+    (lambda images: _same(images) + torch.randn(len(images), 10), "answers the same images differently"),
+    (lambda images: _same(images) - _same(images).mean(0), "answer to an image depends on its batch"),
+    (lambda images: _same(images) + torch.where(images.flatten(1).amax(1, keepdim=True) > 0.85, torch.nan, 0.0),
+     "the model returned NaN or infinite logits"),
+])
+def test_models_that_do_not_answer_alike_are_refused(model, sentence: str) -> None:
+    images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.9
+    with pytest.raises(InputError) as caught:
+        evaluate(model, images, _same(images).argmax(1), norm="linf", eps=0.1, suite=[Attack("fgsm", fgsm)])
+    assert sentence in str(caught.value)
+
+
+def test_nan_under_attack_names_the_attack() -> None:
+    images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.5
+
+    def model(batch: Tensor) -> Tensor:
+        return _same(batch) / (batch.flatten(1).amax(1, keepdim=True) < 0.55)
+    with pytest.raises(InputError, match="NaN or infinite logits under the attack fgsm"):
+        evaluate(model, images, _same(images).argmax(1), norm="linf", eps=0.1, suite=[Attack("fgsm", fgsm)])
+
+
+def test_a_model_in_training_mode_is_judged_in_evaluation_mode_and_comes_back(honest, digits) -> None:
+    images, labels = digits.split("test", limit=60).all()
+    suite = search_suite(pgd_steps=3, pgd_restarts=1)
+    expected = evaluate(honest.network, images, labels, norm="linf", eps=0.1, suite=suite)
+    gradients = [parameter.grad for parameter in honest.network.parameters()]
+    honest.network.train()
+    statistics = {name: tensor.clone() for name, tensor in honest.network.state_dict().items()}
+    try:
+        found = evaluate(honest.network, images, labels, norm="linf", eps=0.1, suite=suite)
+        assert honest.network.training
+    finally:
+        honest.network.eval()
+    assert found["outcomes"] == expected["outcomes"]
+    for name, tensor in honest.network.state_dict().items():
+        assert torch.equal(tensor, statistics[name]), name
+    assert [parameter.grad for parameter in honest.network.parameters()] == gradients
+    assert all(parameter.requires_grad for parameter in honest.network.parameters())
+    assert not any(module._forward_hooks or module._backward_hooks for module in honest.network.modules())
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"),
+                                   RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory")])
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_changes(honest, digits, error: Exception) -> None:
+    images, labels = digits.split("test", limit=60).all()
+    sizes = []
+
+    def small(batch: Tensor) -> Tensor:
+        if batch.requires_grad:
+            sizes.append(len(batch))
+            if len(batch) > 16:
+                raise error
+        return honest.network(batch)
+    options = {"norm": "linf", "eps": 0.2, "suite": search_suite(pgd_steps=5, pgd_restarts=1)}
+    found, expected = (evaluate(model, images, labels, generator=torch.Generator().manual_seed(0), **options)
+                       for model in (small, honest.network))
+    assert found["outcomes"] == expected["outcomes"]
+    assert max(sizes) > 16 and min(sizes) <= 16
+
+
+def test_an_error_of_the_model_is_not_taken_for_lack_of_memory(digits) -> None:
+    images, labels = digits.split("test", limit=20).all()
+
+    def broken(batch: Tensor) -> Tensor:
+        if batch.requires_grad:
+            raise RuntimeError("shapes do not match")
+        return torch.nn.functional.one_hot(labels[:1].expand(len(batch)), 10).float() * 5
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        evaluate(broken, images, labels, norm="linf", eps=0.1, suite=[Attack("fgsm", fgsm)])
+
+
+def test_another_batch_size_gives_each_image_the_same_outcome(honest, digits) -> None:
+    images, labels = digits.split("test").all()
+    suite = full_suite(pgd_steps=10, pgd_restarts=2, deepfool_steps=5, apgd_steps=10, targets=2, fab_steps=5,
+                       square_queries=50)
+    rows = [evaluate(honest.network, images, labels, norm="linf", eps=0.2, suite=suite, batch_size=size,
+                     generator=torch.Generator().manual_seed(0))["outcomes"] for size in (512, 512, 37)]
+    assert rows[0] == rows[1]
+    for name in rows[0]:
+        same = sum(one == other for one, other in zip(rows[0][name], rows[2][name]))
+        assert same >= 0.99 * len(labels), name
+
+
+def test_an_attack_finds_the_same_whatever_stands_beside_it_in_the_suite(honest, digits) -> None:
+    images, labels = digits.split("test", limit=100).all()
+    suite = search_suite(pgd_steps=5, pgd_restarts=2)
+    alone, among = (evaluate(honest.network, images, labels, norm="linf", eps=0.2, suite=part,
+                             generator=torch.Generator().manual_seed(0))["outcomes"]["pgd_margin"]
+                    for part in (suite[2:], suite))
+    assert alone == among
+
+
+def test_survivors_are_attacked_alone_and_counted_together(honest, digits) -> None:
+    images, labels = digits.split("test", limit=150).all()
+    suite = full_suite(pgd_steps=5, pgd_restarts=1, deepfool_steps=5, apgd_steps=10, targets=3, fab_steps=10,
+                       square_queries=100)
+    record = evaluate(honest.network, images, labels, norm="linf", eps=0.2, suite=suite,
+                      generator=torch.Generator().manual_seed(0))
+    attacks = record["attacks"]
+    assert list(attacks)[-4:] == ["apgd_ce", "apgd_t", "fab_t", "square"]
+    assert attacks["pgd_ce"]["attacked"] == attacks["deepfool"]["attacked"] == record["outcomes"]["clean"].count("1")
+    before = ["apgd_ce", "apgd_t", "fab_t", "square"]
+    for earlier, later in zip(before, before[1:]):
+        assert attacks[later]["attacked"] == record["outcomes"][earlier].count("1")
+        assert attacks[later]["accuracy"] <= attacks[earlier]["accuracy"]
+    assert attacks["square"]["accuracy"] == record["robust_accuracy"]
+    assert attacks["square"]["gradient_evaluations"] == 0 < attacks["square"]["queries"]
+
+
+def test_an_attack_that_is_named_twice_is_refused(honest, digits) -> None:
+    images, labels = digits.split("test", limit=5).all()
+    with pytest.raises(InputError, match="names an attack twice: fgsm, fgsm"):
+        evaluate(honest.network, images, labels, norm="linf", eps=0.1, suite=[Attack("fgsm", fgsm)] * 2)
+
+
+def test_layers_that_round_are_also_attacked_through_their_staircase() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(BitDepth(2), torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    images = torch.rand(30, 1, 4, 4)
+    labels = model(images).argmax(1)
+    record = evaluate(model, images, labels, norm="linf", eps=0.3, suite=[Attack("fgsm", fgsm)])
+    assert list(record["attacks"]) == ["fgsm", "pgd_staircase"]
+    assert record["attacks"]["pgd_staircase"]["accuracy"] < 1
+
+
+class _RandomShift(Defence):
+    attacked_through = "eot"
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images + 0.1 * torch.randn_like(images)
+
+
+def test_layers_that_are_random_are_attacked_and_judged_in_the_mean() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(_RandomShift(), torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    images = torch.rand(10, 1, 4, 4)
+    labels = model[2](images.flatten(1)).argmax(1)
+    records = [evaluate(model, images, labels, norm="linf", eps=0.3, suite=[Attack("fgsm", fgsm)]) for _ in range(2)]
+    assert records[0]["outcomes"] == records[1]["outcomes"]
+    assert records[0]["attacks"]["fgsm"]["accuracy"] < records[0]["clean_accuracy"]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from parapet.attacks import evaluate, search_suite
 from parapet.attacks.balls import distance
-from parapet.attacks.suite import evaluate, search_suite
 from parapet.config import ThreatModel, TrainingConfig
 from parapet.genome import Genome
 from parapet.models import build

@@ -9,6 +9,7 @@ from parapet.attacks.apgd import apgd
 from parapet.attacks.audit import audit
 from parapet.attacks.auto_attack import auto_attack
 from parapet.attacks.carlini_wagner import carlini_wagner
+from parapet.attacks.compositions import Attack, full_suite, search_suite
 from parapet.attacks.deepfool import deepfool
 from parapet.attacks.fab import fab
 from parapet.attacks.fgsm import fgsm
@@ -17,7 +18,7 @@ from parapet.attacks.mi_fgsm import mi_fgsm
 from parapet.attacks.pgd import pgd
 from parapet.attacks.random_noise import random_noise
 from parapet.attacks.square import square
-from parapet.attacks.suite import Attack, evaluate, full_suite, run_suite, search_suite
+from parapet.attacks.suite import evaluate, run_suite
 from parapet.attacks.transfer import transfer
 
 __all__ = ["Attack", "Bpda", "Eot", "apgd", "audit", "auto_attack", "carlini_wagner", "deepfool", "evaluate", "fab",

@@ -111,6 +111,30 @@ class Eot(nn.Module):
             return sum(self.model(images) for _ in range(self.draws)) / self.draws
 
 
+def adapted(model: Model, draws: int = 20) -> Model:
+    """The model as an attacker has to see it: in `Eot` and `Bpda` where its layers declare that, else itself."""
+    wrapped = {type(module) for module in model.modules()} if isinstance(model, nn.Module) else set()
+    ways = needs(model)
+    if "eot" in ways and Eot not in wrapped:
+        model = Eot(model, draws)
+    if "bpda" in ways and Bpda not in wrapped:
+        model = Bpda(model)
+    return model
+
+
+def staircase(model: Model) -> Model | None:
+    """The model through the soft staircases of those layers that declare "bpda" and have levels, if it has any."""
+    steps = [layer for layer in needs(model).get("bpda", []) if hasattr(layer, "levels")]
+    return Bpda(model, "staircase", steps) if steps else None
+
+
+def restart_draws(model: Model, stream: int) -> None:
+    """Let every `Eot` in the model draw as at the beginning of stream number `stream`, so that work can be cut."""
+    for module in model.modules() if isinstance(model, nn.Module) else ():
+        if isinstance(module, Eot):
+            module.calls = stream * 2**20
+
+
 def is_random(model: Model) -> bool:
     """Whether the model says that its answers are random: one in `Eot`, or one with a layer that needs it."""
     return bool(getattr(model, "random", False)) or "eot" in needs(model)

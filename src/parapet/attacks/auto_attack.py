@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from parapet.attacks.adaptive import adapted
 from parapet.attacks.balls import distance
+from parapet.attacks.batching import batches
 from parapet.attacks.compositions import Attack, auto_attack_suite
 from parapet.attacks.inputs import Model, check, frozen, predict
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.errors import InputError
+
+
+class Struck(NamedTuple):
+    """What an attack did to a batch: points (N, C, H, W), which of them fool the model from inside the ball (N,), and
+    at what distance each fools it, infinite where it does not (N,)."""
+
+    points: Tensor
+    fooled: Tensor
+    distances: Tensor
 
 
 def auto_attack(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf",
@@ -19,29 +32,29 @@ def auto_attack(model: Model, images: Tensor, labels: Tensor, *, eps: float, nor
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `version` is
     "standard" (APGD on cross-entropy, targeted APGD, targeted FAB, Square with 5,000 queries), "plus" (more restarts,
-    untargeted DLR and FAB too) or "rand" (both untargeted APGDs; wrap the model in `Eot`). Broken images always leave
-    the batch; `early_stop` belongs to the common signature. Returns images of the same shape: an adversarial one
-    inside the ball where one was found, else the image itself.
+    untargeted DLR and FAB too) or "rand" (both untargeted APGDs; for models in `Eot`). Layers that declare how they
+    have to be attacked are. Broken images always leave the batch; `early_stop` belongs to the common signature. Returns
+    images of the same shape: an adversarial one inside the ball where one was found, else the image itself.
     """
     check(images, labels, eps=eps, norm=norm)
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
-    suite, adversarial = auto_attack_suite(version), images.clone()
+    suite, adversarial, model = auto_attack_suite(version), images.clone(), adapted(model)
     seeds = image_seeds(len(images), generator, images.device)
     with frozen(model):
         stands = predict(model, images, batch_size) == labels
         for place, attack in enumerate(suite):
-            for rows in stands.nonzero().squeeze(1).split(batch_size):
-                points, fooled = strike(attack, model, images[rows], labels[rows], eps, norm,
-                                        derived(seeds[rows], place))
+            for rows in batches(stands, batch_size):
+                points, fooled, _ = strike(attack, model, images[rows], labels[rows], eps, norm,
+                                           derived(seeds[rows], place))
                 adversarial[rows[fooled]] = points[fooled]
                 stands[rows[fooled]] = False
     return adversarial
 
 
 def strike(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
-           seeds: Tensor) -> tuple[Tensor, Tensor]:
-    """Run one attack of a suite on a batch: (points (N, C, H, W), which fool the model from inside the ball (N,)).
+           seeds: Tensor) -> Struck:
+    """Run one attack of a suite on a batch (N, C, H, W).
 
     The model's answer on the images handed back is believed, never an attack's own book-keeping.
     """
@@ -51,6 +64,5 @@ def strike(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: fl
     else:
         points = attack.function(model, images, labels, eps=eps, norm=norm, early_stop=True, generator=seeds,
                                  **attack.options)
-    with torch.no_grad():
-        fooled = predict(model, points) != labels
-    return points, fooled & (distance(points, images, norm) <= eps)
+    wrong, lengths = predict(model, points) != labels, distance(points, images, norm)
+    return Struck(points, wrong & (lengths <= eps), torch.where(wrong, lengths, torch.inf))

@@ -24,6 +24,11 @@ def shrink(active: Tensor, multiple: int = MULTIPLE) -> Tensor | None:
     return index.sort().values
 
 
+def batches(chosen: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Indices of the images `chosen`, bool (N,), in batches of at most `size`; none where none is chosen."""
+    return chosen.nonzero().squeeze(1).split(size) if chosen.any() else ()
+
+
 def due(step: int) -> bool:
     """Whether a loop should see at `step` (0, 1, ...) if its batch can shrink: at first always, then now and then."""
     return step < _LOOK_EVERY // 2 or step % _LOOK_EVERY == 0

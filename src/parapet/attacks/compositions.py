@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from parapet.attacks.apgd import apgd
+from parapet.attacks.carlini_wagner import carlini_wagner
+from parapet.attacks.deepfool import deepfool
 from parapet.attacks.fab import fab
+from parapet.attacks.fgsm import fgsm
+from parapet.attacks.hop_skip_jump import hop_skip_jump
+from parapet.attacks.mi_fgsm import mi_fgsm
+from parapet.attacks.pgd import pgd
+from parapet.attacks.random_noise import random_noise
 from parapet.attacks.square import square
 from parapet.errors import InputError
 
 # Croce and Hein 2020, section 5: iterations, target classes and queries of the ensemble.
 _STEPS, _TARGETS, _QUERIES = 100, 9, 5000
+# The nearest boundary is hardly ever that of a class further down, and each class costs a backward pass.
+_DEEPFOOL_CLASSES = 5
+AUTO_ATTACKS = ("standard", "plus", "rand")
+SUITES = ("search", "full", *AUTO_ATTACKS)
 
 
 @dataclass(frozen=True)
@@ -20,6 +31,8 @@ class Attack:
     """A named attack of a suite; `minimum_norm` attacks count as successful where their distance is within eps.
 
     With `takes_eps` a minimum-norm attack is told the radius, so that it leaves images alone that it broke within it.
+    With `survivors_only` it meets the images that every attack before it left standing, as in AutoAttack, and the
+    accuracy under it is that of all attacks so far.
     """
 
     name: str
@@ -27,6 +40,32 @@ class Attack:
     options: dict[str, Any] = field(default_factory=dict)
     minimum_norm: bool = False
     takes_eps: bool = False
+    survivors_only: bool = False
+
+
+def search_suite(*, pgd_steps: int, pgd_restarts: int) -> list[Attack]:
+    """What every candidate of a search meets: FGSM, and PGD on cross-entropy and on the margin.
+
+    The margin attack is there because label smoothing and other changes of the logits' scale fake robustness
+    under cross-entropy alone.
+    """
+    return [Attack("fgsm", fgsm),
+            Attack("pgd_ce", pgd, {"steps": pgd_steps, "restarts": pgd_restarts, "loss": "ce"}),
+            Attack("pgd_margin", pgd, {"steps": pgd_steps, "restarts": pgd_restarts, "loss": "margin"})]
+
+
+def full_suite(*, pgd_steps: int, pgd_restarts: int, deepfool_steps: int, apgd_steps: int = _STEPS,
+               targets: int = _TARGETS, fab_steps: int = _STEPS, square_queries: int = _QUERIES) -> list[Attack]:
+    """What the front meets on the test split: the search's suite with a larger budget, DeepFool, then AutoAttack's
+    four on what still stands. Those with a budget of 0 are left out."""
+    ensemble = [Attack("apgd_ce", apgd, {"steps": apgd_steps, "loss": "ce"}),
+                Attack("apgd_t", apgd, {"steps": apgd_steps, "targets": targets}),
+                Attack("fab_t", fab, {"steps": fab_steps, "targets": targets}, minimum_norm=True, takes_eps=True),
+                Attack("square", square, {"queries": square_queries})]
+    return [*search_suite(pgd_steps=pgd_steps, pgd_restarts=pgd_restarts),
+            Attack("deepfool", deepfool, {"steps": deepfool_steps, "classes": _DEEPFOOL_CLASSES}, minimum_norm=True),
+            *(replace(attack, survivors_only=True) for attack in ensemble
+              if attack.options.get("steps", attack.options.get("queries")) > 0)]
 
 
 def auto_attack_suite(version: str = "standard") -> list[Attack]:
@@ -49,4 +88,28 @@ def auto_attack_suite(version: str = "standard") -> list[Attack]:
                 square_5000, apgd_t, fab_t]
     if version == "rand":
         return [apgd_ce, apgd_dlr]
-    raise InputError(f"version is {version!r}; allowed: standard, plus, rand.")
+    raise InputError(f"version is {version!r}; allowed: {', '.join(AUTO_ATTACKS)}.")
+
+
+def catalogue(norm: str) -> dict[str, Attack]:
+    """Every attack that can be asked for by name under `norm`, with customary budgets."""
+    every = [*search_suite(pgd_steps=40, pgd_restarts=1), Attack("mi_fgsm", mi_fgsm),
+             *auto_attack_suite("standard"), *auto_attack_suite("rand")[1:],
+             Attack("deepfool", deepfool, {"steps": 50, "classes": 10}, minimum_norm=True),
+             Attack("hop_skip_jump", hop_skip_jump, {"queries": _QUERIES}, minimum_norm=True),
+             Attack("uniform_noise", random_noise, {"kind": "uniform", "draws": 1000}),
+             Attack("corner_noise", random_noise, {"kind": "corner", "draws": 1000})]
+    if norm == "l2":
+        every.append(Attack("carlini_wagner", carlini_wagner, minimum_norm=True))
+    return {attack.name: attack for attack in every}
+
+
+def named_suite(name: str) -> list[Attack]:
+    """"search", "full", or one of AutoAttack's "standard", "plus", "rand", whose attacks meet what still stands."""
+    if name == "search":
+        return search_suite(pgd_steps=40, pgd_restarts=1)
+    if name == "full":
+        return full_suite(pgd_steps=50, pgd_restarts=2, deepfool_steps=30)
+    if name in AUTO_ATTACKS:
+        return [replace(attack, survivors_only=True) for attack in auto_attack_suite(name)]
+    raise InputError(f"the suite is {name!r}; allowed: {', '.join(SUITES)}.")

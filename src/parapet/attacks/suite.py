@@ -3,120 +3,160 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from parapet.attacks.balls import distance
-from parapet.attacks.deepfool import deepfool
-from parapet.attacks.fgsm import fgsm
-from parapet.attacks.inputs import Model, check, check_logits, frozen, predict
+from parapet.attacks.adaptive import adapted, is_random, restart_draws, staircase
+from parapet.attacks.auto_attack import Struck, strike
+from parapet.attacks.batching import batches
+from parapet.attacks.behaviour import check_behaviour, observe
+from parapet.attacks.compositions import Attack
+from parapet.attacks.evaluation_state import Part, identity, open_state
+from parapet.attacks.inputs import Model, check, check_logits, frozen
 from parapet.attacks.intervals import wilson
+from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.attacks.pgd import pgd
+from parapet.attacks.tally import Tally
+from parapet.attacks.transfer import transfer
+from parapet.errors import InputError
 
 SCHEMA_VERSION = 1
-# The nearest boundary is hardly ever that of a class further down, and each class costs a backward pass.
-_DEEPFOOL_CLASSES = 5
-
-
-@dataclass(frozen=True)
-class Attack:
-    """A named attack of a suite; `minimum_norm` attacks count as successful where their distance is within eps."""
-
-    name: str
-    function: Callable[..., Any]
-    options: dict[str, Any] = field(default_factory=dict)
-    minimum_norm: bool = False
-
-
-def search_suite(*, pgd_steps: int, pgd_restarts: int) -> list[Attack]:
-    """What every candidate of a search meets: FGSM, and PGD on cross-entropy and on the margin.
-
-    The margin attack is there because label smoothing and other changes of the logits' scale fake robustness
-    under cross-entropy alone.
-    """
-    return [Attack("fgsm", fgsm),
-            Attack("pgd_ce", pgd, {"steps": pgd_steps, "restarts": pgd_restarts, "loss": "ce"}),
-            Attack("pgd_margin", pgd, {"steps": pgd_steps, "restarts": pgd_restarts, "loss": "margin"})]
-
-
-def full_suite(*, pgd_steps: int, pgd_restarts: int, deepfool_steps: int) -> list[Attack]:
-    """What the front meets on the test split: the search's suite with a larger budget, and DeepFool."""
-    return [*search_suite(pgd_steps=pgd_steps, pgd_restarts=pgd_restarts),
-            Attack("deepfool", deepfool, {"steps": deepfool_steps, "classes": _DEEPFOOL_CLASSES}, minimum_norm=True)]
+_STAIRCASE_STEPS = 40
 
 
 def evaluate(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float, suite: Sequence[Attack],
-             generator: torch.Generator | None = None, batch_size: int = 512) -> dict[str, Any]:
+             generator: Generator | None = None, batch_size: int = 512, state: Path | None = None) -> dict[str, Any]:
     """The record of `run_suite`, without the images."""
     return run_suite(model, images, labels, norm=norm, eps=eps, suite=suite, generator=generator,
-                     batch_size=batch_size)[0]
+                     batch_size=batch_size, state=state)[0]
 
 
 def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float, suite: Sequence[Attack],
-              generator: torch.Generator | None = None, batch_size: int = 512,
+              generator: Generator | None = None, batch_size: int = 512, state: Path | None = None,
               progress: Callable[[str, float], None] | None = None,
               turn: Callable[[], AbstractContextManager] = nullcontext) -> tuple[dict[str, Any], Tensor]:
     """Attack every image that is classified rightly with every attack of the suite.
 
     images: float (N, C, H, W) in [0, 1], N >= 1; labels: (N,). Returns (record, adversarial images (N, C, H, W)):
     the record as `evaluation` in the JSON Schema, with accuracies as fractions of 1 and one 0/1 per image under
-    each attack; of each image the first adversarial version that fools the model, else the image itself.
-    `progress` is told the attack's name and the share of the suite that is done; `turn` is entered for each batch,
-    so that latency can be timed in between.
+    each attack; of each image the first adversarial version that fools the model, else the image itself. Layers that
+    declare how they have to be attacked are, and one more attack goes through the soft staircase of those that round.
+    An image's noise depends on its seed and the attack's name alone. In the folder `state` each attack on each batch
+    is kept as it is done, and not done again. `progress` is told the attack's name and the share of the suite that is
+    done; `turn` is entered for each batch, so that latency can be timed in between. A batch that does not fit into
+    memory is halved.
     """
     check(images, labels, eps=eps, norm=norm)
-    started = time.perf_counter()
-    counted = _Counted(model)
-    with frozen(model):
-        with torch.no_grad():
-            check_logits(model(images[:batch_size]), labels[:batch_size])
-        right = predict(counted, images, batch_size) == labels
-        outcomes, robust, adversarial, attacks = {"clean": right}, right.clone(), images.clone(), {}
-        for place, attack in enumerate(suite):
-            counted.reset()
-            attack_started = time.perf_counter()
-            survived, worst, distances = right.clone(), images.clone(), []
-            rows = right.nonzero().squeeze(1)
-            for done, batch in enumerate(rows.split(batch_size)):
-                if progress:
-                    progress(attack.name, (place + done * batch_size / max(1, len(rows))) / len(suite))
-                with turn():
-                    points, length = _attack(attack, counted, images[batch], labels[batch], eps, norm, generator)
-                    # Believe the model's answer on the images handed back, never an attack's own book-keeping.
-                    fooled = (predict(model, points, batch_size) != labels[batch]) & (length <= eps)
-                survived[batch[fooled]] = False
-                worst[batch] = points
-                distances.append(length)
-            attacks[attack.name] = {
-                **_share("accuracy", survived), "seconds": time.perf_counter() - attack_started,
-                "gradient_evaluations": counted.with_gradient, "queries": counted.queries,
-                "median_distance": _median(distances) if attack.minimum_norm else None}
-            outcomes[attack.name] = survived
-            first = robust & ~survived
-            adversarial[first] = worst[first]
-            robust &= survived
-    record = {"schema_version": SCHEMA_VERSION, "threat": {"norm": norm, "eps": eps}, "n": len(images),
-              **_share("clean_accuracy", right, "clean_interval"),
-              **_share("robust_accuracy", robust, "robust_interval"), "attacks": attacks,
-              "outcomes": {name: "".join(map(str, row.int().tolist())) for name, row in outcomes.items()},
+    if batch_size < 1 or len(images) == 0:
+        raise InputError(f"batch_size is {batch_size} and there are {len(images)} images; both must be at least 1.")
+    suite = _adaptive(model, suite)
+    started, tally, seeds = time.perf_counter(), Tally(), image_seeds(len(images), generator, images.device)
+    attacked = adapted(model)
+    counted = tally.of(attacked)
+    with frozen(attacked):
+        logits = _logits(attacked, images, batch_size)
+        check_logits(logits, labels)
+        check_behaviour(observe(attacked, images, logits), random=is_random(attacked))
+        found = _Found(logits.argmax(1) == labels, images)
+        known = identity(model, images, labels, norm, eps, seeds, batch_size, suite)
+        with closing(open_state(state, known, None if is_random(attacked) else logits)) as kept:
+            for place, attack in enumerate(suite):
+                todo = batches(found.robust if attack.survivors_only else found.right, batch_size)
+                parts = []
+                for number, batch in enumerate(todo):
+                    if progress:
+                        progress(attack.name, (place + number / len(todo)) / len(suite))
+                    if (part := kept.load(attack.name, number, batch)) is None:
+                        restart_draws(attacked, zlib.crc32(f"{attack.name} {number}".encode()))
+                        with turn():
+                            part = _part(attack, counted, images, labels, batch, eps, norm,
+                                         derived(seeds, zlib.crc32(attack.name.encode())), tally)
+                        kept.save(attack.name, number, part)
+                    parts.append(part)
+                found.take(attack, parts)
+    n = len(images)
+    record = {"schema_version": SCHEMA_VERSION, "threat": {"norm": norm, "eps": eps}, "n": n,
+              **_share("clean_accuracy", found.right, "clean_interval"),
+              **_share("robust_accuracy", found.robust, "robust_interval"), "attacks": found.attacks,
+              "outcomes": {name: "".join(map(str, row.int().tolist())) for name, row in found.outcomes.items()},
               "seconds": time.perf_counter() - started}
-    return record, adversarial
+    return record, found.adversarial
 
 
-def _attack(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
-            generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """(adversarial images, their distance under the norm, (N,)); a ball attack that leaves its ball has failed."""
-    if attack.minimum_norm:
-        points, distances = attack.function(model, images, labels, norm=norm, generator=generator, **attack.options)
-        return points, distances
-    points = attack.function(model, images, labels, eps=eps, norm=norm, early_stop=True, generator=generator,
-                             **attack.options)
-    return points, distance(points, images, norm)
+class _Found:
+    """What the suite has found so far, for each image."""
+
+    def __init__(self, right: Tensor, images: Tensor) -> None:
+        self.right, self.robust, self.adversarial = right, right.clone(), images.clone()
+        self.outcomes, self.attacks = {"clean": right}, {}
+
+    def take(self, attack: Attack, parts: list[Part]) -> None:
+        """Take over what an attack did in all its batches."""
+        survived = (self.robust if attack.survivors_only else self.right).clone()
+        for part in parts:
+            broken = part.rows[part.fooled]
+            survived[broken] = False
+            first = self.robust[broken]
+            self.adversarial[broken[first]] = part.points[part.fooled][first]
+            self.robust[broken] = False
+        self.outcomes[attack.name] = survived
+        self.attacks[attack.name] = {
+            **_share("accuracy", survived), "attacked": sum(len(part.rows) for part in parts),
+            "survivors_only": attack.survivors_only, "seconds": sum(part.seconds for part in parts),
+            "gradient_evaluations": sum(part.gradient_evaluations for part in parts),
+            "queries": sum(part.queries for part in parts),
+            "median_distance": _median(parts) if attack.minimum_norm and not attack.survivors_only else None}
+
+
+def _part(attack: Attack, model: Model, images: Tensor, labels: Tensor, batch: Tensor, eps: float, norm: str,
+          seeds: Tensor, tally: Tally) -> Part:
+    started = time.perf_counter()
+    tally.reset()
+    struck = _fitting(attack, model, images[batch], labels[batch], eps, norm, seeds[batch])
+    if not tally.finite:
+        raise InputError(f"the model returned NaN or infinite logits under the attack {attack.name}; a robustness "
+                         "number for it would be wrong.")
+    return Part(batch, struck.points, struck.fooled, struck.distances, tally.queries, tally.with_gradient,
+                time.perf_counter() - started)
+
+
+def _fitting(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
+             seeds: Tensor) -> Struck:
+    """`strike`, in halves where the whole does not fit into memory; each image keeps its noise."""
+    try:
+        return strike(attack, model, images, labels, eps, norm, seeds)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        lacking = isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+        if not lacking or len(images) == 1:
+            raise
+    if images.is_cuda:
+        torch.cuda.empty_cache()
+    middle = len(images) // 2
+    halves = [_fitting(attack, model, images[part], labels[part], eps, norm, seeds[part])
+              for part in (slice(middle), slice(middle, None))]
+    return Struck(*(torch.cat(pair) for pair in zip(*halves)))
+
+
+def _adaptive(model: Model, suite: Sequence[Attack]) -> list[Attack]:
+    """The suite, and PGD through the soft staircase where the model has layers that round."""
+    suite = list(suite)
+    if len({attack.name for attack in suite}) < len(suite):
+        raise InputError(f"the suite names an attack twice: {', '.join(attack.name for attack in suite)}.")
+    if (through := staircase(model)) is not None:
+        options = {"surrogate": through, "attack": pgd, "steps": _STAIRCASE_STEPS, "loss": "margin"}
+        suite.append(Attack("pgd_staircase", transfer, options))
+    return suite
+
+
+def _logits(model: Model, images: Tensor, batch_size: int) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([model(batch) for batch in images.split(batch_size)])
 
 
 def _share(name: str, outcomes: Tensor, interval: str = "interval") -> dict[str, Any]:
@@ -124,25 +164,7 @@ def _share(name: str, outcomes: Tensor, interval: str = "interval") -> dict[str,
     return {name: count / n, interval: list(wilson(count, n))}
 
 
-def _median(distances: list[Tensor]) -> float | None:
-    values = torch.cat(distances) if distances else torch.empty(0)
-    finite = values[torch.isfinite(values)]
-    return float(finite.median()) if len(finite) else None
-
-
-class _Counted:
-    """A model that counts the images it saw, with and without gradients."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.reset()
-
-    def reset(self) -> None:
-        self.with_gradient = self.queries = 0
-
-    def __call__(self, images: Tensor) -> Tensor:
-        if images.requires_grad:
-            self.with_gradient += len(images)
-        else:
-            self.queries += len(images)
-        return self.model(images)
+def _median(parts: list[Part]) -> float | None:
+    values = torch.cat([part.distances for part in parts]) if parts else torch.empty(0)
+    median = float(values.median()) if len(values) else torch.inf
+    return median if median < torch.inf else None

@@ -1,0 +1,61 @@
+"""Whether a model answers as an evaluation assumes: logits, the same each time, whatever stands beside an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parapet.attacks.inputs import Model
+from parapet.errors import InputError
+
+# Another batch size takes other kernels, whose sums differ in the last places; relative to the spread of the logits.
+ROUNDING = 1e-3
+_IMAGES, _ALONE, _REPEATS = 128, 4, 2
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """`drift` and `company`: by how many standard deviations of the logits answers change when the same images are
+    asked again, and when the batch around them is another; `probabilities`: rows that are positive and sum to 1."""
+
+    drift: float
+    company: float
+    probabilities: bool
+
+
+@torch.no_grad()
+def observe(model: Model, images: Tensor, logits: Tensor) -> Behaviour:
+    """Ask for the first images again, in reverse and alone; `logits` (N, classes) are the model's own, from before."""
+    images, logits = images[:_IMAGES], logits[:_IMAGES]
+    spread = float(logits.std().clamp(min=1e-6)) if logits.numel() > 1 else 1.0
+    backwards = torch.arange(len(images) - 1, -1, -1, device=images.device)
+    repeated = [model(images) for _ in range(_REPEATS)]
+    drift = max(_largest(again - repeated[0]) for again in repeated[1:])
+    alone = torch.cat([model(image[None]) for image in images[:_ALONE]])
+    company = max(_largest(model(images[backwards])[backwards] - logits), _largest(alone - logits[:_ALONE]))
+    drift = max(drift, _largest(repeated[0] - logits) if len(images) == len(logits) else 0.0)
+    return Behaviour(drift / spread, company / spread,
+                     bool((logits >= 0).all() and (logits.sum(1) - 1).abs().max() < 1e-3))
+
+
+def check_behaviour(behaviour: Behaviour, *, random: bool) -> None:
+    """Raise InputError where a number would be wrong: probabilities, undeclared randomness, answers that depend on
+    the batch. `random`: the model says that its answers are."""
+    if behaviour.probabilities:
+        raise InputError("the model returns probabilities (each row is positive and sums to 1), and gradients of their "
+                         "cross-entropy are too small; return the logits before the softmax.")
+    if random:
+        return
+    if behaviour.drift > ROUNDING:
+        raise InputError(f"the model answers the same images differently when asked again (by {behaviour.drift:.2g} "
+                         "standard deviations of its logits); if it is random, wrap it in parapet.attacks.Eot or "
+                         "let the random layer declare attacked_through = \"eot\".")
+    if behaviour.company > ROUNDING:
+        raise InputError(f"the model's answer to an image depends on its batch (by {behaviour.company:.2g} standard "
+                         "deviations of its logits); use fixed statistics, in batch norm those of the training.")
+
+
+def _largest(difference: Tensor) -> float:
+    return float(difference.abs().max()) if difference.numel() else 0.0

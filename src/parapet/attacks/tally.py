@@ -1,0 +1,37 @@
+"""What an attack asks of a model: how many images, with and without gradients, and whether all answers were numbers."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from parapet.attacks.inputs import Model
+
+
+class Tally:
+    """Counts the images that models see, with and without gradients, and whether all logits were finite."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin again."""
+        self.with_gradient = self.queries = 0
+        self._finite: Tensor | None = None
+
+    @property
+    def finite(self) -> bool:
+        """Whether every logit since `reset` was finite; looked at once, so that a device need not be waited for."""
+        return self._finite is None or bool(self._finite)
+
+    def of(self, model: Model) -> Model:
+        """The model, counted."""
+        def counted(images: Tensor) -> Tensor:
+            logits = model(images)
+            if images.requires_grad:
+                self.with_gradient += len(images)
+            else:
+                self.queries += len(images)
+            finite = logits.detach().isfinite().all()
+            self._finite = finite if self._finite is None else self._finite & finite
+            return logits
+        return counted
