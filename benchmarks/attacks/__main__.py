@@ -52,7 +52,7 @@ def _agreement(options: argparse.Namespace) -> None:
     from benchmarks.attacks import agreement
 
     commits = peers.find(("official", "foolbox"))
-    agreement.run(options.nets, options.names or list(nets.NETS), options.images, options.device, commits,
+    agreement.run(options.nets, options.names or list(nets.COMPARED), options.images, options.device, commits,
                   hardware(options.device), options.results)
 
 
@@ -71,7 +71,7 @@ def main() -> int:
     parser.add_argument("what", choices=("nets", "speed", "agreement"))
     parser.add_argument("names", nargs="*", help="nets (nets, agreement) or attacks (speed); default: all")
     parser.add_argument("--nets", type=Path, default=Path("runs/nets"), metavar="DIR", help="default: runs/nets")
-    parser.add_argument("--net", default="pgd", help="the net whose attacks are timed (default: pgd)")
+    parser.add_argument("--net", default=nets.TIMED, help="the net whose attacks are timed (default: %(default)s)")
     parser.add_argument("--images", type=int, default=None, help="default: 256 for speed, 1000 for agreement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")

@@ -9,6 +9,9 @@ from parapet.attacks.balls import distance
 from parapet.attacks.behaviour import ROUNDING, observe
 from parapet.attacks.pgd import pgd
 
+# With fewer images a paired test hardly reaches 1 %.
+_ENOUGH = 30
+
 
 def well_formed(scene: Scene) -> Result:
     """Deterministic over repeated passes and over time, the same in any batch, logits, attacks inside their ball."""
@@ -34,4 +37,7 @@ def well_formed(scene: Scene) -> Result:
     if seen.company > ROUNDING:
         return fail("The answer to an image depends on its neighbours in the batch; use fixed statistics, or every "
                     "number depends on the batch size.")
+    if len(scene.labels) < _ENOUGH:
+        return result("well_formed", "warn", numbers, f"The model gets only {len(scene.labels)} images right, too few "
+                      f"to tell chance from masking; audit more images, at least {_ENOUGH} of them right.")
     return result("well_formed", "pass", numbers, "Deterministic logits, the same in any batch.")

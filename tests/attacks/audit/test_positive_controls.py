@@ -1,0 +1,81 @@
+"""Networks that only look robust fail the audit, whatever hides how they fall."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from parapet.attacks.audit import FULL, AuditBudget, audit
+from tests.attacks.audit import maskers
+from tests.attacks.audit.training import trained_plainly
+
+# Less work than by default, which makes it harder to find them out.
+BUDGET = AuditBudget(pgd_steps=20, targeted_steps=20, square_queries=500, decision_queries=300, decision_images=10,
+                     noise_draws=200)
+
+
+@pytest.fixture(scope="module")
+def images(digits) -> tuple[Tensor, Tensor]:
+    return digits.split("validation", limit=70).all()
+
+
+@pytest.fixture(scope="module")
+def more_images(digits) -> tuple[Tensor, Tensor]:
+    return digits.split("validation", limit=100).all()
+
+
+def _failed(model, images: tuple[Tensor, Tensor], eps: float = 0.2, limits: AuditBudget = BUDGET) -> set[str]:
+    torch.manual_seed(0)  # for maskers that draw from the global generator
+    result = audit(model, *images, norm="linf", eps=eps, generator=torch.Generator().manual_seed(0), limits=limits)
+    failed = {check["id"] for check in result["checks"] if check["verdict"] == "fail"}
+    assert (result["verdict"] == "fail") == bool(failed)
+    return failed
+
+
+# What is done to an undefended network, and a check that has to see it.
+MASKERS = {
+    maskers.sign_quantised: "gradients", maskers.gradient_killed: "gradients", maskers.no_graph: "gradients",
+    maskers.logits_times_1000: "gradients", maskers.Noisy: "well_formed", maskers.bit_depth_without_bpda: "gradients",
+    maskers.thermometer: "gradients", maskers.gradient_turned: "uphill", maskers.gradient_noise: "uphill",
+    maskers.gradient_replaced: "uphill", maskers.gradient_nan: "gradients", maskers.gradient_sparse: "uphill",
+    maskers.gradient_underflow: "gradients", maskers.rounded_logits: "gradients", maskers.one_hot: "gradients",
+    maskers.one_hot_through: "gradients", maskers.clipped_logits: "gradients", maskers.shattered: "uphill",
+    maskers.squashed_input: "black_box", maskers.probabilities: "well_formed",
+    maskers.batch_dependent: "well_formed", maskers.Detector: "uphill", maskers.Tired: "well_formed",
+}
+
+
+@pytest.mark.parametrize("masker", MASKERS, ids=lambda masker: masker.__name__)
+def test_an_undefended_net_behind_a_masker_fails(undefended, images, masker) -> None:
+    assert MASKERS[masker] in _failed(masker(undefended.network), images)
+
+
+@pytest.mark.parametrize("masker", [maskers.logits_times_1000, maskers.gradient_turned, maskers.rounded_logits],
+                         ids=lambda masker: masker.__name__)
+def test_even_a_robust_net_must_not_mask(honest, images, masker) -> None:
+    assert MASKERS[masker] in _failed(masker(honest.network), images)
+
+
+def test_gradients_that_are_there_for_the_clean_images_alone_fail(undefended, images) -> None:
+    model = maskers.gradient_far_from_data(images[0])(undefended.network)
+    assert {"gradients", "order", "black_box"} <= _failed(model, images)
+
+
+def test_what_hides_nothing_is_broken_and_reported_so(undefended, images) -> None:
+    """Noise that is a function of the image is no shield: the attacks get through, and the audit shows it."""
+    result = audit(maskers.hashed_noise(undefended.network), *images, norm="linf", eps=0.2,
+                   generator=torch.Generator().manual_seed(0), limits=BUDGET)
+    assert result["survived"].count("1") <= 2
+
+
+def test_a_label_smoothed_plain_net_fails(digits, more_images) -> None:
+    """Smoothed labels flatten cross-entropy: PGD on it reports points that the margin takes away."""
+    net = trained_plainly(digits, epochs=20, label_smoothing=0.8)
+    assert "margin" in _failed(net, more_images, eps=0.1, limits=FULL)
+    assert not _failed(trained_plainly(digits, epochs=20), more_images, eps=0.1, limits=FULL)
+
+
+def test_a_collapsed_net_fails(digits, more_images) -> None:
+    """Trained on single steps without a random start, a net learns to fool single steps."""
+    assert "alignment" in _failed(trained_plainly(digits, epochs=30, width=16, fgsm_eps=0.4), more_images)
