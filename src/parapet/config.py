@@ -165,13 +165,21 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class FullEvaluationConfig:
-    """The whole suite and the audit of the front, on the test split."""
+    """The whole suite and the audit of the front, on the test split.
+
+    `apgd_steps`, `apgd_targets`, `fab_steps` and `square_queries` are the budgets of AutoAttack's four, by default the
+    published ones; an attack whose budget is 0 is left out.
+    """
 
     images: int = option(10_000, low=1)
     batch_size: int = option(512, low=1)
     pgd_steps: int = option(50, low=1, high=10_000)
     pgd_restarts: int = option(2, low=1, high=1000)
     deepfool_steps: int = option(30, low=1, high=1000)
+    apgd_steps: int = option(100, low=0, high=10_000)
+    apgd_targets: int = option(9, low=1, high=1000)
+    fab_steps: int = option(100, low=0, high=10_000)
+    square_queries: int = option(5000, low=0, high=1_000_000)
     audit_images: int = option(128, low=1)
     stored_images: int = option(8, low=0, high=1000)
 

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from parapet.attacks import Attack, evaluate, fgsm, full_suite, run_suite, search_suite
+from parapet.attacks import Attack, evaluate, fgsm, full_suite, run_audit, run_suite, search_suite, with_audit
 from parapet.attacks.intervals import sign_test, wilson
 from parapet.errors import InputError
 from parapet.models.defence import Defence
@@ -200,6 +200,22 @@ def test_survivors_are_attacked_alone_and_counted_together(honest, digits) -> No
         assert attacks[later]["accuracy"] <= attacks[earlier]["accuracy"]
     assert attacks["square"]["accuracy"] == record["robust_accuracy"]
     assert attacks["square"]["gradient_evaluations"] == 0 < attacks["square"]["queries"]
+
+
+def test_what_the_audit_breaks_lowers_the_number(honest, digits) -> None:
+    images, labels = digits.split("test", limit=100).all()
+    record, adversarial = run_suite(honest.network, images, labels, norm="linf", eps=0.2,
+                                    suite=[Attack("fgsm", fgsm)], generator=torch.Generator().manual_seed(0))
+    report, points = run_audit(honest.network, images[:60], labels[:60], norm="linf", eps=0.2,
+                               checks=["margin"], generator=torch.Generator().manual_seed(0))
+    lowered, both = with_audit(record, adversarial, report, points)
+    stands = honest.network(both).argmax(1) == labels
+    assert lowered["robust_accuracy"] == int(stands.sum()) / 100 < record["robust_accuracy"]
+    assert ["1" if one else "0" for one in stands.tolist()] == list(lowered["outcomes"]["audit"])
+    assert lowered["attacks"]["audit"]["accuracy"] == lowered["robust_accuracy"]
+    assert lowered["attacks"]["audit"]["attacked"] == record["outcomes"]["fgsm"][:60].count("1")
+    assert "audit" not in record["attacks"]  # what was handed in is not changed
+    assert (both - images).abs().max() <= 0.2 + 1e-6
 
 
 def test_an_attack_that_is_named_twice_is_refused(honest, digits) -> None:

@@ -139,18 +139,22 @@ def _evaluation(random: np.random.Generator, candidate: dict[str, Any], front: d
               ("black_box", candidate["audit"]["verdict"], {"gap": 0.014, "p_value": 0.31},
                "Raise the steps and restarts of the white-box attacks."),
               ("radius_sweep", "pass", {"accuracy_at_half": 0.02, "monotone": True}, "")]
-    return {"schema_version": 1, "id": candidate["id"], "key": "k" * 64, "split": "test",
+    return {"schema_version": 2, "id": candidate["id"], "key": "k" * 64, "split": "test",
             "fingerprint": front["data"]["fingerprint"], "genome": candidate["genome"],
-            "evaluation": {"schema_version": 1, "threat": front["threat"], "outcomes": {}, "seconds": 14.2,
+            "evaluation": {"schema_version": 2, "threat": front["threat"], "outcomes": {}, "seconds": 14.2,
                            **{key: test[key] for key in test if key != "attacks"},
                            "attacks": {name: {"accuracy": value, "interval": wilson(value, TEST), "seconds": 1.5,
                                               "gradient_evaluations": 18_000, "queries": 0,
+                                              "attacked": 350, "survivors_only": False,
                                               "median_distance": 0.231 if name == "deepfool" else None}
                                        for name, value in test["attacks"].items()}},
             "audit": {"verdict": candidate["audit"]["verdict"],
-                      "checks": [dict(zip(("id", "verdict", "numbers", "advice"), check)) for check in checks]},
+                      "checks": [dict(zip(("id", "verdict", "numbers", "advice"), check)) for check in checks],
+                      "survived": "10" * 50, "seconds": 7.5},
             "curves": {"eps": radii, "accuracy": [test["clean_accuracy"] * math.exp(-slope * radius**1.6)
-                                                  for radius in radii]},
+                                                  for radius in radii],
+                       "steps": [1, 2, 5, 10, 20, 50, 100], "loss": [-3.0, -2.1, -1.0, -0.4, -0.2, -0.1, -0.1],
+                       "steps_accuracy": [0.9, 0.85, 0.8, 0.75, 0.72, 0.7, 0.7]},
             "onnx": {"clean_accuracy": test["clean_accuracy"], "robust_accuracy": test["robust_accuracy"],
                      "label_agreement": 1.0}, "images": f"evaluation/{candidate['id']}.npz"}
 

@@ -49,6 +49,16 @@ def test_eps_curve_is_in_order_of_eps_or_absent(made) -> None:
     assert plots.eps_curve(candidate, made.front, {}) is None
 
 
+def test_the_loss_is_drawn_over_the_steps_or_absent(made) -> None:
+    candidate = made.front["candidates"][0]
+    curves = made.evaluations[candidate["id"]]["curves"]
+    figure = plots.steps_curve(candidate, made.front, made.evaluations)
+    assert [list(line.x) for line in figure.data] == [curves["steps"]] * 2
+    assert list(figure.data[1].y) == curves["loss"]
+    assert len(plots.steps_curve(made.front["undefended"], made.front, made.evaluations).data) == 1
+    assert plots.steps_curve(candidate, made.front, {}) is None
+
+
 @pytest.mark.parametrize("against", list(plots.VOLUME_AXES))
 def test_hypervolume_against(made, against) -> None:
     points = made.front["search"]["hypervolume"]

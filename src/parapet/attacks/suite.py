@@ -26,7 +26,7 @@ from parapet.attacks.tally import Tally
 from parapet.attacks.transfer import transfer
 from parapet.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _STAIRCASE_STEPS = 40
 
 
@@ -87,6 +87,34 @@ def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
               "outcomes": {name: "".join(map(str, row.int().tolist())) for name, row in found.outcomes.items()},
               "seconds": time.perf_counter() - started}
     return record, found.adversarial
+
+
+def with_audit(record: dict[str, Any], adversarial: Tensor, report: dict[str, Any],
+               points: Tensor) -> tuple[dict[str, Any], Tensor]:
+    """(record, adversarial images) of `run_suite`, lowered by what an audit of the first images broke beyond it.
+
+    The audit counts as one more attack, "audit", that met what the suite had left standing.
+    """
+    before = _marks(record["outcomes"], adversarial.device)
+    after, count = before.clone(), len(points)
+    survived = torch.tensor([mark == "1" for mark in report["survived"]], device=before.device)
+    after[:count] &= survived
+    fresh = (before & ~after).nonzero().squeeze(1)
+    adversarial = adversarial.clone()
+    adversarial[fresh] = points[fresh]
+    attack = {**_share("accuracy", after), "attacked": int(before[:count].sum()), "survivors_only": True,
+              "seconds": report["seconds"], "gradient_evaluations": None, "queries": None, "median_distance": None}
+    lowered = {**record, **_share("robust_accuracy", after, "robust_interval"),
+               "attacks": {**record["attacks"], "audit": attack},
+               "outcomes": {**record["outcomes"], "audit": "".join(map(str, after.int().tolist()))},
+               "seconds": record["seconds"] + report["seconds"]}
+    return lowered, adversarial
+
+
+def _marks(outcomes: dict[str, str], device: torch.device) -> Tensor:
+    """Which images stand under every attack of a record."""
+    rows = [[mark == "1" for mark in row] for row in outcomes.values()]
+    return torch.tensor(rows, device=device).all(0)
 
 
 class _Found:

@@ -64,6 +64,7 @@ def _figures(front: Record, evaluations: dict[str, Record], archive: list[Record
     for candidate in panels:
         figures[f"attacks-{candidate['id']}"] = plots.attack_bars(candidate, front, evaluations)
         figures[f"curve-{candidate['id']}"] = plots.eps_curve(candidate, front, evaluations)
+        figures[f"steps-{candidate['id']}"] = plots.steps_curve(candidate, front, evaluations)
     found = {name: json.loads(figure.to_json()) for name, figure in figures.items() if figure is not None}
     text = json.dumps(found, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))

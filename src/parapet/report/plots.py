@@ -109,6 +109,30 @@ def eps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]) 
     return _bare(figure)
 
 
+def steps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]) -> go.Figure | None:
+    """The attacker's loss while PGD takes its steps, the undefended net beside it; None where it was not measured.
+
+    It is the audit's steps check: the log-odds of being wrong, above 0 where another class is likelier than the true
+    one. It has to rise, and to level off before the budget of the suite's attacks ends.
+    """
+    lines = [(front["undefended"], "undefended net", colours.UNDEFENDED, "dash"),
+             (candidate, legend_name(candidate, front), colours.ACCENT, "solid")]
+    figure = go.Figure()
+    for record, name, colour, dash in lines[:1] if candidate["id"] == front["undefended"]["id"] else lines:
+        curves = evaluations.get(record["id"], {}).get("curves")
+        if curves:
+            figure.add_scatter(x=curves["steps"], y=curves["loss"], name=name, mode="lines+markers",
+                               line={"color": colour, "dash": dash, "width": 2.5}, customdata=curves["steps_accuracy"],
+                               hovertemplate="%{x} steps: loss %{y:.3g}, %{customdata:.1%} stay right<extra>" + name
+                               + "</extra>")
+    if not evaluations.get(candidate["id"], {}).get("curves"):
+        return None
+    figure.update_layout(height=340, legend=_legend(-0.25), margin={"l": 54, "r": 16, "t": 24}, showlegend=True)
+    figure.update_xaxes(title="steps of PGD", type="log", tickvals=[1, 2, 5, 10, 20, 50, 100])
+    figure.update_yaxes(title="loss (log-odds of being wrong)")
+    return _bare(figure)
+
+
 def hypervolume(front: Record, against: str = "generation") -> go.Figure:
     """Hypervolume of the front so far against `generation`, `candidates` or `training_seconds`."""
     points = front["search"]["hypervolume"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from parapet.attacks import run_suite, search_suite
-from parapet.attacks.audit import CHEAP_CHECKS, audit
+from parapet.attacks import run_audit, run_suite, search_suite, with_audit
+from parapet.attacks.audit import CHEAP_CHECKS
 from parapet.config import Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
@@ -39,7 +39,7 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
     images, labels = data.split("validation", device=device, limit=config.images).all()
     turn = (cores or FreeCores()).turn
     try:
-        record, _ = run_suite(
+        record, adversarial = run_suite(
             network, images, labels, norm=threat.norm, eps=threat.eps, batch_size=config.batch_size,
             suite=search_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts),
             generator=torch.Generator().manual_seed(params.seed),
@@ -47,8 +47,10 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
         with turn():
             progress("audit", 1.0)
             count = config.audit_images
-            verdict = audit(network, images[:count], labels[:count], norm=threat.norm, eps=threat.eps,
-                            checks=CHEAP_CHECKS, generator=torch.Generator().manual_seed(params.seed))
+            verdict, points = run_audit(
+                network, images[:count], labels[:count], norm=threat.norm, eps=threat.eps, checks=CHEAP_CHECKS,
+                generator=torch.Generator().manual_seed(params.seed))
+        record, _ = with_audit(record, adversarial, verdict, points)
     except InputError as error:  # logits that are no numbers are this network's fault, and the search goes on
         return results.write(out / results.ATTACK_EVALUATION, **common, status="infeasible", reason=str(error))
     return results.write(out / results.ATTACK_EVALUATION, **common, split="validation", fingerprint=data.fingerprint,

@@ -8,7 +8,7 @@ from typing import Any
 
 from parapet.config import Params, parse, to_dict
 from parapet.errors import WorkError
-from parapet.files import read_json, replacing, replacing_folder
+from parapet.files import digest, read_json, replacing, replacing_folder
 from parapet.progress import Progress
 from parapet.search.keys import evaluation_key
 from parapet.search.workers import Task, Workers
@@ -36,6 +36,7 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
         folders = {name: (cache / "evaluations" / name if cache else partial) for name in ids}
         tasks = [Task(name, _EVALUATE, {
             "params": to_dict(params), "candidate": str(search / "candidates" / name), "dataset": str(dataset),
+            "surrogates": [str(search / "candidates" / other) for other in _surrogates(name, ids)],
             "out": str(folders[name])}) for name in ids]
         shares, texts = [0.0] * len(tasks), [""] * len(tasks)
         with Progress("full evaluation", len(tasks), "candidates") as progress:
@@ -58,20 +59,25 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
     return {"evaluated": len(ids)}
 
 
-def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, out: str, device: str,
+def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates: list[str], out: str, device: str,
              progress: results.Report = results.ignore) -> dict[str, Any]:
-    """One candidate's evaluation on the test split, into `out`/<id>.json; skipped where it is there already."""
+    """One candidate's evaluation on the test split, into `out`/<id>.json; skipped where it is there already.
+
+    `surrogates` are the folders of other candidates, whose adversarial images the audit tries. A killed evaluation
+    goes on with the batch that it was at.
+    """
     import torch  # here and below: this module is also read by a parent process that needs no torch
 
-    from parapet.attacks import full_suite, run_suite
-    from parapet.attacks.audit import audit
+    from parapet.attacks import full_suite, run_audit, run_suite, with_audit
     from parapet.data.dataset import Dataset
     from parapet.models import load
 
     settings, folder = parse(Params, params), Path(candidate)
     config, threat = settings.full_evaluation, settings.threat
     trained = read_json(folder / results.TRAINING)
-    key, path = evaluation_key(trained["key"], settings, "full_evaluation"), Path(out) / f"{trained['id']}.json"
+    key = digest([evaluation_key(trained["key"], settings, "full_evaluation"),
+                  [Path(folder).name for folder in surrogates]])
+    path = Path(out) / f"{trained['id']}.json"
     if results.done(path, key) is not None:
         return {"id": trained["id"]}
     torch.set_num_threads(settings.search.threads)
@@ -80,22 +86,45 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, out: str, 
     network = load(folder / results.WEIGHTS, device).to(memory_format=torch.channels_last)
     images, labels = data.split("test", device=device, limit=config.images).all()
     suite = full_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts,
-                       deepfool_steps=config.deepfool_steps)
+                       deepfool_steps=config.deepfool_steps, apgd_steps=config.apgd_steps,
+                       targets=config.apgd_targets, fab_steps=config.fab_steps, square_queries=config.square_queries)
+    state = path.with_suffix(f".{key[:12]}.state")
+    for stale in set(path.parent.glob(f"{trained['id']}.*.state")) - {state}:
+        shutil.rmtree(stale)
     record, adversarial = run_suite(
         network, images, labels, norm=threat.norm, eps=threat.eps, suite=suite, batch_size=config.batch_size,
-        generator=torch.Generator().manual_seed(settings.seed),
+        generator=torch.Generator().manual_seed(settings.seed), state=state,
         progress=lambda name, share: progress(f"attack {name}", share * 0.7))
     progress("audit", 0.7)
     count = config.audit_images
-    verdict = audit(network, images[:count], labels[:count], norm=threat.norm, eps=threat.eps,
-                    generator=torch.Generator().manual_seed(settings.seed))
-    radius = next((check["numbers"] for check in verdict["checks"] if check["id"] == "radius"), None)
+    verdict, points = run_audit(
+        network, images[:count], labels[:count], norm=threat.norm, eps=threat.eps,
+        generator=torch.Generator().manual_seed(settings.seed),
+        surrogates=[load(Path(folder) / results.WEIGHTS, device) for folder in surrogates])
+    record, adversarial = with_audit(record, adversarial, verdict, points)
     replay = _replay(folder / results.ONNX, network, images, labels, adversarial)
     stored = _store(path.with_suffix(".safetensors"), network, images, labels, adversarial, config.stored_images)
     results.write(path, candidate=trained["id"], key=key, split="test", fingerprint=data.fingerprint,
                   genome=network.genome.to_dict(), evaluation=record, audit=verdict,
-                  curves=radius and {"eps": radius["eps"], "accuracy": radius["accuracy"]}, onnx=replay, images=stored)
+                  curves=_curves(verdict), onnx=replay, images=stored)
+    shutil.rmtree(state, ignore_errors=True)
     return {"id": trained["id"]}
+
+
+def _surrogates(name: str, ids: list[str]) -> list[str]:
+    """The first of `ids`, which is the undefended network, and the one after `name`; never `name` itself."""
+    following = ids[(ids.index(name) + 1) % len(ids)]
+    return [other for other in dict.fromkeys([ids[0], following]) if other != name]
+
+
+def _curves(audit: dict[str, Any]) -> dict[str, Any] | None:
+    """What the audit measured against the radius and against the steps; None for a network that gets nothing right."""
+    numbers = {check["id"]: check["numbers"] for check in audit["checks"]}
+    if "radius" not in numbers:
+        return None
+    return {**{name: numbers["radius"][name] for name in ("eps", "accuracy")},
+            **{name: numbers["steps"][name] for name in ("steps", "loss")},
+            "steps_accuracy": numbers["steps"]["accuracy"]}
 
 
 def _track(tracker: Tracker, search_id: str, path: Path) -> None:

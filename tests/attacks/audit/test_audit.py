@@ -43,7 +43,7 @@ def test_survivors_are_those_that_no_check_broke(honest, images) -> None:
 
 
 def test_the_same_seed_gives_the_same_report(honest, images) -> None:
-    assert _audit(honest.network, images) == _audit(honest.network, images)
+    assert {**_audit(honest.network, images), "seconds": 0} == {**_audit(honest.network, images), "seconds": 0}
 
 
 def test_l2_is_audited_too(honest, images) -> None:

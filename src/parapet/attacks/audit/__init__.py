@@ -6,6 +6,7 @@ Gradients Give a False Sense of Security", and the flags of AutoAttack. The audi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,16 +33,27 @@ CHEAP_CHECKS = ("well_formed", "gradients", "uphill", "alignment", "margin", "st
 def audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float,
           generator: Generator | None = None, checks: Sequence[str] | None = None,
           surrogates: Sequence[Model] = (), limits: AuditBudget = FULL) -> dict[str, Any]:
+    """The report of `run_audit`, without the images."""
+    return run_audit(model, images, labels, norm=norm, eps=eps, generator=generator, checks=checks,
+                     surrogates=surrogates, limits=limits)[0]
+
+
+def run_audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float,
+              generator: Generator | None = None, checks: Sequence[str] | None = None,
+              surrogates: Sequence[Model] = (), limits: AuditBudget = FULL) -> tuple[dict[str, Any], Tensor]:
     """Run the checks called `checks`, by default all of `CHECKS`.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `surrogates`
-    are other models for the same images, for the transfer check. Returns {verdict, checks, survived}: checks is a list
-    of {id, verdict, numbers, advice}, each verdict "pass", "warn" or "fail", the whole's the worst of them; survived
-    has a "1" for each image that is classified rightly and that nothing in the audit broke inside the ball, else "0".
+    are other models for the same images, for the transfer check. Returns (report, images (N, C, H, W)). The report is
+    {verdict, checks, survived, seconds}: checks is a list of {id, verdict, numbers, advice}, each verdict "pass",
+    "warn" or "fail", the whole's the worst of them; survived has a "1" for each image that is classified rightly and
+    that nothing in the audit broke inside the ball, else "0". Of each image that something broke the first version
+    that did is returned, else the image itself.
     """
     check(images, labels, eps=eps, norm=norm)
     if unknown := [name for name in checks or () if name not in CHECKS]:
         raise InputError(f"checks names {', '.join(unknown)}; allowed: {', '.join(CHECKS)}.")
+    started = time.perf_counter()
     with frozen(model):
         with torch.no_grad():
             check_logits(model(images), labels)
@@ -55,7 +67,9 @@ def audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float
             last = [name for name in names if name == "well_formed"]
             found = {name: CHECKS[name](scene) for name in [name for name in names if name not in last] + last}
             results = [found[name] for name in names]
-    return {"verdict": worst(results), "checks": results, "survived": scene.survivors()}
+    report = {"verdict": worst(results), "checks": results, "survived": scene.survivors(),
+              "seconds": time.perf_counter() - started}
+    return report, scene.adversarial(images)
 
 
-__all__ = ["CHEAP_CHECKS", "CHECKS", "FULL", "AuditBudget", "audit"]
+__all__ = ["CHEAP_CHECKS", "CHECKS", "FULL", "AuditBudget", "audit", "run_audit"]

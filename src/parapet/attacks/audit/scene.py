@@ -50,6 +50,7 @@ class Scene:
         self.images, self.labels = images[self.right], labels[self.right]
         self.seeds = image_seeds(len(images), generator, images.device)[self.right]
         self.standing = torch.ones_like(self.labels, dtype=torch.bool)
+        self.broken = self.images.clone()
         with torch.no_grad():
             self.logits = model(self.images) if len(self.labels) else torch.empty(0)
 
@@ -76,6 +77,8 @@ class Scene:
             & (points.flatten(1).amax(1) <= 1)
         survived = (predict(self.model, points) == self.labels) | ~inside
         if radius <= self.eps:
+            first = self.standing & ~survived
+            self.broken[first] = points[first]
             self.standing &= survived
         return survived
 
@@ -84,6 +87,12 @@ class Scene:
         marks = self.right.clone()
         marks[self.right] = self.standing
         return "".join(map(str, marks.int().tolist()))
+
+    def adversarial(self, images: Tensor) -> Tensor:
+        """`images`, all of the audit (N, C, H, W), those replaced that something broke."""
+        points = images.clone()
+        points[self.right] = self.broken
+        return points
 
     @cached_property
     def fgsm(self) -> Tensor:

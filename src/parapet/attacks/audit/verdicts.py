@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -15,8 +16,10 @@ FAIL_GAP, WARN_GAP, SIGNIFICANCE = 0.05, 0.002, 0.01
 
 
 def result(name: str, verdict: str, numbers: dict[str, Any], advice: str) -> Result:
-    """One check's outcome, as it is written to evaluation/<id>.json."""
-    return {"id": name, "verdict": verdict, "numbers": numbers, "advice": advice}
+    """One check's outcome, as it is written to evaluation/<id>.json; JSON has no NaN, so that becomes None."""
+    finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value
+              for key, value in numbers.items()}
+    return {"id": name, "verdict": verdict, "numbers": finite, "advice": advice}
 
 
 def gap(name: str, before: Tensor, after: Tensor, numbers: dict[str, Any], advice: str, *, fail: float = FAIL_GAP,
