@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import parapet
-from parapet.cli import verbs
+from parapet.cli import attack, verbs
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -64,6 +64,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     sync = verb("sync", verbs.sync, "send to MLflow what is still waiting")
     path(sync, "cache", ".parapet", "candidate cache")
+
+    text = "attack any model on any images, and audit it"
+    attacked = sub.add_parser("attack", help=text, description=text, epilog=attack.EXAMPLES,
+                              formatter_class=argparse.RawDescriptionHelpFormatter)
+    attacked.set_defaults(verb=attack.attack)
+    attack.add_options(attacked)
 
     data = sub.add_parser("data", help="bring data sets", description="Bring data sets.")
     actions = data.add_subparsers(required=True, metavar="ACTION")

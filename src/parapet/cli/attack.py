@@ -1,0 +1,148 @@
+"""`parapet attack`: evaluate any model, and show what each attack left standing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from parapet.devices import resolve
+from parapet.errors import InputError
+from parapet.progress import Progress
+from parapet.report.wording import count
+
+EXAMPLES = """examples:
+  parapet attack --model artifacts/search/candidates/ID/model.safetensors --data artifacts/dataset --eps 0.2 --audit
+  parapet attack --model net.pt2 --trust --data images.npz --eps 8/255 --attacks fgsm,pgd_margin,apgd_t
+  parapet attack --model my_package.nets:resnet --data cifar.npz --norm l2 --eps 0.5 --suite standard
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What `parapet attack` takes."""
+    parser.add_argument("--model", required=True, help="weights of Parapet (.safetensors), a program saved with "
+                        "torch.export (.pt2, with --trust), or package.module:factory")
+    parser.add_argument("--data", type=Path, required=True, metavar="PATH",
+                        help="folder of a prepared data set, or an .npz with images and labels")
+    parser.add_argument("--eps", required=True, help="radius, for example 0.3 or 8/255; pixels lie in [0, 1]")
+    parser.add_argument("--norm", default="linf", choices=("linf", "l2"), help="default: linf")
+    parser.add_argument("--suite", default="standard", help="search, full, or AutoAttack's standard, plus, rand "
+                        "(default: standard)")
+    parser.add_argument("--attacks", metavar="NAMES", help="instead of a suite: names with commas, for example "
+                        "fgsm,pgd_ce,square; a wrong name lists them all")
+    parser.add_argument("--surrogate", action="append", default=[], metavar="MODEL", help="also attack by transfer "
+                        "from this model; may be given several times")
+    parser.add_argument("--split", default="test", help="of a prepared data set (default: test)")
+    parser.add_argument("--images", type=int, metavar="N", help="the first N images (default: all)")
+    parser.add_argument("--audit", action="store_true", help="audit the model too: does it hide how it falls?")
+    parser.add_argument("--audit-images", type=int, default=128, metavar="N", help="default: 128")
+    parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="default: 256")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: all)")
+    parser.add_argument("--out", type=Path, default=Path("runs/attack"), metavar="DIR", help="receives "
+                        "evaluation.json, and holds what is done meanwhile (default: runs/attack)")
+    parser.add_argument("--save-images", type=Path, metavar="FILE", help=".npz for the adversarial images")
+    parser.add_argument("--trust", action="store_true", help="the .pt2 may run code: you know where it comes from")
+
+
+def attack(options: argparse.Namespace) -> None:
+    """Attack, write evaluation.json, print a table."""
+    import torch
+
+    from parapet.steps import attack as step
+
+    request = step.Request(
+        model=options.model, data=options.data, eps=_number("--eps", options.eps), norm=options.norm,
+        split=options.split, images=options.images, suite=options.suite,
+        attacks=tuple(name.strip() for name in options.attacks.split(",")) if options.attacks else (),
+        surrogates=tuple(options.surrogate), batch_size=options.batch_size, seed=options.seed,
+        device=resolve(options.device, workers=1, threads=1)[0], trust=options.trust,
+        audit_images=options.audit_images if options.audit else 0)
+    if options.audit and options.audit_images < 1:
+        raise InputError(f"--audit-images is {options.audit_images}; it must be at least 1.")
+    if options.save_images and options.save_images.suffix != ".npz":
+        raise InputError(f"--save-images is {options.save_images}; it must end in .npz.")
+    if options.threads is not None:
+        if options.threads < 1:
+            raise InputError(f"--threads is {options.threads}; it must be at least 1.")
+        torch.set_num_threads(options.threads)
+    sys.path.insert(0, str(Path.cwd()))  # so that package.module:factory finds the user's own code
+    with Progress("attack", 100, "%") as progress:
+        result = step.run(request, options.out, save_images=options.save_images,
+                          progress=lambda text, share: progress.update(100 * share, text))
+        progress.update(100, "done")
+    console = Console()
+    console.print(_attacks(result))
+    if result["audit"]:
+        console.print(_audit(result["audit"]))
+    print(_summary(result))
+    print(f"written to {options.out / step.RECORD}")
+
+
+def _attacks(result: dict[str, Any]) -> Table:
+    record = result["evaluation"]
+    table = Table(title=f"{record['n']:,} images, {_threat(record)}, seed {result['seed']}", title_justify="left",
+                  box=SIMPLE_HEAD)
+    for heading in ("attack", "met", "right", "95 % interval", "gradients", "queries", "distance", "seconds"):
+        table.add_column(heading, justify="left" if heading == "attack" else "right", no_wrap=True)
+    clean = record["outcomes"]["clean"]
+    table.add_row("none", f"{len(clean):,}", f"{record['clean_accuracy']:.1%}", _interval(record["clean_interval"]))
+    for name, attack in record["attacks"].items():
+        table.add_row(f"{name}{'*' if attack['survivors_only'] else ''}", f"{attack['attacked']:,}",
+                      f"{attack['accuracy']:.1%}", _interval(attack["interval"]),
+                      _count(attack["gradient_evaluations"]), _count(attack["queries"]),
+                      "" if attack["median_distance"] is None else f"{attack['median_distance']:.3g}",
+                      f"{attack['seconds']:.1f}")
+    table.add_section()
+    table.add_row("[bold]every attack", "", f"[bold]{record['robust_accuracy']:.1%}",
+                  _interval(record["robust_interval"]), "", "", "", f"{record['seconds']:.1f}")
+    notes = ["right: share that is right after it", "distance: the median at which it breaks an image"]
+    if any(attack["survivors_only"] for attack in record["attacks"].values()):
+        notes.append("*: met what all before it had left standing, and counts what all so far broke")
+    table.caption, table.caption_justify = "\n".join(notes), "left"
+    return table
+
+
+def _audit(report: dict[str, Any]) -> Table:
+    table = Table(title=f"audit: {report['verdict']}", title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("check", "verdict", "what to do"):
+        table.add_column(heading)
+    colours = {"pass": "green", "warn": "yellow", "fail": "red"}
+    for check in report["checks"]:
+        table.add_row(check["id"], f"[{colours[check['verdict']]}]{check['verdict']}", check["advice"])
+    return table
+
+
+def _summary(result: dict[str, Any]) -> str:
+    record, report = result["evaluation"], result["audit"]
+    text = (f"robust accuracy {record['robust_accuracy']:.1%} ({_interval(record['robust_interval'])}, n = "
+            f"{record['n']:,}), clean {record['clean_accuracy']:.1%}; {_threat(record)}")
+    if report and report["verdict"] == "fail":
+        text += "\nThe audit failed, so the model may be far less robust than this number says."
+    return text
+
+
+def _threat(record: dict[str, Any]) -> str:
+    return f"{ {'linf': 'L-inf', 'l2': 'L2'}[record['threat']['norm']]}, eps = {record['threat']['eps']:.4g}"
+
+
+def _interval(bounds: list[float]) -> str:
+    return f"{100 * bounds[0]:.1f}-{100 * bounds[1]:.1f} %"
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else count(value)
+
+
+def _number(option: str, text: str) -> float:
+    top, _, bottom = text.partition("/")
+    try:
+        return float(top) / (float(bottom) if bottom else 1.0)
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f"{option} is {text!r}; it must be a number such as 0.3 or 8/255.") from None

@@ -1,0 +1,118 @@
+"""Models from anywhere: weights of Parapet, programs saved with torch.export, a user's own code."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from parapet.errors import InputError
+from parapet.models.weights import load
+
+_KINDS = ("a weights file of Parapet (.safetensors), a program saved with torch.export.save (.pt2), or "
+          "package.module:factory, a function without arguments that returns the model")
+
+
+def load_any(model: str, device: str | torch.device = "cpu", *, trust: bool = False) -> Callable[[Tensor], Tensor]:
+    """The model called `model`, from float images (N, C, H, W) in [0, 1] to logits, on `device`.
+
+    A path to .safetensors or .pt2, or `package.module:factory`, which is imported and called. A .pt2 can run any code
+    while it is read, so it needs `trust`. Raises InputError where there is no such model.
+    """
+    suffix = Path(model).suffix.lower()
+    if suffix == ".safetensors":
+        return load(Path(model), device)
+    if suffix == ".pt2":
+        return _program(Path(model), device, trust)
+    if ":" in model and not Path(model).exists():
+        return _made(model, device)
+    hint = {".pt": "pickled weights can run any code: save the model with torch.export.save",
+            ".pth": "pickled weights can run any code: save the model with torch.export.save",
+            ".onnx": "an ONNX graph has no gradients: give the torch model that it was made from"}.get(suffix)
+    raise InputError(f"--model {model} is of no known kind{f' ({hint})' if hint else ''}; give {_KINDS}.")
+
+
+class FixedBatch(nn.Module):
+    """A program that was exported for exactly `size` images, for any number of them: cut, filled up, put together."""
+
+    def __init__(self, program: nn.Module, size: int) -> None:
+        super().__init__()
+        self.program, self.size = program, size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes)."""
+        answers = []
+        for batch in images.split(self.size):
+            missing = self.size - len(batch)
+            full = torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing else batch
+            answers.append(self.program(full)[:len(batch)])
+        return torch.cat(answers)
+
+
+class Program(nn.Module):
+    """An exported program that says in a sentence which images it takes, where torch would only say no."""
+
+    def __init__(self, program: nn.Module, shape: tuple[int | None, ...], name: str) -> None:
+        super().__init__()
+        self.program, self.shape, self.name = program, shape, name
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes)."""
+        if any(size is not None and size != given for size, given in zip(self.shape, images.shape[1:])):
+            raise InputError(f"{self.name} was exported for images of shape {_words(self.shape)}, and these have "
+                             f"{_words(tuple(images.shape[1:]))}; give data of that shape.")
+        return self.program(images)
+
+
+def _program(path: Path, device: str | torch.device, trust: bool) -> nn.Module:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give a program saved with torch.export.save.")
+    if not trust:
+        raise InputError(f"{path} can run any code while it is read; say --trust if you know where it comes from.")
+    try:
+        exported = torch.export.load(path)
+    except Exception as error:  # whatever zip, pickle or torch make of a file that is none of theirs
+        raise InputError(f"{path} cannot be read as a program of torch.export ({type(error).__name__}: "
+                         f"{str(error).splitlines()[0] if str(error) else 'no reason given'}); save it with "
+                         "torch.export.save.") from None
+    names = exported.graph_signature.user_inputs
+    inputs = [node.meta["val"] for node in exported.graph.nodes if node.op == "placeholder" and node.name in names]
+    if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or inputs[0].dim() != 4:
+        raise InputError(f"{path} takes {len(inputs)} inputs; a model takes one, float images of shape (N, C, H, W).")
+    batch, *shape = (size if isinstance(size, int) else None for size in inputs[0].shape)
+    module = exported.module().to(device)
+    return Program(module if batch is None else FixedBatch(module, batch), tuple(shape), str(path))
+
+
+def _made(model: str, device: str | torch.device) -> Callable[[Tensor], Tensor]:
+    module, _, name = model.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"--model {model}: {module} cannot be imported ({error}); give package.module:factory, with "
+                         "the package installed or below the working directory.") from None
+    except AttributeError:
+        raise InputError(f"--model {model}: {module} has no {name}; name a function without arguments that returns the "
+                         "model.") from None
+    if isinstance(factory, nn.Module):
+        return factory.to(device).eval()
+    if not callable(factory):
+        raise InputError(f"--model {model} is {type(factory).__name__}; name a function without arguments that returns "
+                         "the model.")
+    try:
+        made = factory()
+    except TypeError as error:
+        raise InputError(f"--model {model} cannot be called without arguments ({error}); wrap it in a function that "
+                         "needs none.") from None
+    if not callable(made):
+        raise InputError(f"--model {model} returned {type(made).__name__}; it has to return a model: a torch.nn.Module "
+                         "or a function from images to logits.")
+    return made.to(device).eval() if isinstance(made, nn.Module) else made
+
+
+def _words(shape: tuple[int | None, ...]) -> str:
+    return "x".join("any" if size is None else str(size) for size in shape)

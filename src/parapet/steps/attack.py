@@ -1,0 +1,102 @@
+"""attack: any model on any images under a suite, and the audit. No step of the pipeline; a verb for everyone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from parapet.attacks import Attack, run_audit, run_suite, transfer, with_audit
+from parapet.attacks.compositions import catalogue, named_suite
+from parapet.data.arrays import load_images
+from parapet.errors import InputError
+from parapet.files import replacing, write_json
+from parapet.models.foreign import load_any
+from parapet.versions import ATTACK_VERSION
+
+RECORD, STATE = "evaluation.json", "state"
+_SURROGATE = "transfer"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be attacked, and how; see `parapet attack --help`."""
+
+    model: str
+    data: Path
+    eps: float
+    norm: str = "linf"
+    split: str = "test"
+    images: int | None = None
+    suite: str = "standard"
+    attacks: tuple[str, ...] = ()
+    surrogates: tuple[str, ...] = ()
+    batch_size: int = 256
+    seed: int = 0
+    device: str = "cpu"
+    audit_images: int = 0
+    trust: bool = False
+
+
+def run(request: Request, out: Path, *, save_images: Path | None = None,
+        progress: Callable[[str, float], None] = lambda text, share: None) -> dict[str, Any]:
+    """Attack and write `out`/evaluation.json, which is returned; `out`/state holds what is done meanwhile.
+
+    Adversarial images go to the .npz `save_images`: images, labels, adversarial, predictions. The audit looks at the
+    first `audit_images` images; 0 leaves it out.
+    """
+    suite = chosen_suite(request)
+    model = load_any(request.model, request.device, trust=request.trust)
+    images, labels = load_images(request.data, split=request.split, limit=request.images, device=request.device)
+    if surrogates := [load_any(name, request.device, trust=request.trust) for name in request.surrogates]:
+        suite.append(Attack(_SURROGATE, transfer, {"surrogate": surrogates}))
+
+    def seeded() -> torch.Generator:
+        return torch.Generator().manual_seed(request.seed)
+    share = 0.8 if request.audit_images else 1.0
+    record, adversarial = run_suite(
+        model, images, labels, norm=request.norm, eps=request.eps, suite=suite, batch_size=request.batch_size,
+        generator=seeded(), state=out / STATE, progress=lambda name, done: progress(name, share * done))
+    report = None
+    if request.audit_images:
+        progress("audit", share)
+        part = slice(request.audit_images)
+        report, points = run_audit(model, images[part], labels[part], norm=request.norm, eps=request.eps,
+                                   generator=seeded(), surrogates=surrogates)
+        record, adversarial = with_audit(record, adversarial, report, points)
+    result = {"schema_version": 1, "model": request.model, "data": str(request.data), "split": request.split,
+              "seed": request.seed, "batch_size": request.batch_size, "attack_version": ATTACK_VERSION,
+              "torch": torch.__version__, "evaluation": record, "audit": report}
+    if save_images:
+        _save(save_images, model, images, labels, adversarial, request.batch_size)
+    write_json(out / RECORD, result)
+    return result
+
+
+def chosen_suite(request: Request) -> list[Attack]:
+    """The attacks that the request names; InputError where one is unknown."""
+    if not request.attacks:
+        return named_suite(request.suite)
+    known = catalogue(request.norm)
+    if unknown := [name for name in request.attacks if name not in known]:
+        raise InputError(f"--attacks names {', '.join(unknown)}; allowed for {request.norm}: {', '.join(known)}.")
+    return [replace(known[name]) for name in request.attacks]
+
+
+def _save(path: Path, model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, adversarial: Tensor,
+          batch_size: int) -> None:
+    from parapet.attacks.inputs import predict
+
+    if path.suffix != ".npz":
+        raise InputError(f"--save-images {path} does not end in .npz.")
+    arrays = {"images": images, "labels": labels, "adversarial": adversarial,
+              "predictions": predict(model, adversarial, batch_size)}
+    with replacing(path) as partial, partial.open("wb") as stream:
+        np.savez_compressed(stream, **{name: tensor.cpu().numpy() for name, tensor in arrays.items()})
+
+
