@@ -15,6 +15,7 @@ from benchmarks.attacks import nets, peers
 from parapet.cli import guarded
 from parapet.data.dataset import Dataset
 from parapet.errors import InputError
+from parapet.files import write_json
 from parapet.models import load
 
 
@@ -34,16 +35,18 @@ def _nets(options: argparse.Namespace) -> None:
 def _speed(options: argparse.Namespace) -> None:
     from benchmarks.attacks import speed
 
-    if not options.alone:
-        peers.find()
+    commits = {} if options.alone else peers.find()
     model = load(options.nets / f"{options.net}.safetensors", options.device)
     images, labels = Dataset.open(options.nets / "dataset").split("test", options.device, options.images).all()
     results = []
     for contest in speed.contests(nets.EPS, options.names, device=torch.device(options.device).type):
         results.append(speed.measure(contest, model, images, labels, nets.EPS, rounds=options.rounds,
                                      with_peers=not options.alone))
-        print(f"{contest.name}: {results[-1].seconds['ours']:.2f} s, bare {results[-1].bare:.2f} s; "
+        print(f"{contest.name}: {results[-1].seconds('ours'):.2f} s, {results[-1].ratio('ours', 'bare'):.2f} x bare; "
               f"{results[-1].verdict()}", flush=True)
+        write_json(options.results / f"speed-{options.net}-{torch.device(options.device).type}.json", {
+            "net": options.net, "n": options.images, "eps": nets.EPS, "seed": 0, "hardware": hardware(options.device),
+            "peers": commits, "attacks": [result.to_dict() for result in results]})
     Console(width=150).print(speed.table(results, f"{options.net}, {options.images} MNIST images, L-inf "
                                          f"{nets.EPS:g}, median of {options.rounds}; {hardware(options.device)}"))
 

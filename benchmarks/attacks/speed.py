@@ -79,27 +79,46 @@ def contests(eps: float, names: Sequence[str] = (), *, device: str = "cpu") -> l
 
 @dataclass
 class Measured:
-    """Medians of one contest: seconds, and the share of images that survive (within eps) under each."""
+    """One contest: seconds of each round, and the share of images that survive (within eps) under each.
+
+    Ratios are medians over the rounds of what was timed one after the other, so that a machine that is slow for a
+    while does not favour anyone.
+    """
 
     contest: Contest
-    bare: float
-    seconds: dict[str, float]
+    taken: dict[str, list[float]]
     robust: dict[str, float]
     passes: list[Pass]
 
-    def ratio(self, name: str) -> float:
-        """How many times longer `name` takes than ours."""
-        return self.seconds[name] / self.seconds["ours"]
+    def seconds(self, name: str) -> float:
+        """Median seconds of "ours", "bare" or a peer."""
+        return statistics.median(self.taken[name])
+
+    def ratio(self, name: str, to: str = "ours") -> float:
+        """How many times longer `name` takes than `to`."""
+        return statistics.median(one / other for one, other in zip(self.taken[name], self.taken[to]))
+
+    @property
+    def peers(self) -> list[str]:
+        """Who else was timed."""
+        return [name for name in self.taken if name not in ("ours", "bare")]
 
     def verdict(self) -> str:
         """"met" or what is missed, against what is to be reached."""
         missed = []
-        over = self.seconds["ours"] / self.bare
+        over = self.ratio("ours", "bare")
         if self.contest.over_bare and over > self.contest.over_bare:
             missed.append(f"{over:.2f} x bare > {self.contest.over_bare:g}")
         missed += [f"{name} {self.ratio(name):.2f} x < {factor:g}" for name, factor in self.contest.over_peer.items()
-                   if name in self.seconds and self.ratio(name) < factor]
+                   if name in self.peers and self.ratio(name) < factor]
         return "; ".join(missed) or "met"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw record, for JSON."""
+        return {"attack": self.contest.name, "seconds": self.taken, "robust": self.robust,
+                "over_bare": self.ratio("ours", "bare"), "peers": {name: self.ratio(name) for name in self.peers},
+                "images_forward": sum(one.images for one in self.passes),
+                "images_backward": sum(one.images * one.backward for one in self.passes), "verdict": self.verdict()}
 
 
 def measure(contest: Contest, model: nn.Module, images: Tensor, labels: Tensor, eps: float, *, rounds: int,
@@ -118,8 +137,7 @@ def measure(contest: Contest, model: nn.Module, images: Tensor, labels: Tensor, 
             inside = distance(found, images, "l2" if "L2" in contest.name else "linf") <= eps + 1e-6
             fooled = predict(model, found) != labels
             robust[name] = 1 - float((fooled & inside).float().mean())
-    medians = {name: statistics.median(values) for name, values in taken.items()}
-    return Measured(contest, medians.pop("bare"), medians, robust, recorder.passes)
+    return Measured(contest, taken, robust, recorder.passes)
 
 
 def table(results: Sequence[Measured], title: str) -> Table:
@@ -128,9 +146,8 @@ def table(results: Sequence[Measured], title: str) -> Table:
     for heading in ("attack", "ours s", "bare s", "x bare", "robust", "peer: seconds, x ours, robust", "to reach"):
         drawn.add_column(heading, justify="left" if heading in ("attack", "to reach") else "right")
     for result in results:
-        others = "\n".join(f"{name}: {result.seconds[name]:.2f}, {result.ratio(name):.2f} x, {result.robust[name]:.1%}"
-                           for name in result.seconds if name != "ours")
-        drawn.add_row(result.contest.name, f"{result.seconds['ours']:.2f}", f"{result.bare:.2f}",
-                      f"{result.seconds['ours'] / result.bare:.2f}", f"{result.robust['ours']:.1%}", others,
-                      result.verdict())
+        others = "\n".join(f"{name}: {result.seconds(name):.2f}, {result.ratio(name):.2f} x, {result.robust[name]:.1%}"
+                           for name in result.peers)
+        drawn.add_row(result.contest.name, f"{result.seconds('ours'):.2f}", f"{result.seconds('bare'):.2f}",
+                      f"{result.ratio('ours', 'bare'):.2f}", f"{result.robust['ours']:.1%}", others, result.verdict())
     return drawn

@@ -18,6 +18,8 @@ HONEST_DIGITS: dict[str, tuple[Genome, int, float]] = {
     "standard": (Genome(**_BODY, loss="standard"), 8, 0.0),
     "pgd": (Genome(**_BODY, loss="pgd"), 8, 0.0),
     "trades": (Genome(**_BODY, loss="trades", trades_beta=4.0), 8, 0.0),
+    "trades, small logits": (Genome(**_BODY, loss="trades", trades_beta=6.0, eps_ratio=1.25,
+                                    input_filter="bit_depth"), 8, 0.0),
     "smoothed labels": (Genome(**_BODY, loss="pgd"), 8, 0.1),
     "small": (Genome(**{**_BODY, "width": 4, "depth": 1}, loss="pgd"), 8, 0.0),
     "relu": (Genome(**{**_BODY, "activation": "relu", "steps": 3}, loss="pgd"), 8, 0.0),
@@ -40,12 +42,12 @@ def trained(data: Dataset, genome: Genome, epochs: int, smoothing: float = 0.0, 
                  config=TrainingConfig(epochs=epochs, label_smoothing=smoothing)).network
 
 
-def trained_plainly(data: Dataset, *, epochs: int, width: int = 8, label_smoothing: float = 0.0,
-                    fgsm_eps: float | None = None, seed: int = 1) -> nn.Module:
+def trained_plainly(data: Dataset, *, epochs: int, width: int = 16, activation: str = "relu",
+                    label_smoothing: float = 0.0, fgsm_eps: float | None = None, seed: int = 1) -> nn.Module:
     """SGD without any of our care: on clean images, or on single steps of `fgsm_eps` without a random start."""
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(seed)
-    genome = Genome(width=width, depth=2, activation="relu", loss="standard")
+    genome = Genome(width=width, depth=2, activation=activation, loss="standard")
     network = build(genome, (1, 8, 8), 10, generator=generator, mean=torch.tensor(data.mean),
                     std=torch.tensor(data.std)).train()
     optimiser = torch.optim.SGD(network.parameters(), lr=0.2, momentum=0.9, nesterov=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.audit.scene import Scene
-from parapet.attacks.audit.verdicts import FAIL_GAP, SIGNIFICANCE, Result, gap, graded, mean, result
+from parapet.attacks.audit.verdicts import FAIL_GAP, LOSS_FAILS, SIGNIFICANCE, Result, gap, graded, mean, result
 from parapet.attacks.balls import ball
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.intervals import sign_test
@@ -53,7 +53,7 @@ def scale(scene: Scene) -> Result:
         numbers[f"accuracy_times_{factor:g}"] = mean(outcome)
         survived = outcome if mean(outcome) < mean(survived) else survived
     return gap("scale", scene.pgd_ce, survived, numbers, "The scale of the logits shields the model from cross-entropy "
-               "attacks; attack the margin, or rescale the logits.", warn=0.02)
+               "attacks; attack the margin, or rescale the logits.", warn=0.02, fail=LOSS_FAILS)
 
 
 def uphill(scene: Scene) -> Result:

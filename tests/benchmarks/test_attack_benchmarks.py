@@ -1,0 +1,70 @@
+"""The benchmarks measure what they say: the same passes again, ratios of pairs, verdicts against targets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.attacks import agreement, peers, speed
+from benchmarks.attacks.replay import Pass, Recorder, replay
+from parapet.attacks import deepfool, pgd
+from parapet.errors import InputError
+from tests.attacks.linear import far_from_the_limits
+
+
+def test_a_replay_does_the_same_passes_again() -> None:
+    model, images, labels = far_from_the_limits()
+    recorder = Recorder(model)
+    deepfool(recorder, images, labels, steps=3)
+    pgd(recorder, images, labels, eps=0.1, steps=4)
+    assert any(one.backward == 0 for one in recorder.passes) and any(one.backward for one in recorder.passes)
+    again = Recorder(model)
+    replay(again, images, recorder.passes)
+    assert again.passes == recorder.passes
+
+
+def test_ratios_are_of_rounds_that_were_timed_together() -> None:
+    contest = speed.Contest("PGD", lambda *_: None, over_bare=1.15, over_peer={"foolbox": 2.0})
+    # A machine that was three times slower in the second round: every ratio is the same in both.
+    measured = speed.Measured(contest, {"bare": [1.0, 3.0], "ours": [1.1, 3.3], "foolbox": [1.65, 4.95]},
+                              {"ours": 0.5, "foolbox": 0.5}, [Pass(10, True, 1)])
+    assert measured.ratio("ours", "bare") == pytest.approx(1.1)
+    assert measured.ratio("foolbox") == pytest.approx(1.5)
+    assert measured.verdict() == "foolbox 1.50 x < 2"
+    assert json.loads(json.dumps(measured.to_dict()))["images_backward"] == 10
+
+
+def test_a_contest_is_timed_and_judged_by_the_models_own_answers(honest, digits) -> None:
+    images, labels = digits.split("test", limit=20).all()
+    contest, = speed.contests(0.2, ["PGD-40"])
+    measured = speed.measure(contest, honest.network, images, labels, 0.2, rounds=2, with_peers=False)
+    assert len(measured.taken["ours"]) == len(measured.taken["bare"]) == 2 and min(measured.taken["bare"]) > 0
+    assert 0 < measured.robust["ours"] < 1
+    assert "PGD-40" in [str(cell) for cell in speed.table([measured], "title").columns[0].cells]
+
+
+def test_a_missing_peer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(peers.VARIABLE, raising=False)
+    with pytest.raises(InputError, match="PARAPET_PEERS is not set"):
+        peers.find()
+    with pytest.raises(InputError, match=r"foolbox does not exist; check out github.com/bethgelab/foolbox at 2513a9a"):
+        peers.find(("foolbox",), tmp_path)
+
+
+def test_accuracies_are_counted_from_the_images_that_were_handed_back() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]]))
+    images = torch.tensor([[0.6, 0.5, 0, 0], [0.6, 0.5, 0, 0]]).reshape(2, 1, 2, 2)
+    labels = torch.tensor([0, 0])
+    near, far = images.clone(), images.clone()
+    near[0, 0, 0] = torch.tensor([0.55, 0.56])  # inside the ball of 0.1
+    far[1, 0, 0] = torch.tensor([0.0, 1.0])     # outside
+    found = agreement._accuracies(model, images, labels, near, far, "linf", 0.1, 0.002, {})
+    assert (found["ours_robust"], found["theirs_robust"]) == (0.5, 1.0)
+    assert found["only_ours_breaks"] == 1 and found["only_theirs_breaks"] == 0 and found["met"]
+    assert not agreement._accuracies(model, images, labels, far, near, "linf", 0.1, 0.002, {})["met"]
