@@ -6,6 +6,7 @@ Every comparison is written to the results as soon as it is made, and one that i
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,10 @@ def _row(name: str, title: str, found: dict[str, Any]) -> tuple[str, ...]:
         return (name, title, f"{found['ours_robust']:.1%} ({low:.1%} to {high:.1%})", f"{found['theirs_robust']:.1%}",
                 f"{100 * found['above']:+.1f} points", str(found["only_ours_breaks"]), str(found["only_theirs_breaks"]),
                 "met" if found["met"] else f"at most {100 * found['allowed']:g} points above")
-    return (name, title, f"{found['ours_median']:.4f}", f"{found['theirs_median']:.4f}", f"{found['longer']:+.2%}",
-            f"of {found['both_found']}", "", "met" if found["met"] else f"at most {found['allowed']:.0%} longer")
+    ours, theirs = ("none" if found[key] is None else f"{found[key]:.4f}" for key in ("ours_median", "theirs_median"))
+    return (name, title, ours, theirs, "" if found["longer"] is None else f"{found['longer']:+.2%}",
+            f"both found {found['both_found']}", f"of {found['n']}",
+            "met" if found["met"] else f"at most {found['allowed']:.0%} longer")
 
 
 def _accuracies(model: nn.Module, images: Tensor, labels: Tensor, ours: Tensor, theirs: Tensor, norm: str, eps: float,
@@ -144,10 +147,14 @@ def _distances(model: nn.Module, images: Tensor, labels: Tensor, ours: Tensor, t
         found = predict(model, points) != labels
         lengths.append(torch.where(found, distance(points, images, norm), torch.inf)[right])
     medians = [float(each.median()) for each in lengths]
-    longer = medians[0] / medians[1] - 1
-    return {"norm": norm, "n": int(right.sum()), "ours_median": medians[0], "theirs_median": medians[1],
-            "both_found": int((lengths[0].isfinite() & lengths[1].isfinite()).sum()), "longer": longer,
-            "allowed": LONGER, "met": longer <= LONGER}
+    # JSON has no infinity: None is the median where most images withstood.
+    ours_median, theirs_median = (median if math.isfinite(median) else None for median in medians)
+    longer = medians[0] / medians[1] - 1 if math.isfinite(medians[0]) else None
+    return {"norm": norm, "n": int(right.sum()), "ours_median": ours_median, "theirs_median": theirs_median,
+            "both_found": int((lengths[0].isfinite() & lengths[1].isfinite()).sum()),
+            "ours_found": int(lengths[0].isfinite().sum()), "theirs_found": int(lengths[1].isfinite().sum()),
+            "longer": longer, "allowed": LONGER,
+            "met": theirs_median is None or (longer is not None and longer <= LONGER)}
 
 
 def _generator() -> torch.Generator:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.audit import CHEAP_CHECKS, CHECKS, AuditBudget, audit
-from parapet.attacks.audit.verdicts import gap
+from parapet.attacks.audit.verdicts import gap, loss_gap
 from parapet.errors import InputError
 
 QUICK = AuditBudget(pgd_steps=5, restarts=2, targeted_steps=5, targets=2, square_queries=20, decision_queries=30,
@@ -96,3 +96,12 @@ def test_a_gap_fails_where_a_paired_test_calls_it_real(broken: int, verdict: str
     after = before.clone()
     after[:broken] = False
     assert gap("name", before, after, {}, "Advice.")["verdict"] == verdict
+
+
+@pytest.mark.parametrize(("stood", "broken", "verdict"), [(60, 10, "warn"), (60, 16, "fail"), (20, 8, "fail"),
+                                                          (30, 9, "warn")])
+def test_another_loss_may_cost_honest_nets_more(stood: int, broken: int, verdict: str) -> None:
+    """Of 100 images: above 15 points it fails, and above 5 where that is a third of what stood."""
+    before = torch.arange(100) < stood
+    after = torch.arange(100) < stood - broken
+    assert loss_gap("name", before, after, {}, "Advice.", warn=0.02)["verdict"] == verdict

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parapet.attacks.audit.scene import Scene
-from parapet.attacks.audit.verdicts import LOSS_FAILS, Result, gap, mean
+from parapet.attacks.audit.verdicts import Result, gap, loss_gap, mean
 from parapet.attacks.objectives import cross_entropy
 from parapet.attacks.pgd import pgd
 
@@ -25,6 +25,5 @@ def margin(scene: Scene) -> Result:
     ce = scene.pgd_ce & scene.survives(pgd, loss=cross_entropy, **options)
     by_margin = scene.pgd_margin & scene.survives(pgd, loss="margin", **options)
     numbers = {"pgd_ce": mean(ce), "pgd_margin": mean(by_margin)}
-    return gap("margin", ce, by_margin, numbers, "The margin attack is much stronger than cross-entropy, a mark of "
-               "label smoothing or of saturated logits; believe the margin.", warn=0.02,
-               fail=LOSS_FAILS)
+    return loss_gap("margin", ce, by_margin, numbers, "The margin attack is much stronger than cross-entropy, a "
+                    "mark of label smoothing or of saturated logits; believe the margin.", warn=0.02)

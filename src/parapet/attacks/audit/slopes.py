@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.audit.scene import Scene
-from parapet.attacks.audit.verdicts import FAIL_GAP, LOSS_FAILS, SIGNIFICANCE, Result, gap, graded, mean, result
+from parapet.attacks.audit.verdicts import FAIL_GAP, SIGNIFICANCE, Result, graded, loss_gap, mean, result
 from parapet.attacks.balls import ball
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.intervals import sign_test
@@ -52,8 +52,8 @@ def scale(scene: Scene) -> Result:
         outcome = scene.survives(pgd, model=scaled, steps=scene.budget.pgd_steps, loss=cross_entropy)
         numbers[f"accuracy_times_{factor:g}"] = mean(outcome)
         survived = outcome if mean(outcome) < mean(survived) else survived
-    return gap("scale", scene.pgd_ce, survived, numbers, "The scale of the logits shields the model from cross-entropy "
-               "attacks; attack the margin, or rescale the logits.", warn=0.02, fail=LOSS_FAILS)
+    return loss_gap("scale", scene.pgd_ce, survived, numbers, "The scale of the logits shields the model from "
+                    "cross-entropy attacks; attack the margin, or rescale the logits.", warn=0.02)
 
 
 def uphill(scene: Scene) -> Result:

@@ -14,8 +14,9 @@ _ORDER = ("pass", "warn", "fail")
 # A gap fails above 5 points where a paired test calls it real; the smallest gap worth a word is 0.2 points.
 FAIL_GAP, WARN_GAP, SIGNIFICANCE = 0.05, 0.002, 0.01
 # What another loss or scale of the logits adds: honest TRADES nets with small logits (beta 4 to 6, 8x8 digits) give up
-# to 11 points more to the margin than to cross-entropy; plain nets with smoothed labels gave 20.
-LOSS_FAILS = 0.15
+# to 11 points and a quarter more to the margin than to cross-entropy; plain nets with smoothed labels 14 to 20 points
+# and a third to a half. So it fails above 15 points, or above 5 that are a third of what stood before.
+LOSS_FAILS, LOSS_FAILS_SHARE = 0.15, 0.33
 
 
 def result(name: str, verdict: str, numbers: dict[str, Any], advice: str) -> Result:
@@ -39,6 +40,14 @@ def gap(name: str, before: Tensor, after: Tensor, numbers: dict[str, Any], advic
     if difference > warn:
         return result(name, "warn", numbers, advice)
     return result(name, "pass", numbers, "The attacks agree.")
+
+
+def loss_gap(name: str, before: Tensor, after: Tensor, numbers: dict[str, Any], advice: str, *,
+             warn: float) -> Result:
+    """`gap` where `after` differs by its loss or by the scale of the logits, which costs honest nets more."""
+    difference = mean(before) - mean(after)
+    large = difference > LOSS_FAILS_SHARE * mean(before)
+    return gap(name, before, after, numbers, advice, warn=warn, fail=FAIL_GAP if large else LOSS_FAILS)
 
 
 def graded(name: str, share: float, numbers: dict[str, Any], advice: str, praise: str, *, warn: float,
