@@ -13,10 +13,8 @@ from rich.console import Console
 
 from benchmarks.attacks import nets, peers
 from parapet.cli import guarded
-from parapet.data.dataset import Dataset
 from parapet.errors import InputError
 from parapet.files import write_json
-from parapet.models import load
 
 
 def _data() -> Path:
@@ -34,14 +32,14 @@ def _nets(options: argparse.Namespace) -> None:
 
 def _speed(options: argparse.Namespace) -> None:
     from benchmarks.attacks import speed
+    from benchmarks.attacks.contestants import Setting
 
     commits = {} if options.alone else peers.find()
-    model = load(options.nets / f"{options.net}.safetensors", options.device)
-    images, labels = Dataset.open(options.nets / "dataset").split("test", options.device, options.images).all()
+    setting = Setting(options.nets / f"{options.net}.safetensors", options.nets / "dataset", options.images, nets.EPS,
+                      options.device, options.threads)
     results = []
     for contest in speed.contests(nets.EPS, options.names, device=torch.device(options.device).type):
-        results.append(speed.measure(contest, model, images, labels, nets.EPS, rounds=options.rounds,
-                                     with_peers=not options.alone))
+        results.append(speed.measure(contest, setting, rounds=options.rounds, with_peers=not options.alone))
         print(f"{contest.name}: {results[-1].seconds('ours'):.2f} s, {results[-1].ratio('ours', 'bare'):.2f} x bare; "
               f"{results[-1].verdict()}", flush=True)
         write_json(options.results / f"speed-{options.net}-{torch.device(options.device).type}.json", {

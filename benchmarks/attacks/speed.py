@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,10 +15,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.attacks import peers
-from benchmarks.attacks.replay import Pass, Recorder, replay, timed
+from benchmarks.attacks.contestants import Contestant, Setting
+from benchmarks.attacks.replay import Pass
 from parapet.attacks import apgd, auto_attack, carlini_wagner, deepfool, fab, fgsm, pgd, square
-from parapet.attacks.balls import distance
-from parapet.attacks.inputs import predict
 
 Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -27,7 +27,7 @@ class Contest:
     """One attack of ours, the same of others, and what is to be reached.
 
     `over_bare`: the largest allowed ratio to the bare cost. `over_peer`: by what factor each named peer has to be
-    slower; `minimum_norm` attacks count as robust what lies beyond eps.
+    slower. What lies beyond eps counts as robust.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Contest:
     others: dict[str, Run] = field(default_factory=dict)
     over_bare: float | None = None
     over_peer: dict[str, float] = field(default_factory=dict)
+    norm: str = "linf"
 
 
 def contests(eps: float, names: Sequence[str] = (), *, device: str = "cpu") -> list[Contest]:
@@ -68,9 +69,10 @@ def contests(eps: float, names: Sequence[str] = (), *, device: str = "cpu") -> l
         Contest("DeepFool-50", ours(deepfool, norm="linf", steps=50, classes=10),
                 {"foolbox": peers.foolbox("LinfDeepFoolAttack", steps=50, candidates=10)}, None, {"foolbox": 4.0}),
         Contest("DeepFool-50 L2", ours(deepfool, norm="l2", steps=50, classes=10),
-                {"foolbox": peers.foolbox("L2DeepFoolAttack", steps=50, candidates=10)}, None, {"foolbox": 4.0}),
+                {"foolbox": peers.foolbox("L2DeepFoolAttack", steps=50, candidates=10)}, None, {"foolbox": 4.0},
+                norm="l2"),
         Contest("C&W L2 200x5", ours(carlini_wagner, steps=200, searches=5),
-                {"foolbox": peers.foolbox("L2CarliniWagnerAttack", steps=200, binary_search_steps=5)}),
+                {"foolbox": peers.foolbox("L2CarliniWagnerAttack", steps=200, binary_search_steps=5)}, norm="l2"),
         Contest("standard AutoAttack", ours(auto_attack, eps=eps),
                 {"official": aa("standard")}, None, {"official": whole}),
     ]
@@ -121,23 +123,21 @@ class Measured:
                 "images_backward": sum(one.images * one.backward for one in self.passes), "verdict": self.verdict()}
 
 
-def measure(contest: Contest, model: nn.Module, images: Tensor, labels: Tensor, eps: float, *, rounds: int,
-            with_peers: bool = True) -> Measured:
-    """Run ours, its bare cost and the peers in turn, `rounds` times, after one round of ours to warm up."""
-    recorder = Recorder(model)
-    contest.ours(recorder, images, labels)
-    runs: dict[str, Run] = {"ours": contest.ours, **(contest.others if with_peers else {})}
-    taken: dict[str, list[float]] = {name: [] for name in ("bare", *runs)}
+def measure(contest: Contest, setting: Setting, *, rounds: int, with_peers: bool = True) -> Measured:
+    """Run ours, its bare cost and the peers in turn, `rounds` times, each in a process of its own."""
+    names = list(contest.others) if with_peers else []
+    taken: dict[str, list[float]] = {name: [] for name in ("bare", "ours", *names)}
     robust = {}
-    for _ in track(range(rounds), contest.name, transient=True):
-        taken["bare"].append(timed(replay, model, images, recorder.passes, device=images.device)[0])
-        for name, run in runs.items():
-            spent, found = timed(run, model, images, labels, device=images.device)
-            taken[name].append(spent)
-            inside = distance(found, images, "l2" if "L2" in contest.name else "linf") <= eps + 1e-6
-            fooled = predict(model, found) != labels
-            robust[name] = 1 - float((fooled & inside).float().mean())
-    return Measured(contest, taken, robust, recorder.passes)
+    with ExitStack() as processes:
+        everyone = {name: processes.enter_context(Contestant(setting, contest.name, name))
+                    for name in ("ours", *names)}
+        passes = everyone["ours"].record()
+        for _ in track(range(rounds), contest.name, transient=True):
+            taken["bare"].append(everyone["ours"].bare())
+            for name, contestant in everyone.items():
+                seconds, robust[name] = contestant.attack()
+                taken[name].append(seconds)
+    return Measured(contest, taken, robust, passes)
 
 
 def table(results: Sequence[Measured], title: str) -> Table:

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from benchmarks.attacks import agreement, peers, speed
+from benchmarks.attacks.contestants import Setting
 from benchmarks.attacks.replay import Pass, Recorder, replay
 from parapet.attacks import deepfool, pgd
 from parapet.errors import InputError
+from parapet.models import save
 from tests.attacks.linear import far_from_the_limits
 
 
@@ -38,10 +40,11 @@ def test_ratios_are_of_rounds_that_were_timed_together() -> None:
     assert json.loads(json.dumps(measured.to_dict()))["images_backward"] == 10
 
 
-def test_a_contest_is_timed_and_judged_by_the_models_own_answers(honest, digits) -> None:
-    images, labels = digits.split("test", limit=20).all()
+def test_a_contest_is_timed_and_judged_by_the_models_own_answers(honest, digits_folder: Path, tmp_path: Path) -> None:
+    save(honest.network, tmp_path / "net.safetensors")
+    setting = Setting(tmp_path / "net.safetensors", digits_folder, 20, 0.2, threads=1)
     contest, = speed.contests(0.2, ["PGD-40"])
-    measured = speed.measure(contest, honest.network, images, labels, 0.2, rounds=2, with_peers=False)
+    measured = speed.measure(contest, setting, rounds=2, with_peers=False)
     assert len(measured.taken["ours"]) == len(measured.taken["bare"]) == 2 and min(measured.taken["bare"]) > 0
     assert 0 < measured.robust["ours"] < 1
     assert "PGD-40" in [str(cell) for cell in speed.table([measured], "title").columns[0].cells]

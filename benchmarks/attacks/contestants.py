@@ -1,0 +1,102 @@
+"""Everyone in a process of their own, and one at work at a time: what one does to its process helps no other."""
+
+from __future__ import annotations
+
+import multiprocessing
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.attacks import peers
+from benchmarks.attacks.replay import Pass, Recorder, replay, timed
+
+# Enough for kernels to be chosen and caches to fill.
+_WARM_UP = 16
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The net's weights, the prepared data set, how many of its test images, the radius, where it runs."""
+
+    net: Path
+    dataset: Path
+    images: int
+    eps: float
+    device: str = "cpu"
+    threads: int | None = None
+
+
+class Contestant(AbstractContextManager):
+    """The process of "ours" (which also does the bare passes) or of a peer, in the contest called `contest`."""
+
+    def __init__(self, setting: Setting, contest: str, who: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, setting, contest, who), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def attack(self) -> tuple[float, float]:
+        """(seconds, share of the images that survive inside the ball) of one whole attack."""
+        return self._ask("attack")
+
+    def record(self) -> list[Pass]:
+        """The passes of one whole attack."""
+        return self._ask("record")
+
+    def bare(self) -> float:
+        """Seconds of the recorded passes and nothing else."""
+        return self._ask("bare")
+
+    def _ask(self, what: str) -> Any:
+        self._pipe.send(what)
+        try:
+            answer = self._pipe.recv()
+        except EOFError:
+            raise RuntimeError(f"the process for {what} died; its error stands above") from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _serve(pipe: Any, setting: Setting, contest: str, who: str) -> None:
+    from benchmarks.attacks import speed
+    from parapet.attacks.balls import distance
+    from parapet.attacks.inputs import predict
+    from parapet.data.dataset import Dataset
+    from parapet.models import load
+
+    if setting.threads:
+        torch.set_num_threads(setting.threads)
+    if who != "ours":
+        peers.find((who,))
+    device = torch.device(setting.device)
+    found = speed.contests(setting.eps, [contest], device=device.type)[0]
+    run, norm = (found.ours if who == "ours" else found.others[who]), found.norm
+    model = load(setting.net, setting.device)
+    images, labels = Dataset.open(setting.dataset).split("test", setting.device, setting.images).all()
+    passes: list[Pass] = []
+    run(model, images[:_WARM_UP], labels[:_WARM_UP])
+    while True:
+        try:
+            what = pipe.recv()
+        except EOFError:
+            return
+        if what == "attack":
+            seconds, points = timed(run, model, images, labels, device=device)
+            fooled = (predict(model, points) != labels) & (distance(points, images, norm) <= setting.eps + 1e-6)
+            pipe.send((seconds, 1 - float(fooled.float().mean())))
+        elif what == "record":
+            recorder = Recorder(model)
+            run(recorder, images, labels)
+            passes = recorder.passes
+            pipe.send(passes)
+        else:
+            pipe.send(timed(replay, model, images, passes, device=device)[0])
