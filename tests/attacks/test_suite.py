@@ -33,7 +33,8 @@ def test_no_difference_is_no_evidence() -> None:
 def test_robust_accuracy_is_the_per_image_minimum(honest, digits) -> None:
     images, labels = digits.split("test", limit=100).all()
     record, adversarial = run_suite(honest.network, images, labels, norm="linf", eps=0.2,
-                                    suite=full_suite(pgd_steps=10, pgd_restarts=1, deepfool_steps=10),
+                                    suite=full_suite(pgd_steps=10, pgd_restarts=1, deepfool_steps=10, apgd_steps=10,
+                                                     targets=2, fab_steps=10, square_queries=200),
                                     generator=torch.Generator().manual_seed(0), batch_size=33)
     rows = [[mark == "1" for mark in row] for name, row in record["outcomes"].items() if name != "clean"]
     survived = [all(marks) for marks in zip(*rows)]
