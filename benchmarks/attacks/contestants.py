@@ -55,6 +55,10 @@ class Contestant(AbstractContextManager):
         """Seconds of the recorded passes and nothing else."""
         return self._ask("bare")
 
+    def machine(self) -> tuple[int, float]:
+        """(FLOPs of one image's forward pass, the FLOP/s that the device reaches in a large matrix product)."""
+        return self._ask("machine")
+
     def _ask(self, what: str) -> Any:
         self._pipe.send(what)
         try:
@@ -72,6 +76,7 @@ def _serve(pipe: Any, setting: Setting, contest: str, who: str) -> None:
     from parapet.attacks.inputs import predict
     from parapet.data.dataset import Dataset
     from parapet.models import load
+    from parapet.models.cost import count_flops
 
     if setting.threads:
         torch.set_num_threads(setting.threads)
@@ -98,5 +103,15 @@ def _serve(pipe: Any, setting: Setting, contest: str, who: str) -> None:
             run(recorder, images, labels)
             passes = recorder.passes
             pipe.send(passes)
+        elif what == "machine":
+            pipe.send((count_flops(model, tuple(images.shape[1:])), _peak(device)))
         else:
             pipe.send(timed(replay, model, images, passes, device=device)[0])
+
+
+def _peak(device: torch.device) -> float:
+    """The best of some products of square matrices, in the precision that the attacks use."""
+    size = 8192 if device.type == "cuda" else 1024
+    matrix = torch.rand(size, size, device=device)
+    torch.mm(matrix, matrix)
+    return 2 * size**3 / min(timed(torch.mm, matrix, matrix, device=device)[0] for _ in range(5))

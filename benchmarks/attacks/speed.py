@@ -91,6 +91,19 @@ class Measured:
     taken: dict[str, list[float]]
     robust: dict[str, float]
     passes: list[Pass]
+    flops: int = 0
+    peak: float = 0.0
+
+    @property
+    def images_a_second(self) -> float:
+        """Images that went through the network, forward or backward, in each second of ours."""
+        return sum(one.images * (1 + one.backward) for one in self.passes) / self.seconds("ours")
+
+    @property
+    def share_of_peak(self) -> float:
+        """What ours asks of the device in FLOP/s, over what it reaches in a matrix product; a backward pass with
+        respect to the images alone takes as many FLOPs as a forward pass."""
+        return self.images_a_second * self.flops / self.peak if self.peak else 0.0
 
     def seconds(self, name: str) -> float:
         """Median seconds of "ours", "bare" or a peer."""
@@ -118,6 +131,7 @@ class Measured:
     def to_dict(self) -> dict[str, Any]:
         """The raw record, for JSON."""
         return {"attack": self.contest.name, "seconds": self.taken, "robust": self.robust,
+                "images_a_second": self.images_a_second, "share_of_peak": self.share_of_peak,
                 "over_bare": self.ratio("ours", "bare"), "peers": {name: self.ratio(name) for name in self.peers},
                 "images_forward": sum(one.images for one in self.passes),
                 "images_backward": sum(one.images * one.backward for one in self.passes), "verdict": self.verdict()}
@@ -131,23 +145,27 @@ def measure(contest: Contest, setting: Setting, *, rounds: int, with_peers: bool
     with ExitStack() as processes:
         everyone = {name: processes.enter_context(Contestant(setting, contest.name, name))
                     for name in ("ours", *names)}
+        flops, peak = everyone["ours"].machine()
         passes = everyone["ours"].record()
         for _ in track(range(rounds), contest.name, transient=True):
             taken["bare"].append(everyone["ours"].bare())
             for name, contestant in everyone.items():
                 seconds, robust[name] = contestant.attack()
                 taken[name].append(seconds)
-    return Measured(contest, taken, robust, passes)
+    return Measured(contest, taken, robust, passes, flops, peak)
 
 
 def table(results: Sequence[Measured], title: str) -> Table:
-    """Seconds, ratio to the bare cost, the peers' seconds and what they are to ours, robust accuracies, verdict."""
+    """Seconds, ratio to the bare cost, images through the network in a second and the share of the device's peak that
+    this is, the peers' seconds and what they are to ours, robust accuracies, verdict."""
     drawn = Table(title=title, title_justify="left")
-    for heading in ("attack", "ours s", "bare s", "x bare", "robust", "peer: seconds, x ours, robust", "to reach"):
+    for heading in ("attack", "ours s", "bare s", "x bare", "passes/s", "of peak", "robust",
+                    "peer: seconds, x ours, robust", "to reach"):
         drawn.add_column(heading, justify="left" if heading in ("attack", "to reach") else "right")
     for result in results:
         others = "\n".join(f"{name}: {result.seconds(name):.2f}, {result.ratio(name):.2f} x, {result.robust[name]:.1%}"
                            for name in result.peers)
         drawn.add_row(result.contest.name, f"{result.seconds('ours'):.2f}", f"{result.seconds('bare'):.2f}",
-                      f"{result.ratio('ours', 'bare'):.2f}", f"{result.robust['ours']:.1%}", others, result.verdict())
+                      f"{result.ratio('ours', 'bare'):.2f}", f"{result.images_a_second:,.0f}",
+                      f"{result.share_of_peak:.0%}", f"{result.robust['ours']:.1%}", others, result.verdict())
     return drawn
