@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from parapet.attacks import Bpda, Eot, pgd
-from parapet.attacks.adaptive import is_random, needs, soft_staircase
+from parapet.attacks.adaptive import adapted, is_random, needs, soft_staircase
 from parapet.errors import InputError
 from parapet.models import denoisers, filters
 from parapet.models.defence import WAYS, Defence
@@ -44,7 +44,7 @@ def test_needs_finds_the_declared_layers() -> None:
     model = nn.Sequential(filters.BitDepth(), nn.Sequential(_Noise()), nn.Flatten())
     found = needs(model)
     assert found == {"bpda": [model[0]], "eot": [model[1][0]]}
-    assert is_random(model) and not is_random(model[0]) and is_random(Eot(model))
+    assert not is_random(model) and is_random(adapted(model)) and is_random(Eot(model))
     assert needs(lambda images: images) == {}
 
 

@@ -159,7 +159,7 @@ GOOD = (torch.full((2, *SHAPE), 0.5), torch.tensor([0, 1]))
 
 @pytest.mark.parametrize(("images", "labels", "eps", "sentence"), [
     (GOOD[0] * 3, GOOD[1], 0.1, "images range from 1.5 to 1.5; pixels must lie in [0, 1]"),
-    ((GOOD[0] * 255).byte(), GOOD[1], 0.1, "attacks take floating-point images of shape (N, C, H, W)"),
+    ((GOOD[0] * 255).byte(), GOOD[1], 0.1, "attacks take float32 images of shape (N, C, H, W)"),
     (GOOD[0], torch.tensor([0]), 0.1, "2 images need 2 whole numbers"),
     (GOOD[0], GOOD[1], 8, "eps is 8; it must lie in (0, 1] for linf; did you mean 8/255?"),
     (GOOD[0], GOOD[1], 0, "eps is 0; it must lie in (0, 1] for linf"),
@@ -181,3 +181,23 @@ def test_unknown_losses_and_norms_are_told() -> None:
         if not (steps and restarts):
             with pytest.raises(InputError, match="both must be at least 1"):
                 pgd(model, *GOOD, eps=0.1, steps=steps, restarts=restarts)
+
+
+@pytest.mark.parametrize(("labels", "options", "sentence"), [
+    (torch.zeros(2, dtype=torch.uint8), {}, "2 images need 2 whole numbers, torch.int64"),
+    (torch.tensor([0, -1]), {}, "the smallest label is -1"),
+    (torch.tensor([0, 1]), {"step_size": float("nan")}, "step_size is nan; it must be above 0"),
+    (torch.tensor([0, 1]), {"step_size": -1.0}, "step_size is -1.0"),
+    (torch.tensor([0, 1]), {"generator": 0}, "generator is 0; give torch.Generator()"),
+])
+def test_what_would_silently_give_a_wrong_number_is_refused(labels: Tensor, options: dict, sentence: str) -> None:
+    model = Linear(torch.linspace(-1, 1, 16), 0.0)
+    with pytest.raises(InputError) as caught:
+        pgd(model, torch.rand(2, *SHAPE), labels, eps=0.1, **options)
+    assert sentence in str(caught.value)
+
+
+def test_half_precision_is_refused() -> None:
+    model = Linear(torch.linspace(-1, 1, 16), 0.0)
+    with pytest.raises(InputError, match="attacks take float32 images"):
+        pgd(model, torch.rand(2, *SHAPE).half(), torch.tensor([0, 1]), eps=0.1)

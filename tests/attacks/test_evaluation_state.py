@@ -111,7 +111,7 @@ def test_a_function_is_known_by_its_answers(linear: tuple, tmp_path: Path) -> No
         _evaluate(scaled, images, labels, tmp_path)
     evaluated(1.0)
     evaluated(1.0)
-    with pytest.raises(InputError, match="differs in the model, whose answers to the clean images are others"):
+    with pytest.raises(InputError, match="differs in the model, whose answers at the clean images are others"):
         evaluated(1.1)
 
 
@@ -157,3 +157,43 @@ def test_a_killed_evaluation_loses_at_most_one_batch(honest, digits, digits_fold
                       **options) for folder in (state, None)]
     assert _timeless(found[0]) == _timeless(found[1])
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+class _Turned(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, images: Tensor) -> Tensor:
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
+def test_a_model_that_answers_alike_and_hides_its_gradients_is_another(linear: tuple, tmp_path: Path) -> None:
+    model, images, labels = linear
+
+    def evaluated(turned: bool) -> dict:
+        def wrapped(batch: Tensor) -> Tensor:
+            return model(_Turned.apply(batch) if turned else batch)
+        return _evaluate(wrapped, images, labels, tmp_path)[0]
+    evaluated(True)
+    with pytest.raises(InputError, match="the model, whose gradients at the clean images are others"):
+        evaluated(False)
+
+
+def test_two_losses_without_a_name_are_not_the_same(linear: tuple, tmp_path: Path) -> None:
+    losses = [lambda logits, labels: -logits.gather(1, labels[:, None]).squeeze(1),
+              lambda logits, labels: logits.sum(1)]
+    _evaluate(*linear, tmp_path, suite=[Attack("pgd", pgd, {"steps": 2, "loss": losses[0]})])
+    with pytest.raises(InputError, match="attack pgd \\(loss"):
+        _evaluate(*linear, tmp_path, suite=[Attack("pgd", pgd, {"steps": 2, "loss": losses[1]})])
+
+
+def test_a_damaged_state_is_told(linear: tuple, tmp_path: Path) -> None:
+    _evaluate(*linear, tmp_path)
+    (tmp_path / "behaviour.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="is damaged; remove"):
+        _evaluate(*linear, tmp_path)
+    (tmp_path / "evaluation.json").write_text("")
+    with pytest.raises(InputError, match="evaluation.json is damaged; remove"):
+        _evaluate(*linear, tmp_path)

@@ -7,8 +7,21 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from parapet.attacks import Attack, evaluate, fgsm, full_suite, run_audit, run_suite, search_suite, with_audit
+from parapet.attacks import (
+    Attack,
+    evaluate,
+    fgsm,
+    full_suite,
+    hop_skip_jump,
+    run_audit,
+    run_suite,
+    search_suite,
+    with_audit,
+)
+from parapet.attacks.audit import AuditBudget
+from parapet.attacks.compositions import catalogue
 from parapet.attacks.intervals import sign_test, wilson
+from parapet.attacks.noise import image_seeds
 from parapet.errors import InputError
 from parapet.models.defence import Defence
 from parapet.models.filters import BitDepth
@@ -152,6 +165,40 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_changes(honest, digits,
                        for model in (small, honest.network))
     assert found["outcomes"] == expected["outcomes"]
     assert max(sizes) > 16 and min(sizes) <= 16
+
+
+def test_every_attack_and_the_audit_survive_a_small_memory(honest, digits) -> None:
+    images, labels = digits.split("test", limit=40).all()
+
+    def small(batch: Tensor) -> Tensor:
+        if len(batch) > 24:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return honest.network(batch)
+    for name, attack in catalogue("linf").items():
+        options = {key: min(value, 3) if isinstance(value, int) else value for key, value in attack.options.items()}
+        suite = [Attack(name, attack.function, options, attack.minimum_norm, attack.takes_eps)]
+        assert evaluate(small, images, labels, norm="linf", eps=0.2, suite=suite)["attacks"][name]["attacked"] > 30
+    assert run_audit(small, images, labels, norm="linf", eps=0.2, checks=["order", "noise"],
+                     limits=AuditBudget(pgd_steps=3, targeted_steps=3, targets=2, noise_draws=30))[0]["checks"]
+
+
+def test_hop_skip_jump_does_not_depend_on_its_batch(honest, digits) -> None:
+    images, labels = digits.split("test", limit=48).all()
+    seeds = image_seeds(48, torch.Generator().manual_seed(0), images.device)
+    for norm in ("linf", "l2"):
+        whole = hop_skip_jump(honest.network, images, labels, norm=norm, queries=400, generator=seeds)[1]
+        parts = torch.cat([hop_skip_jump(honest.network, images[part], labels[part], norm=norm, queries=400,
+                                         generator=seeds[part])[1] for part in torch.arange(48).split(8)])
+        both = whole.isfinite() & (whole > 0)
+        assert torch.equal(both, parts.isfinite() & (parts > 0))
+        assert ((whole - parts)[both].abs() <= 1e-3 * whole[both]).float().mean() >= 0.95
+
+
+def test_a_model_without_any_gradient_can_be_asked_everything(honest, digits) -> None:
+    images, labels = digits.split("test", limit=20).all()
+    suite = full_suite(pgd_steps=2, pgd_restarts=1, deepfool_steps=2, apgd_steps=2, fab_steps=2, square_queries=2)
+    record = evaluate(lambda batch: honest.network(batch.detach()), images, labels, norm="linf", eps=0.01, suite=suite)
+    assert record["robust_accuracy"] > 0.8
 
 
 def test_an_error_of_the_model_is_not_taken_for_lack_of_memory(digits) -> None:

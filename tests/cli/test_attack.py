@@ -32,6 +32,15 @@ def probabilities():
 def nothing():
     return 3
 
+def fails():
+    return weights
+
+def pair():
+    return lambda images: (images, images)
+
+def wide():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
 NUMBER = 3
 """
 
@@ -41,6 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits) -> Path:
     """A working directory with images.npz and own_nets.py, from which the command is called."""
     images, labels = digits.split("test", limit=40).all()
     np.savez(tmp_path / "images.npz", images=images.numpy(), labels=labels.numpy())
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "images.npz").read_bytes()[:2000])
     (tmp_path / "own_nets.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -122,6 +132,14 @@ def test_a_second_call_goes_on_and_another_one_is_refused(honest, folder: Path, 
     (["--model", "own_nets:missing"], "own_nets has no missing"),
     (["--model", "no_such_package:make"], "no_such_package cannot be imported"),
     (["--model", "own_nets:needs"], "cannot be called without arguments"),
+    (["--model", "own_nets:fails"], "fails when it is (NameError: name 'weights' is not defined)"),
+    (["--model", "own_nets:pair"], "the model returned tuple; it must return logits"),
+    (["--model", "own_nets:wide"], "the model cannot be called on torch.float32 images of shape (40, 1, 8, 8)"),
+    (["--model", "own_nets:make", "--data", "torn.npz"], "torn.npz cannot be read as .npz"),
+    (["--model", "own_nets:make", "--attacks", ""], "--attacks is empty"),
+    (["--model", "own_nets:make", "--eps", "1/"], "--eps is '1/'"),
+    (["--model", "own_nets:make", "--seed", str(2**70)], "it must lie in 0 to 2**63 - 1"),
+    (["--model", "own_nets:make", "--save-images", "nowhere/x.npz"], "nowhere is no folder that can be written to"),
     (["--model", "own_nets:nothing"], "returned int; it has to return a model"),
     (["--model", "own_nets:NUMBER"], "own_nets:NUMBER is int"),
     (["--model", "own_nets:probabilities"], "the model returns probabilities"),
@@ -130,7 +148,7 @@ def test_a_second_call_goes_on_and_another_one_is_refused(honest, folder: Path, 
     (["--model", "own_nets:make", "--eps", "8"], "did you mean 8/255?"),
     (["--model", "own_nets:make", "--eps", "a lot"], "--eps is 'a lot'; it must be a number such as 0.3 or 8/255."),
     (["--model", "own_nets:make", "--images", "0"], "--images is 0; it must be at least 1."),
-    (["--model", "own_nets:make", "--save-images", "x.png"], "--save-images is x.png; it must end in .npz."),
+    (["--model", "own_nets:make", "--save-images", "x.png"], "x.png; it must be a file that ends in .npz."),
 ])
 def test_wrong_input_is_one_sentence_and_exit_code_2(folder: Path, arguments: list[str], sentence: str, capsys) -> None:
     assert _attack("--data", "images.npz", *arguments) == 2

@@ -95,8 +95,6 @@ class Eot(nn.Module):
     the number of the call, and given back as they were: the same calls in the same order give the same logits.
     """
 
-    random = True
-
     def __init__(self, model: Model, draws: int = 20, seed: int = 0) -> None:
         if draws < 1:
             raise InputError(f"draws is {draws}; it must be at least 1 (20 is customary).")
@@ -122,13 +120,14 @@ def adapted(model: Model, draws: int = 20) -> Model:
     return model
 
 
-def staircase(model: Model) -> Model | None:
+def staircase(model: Model, draws: int = 20) -> Model | None:
     """The model through the soft staircases of those layers that declare "bpda" and have levels, if it has any."""
-    steps = [layer for layer in needs(model).get("bpda", []) if hasattr(layer, "levels")]
-    return Bpda(model, "staircase", steps) if steps else None
+    ways = needs(model)
+    steps = [layer for layer in ways.get("bpda", []) if hasattr(layer, "levels")]
+    return Bpda(Eot(model, draws) if "eot" in ways else model, "staircase", steps) if steps else None
 
 
-def restart_draws(model: Model, stream: int) -> None:
+def restart_draws(model: Model | None, stream: int) -> None:
     """Let every `Eot` in the model draw as at the beginning of stream number `stream`, so that work can be cut."""
     for module in model.modules() if isinstance(model, nn.Module) else ():
         if isinstance(module, Eot):
@@ -136,5 +135,5 @@ def restart_draws(model: Model, stream: int) -> None:
 
 
 def is_random(model: Model) -> bool:
-    """Whether the model says that its answers are random: one in `Eot`, or one with a layer that needs it."""
-    return bool(getattr(model, "random", False)) or "eot" in needs(model)
+    """Whether the model's answers are means over draws, by `Eot`; what only says that it is random is not let off."""
+    return isinstance(model, nn.Module) and any(isinstance(module, Eot) for module in model.modules())

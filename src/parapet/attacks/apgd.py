@@ -42,6 +42,8 @@ def apgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str 
         raise InputError(f"apgd got steps={steps}, restarts={restarts}, targets={targets}; each must be at least 1.")
     if isinstance(loss, str) and loss not in OBJECTIVES:
         raise InputError(f"loss is {loss!r}; allowed: {', '.join(OBJECTIVES)}, or a function of (logits, labels).")
+    if not 0 < rho < 1:
+        raise InputError(f"rho is {rho:g}; it must lie in (0, 1).")
     objective = OBJECTIVES[loss] if isinstance(loss, str) else loss
     around, seeds = ball(images, eps, norm), image_seeds(len(images), generator, images.device)
     best = BestOfRuns(images)

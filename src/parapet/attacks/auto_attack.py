@@ -11,7 +11,7 @@ from parapet.attacks.adaptive import adapted
 from parapet.attacks.balls import distance
 from parapet.attacks.batching import batches
 from parapet.attacks.compositions import Attack, auto_attack_suite
-from parapet.attacks.inputs import Model, check, frozen, predict
+from parapet.attacks.inputs import Model, check, first_answers, frozen, in_halves, predict
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.errors import InputError
 
@@ -42,7 +42,7 @@ def auto_attack(model: Model, images: Tensor, labels: Tensor, *, eps: float, nor
     suite, adversarial, model = auto_attack_suite(version), images.clone(), adapted(model)
     seeds = image_seeds(len(images), generator, images.device)
     with frozen(model):
-        stands = predict(model, images, batch_size) == labels
+        stands = first_answers(model, images, labels, batch_size).argmax(1) == labels
         for place, attack in enumerate(suite):
             for rows in batches(stands, batch_size):
                 points, fooled, _ = strike(attack, model, images[rows], labels[rows], eps, norm,
@@ -54,10 +54,17 @@ def auto_attack(model: Model, images: Tensor, labels: Tensor, *, eps: float, nor
 
 def strike(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
            seeds: Tensor) -> Struck:
-    """Run one attack of a suite on a batch (N, C, H, W).
+    """Run one attack of a suite on a batch (N, C, H, W), in halves where the whole does not fit into memory.
 
     The model's answer on the images handed back is believed, never an attack's own book-keeping.
     """
+    def run(images: Tensor, labels: Tensor, seeds: Tensor) -> Struck:
+        return _strike(attack, model, images, labels, eps, norm, seeds)
+    return Struck(*in_halves(run, images, labels, seeds))
+
+
+def _strike(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
+            seeds: Tensor) -> Struck:
     if attack.minimum_norm:
         options = {"eps": eps, **attack.options} if attack.takes_eps else attack.options
         points, _ = attack.function(model, images, labels, norm=norm, generator=seeds, **options)

@@ -11,6 +11,7 @@ from parapet.attacks.boundary import refine
 from parapet.attacks.gradients import class_gradients
 from parapet.attacks.inputs import Model, check, frozen
 from parapet.attacks.noise import Generator
+from parapet.errors import InputError
 
 # A step costs each image a backward pass a class: the batch may shrink at every step, and by less than elsewhere.
 _MULTIPLE = 8
@@ -28,6 +29,9 @@ def deepfool(model: Model, images: Tensor, labels: Tensor, *, norm: str = "l2", 
     infinite where `steps` did not suffice. Deterministic; `generator` is not used.
     """
     check(images, labels, norm=norm)
+    if steps < 1 or classes < 2 or not 0 <= overshoot < 1:
+        raise InputError(f"deepfool got steps={steps}, classes={classes}, overshoot={overshoot:g}; steps must be at "
+                         "least 1, classes at least 2, overshoot in [0, 1).")
     found = images.clone()
     fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
     with frozen(model):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import torch
@@ -26,9 +27,9 @@ from parapet.errors import InputError
 from parapet.files import read_json, replacing, write_json
 from parapet.versions import ATTACK_VERSION
 
-_MANIFEST, _LOCK = "evaluation.json", "lock"
+_MANIFEST, _BEHAVIOUR, _LOCK = "evaluation.json", "behaviour.safetensors", "lock"
 _TENSORS = ("rows", "points", "fooled", "distances")
-# Logits of the same model on the same images may differ by this share of their spread: threads, another card.
+# What the same model says of the same images may differ by this share of its size: threads, another card.
 _SAME = 1e-3
 
 
@@ -49,24 +50,28 @@ class Part:
 class EvaluationState:
     """The folder of one evaluation. Raises InputError if it holds another one, naming what differs, or is in use."""
 
-    def __init__(self, folder: Path, identity: dict[str, Any], logits: Tensor | None) -> None:
+    def __init__(self, folder: Path, identity: dict[str, Any], behaviour: dict[str, Tensor]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._lock = _locked(folder)
-        self.resumed = (folder / _MANIFEST).exists()
-        if self.resumed:
-            known = read_json(folder / _MANIFEST)
-            differences = _differences(known, json.loads(json.dumps(identity)))
-            if not differences and logits is not None and not _agree(folder / "logits.safetensors", logits):
-                differences = ["the model, whose answers to the clean images are others"]
+        try:
+            self._begin(identity, behaviour)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, identity: dict[str, Any], behaviour: dict[str, Tensor]) -> None:
+        folder = self._folder
+        if (folder / _MANIFEST).exists():
+            differences = _differences(_manifest(folder), json.loads(json.dumps(identity)))
+            if not differences and (changed := _changed(folder / _BEHAVIOUR, behaviour)):
+                differences = [f"the model, whose {changed} at the clean images are others"]
             if differences:
-                self.close()
                 raise InputError(f"{folder} holds the state of another evaluation: it differs in "
                                  f"{'; in '.join(differences)}. Give another folder, or remove this one.")
         else:
-            if logits is not None:
-                with replacing(folder / "logits.safetensors") as path:
-                    save_file({"logits": logits.cpu().float().contiguous()}, path)
+            with replacing(folder / _BEHAVIOUR) as path:
+                save_file({name: tensor.cpu().float().contiguous() for name, tensor in behaviour.items()}, path)
             write_json(folder / _MANIFEST, identity)
 
     def load(self, attack: str, batch: int, rows: Tensor) -> Part | None:
@@ -111,9 +116,14 @@ class NoState:
         """Nothing is held."""
 
 
-def open_state(folder: Path | None, identity: dict[str, Any], logits: Tensor | None) -> EvaluationState | NoState:
-    """The state in `folder`, or none; `logits` (N, classes) of the clean images, unless the model is random."""
-    return NoState() if folder is None else EvaluationState(folder, identity, logits)
+def open_state(folder: Path | None, identity: dict[str, Any],
+               behaviour: Callable[[], dict[str, Tensor]]) -> EvaluationState | NoState:
+    """The state in `folder`, or none.
+
+    `behaviour` gives tensors that another model would change: its logits at the clean images, and the gradients there,
+    because two models may answer alike and hide their gradients or not. Empty where the model is random.
+    """
+    return NoState() if folder is None else EvaluationState(folder, identity, behaviour())
 
 
 def identity(model: Model, images: Tensor, labels: Tensor, norm: str, eps: float, seeds: Tensor, batch_size: int,
@@ -141,7 +151,9 @@ def _describe(value: Any) -> Any:
         return {"function": _describe(value.func), "arguments": _describe(value.args),
                 **{name: _describe(item) for name, item in value.keywords.items()}}
     if isinstance(value, Callable):
-        return getattr(value, "__qualname__", type(value).__qualname__)
+        name = getattr(value, "__qualname__", type(value).__qualname__)
+        code = getattr(value, "__code__", None)
+        return name if code is None or name.isidentifier() else f"{name} {_code(code)}"
     return repr(value)
 
 
@@ -166,13 +178,31 @@ def _differences(known: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     return found or (["the order of the attacks"] if list(there) != list(here) else [])
 
 
-def _agree(path: Path, logits: Tensor) -> bool:
-    with safe_open(path, "pt") as stored:
-        known = stored.get_tensor("logits")
-    logits = logits.cpu().float()
-    if known.shape != logits.shape:
-        return False
-    return bool((known - logits).abs().max() <= _SAME * known.std().clamp(min=1e-6)) if len(known) else True
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        return read_json(folder / _MANIFEST)
+    except ValueError:
+        raise InputError(f"{folder / _MANIFEST} is damaged; remove {folder} to begin again.") from None
+
+
+def _changed(path: Path, behaviour: dict[str, Tensor]) -> str | None:
+    """The first of the tensors that is not what was stored, None where all are."""
+    try:
+        with safe_open(path, "pt") as stored:
+            known = {name: stored.get_tensor(name) for name in behaviour}
+    except (SafetensorError, OSError):
+        raise InputError(f"{path} is damaged; remove {path.parent} to begin again.") from None
+    for name, tensor in behaviour.items():
+        there, here = known[name], tensor.cpu().float()
+        if there.shape != here.shape or float((there - here).norm()) > _SAME * max(float(there.norm()), 1e-30):
+            return name
+    return None
+
+
+def _code(code: CodeType) -> str:
+    """A digest of what a lambda or an inner function does, by its instructions and constants."""
+    constants = [_code(item) if isinstance(item, CodeType) else repr(item) for item in code.co_consts]
+    return hashlib.sha256(f"{code.co_code.hex()}{constants}{code.co_names}".encode()).hexdigest()[:16]
 
 
 def _digest(*tensors: Tensor) -> str:

@@ -40,6 +40,9 @@ def class_gradients(model: Model, images: Tensor, labels: Tensor,
         differences = logits.gather(1, others) - logits.gather(1, labels[:, None])
         if not differences.requires_grad:
             return logits, differences, torch.zeros(len(images), count, *images.shape[1:], device=images.device)
-        gradients = [torch.autograd.grad(differences[:, place].sum(), points, retain_graph=place + 1 < count)[0]
-                     for place in range(count)]
+        gradients = [torch.autograd.grad(differences[:, place].sum(), points, retain_graph=place + 1 < count,
+                                         allow_unused=True)[0] for place in range(count)]
+    if gradients[0] is None:
+        return logits.detach(), differences.detach(), torch.zeros(len(images), count, *images.shape[1:],
+                                                                  device=images.device)
     return logits.detach(), differences.detach(), torch.stack(gradients, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +19,14 @@ _BLOCK = 31 * 2**20
 
 def check(images: Tensor, labels: Tensor, *, eps: float | None = None, norm: str = "linf") -> None:
     """Raise InputError unless images are float (N, C, H, W) in [0, 1], labels whole numbers (N,), eps in range."""
-    if not torch.is_floating_point(images) or images.dim() != 4:
+    if images.dtype not in (torch.float32, torch.float64) or images.dim() != 4:
         raise InputError(f"images are {images.dtype} of shape {tuple(images.shape)}; "
-                         "attacks take floating-point images of shape (N, C, H, W).")
-    if labels.shape != images.shape[:1] or torch.is_floating_point(labels):
+                         "attacks take float32 images of shape (N, C, H, W).")
+    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
         raise InputError(f"labels are {labels.dtype} of shape {tuple(labels.shape)}; "
-                         f"{len(images)} images need {len(images)} whole numbers.")
+                         f"{len(images)} images need {len(images)} whole numbers, torch.int64.")
+    if len(labels) and int(labels.min()) < 0:
+        raise InputError(f"the smallest label is {int(labels.min())}; labels are the numbers of classes, from 0 on.")
     if norm not in ("linf", "l2"):
         raise InputError(f"norm is {norm!r}; allowed: linf, l2.")
     if len(images):
@@ -34,7 +37,7 @@ def check(images: Tensor, labels: Tensor, *, eps: float | None = None, norm: str
     largest = 1.0 if norm == "linf" else math.sqrt(math.prod(images.shape[1:]))
     if eps is not None and not 0 < eps <= largest:
         hint = f"; did you mean {eps:g}/255?" if 1 < eps <= 255 and norm == "linf" else ""
-        raise InputError(f"eps is {eps:g}; it must lie in (0, {largest:.4g}] for {norm}{hint}")
+        raise InputError(f"eps is {eps:g}; it must lie in (0, {largest:.4g}] for {norm}{hint or '.'}")
 
 
 def check_logits(logits: Tensor, labels: Tensor) -> None:
@@ -42,6 +45,8 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
     if logits.dim() != 2 or len(logits) != len(labels):
         raise InputError(f"the model returned shape {tuple(logits.shape)} for {len(labels)} images; "
                          "it must return logits of shape (N, classes).")
+    if logits.shape[1] < 2:
+        raise InputError(f"the model has {logits.shape[1]} class; a classifier has at least two.")
     if not torch.isfinite(logits).all():
         raise InputError("the model returned NaN or infinite logits; a robustness number for it would be wrong.")
     if len(labels) and not (labels.min() >= 0 and labels.max() < logits.shape[1]):
@@ -83,4 +88,47 @@ def frozen(model: Model) -> Iterator[None]:
 @torch.no_grad()
 def predict(model: Model, images: Tensor, batch_size: int = 1024) -> Tensor:
     """Predicted labels (N,), in batches, without gradients."""
-    return torch.cat([model(batch).argmax(1) for batch in images.split(batch_size)])
+    return torch.cat([answers(model, batch).argmax(1) for batch in images.split(batch_size)])
+
+
+@torch.no_grad()
+def answers(model: Model, images: Tensor) -> Tensor:
+    """Logits (N, classes) without gradients, asked for in halves where the whole does not fit into memory."""
+    return in_halves(model, images)
+
+
+def in_halves(work: Callable[..., Any], *parts: Tensor) -> Any:
+    """`work(*parts)`, or of both halves of the parts (by their first dimension), put together again, and so on.
+
+    `work` returns a tensor or a tuple of tensors; they are cut only where memory ends.
+    """
+    try:
+        return work(*parts)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        lacking = isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+        if not lacking or len(parts[0]) == 1:
+            raise
+    if parts[0].is_cuda:
+        torch.cuda.empty_cache()
+    middle = len(parts[0]) // 2
+    halves = [in_halves(work, *(part[place] for part in parts)) for place in (slice(middle), slice(middle, None))]
+    return torch.cat(halves) if isinstance(halves[0], Tensor) else tuple(torch.cat(pair) for pair in zip(*halves))
+
+
+def first_answers(model: Model, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
+    """Logits (N, classes) of clean images, in batches. Raises InputError where the model cannot take them, or returns
+    what are no logits for these labels."""
+    try:
+        found = [answers(model, batch) for batch in images.split(batch_size)]
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise InputError(f"the model cannot be called on {images.dtype} images of shape {tuple(images.shape)} "
+                         f"({str(error).splitlines()[0]}); give images of the shape that it was made for.") from error
+    for logits in found:
+        if not isinstance(logits, Tensor):
+            raise InputError(f"the model returned {type(logits).__name__}; it must return logits, one tensor of shape "
+                             "(N, classes).")
+    logits = torch.cat(found)
+    check_logits(logits, labels)
+    return logits

@@ -32,6 +32,9 @@ def image_seeds(count: int, generator: Generator | None, device: torch.device) -
             raise InputError(f"generator holds {generator.dtype} seeds of shape {tuple(generator.shape)}; "
                              f"{count} images need an int64 tensor of shape ({count},), or a torch.Generator.")
         return generator.to(device)
+    if not isinstance(generator, torch.Generator):
+        raise InputError(f"generator is {generator!r}; give torch.Generator().manual_seed(0), one int64 seed an image, "
+                         "or None.")
     return torch.randint(2**62, (count,), generator=generator, device=generator.device).to(device)
 
 

@@ -31,6 +31,8 @@ def pgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str =
         raise InputError(f"pgd got steps={steps} and restarts={restarts}; both must be at least 1.")
     if isinstance(loss, str) and loss not in OBJECTIVES:
         raise InputError(f"loss is {loss!r}; allowed: {', '.join(OBJECTIVES)}, or a function of (logits, labels).")
+    if step_size is not None and not 0 < step_size < float("inf"):
+        raise InputError(f"step_size is {step_size}; it must be above 0, in pixels.")
     objective = OBJECTIVES[loss] if isinstance(loss, str) else loss
     size = 2.5 * eps / steps if step_size is None else step_size
     around, seeds = ball(images, eps, norm), image_seeds(len(images), generator, images.device)

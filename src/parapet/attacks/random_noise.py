@@ -7,7 +7,7 @@ from torch import Tensor
 
 from parapet.attacks.balls import L2Ball, LinfBall, ball
 from parapet.attacks.batching import due, shrink
-from parapet.attacks.inputs import Model, check, frozen
+from parapet.attacks.inputs import Model, answers, check, frozen
 from parapet.attacks.noise import Generator, image_seeds, normal, uniform
 from parapet.attacks.objectives import margin
 from parapet.errors import InputError
@@ -44,7 +44,7 @@ def random_noise(model: Model, images: Tensor, labels: Tensor, *, eps: float, no
                 if len(rows) == 0:
                     return found
             points = _draw(around, seeds, images.shape[1:], block, min(group, draws - block * group), kind, group)
-            tried = margin(model(points.flatten(0, 1)), labels.repeat(len(points))).reshape(len(points), -1)
+            tried = margin(answers(model, points.flatten(0, 1)), labels.repeat(len(points))).reshape(len(points), -1)
             tried, place = tried.max(0)
             better = tried > value
             chosen = points[place, torch.arange(len(rows), device=rows.device)]

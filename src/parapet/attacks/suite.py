@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.adaptive import adapted, is_random, restart_draws, staircase
-from parapet.attacks.auto_attack import Struck, strike
+from parapet.attacks.auto_attack import strike
 from parapet.attacks.batching import batches
 from parapet.attacks.behaviour import check_behaviour, observe
 from parapet.attacks.compositions import Attack
 from parapet.attacks.evaluation_state import Part, identity, open_state
-from parapet.attacks.inputs import Model, check, check_logits, frozen
+from parapet.attacks.gradients import input_gradient
+from parapet.attacks.inputs import Model, check, first_answers, frozen
 from parapet.attacks.intervals import wilson
 from parapet.attacks.noise import Generator, derived, image_seeds
+from parapet.attacks.objectives import margin
 from parapet.attacks.pgd import pgd
 from parapet.attacks.tally import Tally
 from parapet.attacks.transfer import transfer
@@ -28,6 +30,8 @@ from parapet.errors import InputError
 
 SCHEMA_VERSION = 2
 _STAIRCASE_STEPS = 40
+# Images whose gradients tell one model from another.
+_COMPARED = 16
 
 
 def evaluate(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float, suite: Sequence[Attack],
@@ -55,17 +59,16 @@ def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
     check(images, labels, eps=eps, norm=norm)
     if batch_size < 1 or len(images) == 0:
         raise InputError(f"batch_size is {batch_size} and there are {len(images)} images; both must be at least 1.")
-    suite = _adaptive(model, suite)
-    started, tally, seeds = time.perf_counter(), Tally(), image_seeds(len(images), generator, images.device)
-    attacked = adapted(model)
+    tally, seeds = Tally(), image_seeds(len(images), generator, images.device)
+    attacked, through = adapted(model), staircase(model)
+    suite = _adaptive(suite, through, tally)
     counted = tally.of(attacked)
     with frozen(attacked):
-        logits = _logits(attacked, images, batch_size)
-        check_logits(logits, labels)
-        check_behaviour(observe(attacked, images, logits), random=is_random(attacked))
+        logits = first_answers(attacked, images, labels, batch_size)
+        check_behaviour(observe(attacked, images, logits, batch_size), random=is_random(attacked))
         found = _Found(logits.argmax(1) == labels, images)
         known = identity(model, images, labels, norm, eps, seeds, batch_size, suite)
-        with closing(open_state(state, known, None if is_random(attacked) else logits)) as kept:
+        with closing(open_state(state, known, lambda: _behaviour(attacked, images, labels, logits))) as kept:
             for place, attack in enumerate(suite):
                 todo = batches(found.robust if attack.survivors_only else found.right, batch_size)
                 parts = []
@@ -73,7 +76,8 @@ def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
                     if progress:
                         progress(attack.name, (place + number / len(todo)) / len(suite))
                     if (part := kept.load(attack.name, number, batch)) is None:
-                        restart_draws(attacked, zlib.crc32(f"{attack.name} {number}".encode()))
+                        for one in (attacked, through):
+                            restart_draws(one, zlib.crc32(f"{attack.name} {number}".encode()))
                         with turn():
                             part = _part(attack, counted, images, labels, batch, eps, norm,
                                          derived(seeds, zlib.crc32(attack.name.encode())), tally)
@@ -85,7 +89,7 @@ def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
               **_share("clean_accuracy", found.right, "clean_interval"),
               **_share("robust_accuracy", found.robust, "robust_interval"), "attacks": found.attacks,
               "outcomes": {name: "".join(map(str, row.int().tolist())) for name, row in found.outcomes.items()},
-              "seconds": time.perf_counter() - started}
+              "seconds": sum(attack["seconds"] for attack in found.attacks.values())}
     return record, found.adversarial
 
 
@@ -146,7 +150,7 @@ def _part(attack: Attack, model: Model, images: Tensor, labels: Tensor, batch: T
           seeds: Tensor, tally: Tally) -> Part:
     started = time.perf_counter()
     tally.reset()
-    struck = _fitting(attack, model, images[batch], labels[batch], eps, norm, seeds[batch])
+    struck = strike(attack, model, images[batch], labels[batch], eps, norm, seeds[batch])
     if not tally.finite:
         raise InputError(f"the model returned NaN or infinite logits under the attack {attack.name}; a robustness "
                          "number for it would be wrong.")
@@ -154,37 +158,23 @@ def _part(attack: Attack, model: Model, images: Tensor, labels: Tensor, batch: T
                 time.perf_counter() - started)
 
 
-def _fitting(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
-             seeds: Tensor) -> Struck:
-    """`strike`, in halves where the whole does not fit into memory; each image keeps its noise."""
-    try:
-        return strike(attack, model, images, labels, eps, norm, seeds)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        lacking = isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
-        if not lacking or len(images) == 1:
-            raise
-    if images.is_cuda:
-        torch.cuda.empty_cache()
-    middle = len(images) // 2
-    halves = [_fitting(attack, model, images[part], labels[part], eps, norm, seeds[part])
-              for part in (slice(middle), slice(middle, None))]
-    return Struck(*(torch.cat(pair) for pair in zip(*halves)))
+def _behaviour(model: Model, images: Tensor, labels: Tensor, logits: Tensor) -> dict[str, Tensor]:
+    """What tells one model from another: logits (N, classes) and, of the first images, gradients of the margin."""
+    if is_random(model):
+        return {}
+    part = slice(_COMPARED)
+    return {"answers": logits, "gradients": input_gradient(model, images[part], labels[part], margin)[2].nan_to_num()}
 
 
-def _adaptive(model: Model, suite: Sequence[Attack]) -> list[Attack]:
-    """The suite, and PGD through the soft staircase where the model has layers that round."""
+def _adaptive(suite: Sequence[Attack], through: Model | None, tally: Tally) -> list[Attack]:
+    """The suite, and PGD `through` the soft staircase of the layers that round, if there is one."""
     suite = list(suite)
     if len({attack.name for attack in suite}) < len(suite):
         raise InputError(f"the suite names an attack twice: {', '.join(attack.name for attack in suite)}.")
-    if (through := staircase(model)) is not None:
-        options = {"surrogate": through, "attack": pgd, "steps": _STAIRCASE_STEPS, "loss": "margin"}
+    if through is not None:
+        options = {"surrogate": tally.of(through), "attack": pgd, "steps": _STAIRCASE_STEPS, "loss": "margin"}
         suite.append(Attack("pgd_staircase", transfer, options))
     return suite
-
-
-def _logits(model: Model, images: Tensor, batch_size: int) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([model(batch) for batch in images.split(batch_size)])
 
 
 def _share(name: str, outcomes: Tensor, interval: str = "interval") -> dict[str, Any]:

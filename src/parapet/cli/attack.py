@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,16 @@ def attack(options: argparse.Namespace) -> None:
     request = step.Request(
         model=options.model, data=options.data, eps=_number("--eps", options.eps), norm=options.norm,
         split=options.split, images=options.images, suite=options.suite,
-        attacks=tuple(name.strip() for name in options.attacks.split(",")) if options.attacks else (),
+        attacks=_names(options.attacks),
         surrogates=tuple(options.surrogate), batch_size=options.batch_size, seed=options.seed,
         device=resolve(options.device, workers=1, threads=1)[0], trust=options.trust,
         audit_images=options.audit_images if options.audit else 0)
     if options.audit and options.audit_images < 1:
         raise InputError(f"--audit-images is {options.audit_images}; it must be at least 1.")
-    if options.save_images and options.save_images.suffix != ".npz":
-        raise InputError(f"--save-images is {options.save_images}; it must end in .npz.")
+    if options.save_images:
+        _check_target(options.save_images)
+    if not 0 <= options.seed < 2**63:
+        raise InputError(f"--seed is {options.seed}; it must lie in 0 to 2**63 - 1.")
     if options.threads is not None:
         if options.threads < 1:
             raise InputError(f"--threads is {options.threads}; it must be at least 1.")
@@ -123,7 +126,9 @@ def _summary(result: dict[str, Any]) -> str:
     record, report = result["evaluation"], result["audit"]
     text = (f"robust accuracy {record['robust_accuracy']:.1%} ({_interval(record['robust_interval'])}, n = "
             f"{record['n']:,}), clean {record['clean_accuracy']:.1%}; {_threat(record)}")
-    if report and report["verdict"] == "fail":
+    if not report:
+        text += "\nNot audited: --audit asks whether the model hides how it falls."
+    elif report["verdict"] == "fail":
         text += "\nThe audit failed, so the model may be far less robust than this number says."
     return text
 
@@ -140,9 +145,25 @@ def _count(value: int | None) -> str:
     return "" if value is None else count(value)
 
 
+def _names(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise InputError("--attacks is empty; name attacks with commas, for example fgsm,pgd_ce,square.")
+    return names
+
+
+def _check_target(path: Path) -> None:
+    if path.suffix != ".npz" or path.is_dir():
+        raise InputError(f"--save-images is {path}; it must be a file that ends in .npz.")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"--save-images is {path}, and {path.parent} is no folder that can be written to.")
+
+
 def _number(option: str, text: str) -> float:
-    top, _, bottom = text.partition("/")
+    top, slash, bottom = text.partition("/")
     try:
-        return float(top) / (float(bottom) if bottom else 1.0)
+        return float(top) / (float(bottom) if slash else 1.0)
     except (ValueError, ZeroDivisionError):
         raise InputError(f"{option} is {text!r}; it must be a number such as 0.3 or 8/255.") from None

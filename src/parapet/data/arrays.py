@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -34,8 +35,9 @@ def load_images(path: Path, *, split: str = "test", limit: int | None = None,
                 raise InputError(f"{path} has no {' and no '.join(missing)} but {', '.join(stored.files)}; give an "
                                  f".npz {_WANTED}.")
             images, labels = stored["images"][:limit], stored["labels"][:limit]
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read as .npz ({error}); give an .npz file {_WANTED}.") from None
+    except (OSError, ValueError, AttributeError, TypeError, IndexError, EOFError, BadZipFile) as error:
+        raise InputError(f"{path} cannot be read as .npz ({error or type(error).__name__}); give an .npz "
+                         f"file {_WANTED}.") from None
     return _images(images, path).to(device), _labels(labels, len(images), path).to(device)
 
 

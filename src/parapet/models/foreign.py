@@ -105,9 +105,10 @@ def _made(model: str, device: str | torch.device) -> Callable[[Tensor], Tensor]:
                          "the model.")
     try:
         made = factory()
-    except TypeError as error:
-        raise InputError(f"--model {model} cannot be called without arguments ({error}); wrap it in a function that "
-                         "needs none.") from None
+    except Exception as error:  # whatever a user's own code may raise
+        text = str(error).splitlines()[0] if str(error) else "no reason given"
+        raise InputError(f"--model {model} cannot be called without arguments, or fails when it is "
+                         f"({type(error).__name__}: {text}); call it in Python to see where.") from error
     if not callable(made):
         raise InputError(f"--model {model} returned {type(made).__name__}; it has to return a model: a torch.nn.Module "
                          "or a function from images to logits.")

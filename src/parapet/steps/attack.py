@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parapet.attacks import Attack, run_audit, run_suite, transfer, with_audit
+from parapet.attacks import Attack, adapted, run_audit, run_suite, transfer, with_audit
 from parapet.attacks.compositions import catalogue, named_suite
 from parapet.data.arrays import load_images
 from parapet.errors import InputError
@@ -66,15 +66,15 @@ def run(request: Request, out: Path, *, save_images: Path | None = None,
     if request.audit_images:
         progress("audit", share)
         part = slice(request.audit_images)
-        report, points = run_audit(model, images[part], labels[part], norm=request.norm, eps=request.eps,
+        report, points = run_audit(adapted(model), images[part], labels[part], norm=request.norm, eps=request.eps,
                                    generator=seeded(), surrogates=surrogates)
         record, adversarial = with_audit(record, adversarial, report, points)
     result = {"schema_version": 1, "model": request.model, "data": str(request.data), "split": request.split,
               "seed": request.seed, "batch_size": request.batch_size, "attack_version": ATTACK_VERSION,
               "torch": torch.__version__, "evaluation": record, "audit": report}
+    write_json(out / RECORD, result)
     if save_images:
         _save(save_images, model, images, labels, adversarial, request.batch_size)
-    write_json(out / RECORD, result)
     return result
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from parapet.attacks import run_audit, run_suite, search_suite, with_audit
+from parapet.attacks import adapted, run_audit, run_suite, search_suite, with_audit
 from parapet.attacks.audit import CHEAP_CHECKS
 from parapet.config import Params
 from parapet.cores import Cores, FreeCores
@@ -48,7 +48,7 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
             progress("audit", 1.0)
             count = config.audit_images
             verdict, points = run_audit(
-                network, images[:count], labels[:count], norm=threat.norm, eps=threat.eps, checks=CHEAP_CHECKS,
+                adapted(network), images[:count], labels[:count], norm=threat.norm, eps=threat.eps, checks=CHEAP_CHECKS,
                 generator=torch.Generator().manual_seed(params.seed))
         record, _ = with_audit(record, adversarial, verdict, points)
     except InputError as error:  # logits that are no numbers are this network's fault, and the search goes on

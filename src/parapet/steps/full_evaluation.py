@@ -68,7 +68,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     """
     import torch  # here and below: this module is also read by a parent process that needs no torch
 
-    from parapet.attacks import full_suite, run_audit, run_suite, with_audit
+    from parapet.attacks import adapted, full_suite, run_audit, run_suite, with_audit
     from parapet.data.dataset import Dataset
     from parapet.models import load
 
@@ -98,7 +98,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     progress("audit", 0.7)
     count = config.audit_images
     verdict, points = run_audit(
-        network, images[:count], labels[:count], norm=threat.norm, eps=threat.eps,
+        adapted(network), images[:count], labels[:count], norm=threat.norm, eps=threat.eps,
         generator=torch.Generator().manual_seed(settings.seed),
         surrogates=[load(Path(folder) / results.WEIGHTS, device) for folder in surrogates])
     record, adversarial = with_audit(record, adversarial, verdict, points)

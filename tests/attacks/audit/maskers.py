@@ -171,6 +171,24 @@ class Detector:
         return torch.where(known[:, None], self.answers[place] + 1e-3 * (logits - logits.detach()), logits)
 
 
+class Memo:
+    """Guards the images that it was asked about first, with gradients that look alive, and no others."""
+
+    def __init__(self, network: Model, radius: float = 0.21) -> None:
+        self.network, self.radius, self.known = network, radius, None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        flat, logits = images.detach().flatten(1), self.network(images)
+        if self.known is None:
+            self.known, self.answers = flat, logits.detach().argmax(1)
+        far = torch.stack([(self.known - one).abs().amax(1) for one in flat])
+        nearest, place = far.min(1)
+        label = self.answers[place][:, None]
+        others = logits.scatter(1, label, -torch.inf).amax(1, keepdim=True)
+        guarded = others + nn.functional.softplus(logits.gather(1, label) - others) + 0.01
+        return torch.where((nearest <= self.radius)[:, None], logits.scatter(1, label, guarded), logits)
+
+
 class Tired:
     """Gives the right gradient at first, and answers all alike once it has been asked often."""
 

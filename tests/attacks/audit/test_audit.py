@@ -32,6 +32,11 @@ def test_numbers_stand_behind_every_verdict(honest, undefended, images) -> None:
         assert check["verdict"] in ("pass", "warn", "fail")
 
 
+def test_without_a_surrogate_transfer_is_not_claimed(honest, images) -> None:
+    assert [check["id"] for check in _audit(honest.network, images)["checks"]] == [
+        name for name in CHECKS if name != "transfer"]
+
+
 def test_survivors_are_those_that_no_check_broke(honest, images) -> None:
     result = _audit(honest.network, images)
     right = (honest.network(images[0]).argmax(1) == images[1]).tolist()

@@ -43,6 +43,7 @@ MASKERS = {
     maskers.one_hot_through: "gradients", maskers.clipped_logits: "gradients", maskers.shattered: "uphill",
     maskers.squashed_input: "black_box", maskers.probabilities: "well_formed",
     maskers.batch_dependent: "well_formed", maskers.Detector: "uphill", maskers.Tired: "well_formed",
+    maskers.Memo: "memory",
 }
 
 

@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from parapet.attacks.audit import budget, form, order, outside, slopes
 from parapet.attacks.audit.scene import FULL, AuditBudget, Scene
 from parapet.attacks.audit.verdicts import Result, result, worst
-from parapet.attacks.inputs import Model, check, check_logits, frozen
+from parapet.attacks.inputs import Model, check, frozen
 from parapet.attacks.noise import Generator
 from parapet.errors import InputError
 
@@ -24,7 +23,7 @@ CHECKS: dict[str, Callable[[Scene], Result]] = {
     "well_formed": form.well_formed, "gradients": slopes.gradients, "scale": slopes.scale, "uphill": slopes.uphill,
     "alignment": slopes.alignment, "margin": order.margin, "order": order.order, "steps": budget.steps,
     "restarts": budget.restarts, "radius": budget.radius, "noise": outside.noise, "black_box": outside.black_box,
-    "transfer": outside.transfer,
+    "transfer": outside.transfer, "memory": form.memory,
 }
 # What every candidate of a search can afford.
 CHEAP_CHECKS = ("well_formed", "gradients", "uphill", "alignment", "margin", "steps")
@@ -41,7 +40,7 @@ def audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float
 def run_audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float,
               generator: Generator | None = None, checks: Sequence[str] | None = None,
               surrogates: Sequence[Model] = (), limits: AuditBudget = FULL) -> tuple[dict[str, Any], Tensor]:
-    """Run the checks called `checks`, by default all of `CHECKS`.
+    """Run the checks called `checks`, by default all of `CHECKS`, without "transfer" if there are no `surrogates`.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `surrogates`
     are other models for the same images, for the transfer check. Returns (report, images (N, C, H, W)). The report is
@@ -55,10 +54,9 @@ def run_audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
         raise InputError(f"checks names {', '.join(unknown)}; allowed: {', '.join(CHECKS)}.")
     started = time.perf_counter()
     with frozen(model):
-        with torch.no_grad():
-            check_logits(model(images), labels)
         scene = Scene(model, images, labels, norm, eps, generator, tuple(surrogates), limits)
-        names = list(CHECKS) if checks is None else [name for name in CHECKS if name in checks]
+        asked = [name for name in CHECKS if name != "transfer" or surrogates] if checks is None else checks
+        names = [name for name in CHECKS if name in asked]
         if len(scene.labels) == 0:
             advice = "The model gets no image right, so there is no robustness to audit; train it longer."
             results = [result("clean_accuracy", "fail", {"clean_accuracy": 0.0}, advice)]

@@ -1,16 +1,23 @@
-"""Check 1: the model answers the same question alike, in logits, whatever else is asked."""
+"""Check 1: the model answers alike, in logits, whatever else is asked; and it knows no image by heart."""
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from parapet.attacks.adaptive import is_random
 from parapet.attacks.audit.scene import Scene
-from parapet.attacks.audit.verdicts import Result, result
+from parapet.attacks.audit.verdicts import SIGNIFICANCE, Result, mean, result
 from parapet.attacks.balls import distance
 from parapet.attacks.behaviour import ROUNDING, observe
+from parapet.attacks.inputs import predict
+from parapet.attacks.intervals import sign_test
+from parapet.attacks.noise import derived
 from parapet.attacks.pgd import pgd
 
 # With fewer images a paired test hardly reaches 1 %.
 _ENOUGH = 30
+# Honest nets keep their robustness on mixtures of two images of a class, give or take 15 points.
+_MEMORY_WARNS, _MEMORY_FAILS = 0.25, 0.4
 
 
 def well_formed(scene: Scene) -> Result:
@@ -41,3 +48,37 @@ def well_formed(scene: Scene) -> Result:
         return result("well_formed", "warn", numbers, f"The model gets only {len(scene.labels)} images right, too few "
                       f"to tell chance from masking; audit more images, at least {_ENOUGH} of them right.")
     return result("well_formed", "pass", numbers, "Deterministic logits, the same in any batch.")
+
+
+def memory(scene: Scene) -> Result:
+    """Images that nobody has seen are as robust as those of the data set: mixtures of two of the same class.
+
+    A model that knows the evaluation's images, or those that it was asked about first, can guard just these.
+    """
+    rows, partners = _pairs(scene.labels)
+    mixed, labels = (scene.images[rows] + scene.images[partners]) / 2, scene.labels[rows]
+    fresh = (predict(scene.model, mixed) == labels) & (distance(mixed, scene.images[rows], scene.norm) > scene.eps) \
+        & (distance(mixed, scene.images[partners], scene.norm) > scene.eps) if len(rows) else rows.bool()
+    rows, mixed, labels = rows[fresh], mixed[fresh], labels[fresh]
+    numbers = {"mixtures": len(rows)}
+    if len(rows) < _ENOUGH // 2:
+        return result("memory", "pass", numbers, "Too few mixtures of images are right and far enough from them, so "
+                      "nothing is known against the model.")
+    points = pgd(scene.model, mixed, labels, eps=scene.eps, norm=scene.norm, steps=scene.budget.pgd_steps,
+                 loss="margin", early_stop=True, generator=derived(scene.seeds[rows], 71))
+    stands, known = predict(scene.model, points) == labels, scene.pgd_margin[rows]
+    gap = mean(known) - mean(stands)
+    numbers |= {"of_the_images": mean(known), "of_the_mixtures": mean(stands), "gap": gap,
+                "p_value": sign_test(int((known & ~stands).sum()), int((~known & stands).sum()))}
+    if gap > _MEMORY_WARNS:
+        verdict = "fail" if gap > _MEMORY_FAILS and numbers["p_value"] < SIGNIFICANCE else "warn"
+        return result("memory", verdict, numbers, "Images of the data set are robust and mixtures of them are not, so "
+                      "the model may know these images; audit it on others.")
+    return result("memory", "pass", numbers, "Images that the model has not met are as robust.")
+
+
+def _pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(images (m,), another image of the same class for each (m,))."""
+    order = labels.argsort(stable=True)
+    same = labels[order[:-1]] == labels[order[1:]]
+    return order[:-1][same], order[1:][same]

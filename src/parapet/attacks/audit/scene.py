@@ -13,7 +13,7 @@ from torch import Tensor
 from parapet.attacks.apgd import apgd
 from parapet.attacks.balls import distance
 from parapet.attacks.fgsm import fgsm
-from parapet.attacks.inputs import Model, frozen, predict
+from parapet.attacks.inputs import Model, first_answers, frozen, in_halves, predict
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.attacks.objectives import cross_entropy
 from parapet.attacks.pgd import pgd
@@ -44,15 +44,15 @@ class Scene:
 
     def __init__(self, model: Model, images: Tensor, labels: Tensor, norm: str, eps: float,
                  generator: Generator | None, surrogates: Sequence[Model], budget: AuditBudget) -> None:
-        self.right = predict(model, images) == labels
+        logits = first_answers(model, images, labels, len(images))
+        self.right = logits.argmax(1) == labels
         self.model, self.norm, self.eps = model, norm, eps
         self.surrogates, self.budget = surrogates, budget
         self.images, self.labels = images[self.right], labels[self.right]
         self.seeds = image_seeds(len(images), generator, images.device)[self.right]
         self.standing = torch.ones_like(self.labels, dtype=torch.bool)
         self.broken = self.images.clone()
-        with torch.no_grad():
-            self.logits = model(self.images) if len(self.labels) else torch.empty(0)
+        self.logits = logits[self.right]
 
     def survives(self, attack: Callable[..., Any], *, stream: int = 0, eps: float | None = None,
                  model: Model | None = None, among: Tensor | None = None, **options: Any) -> Tensor:
@@ -63,11 +63,13 @@ class Scene:
         radius = self.eps if eps is None else eps
         rows = slice(None) if among is None else among.nonzero().squeeze(1)
         points = self.images.clone()
+
+        def run(images: Tensor, labels: Tensor, seeds: Tensor) -> Tensor:
+            return attack(model or self.model, images, labels, eps=radius, norm=self.norm, early_stop=True,
+                          generator=seeds, **options)
         if among is None or len(rows):
             with frozen(model or self.model):
-                points[rows] = attack(model or self.model, self.images[rows], self.labels[rows], eps=radius,
-                                      norm=self.norm, early_stop=True, generator=derived(self.seeds[rows], stream),
-                                      **options)
+                points[rows] = in_halves(run, self.images[rows], self.labels[rows], derived(self.seeds[rows], stream))
         return self.judge(points, radius)
 
     def judge(self, points: Tensor, eps: float | None = None) -> Tensor:
