@@ -3,4 +3,4 @@
 # Raise with any change that can change a trained weight.
 TRAINING_VERSION = 2
 # Raise with any change that can change a robustness number.
-ATTACK_VERSION = 2
+ATTACK_VERSION = 3

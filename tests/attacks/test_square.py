@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -35,6 +37,21 @@ def test_a_proposal_is_one_square_of_the_ball_s_colours_and_can_be_taken_back() 
     search.settle(torch.tensor([True, False, True, False, False]))
     for part, kept in (([0, 2], after), ([1, 3, 4], before)):
         assert torch.equal(search.points[part], kept[part])
+
+
+def test_a_square_that_changes_nothing_is_not_asked_for(honest, digits, monkeypatch) -> None:
+    images, labels = digits.split("test", limit=128).all()
+    asked: list[int] = []
+
+    def model(batch: Tensor) -> Tensor:
+        asked.append(len(batch))
+        return honest.network(batch)
+    attack = partial(square, model, images, labels, eps=0.05, queries=200)
+    found, sparing = attack(), sum(asked)
+    asked.clear()
+    monkeypatch.setattr(LinfSquares, "changed", lambda search: torch.ones(len(search.points), dtype=torch.bool))
+    assert torch.equal(attack(), found)
+    assert sparing < 0.95 * sum(asked)
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.2), ("l2", 1.5)])

@@ -135,3 +135,43 @@ def test_files_that_are_not_ours_are_told(tmp_path: Path) -> None:
 def test_images_too_small_for_two_stages_are_told() -> None:
     with pytest.raises(InputError, match="images of 2x2 pixels are too small for two stages"):
         build(dataclasses.replace(Genome(), width=4), (1, 2, 2), 10, generator=_generator())
+
+
+def _reference(layer: NormalisedConvolution, features: torch.Tensor) -> torch.Tensor:
+    return layer.norm(layer.convolution(features))
+
+
+def test_the_kept_convolution_follows_every_change_of_what_it_was_made_of() -> None:
+    layer = NormalisedConvolution(3, 5).requires_grad_(False)
+    features = torch.rand(4, 3, 6, 6, generator=_generator())
+
+    def agrees() -> bool:
+        layer.eval()
+        return torch.allclose(layer(features), _reference(layer, features), atol=1e-5)
+    assert agrees() and layer._kept is not None
+    layer.convolution.weight.mul_(2)
+    assert agrees()
+    layer.norm.running_mean.add_(1)
+    assert agrees()
+    layer.train()
+    layer(features)  # moves the statistics
+    assert agrees()
+    layer.load_state_dict({name: value + 0.5 for name, value in layer.state_dict().items()})
+    assert agrees()
+    layer.convolution.weight = torch.nn.Parameter(torch.rand(5, 3, 3, 3), requires_grad=False)
+    assert agrees()
+    layer.double()
+    features = features.double()
+    assert agrees()
+
+
+def test_a_convolution_that_is_being_trained_is_not_kept() -> None:
+    layer, features = NormalisedConvolution(3, 5).eval(), torch.rand(2, 3, 6, 6)
+    layer(features).sum().backward()
+    assert layer._kept is None and layer.convolution.weight.grad is not None
+    layer.requires_grad_(False)
+    with torch.inference_mode():
+        layer(features)
+    points = features.clone().requires_grad_()
+    layer(points).sum().backward()
+    assert points.grad is not None

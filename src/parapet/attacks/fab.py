@@ -56,13 +56,14 @@ def fab(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", ste
             if run % restarts:
                 start = _random_start(start, distances[rows], derived(seeds[rows], run), eps, norm)
             points, lengths = _approach(model, start, images[rows], labels[rows], goal, norm, steps, near)
+            # The last step may have crossed the boundary by its overshoot; who is within eps already needs no more.
+            # Each run is refined before the nearest is chosen, so that more runs never end further away.
+            over = ((lengths > near) & torch.isfinite(lengths)).nonzero().squeeze(1)
+            if len(over):
+                points[over] = refine(model, images[rows[over]], labels[rows[over]], points[over])
+                lengths[over] = distance(points[over], images[rows[over]], norm)
             closer = lengths < distances[rows]
             found[rows[closer]], distances[rows[closer]] = points[closer], lengths[closer]
-        # The last step may have crossed the boundary by its overshoot; who is within eps already needs no more.
-        rows = ((distances > near) & torch.isfinite(distances)).nonzero().squeeze(1)
-        if len(rows):
-            found[rows] = refine(model, images[rows], labels[rows], found[rows])
-            distances[rows] = distance(found[rows], images[rows], norm)
     return found, distances
 
 

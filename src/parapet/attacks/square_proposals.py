@@ -47,6 +47,10 @@ class LinfSquares:
         self._pixels(self.points).scatter_(2, self._index, self._after)
         return self.points
 
+    def changed(self) -> Tensor:
+        """Whether the last proposal differs from what it was made of, bool (n,)."""
+        return (self._before != self._after).flatten(1).any(1)
+
     def settle(self, better: Tensor) -> None:
         """Keep the squares of the images `better` (n,), take back the others."""
         self._pixels(self.points).scatter_(2, self._index,
@@ -107,6 +111,10 @@ class L2Squares:
         delta.scatter_(2, source, 0.0).scatter_(2, into, new)
         self._tried = self._spend(delta.reshape(self.points.shape))
         return self._tried
+
+    def changed(self) -> Tensor:
+        """Whether the last proposal differs from what it was made of, bool (n,): the pattern always moves something."""
+        return torch.ones(len(self.points), dtype=torch.bool, device=self.points.device)
 
     def settle(self, better: Tensor) -> None:
         """Keep the proposal of the images `better` (n,)."""
