@@ -26,7 +26,7 @@ def test_one_layer_by_hand() -> None:
         layer.bias.fill_(1.0)
     with perturbed(layer, lambda: layer(torch.tensor([[1.0, 0.0]])).sum(), 0.1) as loss:
         assert torch.allclose(layer.weight, torch.tensor([[3.5, 4.0]]))
-        assert float(layer.bias) == 1.0
+        assert layer.bias.item() == 1.0
     assert float(loss) == 4.0 and not loss.requires_grad
     assert torch.equal(layer.weight, torch.tensor([[3.0, 4.0]]))
 

@@ -25,12 +25,13 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor, adversarial
                    logits: Logits | None = None, **rest: Any) -> Tensor:
     """|d CE / d image|^2, summed over pixels, averaged over the clean images (N, C, H, W); backward goes through it.
 
-    Ross and Doshi-Velez 2018, equation 5 ("double backpropagation", Drucker and Le Cun 1992).
+    Ross and Doshi-Velez 2018; Drucker and Le Cun 1992 named it double backpropagation.
     """
     if logits is None:
         images = images.detach().requires_grad_()
         logits = one_pass(model, clean=images)
-    return _gradient(logits.clean, labels, images).square().flatten(1).sum(1).mean()
+    gradient, = torch.autograd.grad(_summed(logits.clean, labels), images, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()
 
 
 def gradient_alignment(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
@@ -38,7 +39,7 @@ def gradient_alignment(model: nn.Module, images: Tensor, labels: Tensor, adversa
                        noisy: Tensor | None = None, logits: Logits | None = None, **rest: Any) -> Tensor:
     """1 - cos(gradient of CE at x, gradient at a random point of the ball), averaged over the images, in [0, 2].
 
-    Andriushchenko and Flammarion 2020, equation 5, against catastrophic overfitting. The point is uniform in the part
+    Andriushchenko and Flammarion 2020 (GradAlign), against catastrophic overfitting. The point is uniform in the part
     of the ball that lies in [0, 1], from `seeds`, int64 (N,). An image without a gradient at either point counts 0.
     `noisy` are those points where `logits` are given.
     """
@@ -46,7 +47,9 @@ def gradient_alignment(model: nn.Module, images: Tensor, labels: Tensor, adversa
         images = images.detach().requires_grad_()
         noisy = noisy_images(images.detach(), eps, norm, seeds).requires_grad_()
         logits = one_pass(model, clean=images, noisy=noisy)
-    here, there = _gradient(logits.clean, labels, images), _gradient(logits.noisy, labels, noisy)
+    # One backward pass for both, because every one of them runs through the whole batch of the forward pass.
+    losses = _summed(logits.clean, labels) + _summed(logits.noisy, labels)
+    here, there = (part.flatten(1) for part in torch.autograd.grad(losses, (images, noisy), create_graph=True))
     present = (here.detach() != 0).any(1) & (there.detach() != 0).any(1)
     return ((1 - cosine_similarity(_scaled(here), _scaled(there))).clamp(min=0) * present).mean()
 
@@ -55,8 +58,8 @@ def logit_squeezing(model: nn.Module, images: Tensor, labels: Tensor, adversaria
                     logits: Logits | None = None, **rest: Any) -> Tensor:
     """|logits|^2, summed over classes, averaged over all the clean and adversarial images of the pass.
 
-    Kannan, Kurakin and Goodfellow 2018, section 4 ("logit squeezing"). How far it holds: PGD on the margin with many
-    steps and restarts (Mosbach et al. 2018, "Logit Pairing Methods Can Fool Gradient-Based Attacks").
+    Kannan, Kurakin and Goodfellow 2018, who add Gaussian noise to the images. How far it holds: PGD on the margin with
+    many steps and restarts (Mosbach et al. 2018, "Logit Pairing Methods Can Fool Gradient-Based Attacks").
     """
     if logits is None:
         logits = one_pass(model, clean=images)
@@ -73,10 +76,9 @@ def noisy_images(images: Tensor, eps: float, norm: str, seeds: Generator | None)
     return ball(images, eps, norm).start(uniform(image_seeds(len(images), seeds, images.device), images.shape[1:]))
 
 
-def _gradient(logits: Tensor, labels: Tensor, points: Tensor) -> Tensor:
-    """d CE / d points, (N, C, H, W) flattened to (N, CHW), with its own graph."""
-    loss = cross_entropy(logits, labels, reduction="sum")
-    return torch.autograd.grad(loss, points, create_graph=True)[0].flatten(1)
+def _summed(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy summed over the images: its gradient by an image is that of the image's own cross-entropy."""
+    return cross_entropy(logits, labels, reduction="sum")
 
 
 def _scaled(gradient: Tensor) -> Tensor:

@@ -100,7 +100,7 @@ def test_the_whole_loss_is_the_weighted_sum_of_its_parts() -> None:
     cosine = cosine_loss(*embedded)
     contrastive = multi_positive_contrastive(torch.cat(attended), torch.cat([labels, labels]))
     assert loss.item() == pytest.approx((0.7 * accuracy + 0.3 * (cosine + 0.5 * contrastive)).item(), rel=1e-5)
-    assert float(pieces["cosine_loss"]) == pytest.approx(float(cosine), rel=1e-5)
+    assert pieces["cosine_loss"].item() == pytest.approx(cosine.item(), rel=1e-5)
     assert {"clean_loss", "divergence", "contrastive_loss"} <= set(pieces)
 
 
@@ -120,7 +120,7 @@ def test_the_order_of_the_batch_does_not_matter() -> None:
     order = torch.randperm(12, generator=torch.Generator().manual_seed(5))
     first, _ = morel(network, images, labels, adversarial, head=head, alpha=1.0)
     second, _ = morel(network, images[order], labels[order], adversarial[order], head=head, alpha=1.0)
-    assert float(first) == pytest.approx(float(second), rel=1e-4)
+    assert first.item() == pytest.approx(second.item(), rel=1e-4)
 
 
 def test_the_head_comes_from_its_generator_alone() -> None:

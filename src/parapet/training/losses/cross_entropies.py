@@ -12,8 +12,8 @@ def standard(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tens
              smoothing: float = 0.0, logits: Logits | None = None) -> tuple[Tensor, Pieces]:
     """Cross-entropy of the clean images (N, C, H, W); adversarial ones, where given, are left aside.
 
-    `smoothing` in [0, 1) is label smoothing (Szegedy et al. 2016, section 7). On a plain network it
-    only hides from attacks on cross-entropy (75 % under PGD, none under a margin loss): measure with the latter.
+    `smoothing` in [0, 1) is label smoothing (Szegedy et al. 2016, section 7). On a network trained without attacks it
+    only misleads those that climb cross-entropy: measure with a margin loss.
     """
     logits = logits or one_pass(model, clean=images)
     loss = cross_entropy(logits.clean, labels, label_smoothing=smoothing)

@@ -21,7 +21,8 @@ def morel(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor,
     """w1 (TRADES or MART) + w2 (L_cos + alpha L_contrastive), preference (w1, w2) and alpha all at least 0.
 
     Hotegni and Peitz 2025. Their conic scalarisation with the reference point 0 is this weighted sum, as long as no
-    loss is negative. Images (N, C, H, W); `head` belongs to training alone.
+    loss is negative; its augmentation term, 2e-5 more of either, is left out. Images (N, C, H, W); `head` belongs to
+    training alone.
     """
     if loss not in ACCURACY_LOSSES:
         raise InputError(f"morel's loss is {loss!r}; allowed: {', '.join(ACCURACY_LOSSES)}.")
@@ -37,7 +38,8 @@ def embedding_loss(head: MorelHead, clean: Tensor, adversarial: Tensor, labels: 
                    alpha: float = 1e-5) -> tuple[Tensor, Pieces]:
     """L_cos + alpha L_contrastive of the features (N, F) of the clean and the adversarial images.
 
-    As in the authors' code L_cos compares the embeddings before attention, and L_contrastive takes those after it.
+    As in the authors' code L_cos compares the embeddings before attention, and L_contrastive takes those after it:
+    of clean and adversarial images together, where the code takes the clean ones alone.
     """
     embedded, attended = head(torch.stack([clean, adversarial]), labels)
     cosine = cosine_loss(*embedded)
@@ -53,7 +55,7 @@ def cosine_loss(clean: Tensor, adversarial: Tensor) -> Tensor:
 def multi_positive_contrastive(embeddings: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """Cross-entropy between "is of my class", spread evenly over the others, and the softmax of cosines / temperature.
 
-    Tian et al. 2023 ("StableRep"), section 3; embeddings (M, D), labels (M,), temperature > 0. The average is over all
+    Tian et al. 2023 (StableRep); embeddings (M, D), labels (M,), temperature > 0. The average is over all
     M; one that is alone in its class counts 0. At least 0, whatever the order of the batch.
     """
     unit = normalize(embeddings, dim=1)
