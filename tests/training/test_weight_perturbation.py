@@ -36,7 +36,7 @@ def test_every_weight_moves_by_its_share_and_comes_back_bit_for_bit() -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with perturbed(network, lambda: cross_entropy(network(images), labels), 0.01):
         for name, parameter in network.named_parameters():
-            moved = float((parameter - before[name]).norm() / before[name].norm().clamp(min=1e-12))
+            moved = ((parameter - before[name]).norm() / before[name].norm().clamp(min=1e-12)).item()
             assert moved == pytest.approx(0.01 if parameter.dim() > 1 else 0.0, rel=1e-3), name
     after = network.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
