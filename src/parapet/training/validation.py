@@ -14,6 +14,8 @@ from parapet.config import ThreatModel
 from parapet.data.dataset import Images
 from parapet.training.adaptation import Feedback
 
+_REACH = 2.5  # radii that several steps could walk (Madry et al. 2018)
+
 
 def validate(network: nn.Module, images: Images, threat: ThreatModel, *, steps: int, batch_size: int,
              turn: Callable[[], AbstractContextManager]) -> dict[str, float]:
@@ -36,8 +38,10 @@ def feedback(network: nn.Module, images: Images, *, count: int, eps: float, norm
     `eps` is the radius that the last epoch trained with: at a larger one an honest network has a gap too.
     """
     batch, labels = images.batch(slice(count))
+    accuracies = []
     with frozen(network):
-        accuracies = [float((predict(network, pgd(network, batch, labels, eps=eps, norm=norm, steps=each, step_size=size,
-                                                  random_start=False, early_stop=True)) == labels).float().mean())
-                      for each, size in ((1, eps), (steps, 2.5 * eps / steps))]
+        for each, size in ((1, eps), (steps, _REACH * eps / steps)):
+            points = pgd(network, batch, labels, eps=eps, norm=norm, steps=each, step_size=size, random_start=False,
+                         early_stop=True)
+            accuracies.append(float((predict(network, points) == labels).float().mean()))
     return Feedback(*accuracies)
