@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
-from parapet.models.backbones import convolution
+from parapet.models.backbones.blocks import convolution
 from parapet.models.defence import Defence
 from parapet.models.median import median3x3
 
@@ -68,6 +68,22 @@ class GaussianNonLocalDenoiser(Denoiser):
         return (weights @ features.flatten(2).transpose(1, 2)).transpose(1, 2).reshape_as(features)
 
 
+class DotProductNonLocalDenoiser(Denoiser):
+    """Non-local means with dot products as weights, over the number of positions (section 4.1, "dot product")."""
+
+    def smooth(self, features: Tensor) -> Tensor:
+        """Each position x becomes the mean over all positions y of (x.y) y."""
+        flat = features.flatten(2)
+        channels, positions = flat.shape[1:]
+        # The product is associative, and the smaller of the two matrices between is the cheaper way.
+        if channels < positions:
+            smoothed = (flat @ flat.transpose(1, 2)) @ flat
+        else:
+            smoothed = flat @ (flat.transpose(1, 2) @ flat)
+        return (smoothed / positions).reshape_as(features)
+
+
 DENOISERS: dict[str, Callable[[int], nn.Module]] = {
     "mean": MeanDenoiser, "median": MedianDenoiser, "gaussian": GaussianNonLocalDenoiser,
+    "dot_product": DotProductNonLocalDenoiser,
 }
