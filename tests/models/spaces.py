@@ -34,6 +34,7 @@ def as_trained(network: Network, generator: torch.Generator) -> Network:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(generator=generator)
             module.running_var.uniform_(0.5, 2, generator=generator)
-        elif isinstance(module, Denoiser):
+            torch.nn.init.normal_(module.weight, 1, 0.2, generator=generator)
+        elif isinstance(module, Denoiser) and isinstance(module.mix, torch.nn.Conv2d):
             torch.nn.init.normal_(module.mix.weight, std=0.1, generator=generator)
     return network.eval()
