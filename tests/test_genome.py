@@ -38,6 +38,35 @@ def test_genes_without_effect_do_not_tell_genomes_apart() -> None:
     assert Genome(loss="trades", trades_beta=6.0).digest() != Genome(loss="trades", trades_beta=1.0).digest()
 
 
+def test_the_reference_network_has_one_size() -> None:
+    reference = Genome(backbone="small_cnn", width=8, depth=2)
+    assert reference.digest() == Genome(backbone="small_cnn", width=16, depth=1).digest()
+    assert str(reference).startswith("small_cnn relu,")
+
+
+def test_what_is_known_beyond_the_default_search_is_not_searched_by_default() -> None:
+    assert SPACE.choices("backbone") == ("plain", "residual", "separable")
+    assert SPACE.choices("activation") == ("relu", "silu")
+    assert SPACE.choices("denoiser") == ("none", "mean", "median", "gaussian")
+    assert SPACE.choices("denoiser_stage") == (1, 2)
+
+
+WHOLE = SearchSpace({gene.name: list(gene.known) for gene in GENES if gene.known} | {"width": [4, 8]})
+
+
+@given(st.tuples(*(st.integers(0, len(gene.choices) - 1) for gene in WHOLE.genes)))
+def test_the_whole_space_encodes_like_the_default_one(vector: tuple[int, ...]) -> None:
+    genome, normal = WHOLE.decode(vector), WHOLE.normalise(vector)
+    assert WHOLE.decode(normal) == genome == WHOLE.decode(WHOLE.encode(genome))
+    assert np.array_equal(WHOLE.normalise(normal), normal)
+
+
+def test_a_stage_that_a_backbone_of_the_space_lacks_is_told() -> None:
+    with pytest.raises(InputError, match="search.space.denoiser_stage lists 3, and the backbone residual has 2 stages"):
+        SearchSpace({"backbone": ["wide_resnet", "residual"], "denoiser_stage": [1, 3]})
+    assert SearchSpace({"backbone": ["wide_resnet"], "denoiser_stage": [1, 3]}).choices("denoiser_stage") == (1, 3)
+
+
 def test_larger_images_get_larger_networks() -> None:
     assert max(SearchSpace(image_shape=(3, 32, 32)).choices("width")) > max(SPACE.choices("width"))
     assert SearchSpace({"width": [8]}, (3, 32, 32)).choices("width") == (8,)

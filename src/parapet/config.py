@@ -34,6 +34,7 @@ def option(default: Any, *, low: float | None = None, high: float | None = None,
 _LARGEST = 1e300
 _FRACTION = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d{1,3})?)\s*(?:/\s*(\d+))?")
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
+SCHEDULES = ("one_cycle", "cyclic", "piecewise", "cosine", "constant")
 OBJECTIVES = ("clean_error", "robust_error", "flops", "latency_ms")
 
 
@@ -126,11 +127,21 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What every candidate's training shares; the rest of the recipe is in the genome."""
+    """What every candidate's training shares; the rest of the recipe is in the genome.
+
+    `eps_ramp` is the share of training over which the radius grows to its full size; `weight_average` the decay of the
+    weights' moving average, 0 for none; `adapt` lets attack steps and regularisers follow what validation shows each
+    epoch; `precision` "auto" is bfloat16 on CUDA and float32 elsewhere.
+    """
 
     epochs: int = option(12, low=1, high=10_000)
     batch_size: int = option(64, low=2, high=65_536)
     eps_ramp: float = option(0.3, low=0.0, high=1.0)
+    schedule: str = option("one_cycle", choices=SCHEDULES)
+    weight_average: float = option(0.0, low=0.0, high=0.99999)
+    augmentation: str = option("none", choices=("none", "crop", "crop_flip"))
+    adapt: bool = option(False)
+    precision: str = option("auto", choices=("auto", "float32"))
     label_smoothing: float = option(0.0, low=0.0, high=0.5)
     gradient_clip: float = option(1.0, low=0.0)
     validate_every: int = option(4, low=1)

@@ -35,24 +35,39 @@ class Gene:
     known: tuple[str, ...] = ()
 
 
+# How many stages each backbone has: a denoiser may follow any of them.
+STAGES = {"plain": 2, "residual": 2, "separable": 2, "small_cnn": 2, "preact_resnet": 4, "wide_resnet": 3, "vit": 2}
+
 GENES: tuple[Gene, ...] = (
-    Gene("backbone", ("plain", "residual", "separable"), False, known=("plain", "residual", "separable")),
+    Gene("backbone", ("plain", "residual", "separable"), False, known=tuple(STAGES)),
     Gene("width", (4, 8, 12, 16), True, low=1, high=1024),
     Gene("depth", (1, 2), True, low=1, high=64),
     Gene("activation", ("relu", "silu"), False, known=("relu", "silu", "softplus")),
-    Gene("denoiser", ("none", "mean", "median", "gaussian"), False, known=("none", "mean", "median", "gaussian")),
-    Gene("denoiser_stage", (1, 2), True, low=1, high=2),
+    Gene("denoiser", ("none", "mean", "median", "gaussian"), False,
+         known=("none", "mean", "median", "gaussian", "dot_product")),
+    Gene("denoiser_stage", (1, 2), True, low=1, high=max(STAGES.values())),
     Gene("input_filter", ("none", "bit_depth", "median", "smoothing"), False,
          known=("none", "bit_depth", "median", "smoothing")),
-    Gene("loss", ("pgd", "trades"), False, known=("pgd", "trades", "standard")),
+    Gene("loss", ("pgd", "trades"), False, known=("pgd", "trades", "mart", "alp", "standard")),
     Gene("clean_share", (0.0, 0.25, 0.5), True, low=0.0, high=0.99),
     Gene("trades_beta", (1.0, 2.0, 4.0, 6.0), True, low=0.0, high=100.0),
+    Gene("pairing", (0.5,), True, low=0.0, high=100.0),
+    Gene("morel", (0.0,), True, low=0.0, high=0.99),
+    Gene("morel_alpha", (1e-5,), True, low=0.0, high=100.0),
+    Gene("input_gradient", (0.0,), True, low=0.0, high=1e4),
+    Gene("gradient_alignment", (0.0,), True, low=0.0, high=1e4),
+    Gene("logit_squeezing", (0.0,), True, low=0.0, high=1e4),
+    Gene("label_smoothing", (0.0,), True, low=0.0, high=0.99),
+    Gene("weight_perturbation", (0.0,), True, low=0.0, high=0.1),
+    Gene("crafting", ("pgd",), False, known=("pgd", "fgsm", "n_fgsm")),
     Gene("eps_ratio", (0.75, 1.0, 1.25), True, low=0.0, high=4.0),
     Gene("steps", (1, 2), True, low=1, high=100),
     Gene("learning_rate", (0.1, 0.2, 0.4), True, low=1e-6, high=10.0),
     Gene("weight_decay", (0.0, 1e-4, 5e-4, 2e-3), True, low=0.0, high=1.0),
 )
 _GENE = {gene.name: gene for gene in GENES}
+# What any loss may be joined by; 0 is off.
+_ADDED = ("morel", "input_gradient", "gradient_alignment", "logit_squeezing", "label_smoothing", "weight_perturbation")
 
 # Images from this height on are worth networks and attacks that would only waste time on smaller ones.
 LARGE_FROM = 16
@@ -64,9 +79,14 @@ class Genome:
     """A point of the search space.
 
     Architecture: `backbone`, `width` (channels of the first stage), `depth` (blocks per stage), `activation`,
-    `denoiser` after stage `denoiser_stage` (1 or 2), `input_filter`.
-    Recipe: `loss`, `clean_share` (share of the clean loss in PGD training), `trades_beta` (TRADES), `eps_ratio`
-    (training radius over the threat model's), attack `steps`, peak `learning_rate`, `weight_decay`.
+    `denoiser` after stage `denoiser_stage` (1 to the backbone's `STAGES`), `input_filter`. The backbone `small_cnn`
+    is a reference of fixed width and depth.
+    Recipe: `loss`, `clean_share` (share of the clean loss in PGD training), `trades_beta` (of TRADES and MART),
+    `pairing` (of adversarial logit pairing), `morel` (share of MOREL's embedding losses beside TRADES or MART) and its
+    `morel_alpha`, the weights of the regularisers `input_gradient`, `gradient_alignment` and `logit_squeezing`,
+    `label_smoothing`, `weight_perturbation` (gamma of adversarial weight perturbation), `crafting` (pgd, or one step:
+    fgsm, n_fgsm), `eps_ratio` (training radius over the threat model's), attack `steps`, peak `learning_rate`,
+    `weight_decay`.
     """
 
     backbone: str = "plain"
@@ -79,6 +99,15 @@ class Genome:
     loss: str = "trades"
     clean_share: float = 0.0
     trades_beta: float = 4.0
+    pairing: float = 0.5
+    morel: float = 0.0
+    morel_alpha: float = 1e-5
+    input_gradient: float = 0.0
+    gradient_alignment: float = 0.0
+    logit_squeezing: float = 0.0
+    label_smoothing: float = 0.0
+    weight_perturbation: float = 0.0
+    crafting: str = "pgd"
     eps_ratio: float = 1.0
     steps: int = 3
     learning_rate: float = 0.2
@@ -105,12 +134,20 @@ class Genome:
         changes: dict[str, Any] = {}
         if self.denoiser == "none":
             changes["denoiser_stage"] = 1
+        if self.backbone == "small_cnn":
+            changes.update(width=1, depth=1)
         if self.loss != "pgd":
             changes["clean_share"] = 0.0
-        if self.loss != "trades":
-            changes["trades_beta"] = 0.0
+        if self.loss not in ("trades", "mart"):
+            changes.update(trades_beta=0.0, morel=0.0)
+        if self.loss != "alp":
+            changes["pairing"] = 0.0
         if self.loss == "standard":
-            changes.update(eps_ratio=0.0, steps=1)
+            changes.update(eps_ratio=0.0, steps=1, crafting="pgd")
+        elif self.crafting != "pgd":
+            changes["steps"] = 1
+        if changes.get("morel", self.morel) == 0:
+            changes["morel_alpha"] = 0.0
         return dataclasses.replace(self, **changes)
 
     def digest(self) -> str:
@@ -118,13 +155,18 @@ class Genome:
         return digest(self.canonical().to_dict())
 
     def __str__(self) -> str:
-        parts = [f"{self.backbone} {self.width}x{self.depth} {self.activation}"]
+        size = "" if self.backbone == "small_cnn" else f" {self.width}x{self.depth}"
+        parts = [f"{self.backbone}{size} {self.activation}"]
         if self.denoiser != "none":
             parts.append(f"{self.denoiser} denoiser after stage {self.denoiser_stage}")
         if self.input_filter != "none":
             parts.append(f"{self.input_filter} input filter")
-        weight = {"trades": f" beta {self.trades_beta:g}", "pgd": f" clean share {self.clean_share:g}"}
+        weight = {"trades": f" beta {self.trades_beta:g}", "mart": f" beta {self.trades_beta:g}",
+                  "pgd": f" clean share {self.clean_share:g}", "alp": f" pairing {self.pairing:g}"}
         parts.append(f"{self.loss}{weight.get(self.loss, '')}")
+        parts += [f"{name.replace('_', ' ')} {getattr(self, name):g}" for name in _ADDED if getattr(self, name) > 0]
+        if self.crafting != "pgd":
+            parts.append(self.crafting)
         return ", ".join(parts)
 
 
@@ -145,10 +187,19 @@ class SearchSpace:
                 raise InputError(f"search.space.{name} is not a gene; {_nearest(name)}")
         self.genes = tuple(_narrowed(gene, overrides[gene.name]) if gene.name in overrides else gene
                            for gene in GENES)
+        self._check_stages()
 
     def choices(self, name: str) -> tuple[Any, ...]:
         """What the gene called `name` may be."""
         return next(gene.choices for gene in self.genes if gene.name == name)
+
+    def _check_stages(self) -> None:
+        last, backbones = self.choices("denoiser_stage")[-1], self.choices("backbone")
+        shortest = min(backbones, key=STAGES.__getitem__)
+        if last > STAGES[shortest] and self.choices("denoiser") != ("none",):
+            raise InputError(f"search.space.denoiser_stage lists {last}, and the backbone {shortest} has "
+                             f"{STAGES[shortest]} stages; list stages up to {STAGES[shortest]}, or backbones with more "
+                             f"of them: {', '.join(name for name in STAGES if STAGES[name] >= last)}.")
 
     @property
     def upper(self) -> np.ndarray:

@@ -92,6 +92,16 @@ def test_the_gaussian_denoiser_averages_equal_features_to_themselves() -> None:
     assert torch.allclose(denoiser.smooth(features), features, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 9, 2, 3)])
+def test_the_dot_product_denoiser_is_the_paper_s_sum(shape: tuple[int, int, int, int]) -> None:
+    features = torch.rand(shape, generator=_generator())
+    positions = features.flatten(2).transpose(1, 2)
+    expected = torch.stack([torch.stack([sum((x @ y) * y for y in image) / len(image) for x in image])
+                            for image in positions])
+    smoothed = DENOISERS["dot_product"](shape[1]).smooth(features)
+    assert torch.allclose(smoothed.flatten(2).transpose(1, 2), expected, atol=1e-5)
+
+
 def test_in_evaluation_convolution_and_batch_norm_are_one() -> None:
     layer = NormalisedConvolution(3, 5, stride=2).eval()
     layer.norm.running_mean.uniform_(-1, 1)

@@ -15,7 +15,7 @@ from parapet.config import ThreatModel, TrainingConfig
 from parapet.genome import Genome
 from parapet.models import build
 from parapet.training import TrainingFailed, losses, schedules, train
-from parapet.training.loop import craft
+from parapet.training.crafting import Crafting, craft
 from tests.conftest import train_digits
 
 SMALL = Genome(width=4, depth=1, loss="pgd", steps=1, learning_rate=0.2)
@@ -66,12 +66,12 @@ def test_the_radius_ramps_over_its_share() -> None:
     assert schedules.ramp(0, 10, 0.0) == 1.0
 
 
-@pytest.mark.parametrize("loss", ["pgd", "trades"])
-def test_crafted_images_lie_in_the_ball_and_leave_batch_norm_alone(loss: str) -> None:
-    network = build(Genome(loss=loss), (1, 8, 8), 10, generator=torch.Generator().manual_seed(0)).train()
+@pytest.mark.parametrize("crafting", [Crafting(), Crafting(steps=3), Crafting(divergence=True), Crafting("fgsm")])
+def test_crafted_images_lie_in_the_ball_and_leave_batch_norm_alone(crafting: Crafting) -> None:
+    network = build(Genome(), (1, 8, 8), 10, generator=torch.Generator().manual_seed(0)).train()
     before = network.stem[1].norm.running_mean.clone()
     images = torch.rand(8, 1, 8, 8)
-    found = craft(network, images, torch.arange(8), Genome(loss=loss), 0.1, "linf", torch.Generator().manual_seed(0))
+    found = craft(network, images, torch.arange(8), crafting, 0.1, "linf", torch.arange(8))
     assert (distance(found, images, "linf") <= 0.1).all() and not torch.equal(found, images)
     assert network.training and torch.equal(network.stem[1].norm.running_mean, before)
 

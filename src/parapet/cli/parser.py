@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import parapet
-from parapet.cli import attack, verbs
+from parapet.cli import attack, train, verbs
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -70,6 +70,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
                               formatter_class=argparse.RawDescriptionHelpFormatter)
     attacked.set_defaults(verb=attack.attack)
     attack.add_options(attacked)
+
+    text = "train one model from a named recipe"
+    trained = sub.add_parser("train", help=text, description=text, epilog=train.EXAMPLES,
+                             formatter_class=argparse.RawDescriptionHelpFormatter)
+    trained.set_defaults(verb=train.train)
+    train.add_options(trained)
 
     data = sub.add_parser("data", help="bring data sets", description="Bring data sets.")
     actions = data.add_subparsers(required=True, metavar="ACTION")

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
-from parapet.models.backbones import convolution
+from parapet.models.backbones.blocks import NormalisedConvolution, convolution
 from parapet.models.defence import Defence
 from parapet.models.median import median3x3
 
 
 class Denoiser(Defence):
-    """features + conv1x1(smooth(features)); the convolution starts at zero, so training begins from identity."""
+    """features + conv1x1(smooth(features)); the mixing starts at zero, so training begins from identity."""
 
     attacked_through = "gradients"
 
@@ -68,6 +68,31 @@ class GaussianNonLocalDenoiser(Denoiser):
         return (weights @ features.flatten(2).transpose(1, 2)).transpose(1, 2).reshape_as(features)
 
 
+class DotProductNonLocalDenoiser(Denoiser):
+    """Non-local means with dot products as weights, over the number of positions (section 4.1, "dot product").
+
+    The result is cubic in the features, so that a batch norm has to follow the convolution, as in the paper's code; it
+    is its scale that starts at zero.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.mix = NormalisedConvolution(channels, channels, size=1)
+        nn.init.zeros_(self.mix.norm.weight)
+
+    def smooth(self, features: Tensor) -> Tensor:
+        """Each position x becomes the mean over all positions y of (x.y) y."""
+        flat = features.flatten(2)
+        channels, positions = flat.shape[1:]
+        # The product is associative, and the smaller of the two matrices between is the cheaper way.
+        if channels < positions:
+            smoothed = (flat @ flat.transpose(1, 2)) @ flat
+        else:
+            smoothed = flat @ (flat.transpose(1, 2) @ flat)
+        return (smoothed / positions).reshape_as(features)
+
+
 DENOISERS: dict[str, Callable[[int], nn.Module]] = {
     "mean": MeanDenoiser, "median": MedianDenoiser, "gaussian": GaussianNonLocalDenoiser,
+    "dot_product": DotProductNonLocalDenoiser,
 }

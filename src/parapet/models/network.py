@@ -1,4 +1,4 @@
-"""The network of a genome: input filter, normalisation, stem, two stages, denoiser, linear head."""
+"""The network of a genome: input filter, normalisation, and a backbone with a denoiser after one of its stages."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from parapet.errors import InputError
 from parapet.genome import Genome
-from parapet.models.backbones import ACTIVATIONS, BLOCKS, NormalisedConvolution
+from parapet.models.backbones import BACKBONES
+from parapet.models.backbones.small_cnn import SeededDropout
+from parapet.models.backbones.vision_transformer import PatchEmbedding
 from parapet.models.denoisers import DENOISERS
 from parapet.models.filters import FILTERS, LearnedSmoothing
-
-# From this image size on, 2x2 pixels become channels first: convolutions over one or three channels starve the cores.
-SPACE_TO_DEPTH_FROM = 16
 
 
 class Normalise(nn.Module):
@@ -36,39 +35,36 @@ class Network(nn.Module):
     def __init__(self, genome: Genome, image_shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
         self.genome, self.image_shape, self.classes = genome, tuple(image_shape), classes
-        channels, height, width = image_shape
-        unshuffle = height >= SPACE_TO_DEPTH_FROM and height % 2 == 0 and width % 2 == 0
-        patch = 2 if unshuffle else 1
-        height, width = height // patch, width // patch
-        block, first, second = BLOCKS[genome.backbone], genome.width, 2 * genome.width
-        activation = genome.activation
+        body = BACKBONES[genome.backbone](genome, self.image_shape, classes)
+        self.stages = len(body.stages)
+        channels = self.image_shape[0]
 
         self.input_filter = FILTERS[genome.input_filter](channels) if genome.input_filter in FILTERS else None
         self.normalise = Normalise(channels)
-        self.stem = nn.Sequential(nn.PixelUnshuffle(patch) if unshuffle else nn.Identity(),
-                                  NormalisedConvolution(channels * patch**2, first), ACTIVATIONS[activation]())
-        self.stage1 = nn.Sequential(*(block(first, first, 1, activation) for _ in range(genome.depth)))
-        self.stage2 = nn.Sequential(block(first, second, 2, activation),
-                                    *(block(second, second, 1, activation) for _ in range(genome.depth - 1)))
-        denoised = first if genome.denoiser_stage == 1 else second
-        self.denoiser = DENOISERS[genome.denoiser](denoised) if genome.denoiser in DENOISERS else None
-        height, width = math.ceil(height / 2), math.ceil(width / 2)
-        if min(height, width) < 2:
-            raise InputError(f"images of {image_shape[1]}x{image_shape[2]} pixels are too small for two stages; "
-                             "the smallest allowed size is 4x4.")
-        self.head = nn.Sequential(nn.AvgPool2d(2), nn.Flatten(),
-                                  nn.Linear(second * (height // 2) * (width // 2), classes))
+        self.stem = body.stem
+        for number, stage in enumerate(body.stages, start=1):
+            self.add_module(f"stage{number}", stage)
+        self.denoiser = self._denoiser(body.channels)
+        self.head = body.head
+
+    def _denoiser(self, channels: tuple[int, ...]) -> nn.Module | None:
+        genome = self.genome
+        if genome.denoiser not in DENOISERS:
+            return None
+        if genome.denoiser_stage > self.stages:
+            raise InputError(f"denoiser_stage is {genome.denoiser_stage}, and the backbone {genome.backbone} has "
+                             f"{self.stages} stages; it must be a whole number from 1 to {self.stages}.")
+        return DENOISERS[genome.denoiser](channels[genome.denoiser_stage - 1])
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes)."""
         if self.input_filter is not None:
             images = self.input_filter(images)
-        features = self.stage1(self.stem(self.normalise(images)))
-        if self.denoiser is not None and self.genome.denoiser_stage == 1:
-            features = self.denoiser(features)
-        features = self.stage2(features)
-        if self.denoiser is not None and self.genome.denoiser_stage == 2:
-            features = self.denoiser(features)
+        features = self.stem(self.normalise(images))
+        for number in range(1, self.stages + 1):
+            features = getattr(self, f"stage{number}")(features)
+            if self.denoiser is not None and self.genome.denoiser_stage == number:
+                features = self.denoiser(features)
         return self.head(features)
 
 
@@ -94,8 +90,12 @@ def _initialise(network: Network, generator: torch.Generator) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
             if getattr(module, "starts_at_zero", False):
                 nn.init.zeros_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
             nn.init.zeros_(module.bias)
         elif isinstance(module, LearnedSmoothing):
             module.reset()
+        elif isinstance(module, PatchEmbedding | SeededDropout):
+            module.reset(generator)

@@ -1,4 +1,4 @@
-"""A training run's whole state in one safetensors file: weights, momentum, best weights, generator, curves.
+"""A training run's whole state in one safetensors file: weights, momentum, averages, generator, curves.
 
 A run that is stopped anywhere and started again ends, on the CPU, in the same weights bit for bit.
 """
@@ -13,64 +13,67 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from parapet.files import replacing
+from parapet.training.adaptation import Defence
+from parapet.training.learner import Learner, Snapshot
+
+_GROUPS = ("weights", "momentum", "average", "head")
 
 
 @dataclass
 class Progress:
-    """How far a run is: finished epochs, the best epoch by robust validation accuracy, curves, seconds spent."""
+    """How far a run is.
+
+    Finished epochs, the best epoch by robust validation accuracy, curves, seconds spent, the defence of the next epoch,
+    and the state after the last epoch that had not collapsed.
+    """
 
     epoch: int = 0
     best_epoch: int = 0
     best_robust_accuracy: float = -1.0
     curves: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    flops: int = 0
+    defence: Defence = field(default_factory=Defence)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    good: Snapshot = field(default_factory=dict)
 
 
-def save(path: Path, key: str, network: nn.Module, optimiser: torch.optim.SGD, generator: torch.Generator,
-         progress: Progress) -> None:
+def save(path: Path, key: str, learner: Learner, generator: torch.Generator, progress: Progress) -> None:
     """Write the state, atomically. `key` names the run, so that another run's checkpoint is never taken up."""
-    tensors = {f"weights.{name}": value for name, value in network.state_dict().items()}
+    now = learner.snapshot()
+    tensors = {f"now.{group}.{name}": value for group in _GROUPS for name, value in now[group].items()}
+    tensors |= {f"good.{group}.{name}": value for group, part in progress.good.items() for name, value in part.items()}
     tensors |= {f"best.{name}": value for name, value in progress.best_weights.items()}
-    for place, parameter in enumerate(network.parameters()):
-        momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum.{place}"] = momentum
     tensors["generator"] = generator.get_state()
     numbers = {"key": key, "epoch": progress.epoch, "best_epoch": progress.best_epoch,
                "best_robust_accuracy": progress.best_robust_accuracy, "curves": progress.curves,
-               "seconds": progress.seconds}
+               "seconds": progress.seconds, "flops": progress.flops, "averaged_steps": learner.average.steps,
+               "defence": progress.defence.to_dict()}
     with replacing(path) as partial:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial,
                   metadata={"parapet_training": json.dumps(numbers)})
 
 
-def restore(path: Path, key: str, network: nn.Module, optimiser: torch.optim.SGD,
-            generator: torch.Generator) -> Progress:
-    """Put the state back and return the progress; a missing, torn or foreign checkpoint starts anew."""
+def restore(path: Path, key: str, learner: Learner, generator: torch.Generator) -> Progress | None:
+    """Put the state back and return the progress; None where the checkpoint is missing, torn or another run's."""
     try:
         with safe_open(path, framework="pt") as stream:
             numbers = json.loads((stream.metadata() or {})["parapet_training"])
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError):
-        return Progress()
+        return None
     if numbers.pop("key") != key:
-        return Progress()
-    network.load_state_dict(_part(tensors, "weights."))
-    for place, parameter in enumerate(network.parameters()):
-        if f"momentum.{place}" in tensors:
-            optimiser.state[parameter]["momentum_buffer"] = _like(tensors[f"momentum.{place}"], parameter)
+        return None
+    learner.restore({group: _part(tensors, f"now.{group}.") for group in _GROUPS})
+    learner.average.steps = numbers.pop("averaged_steps")
     generator.set_state(tensors["generator"])
-    return Progress(**numbers, best_weights=_part(tensors, "best."))
+    numbers["defence"] = Defence(**numbers["defence"])
+    good = {group: _part(tensors, f"good.{group}.") for group in _GROUPS}
+    return Progress(**numbers, best_weights=_part(tensors, "best."), good=good)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    """On the parameter's device and in its memory layout, so that the arithmetic after a resume is the same."""
-    return torch.empty_like(parameter).copy_(value)

@@ -1,4 +1,4 @@
-"""The training loop of one candidate: craft, descend, validate, keep the best epoch."""
+"""The training loop of one candidate: craft, descend, look, adapt, keep the best epoch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parapet.attacks.balls import ball
-from parapet.attacks.inputs import frozen, predict
-from parapet.attacks.noise import image_seeds, uniform
-from parapet.attacks.objectives import cross_entropy, divergence_from
-from parapet.attacks.pgd import ascend, pgd
+from parapet.attacks.noise import derived, image_seeds
 from parapet.config import ThreatModel, TrainingConfig
 from parapet.data.dataset import Images
-from parapet.errors import ParapetError
+from parapet.errors import InputError, ParapetError
 from parapet.genome import Genome
 from parapet.models.cost import count_flops
 from parapet.models.network import Network, build
-from parapet.training import checkpoint, losses, schedules
+from parapet.training import adaptation, checkpoint, schedules
+from parapet.training.augmentation import augment
+from parapet.training.crafting import craft
+from parapet.training.learner import Learner
+from parapet.training.losses import Pieces
+from parapet.training.morel import MorelHead, classifier_layer
+from parapet.training.recipe import Recipe
+from parapet.training.validation import feedback, validate
+from parapet.training.weight_perturbation import perturbed
 
-MOMENTUM = 0.9
+Turn = Callable[[], AbstractContextManager]
+# Validation images that tell a collapse; a gap of 20 points among 128 is no accident.
+_WATCHED = 128
+_REGULARISER_NOISE = 1
 
 
 class TrainingFailed(ParapetError):
@@ -41,133 +48,136 @@ class Trained:
     best_epoch: int
     seconds: float
     training_flops: int
+    collapses: int = 0
 
 
 def train(genome: Genome, train_images: Images, validation_images: Images, *, classes: int, mean: Tensor, std: Tensor,
           config: TrainingConfig, threat: ThreatModel, seed: int, device: str = "cpu",
           checkpoint_path: Path | None = None,
           progress: Callable[[int, int, dict[str, Any]], None] | None = None,
-          turn: Callable[[], AbstractContextManager] = nullcontext) -> Trained:
+          turn: Turn = nullcontext) -> Trained:
     """Train one genome.
 
     `seed` fixes weights, order of images and noise. With `checkpoint_path` the run goes on from the last saved epoch.
     `progress` is told (epoch, epochs, metrics) after each epoch; `turn` is entered for each batch, so that latency
-    can be timed in between. Raises TrainingFailed where the loss is not finite.
+    can be timed in between. A network that has learnt to mislead
+    single steps is rolled back to its last good epoch and attacked harder from there. Raises TrainingFailed where the
+    loss is not finite; InputError where a batch is larger than the data.
     """
+    if config.batch_size > len(train_images):
+        raise InputError(f"training.batch_size is {config.batch_size}, and there are {len(train_images)} training "
+                         f"images; choose a batch of at most {len(train_images)}.")
     generator = torch.Generator().manual_seed(seed)
-    image_shape = tuple(train_images.images.shape[1:])
-    network = build(genome, image_shape, classes, generator=generator, mean=mean, std=std)
-    network = network.to(device, memory_format=torch.channels_last)
-    optimiser = torch.optim.SGD(network.parameters(), lr=genome.learning_rate, momentum=MOMENTUM, nesterov=True,
-                                weight_decay=genome.weight_decay)
+    network = build(genome, tuple(train_images.images.shape[1:]), classes, generator=generator, mean=mean, std=std)
+    recipe = Recipe.of(genome, config)
+    head = MorelHead(classifier_layer(network).in_features, generator).to(device) if recipe.objective.morel else None
+    learner = Learner.of(network.to(device, memory_format=torch.channels_last), head, decay=config.weight_average,
+                         learning_rate=genome.learning_rate, weight_decay=genome.weight_decay)
     key = f"{genome.digest()}-{seed}-{config}-{threat}"
-    state = checkpoint.restore(checkpoint_path, key, network, optimiser, generator) if checkpoint_path \
-        else checkpoint.Progress()
-    saved = time.monotonic()
+    state = checkpoint.Progress(good=learner.snapshot())
+    if checkpoint_path:
+        state = checkpoint.restore(checkpoint_path, key, learner, generator) or state
+    forward, saved = count_flops(network, network.image_shape), time.monotonic()
     while state.epoch < config.epochs:
         started = time.monotonic()
-        metrics = _epoch(network, optimiser, train_images, genome, config, threat, generator, state.epoch, turn)
+        now = recipe.with_defence(state.defence)
+        metrics = _epoch(learner, train_images, now, genome.learning_rate, config, threat, generator, state.epoch, turn)
         if not all(torch.isfinite(torch.tensor(value)) for value in metrics.values()):
+            best = f"; epoch {state.best_epoch} had been the best" if state.best_epoch else ""
             raise TrainingFailed(f"the loss was not finite in epoch {state.epoch + 1} of {config.epochs} "
-                                 f"(learning rate {genome.learning_rate:g})")
+                                 f"(learning rate {genome.learning_rate:g}){best}")
         state.epoch += 1
+        state.flops += now.flops(forward) * len(train_images)
         last = state.epoch == config.epochs
-        if last or state.epoch % config.validate_every == 0:
-            metrics |= _validate(network, validation_images, config, threat, turn)
-            if metrics["validation_robust_accuracy"] >= state.best_robust_accuracy:
-                state.best_epoch, state.best_robust_accuracy = state.epoch, metrics["validation_robust_accuracy"]
-                state.best_weights = {name: value.clone() for name, value in network.state_dict().items()}
+        look = last or state.epoch % config.validate_every == 0
+        if now.crafting is not None and (look or now.crafting.single):
+            metrics |= _watch(learner, state, validation_images, config, metrics["training_eps"], threat.norm)
+        if look:
+            metrics |= _keep_best(learner, state, validation_images, config, threat, turn)
         state.seconds += time.monotonic() - started
-        state.curves.append({"epoch": state.epoch, "time": time.time(), **metrics})
+        state.curves.append({"epoch": state.epoch, "time": time.time(), **metrics, **now.used()})
         if progress:
-            progress(state.epoch, config.epochs, metrics)
+            progress(state.epoch, config.epochs, state.curves[-1])
         if checkpoint_path and (last or time.monotonic() - saved >= config.checkpoint_seconds):
-            checkpoint.save(checkpoint_path, key, network, optimiser, generator, state)
+            checkpoint.save(checkpoint_path, key, learner, generator, state)
             saved = time.monotonic()
     network.load_state_dict(state.best_weights)
-    return Trained(network.eval(), state.curves, state.best_epoch, state.seconds,
-                   _training_flops(network, genome, len(train_images) * config.epochs))
+    return Trained(network.eval(), state.curves, state.best_epoch, state.seconds, state.flops, state.defence.collapses)
 
 
-def _epoch(network: Network, optimiser: torch.optim.SGD, images: Images, genome: Genome, config: TrainingConfig,
-           threat: ThreatModel, generator: torch.Generator, epoch: int,
-           turn: Callable[[], AbstractContextManager]) -> dict[str, float]:
-    network.train()
-    batches = max(1, len(images) // config.batch_size)
-    steps = config.epochs * batches
-    device = images.images.device
+def _epoch(learner: Learner, images: Images, recipe: Recipe, peak: float, config: TrainingConfig, threat: ThreatModel,
+           generator: torch.Generator, epoch: int, turn: Turn) -> dict[str, float]:
+    network, optimiser = learner.network.train(), learner.optimiser
+    batches = len(images) // config.batch_size
+    steps, device = config.epochs * batches, images.images.device
     totals: dict[str, Tensor] = {}
-    rate, eps = genome.learning_rate, 0.0
+    rate, eps = peak, 0.0
     for place, (batch, labels) in enumerate(images.shuffled(config.batch_size, generator)):
-        with turn():
+        with turn(), _precision(config, device):
             step = epoch * batches + place
-            rate = schedules.one_cycle(step, steps, genome.learning_rate)
-            eps = threat.eps * genome.eps_ratio * schedules.ramp(step, steps, config.eps_ramp)
+            rate = schedules.SCHEDULES[config.schedule](step, steps, peak)
+            eps = threat.eps * recipe.eps_ratio * schedules.ramp(step, steps, config.eps_ramp)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            adversarial = craft(network, batch, labels, genome, eps, threat.norm, generator)
-            loss, pieces = _loss(network, batch, labels, adversarial, genome, config)
-            optimiser.zero_grad()
-            loss.backward()
-            if config.gradient_clip > 0:
-                torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
-            optimiser.step()
-            for name, value in {"loss": loss.detach(), **pieces}.items():
+            seeds = image_seeds(len(batch), generator, device)
+            batch = augment(batch, seeds, config.augmentation)
+            adversarial = None if recipe.crafting is None else craft(network, batch, labels, recipe.crafting, eps,
+                                                                     threat.norm, seeds)
+            loss, pieces = _descend(learner, recipe, batch, labels, adversarial, eps, threat.norm, seeds, config)
+            learner.average.update(network)
+            for name, value in {"loss": loss, **pieces}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=device)) + value
     return {**{name: float(total) / batches for name, total in totals.items()},
             "learning_rate": rate, "training_eps": eps}
 
 
-def craft(network: Network, images: Tensor, labels: Tensor, genome: Genome, eps: float, norm: str,
-          generator: torch.Generator) -> Tensor:
-    """The inner maximisation: `genome.steps` steps of size 2.5 eps / steps from a uniform random start.
+def _descend(learner: Learner, recipe: Recipe, images: Tensor, labels: Tensor, adversarial: Tensor | None, eps: float,
+             norm: str, seeds: Tensor, config: TrainingConfig) -> tuple[Tensor, Pieces]:
+    """One step of the optimiser; (loss, pieces), detached."""
+    network = learner.network
 
-    Batch norm is in eval mode meanwhile (Pang et al. 2021, "Bag of Tricks for Adversarial Training", section 3.6).
-    """
-    if genome.loss == "standard":
-        return images
-    around = ball(images, eps, norm)
-    start = around.start(uniform(image_seeds(len(images), generator, images.device), images.shape[1:]))
-    with frozen(network):
-        if genome.loss == "trades":
-            with torch.no_grad():
-                objective = divergence_from(network(images).softmax(1))
-        else:
-            objective = cross_entropy
-        return ascend(network, start, labels, around, objective, genome.steps, 2.5 * eps / genome.steps)
-
-
-def _loss(network: Network, images: Tensor, labels: Tensor, adversarial: Tensor, genome: Genome,
-          config: TrainingConfig) -> tuple[Tensor, losses.Pieces]:
-    smoothing = config.label_smoothing
-    if genome.loss == "trades":
-        return losses.trades(network, images, labels, adversarial, beta=genome.trades_beta, smoothing=smoothing)
-    if genome.loss == "pgd":
-        return losses.pgd_training(network, images, labels, adversarial, clean_share=genome.clean_share,
-                                   smoothing=smoothing)
-    return losses.standard(network, images, labels, smoothing=smoothing)
+    def objective() -> tuple[Tensor, Pieces]:
+        return recipe.objective(network, images, labels, adversarial, eps=eps, norm=norm,
+                                seeds=derived(seeds, _REGULARISER_NOISE), morel_head=learner.head)
+    gamma = recipe.weight_perturbation
+    with perturbed(network, lambda: objective()[0], gamma) if gamma > 0 else nullcontext():
+        loss, pieces = objective()
+        learner.optimiser.zero_grad()
+        loss.backward()
+    if config.gradient_clip > 0:
+        torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
+    learner.optimiser.step()
+    return loss.detach(), pieces
 
 
-def _validate(network: Network, images: Images, config: TrainingConfig, threat: ThreatModel,
-              turn: Callable[[], AbstractContextManager]) -> dict[str, float]:
-    """Clean accuracy and accuracy under margin-PGD, with the same noise each time, so that epochs compare."""
-    generator = torch.Generator().manual_seed(0)
-    clean = robust = 0
-    with frozen(network):
-        for batch, labels in images.batches(config.batch_size):
-            with turn():
-                clean += int((predict(network, batch) == labels).sum())
-                points = pgd(network, batch, labels, eps=threat.eps, norm=threat.norm, steps=config.validation_steps,
-                             loss="margin", early_stop=True, generator=generator)
-                robust += int((predict(network, points) == labels).sum())
-    return {"validation_clean_accuracy": clean / len(images), "validation_robust_accuracy": robust / len(images)}
+def _watch(learner: Learner, state: checkpoint.Progress, images: Images, config: TrainingConfig, eps: float,
+           norm: str) -> dict[str, float]:
+    """See whether the network misleads single steps; roll back and attack harder if so, else adapt."""
+    seen = feedback(learner.network, images, count=_WATCHED, eps=eps, norm=norm, steps=config.validation_steps)
+    if seen.collapsed:
+        learner.restore(state.good)
+        state.defence = adaptation.after_collapse(state.defence)
+    else:
+        state.good = learner.snapshot()
+        if config.adapt:
+            state.defence = adaptation.adapt(state.defence, seen)
+    return {"single_step_accuracy": seen.single_step, "several_steps_accuracy": seen.several_steps,
+            "rolled_back": float(seen.collapsed)}
 
 
-def _training_flops(network: Network, genome: Genome, images: int) -> int:
-    """Counted forward FLOPs times passes: forward 1, gradient of the image 1, gradient of the weights 1 more."""
-    forward = count_flops(network, network.image_shape)
-    if genome.loss == "standard":
-        return 3 * forward * images
-    both = genome.loss == "trades" or genome.clean_share > 0
-    reference = 1 if genome.loss == "trades" else 0
-    return forward * images * (2 * genome.steps + reference + 3 * (2 if both else 1))
+def _keep_best(learner: Learner, state: checkpoint.Progress, images: Images, config: TrainingConfig,
+               threat: ThreatModel, turn: Turn) -> dict[str, float]:
+    network = learner.network
+    with learner.average.in_place_of(network):
+        metrics = validate(network, images, threat, steps=config.validation_steps, batch_size=config.batch_size,
+                           turn=turn)
+        if metrics["validation_robust_accuracy"] >= state.best_robust_accuracy:
+            state.best_epoch, state.best_robust_accuracy = state.epoch, metrics["validation_robust_accuracy"]
+            state.best_weights = {name: value.clone() for name, value in network.state_dict().items()}
+    return metrics
+
+
+def _precision(config: TrainingConfig, device: torch.device) -> AbstractContextManager:
+    """bfloat16 where the device is a card and nobody asked for float32; float32 on the CPU."""
+    return torch.autocast("cuda", torch.bfloat16, enabled=config.precision == "auto") if device.type == "cuda" \
+        else nullcontext()

@@ -1,8 +1,14 @@
-"""What changes from step to step: learning rate and training radius."""
+"""What changes from step to step by plan: learning rate and training radius."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+
+# Shares of the run after which a piecewise rate falls to a tenth (Rice et al. 2020: epochs 100 and 150 of 200).
+_FALLS = (0.5, 0.75)
+# A triangular rate peaks at this share of the run (Wong et al. 2020, "Fast is better than free": two fifths).
+_TRIANGLE_PEAK = 0.4
 
 
 def one_cycle(step: int, steps: int, peak: float, *, warm_up: float = 0.3, start: float = 1 / 25,
@@ -17,6 +23,32 @@ def one_cycle(step: int, steps: int, peak: float, *, warm_up: float = 0.3, start
     else:
         low, high, share = peak, end * start * peak, (step - turn) / max(1.0, steps - turn)
     return low + (high - low) * (1 - math.cos(math.pi * min(1.0, share))) / 2
+
+
+def cyclic(step: int, steps: int, peak: float) -> float:
+    """Learning rate at `step` of `steps`: straight from 0 up to peak and down to 0 (Wong, Rice, Kolter 2020)."""
+    share = (step + 1) / (steps + 1)
+    return peak * (share / _TRIANGLE_PEAK if share < _TRIANGLE_PEAK else (1 - share) / (1 - _TRIANGLE_PEAK))
+
+
+def piecewise(step: int, steps: int, peak: float) -> float:
+    """Learning rate at `step` of `steps`: peak, a tenth after half of the run, a hundredth after three quarters."""
+    return peak * 0.1 ** sum(step >= fall * steps for fall in _FALLS)
+
+
+def cosine(step: int, steps: int, peak: float) -> float:
+    """Learning rate at `step` of `steps`: half a cosine from peak to 0 (Loshchilov and Hutter 2017)."""
+    return peak * (1 + math.cos(math.pi * step / max(1, steps))) / 2
+
+
+def constant(step: int, steps: int, peak: float) -> float:
+    """Learning rate: always peak."""
+    return peak
+
+
+SCHEDULES: dict[str, Callable[[int, int, float], float]] = {
+    "one_cycle": one_cycle, "cyclic": cyclic, "piecewise": piecewise, "cosine": cosine, "constant": constant,
+}
 
 
 def ramp(step: int, steps: int, share: float) -> float:

@@ -93,8 +93,3 @@ class ResidualBlock(nn.Module):
         active = self.before(features)
         shortcut = features if self.shortcut is None else self.shortcut(active)
         return shortcut + self.residual(active)
-
-
-BLOCKS: dict[str, Callable[[int, int, int, str], nn.Module]] = {
-    "plain": PlainBlock, "residual": ResidualBlock, "separable": SeparableBlock,
-}

@@ -1,0 +1,233 @@
+"""train: one model from a named recipe. No step of the pipeline; a verb for everyone.
+
+The folder of a run: train.json, which says what is trained and later how it went; checkpoint.safetensors after each
+epoch, gone at the end; model.safetensors, the best epoch by robust validation accuracy.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+
+from parapet.config import to_dict
+from parapet.data.dataset import Dataset
+from parapet.deployment.latency import processor
+from parapet.errors import InputError
+from parapet.files import read_json, write_json
+from parapet.models import build, save
+from parapet.models.cost import count_flops, count_parameters
+from parapet.steps.results import CHECKPOINT, WEIGHTS
+from parapet.training.loop import TrainingFailed, train
+from parapet.training.recipes import NamedRecipe
+from parapet.versions import TRAINING_VERSION
+
+RECORD, _LOCK = "train.json", "train.lock"
+SCHEMA_VERSION = 1
+_NAMED_DIFFERENCES = 4
+
+
+class Watcher:
+    """What a run tells whoever watches it; the base class looks away."""
+
+    def goes_on(self, epoch: int) -> None:
+        """A checkpoint of `epoch` finished epochs has been found."""
+
+    def moved(self, done: float, text: str) -> None:
+        """`done` epochs are over, parts of them included, and `text` is going on."""
+
+    def finished_epoch(self, row: dict[str, Any]) -> None:
+        """A row of the curves, with `epochs` and `images_per_second` (of training, without validation)."""
+
+
+def run(recipe: NamedRecipe, data_folder: Path, out: Path, *, seed: int = 0, device: str = "cpu",
+        watcher: Watcher | None = None) -> dict[str, Any]:
+    """Train into the folder `out` and return what train.json says; a finished run is returned as it is.
+
+    Goes on from the checkpoint that an earlier attempt left. Raises InputError where `out` holds another run or where
+    network or batch do not fit the data; TrainingFailed where the loss is not finite, and then the best epoch's weights
+    are in model.safetensors if there was one.
+    """
+    watcher, data = watcher or Watcher(), Dataset.open(data_folder)
+    recipe.threat.check_image(*data.image_shape)
+    identity = _identity(recipe, seed) | {"fingerprint": data.fingerprint}
+    with _only_run(out):
+        earlier = check_folder(out, identity)
+        if earlier and earlier["status"] == "done" and (out / WEIGHTS).is_file():
+            return earlier
+        result = {"schema_version": SCHEMA_VERSION, "status": "running", "reason": None, "run": identity,
+                  "description": recipe.description, "data": {"name": data.name, "folder": str(data_folder)},
+                  "training_images": data.images["train"], "torch": torch.__version__, "hardware": _hardware(device)}
+        return _train(recipe, data, out, seed, device, watcher, result)
+
+
+def check_folder(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The train.json of this run, None where there is none; InputError where `out` belongs to another.
+
+    What `identity` leaves out, such as the fingerprint of data not yet prepared, is not compared.
+    """
+    path, advice = out / RECORD, "give another folder with --out"
+    try:
+        earlier = read_json(path)
+        there = {**earlier["run"]}
+        if earlier["schema_version"] != SCHEMA_VERSION or not isinstance(earlier["status"], str):
+            raise ValueError
+    except FileNotFoundError:
+        if found := next((name for name in (WEIGHTS, CHECKPOINT) if (out / name).exists()), None):
+            raise InputError(f"{out} holds {found} and no {RECORD}, so it is not from this command; {advice}."
+                             ) from None
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is damaged or from another version of Parapet; {advice}, or delete it.") from None
+    differences = _differences({key: there.get(key) for key in identity}, identity)
+    if differences:
+        more = len(differences) - _NAMED_DIFFERENCES
+        rest = f" and {more} more" if more > 0 else ""
+        raise InputError(f"{out} holds another run: it differs in {', '.join(differences[:_NAMED_DIFFERENCES])}{rest}; "
+                         f"{advice}.")
+    return earlier
+
+
+def check_before_data(recipe: NamedRecipe, out: Path, seed: int) -> None:
+    """InputError where `out` belongs to another run, as far as that shows before the data are prepared."""
+    check_folder(out, _identity(recipe, seed))
+
+
+def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str, watcher: Watcher,
+           result: dict[str, Any]) -> dict[str, Any]:
+    config, checkpoint = recipe.training, out / CHECKPOINT
+    images = data.split("train", device=device)
+    looked_at = data.split("validation", device=device, limit=config.validation_images)
+    statistics = {"mean": torch.tensor(data.mean), "std": torch.tensor(data.std)}
+    validation_batches = -(-len(looked_at) // config.batch_size)
+    if (finished := _left_by(checkpoint)[0].get("epoch", 0)) > 0:
+        watcher.goes_on(finished)
+    clock = _Clock(finished, len(images) // config.batch_size, validation_batches,
+                   config.batch_size, watcher)
+
+    def tell(epoch: int, epochs: int, row: dict[str, Any]) -> None:
+        # Only now is there anything to protect from another run: wrong input has been refused by the first epoch.
+        if not (out / RECORD).exists():
+            write_json(out / RECORD, result)
+        watcher.finished_epoch({**row, "epochs": epochs, "images_per_second": clock.images_per_second})
+        clock.next_epoch(epoch)
+
+    try:
+        trained = train(recipe.genome, images, looked_at, classes=len(data.classes), **statistics, config=config,
+                        threat=recipe.threat, seed=seed, device=device, checkpoint_path=checkpoint, progress=tell,
+                        turn=clock.turn)
+    except TrainingFailed as error:
+        raise TrainingFailed(_restored(recipe, data, out, error, result)) from None
+    network = trained.network.cpu()
+    best = trained.curves[trained.best_epoch - 1]
+    result |= {
+        "status": "done", "best_epoch": trained.best_epoch, "seconds": trained.seconds, "curves": trained.curves,
+        "validation": {"n": len(looked_at), "attack": f"PGD-{config.validation_steps}",
+                       "clean_accuracy": best["validation_clean_accuracy"],
+                       "robust_accuracy": best["validation_robust_accuracy"]},
+        "training_flops": trained.training_flops, "flops": count_flops(network, network.image_shape),
+        "params": count_parameters(network), "collapses": trained.collapses}
+    save(network, out / WEIGHTS)
+    write_json(out / RECORD, result)
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def _restored(recipe: NamedRecipe, data: Dataset, out: Path, error: TrainingFailed, result: dict[str, Any]) -> str:
+    """Save the best epoch of a failed run; the sentence for the failure, and what is left of the run."""
+    reason = str(error)
+    numbers, best = _left_by(out / CHECKPOINT)
+    if not best:
+        return f"{reason}; there is no epoch to go back to, so lower genome.learning_rate or clip gradients."
+    network = build(recipe.genome, data.image_shape, len(data.classes), generator=torch.Generator())
+    network.load_state_dict(best)
+    save(network, out / WEIGHTS)
+    write_json(out / RECORD, {**result, "status": "failed", "reason": reason, "best_epoch": numbers["best_epoch"],
+                              "curves": numbers["curves"]})
+    return (f"{reason}; the weights of epoch {numbers['best_epoch']} are restored to {out / WEIGHTS}, and for another "
+            "try lower genome.learning_rate and give another folder with --out.")
+
+
+def _left_by(checkpoint: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """(numbers, best epoch's weights) of a checkpoint; both empty where it is missing or torn."""
+    try:
+        with safe_open(checkpoint, framework="pt") as stream:
+            numbers = json.loads((stream.metadata() or {})["parapet_training"])
+            best = {name.removeprefix("best."): stream.get_tensor(name) for name in stream.keys()  # noqa: SIM118
+                    if name.startswith("best.")}
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return {}, {}
+    return numbers, best
+
+
+class _Clock:
+    """Counts the turns of an epoch, training batches first and then those of validation, and times the former."""
+
+    def __init__(self, epoch: int, batches: int, validation_batches: int, batch_size: int, watcher: Watcher) -> None:
+        self.batches, self.expected, self.batch_size = batches, batches + validation_batches, batch_size
+        self.watcher, self.images_per_second = watcher, 0.0
+        self.next_epoch(epoch)
+
+    def next_epoch(self, epoch: int) -> None:
+        self.epoch, self.turns, self.started = epoch, 0, time.monotonic()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        if self.turns == 0:
+            self.started = time.monotonic()
+        yield
+        self.turns += 1
+        if self.turns <= self.batches:
+            seconds = max(1e-9, time.monotonic() - self.started)
+            self.images_per_second = self.turns * self.batch_size / seconds
+        text = f"epoch {self.epoch + 1}, " + (f"batch {self.turns} of {self.batches}" if self.turns <= self.batches
+                                              else "validation")
+        self.watcher.moved(self.epoch + min(1.0, self.turns / self.expected), text)
+
+
+def _identity(recipe: NamedRecipe, seed: int) -> dict[str, Any]:
+    return {"recipe": recipe.name, "genome": recipe.genome.to_dict(), "threat": to_dict(recipe.threat),
+            "training": to_dict(recipe.training), "seed": seed, "training_version": TRAINING_VERSION}
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
+    """Each key whose values differ, with both, innermost keys first named by their sections."""
+    found = []
+    for key, value in here.items():
+        other = there.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found += _differences(other, value, f"{prefix}{key}.")
+        elif value != other:
+            shown = [str(item)[:12] if key == "fingerprint" else str(item) for item in (other, value)]
+            found.append(f"{prefix}{key} ({shown[0]} there, {shown[1]} here)")
+    return found
+
+
+def _hardware(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{processor()}, {threads} {'threads' if threads > 1 else 'thread'}"
+
+
+@contextmanager
+def _only_run(out: Path) -> Iterator[None]:
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / _LOCK)
+    try:
+        lock.acquire(timeout=2)  # one that was just killed may still be ending
+    except Timeout:
+        raise InputError(f"a training is already running in {out}; wait for it, stop it, or give another folder with "
+                         "--out.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+

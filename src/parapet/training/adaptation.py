@@ -1,0 +1,80 @@
+"""Defence parameters that adapt every epoch: what feedback does to attack steps, radius and regularisers.
+
+El-Sayed 2025 adapts a defence's parameters to the attacks that get through. The feedback here is the gap between one
+step and several (catastrophic overfitting: Wong et al. 2020; Andriushchenko and Flammarion 2020) and the curve of
+robust validation accuracy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+# The network fools single steps and falls to several: the training attack has to become stronger, or has collapsed.
+WIDE_GAP, COLLAPSE = 0.05, 0.20
+_NARROW_GAP = 0.01
+_MOST_EXTRA_STEPS = 8
+# A regulariser grows by a quarter while robust accuracy stands still, up to four times what the recipe asks for.
+_GROWTH, _LARGEST = 1.25, 4.0
+_PATIENCE, _WORTH = 2, 0.002
+
+
+@dataclass(frozen=True)
+class Defence:
+    """What the next epoch trains with, beside the recipe.
+
+    extra_steps: added to the recipe's attack steps. regulariser_factor: on every regulariser's weight. stalled: epochs
+    with feedback since robust accuracy last rose. collapses: how often the run has been rolled back.
+    """
+
+    extra_steps: int = 0
+    regulariser_factor: float = 1.0
+    stalled: int = 0
+    best: float = 0.0
+    collapses: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Accuracies in [0, 1] on the same validation images: under one step, and under several."""
+
+    single_step: float
+    several_steps: float
+
+    @property
+    def gap(self) -> float:
+        """What several steps break and one does not."""
+        return self.single_step - self.several_steps
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the network has learnt to mislead single steps (a gap over 20 points)."""
+        return self.gap > COLLAPSE
+
+
+def adapt(defence: Defence, feedback: Feedback) -> Defence:
+    """The defence of the next epoch.
+
+    A wide gap adds a step to the attack and a narrow one takes an added one away; where robust accuracy has not risen
+    for two looks, regularisers gain weight.
+    """
+    if feedback.gap > WIDE_GAP:
+        defence = replace(defence, extra_steps=min(defence.extra_steps + 1, _MOST_EXTRA_STEPS))
+    elif feedback.gap < _NARROW_GAP and defence.extra_steps > defence.collapses:
+        defence = replace(defence, extra_steps=defence.extra_steps - 1)
+    if feedback.several_steps > defence.best + _WORTH:
+        return replace(defence, best=feedback.several_steps, stalled=0)
+    defence = replace(defence, stalled=defence.stalled + 1)
+    if defence.stalled < _PATIENCE:
+        return defence
+    return replace(defence, stalled=0, regulariser_factor=min(_LARGEST, _GROWTH * defence.regulariser_factor))
+
+
+def after_collapse(defence: Defence) -> Defence:
+    """A stronger attack for good: the step that a collapse adds is never taken away again."""
+    return replace(defence, extra_steps=min(defence.extra_steps + 1, _MOST_EXTRA_STEPS + defence.collapses + 1),
+                   collapses=defence.collapses + 1)

@@ -1,0 +1,79 @@
+"""The inner maximisation: adversarial images for one batch, in the ways that training knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from parapet.attacks.balls import ball
+from parapet.attacks.gradients import input_gradient
+from parapet.attacks.inputs import frozen
+from parapet.attacks.noise import uniform
+from parapet.attacks.objectives import Objective, cross_entropy, divergence_from
+from parapet.attacks.pgd import ascend
+
+CRAFTINGS = ("pgd", "fgsm", "n_fgsm")
+# Step of FGSM from a random start in radii (Wong et al. 2020), and how far N-FGSM's noise reaches (de Jorge et al.
+# 2022, "Make Some Noise", section 4: twice the radius, not clipped to the ball afterwards).
+_FGSM_STEP, _NOISE = 1.25, 2.0
+# PGD's step is this many radii over the number of steps (Madry et al. 2018).
+_PGD_REACH = 2.5
+
+
+@dataclass(frozen=True)
+class Crafting:
+    """How a batch is attacked while training.
+
+    kind: "pgd" (Madry et al. 2018), "fgsm" (one step from a random start; Wong et al. 2020) or "n_fgsm" (de Jorge et
+    al. 2022). steps: of "pgd". divergence: ascend KL from the clean prediction, as TRADES does, not cross-entropy.
+    """
+
+    kind: str = "pgd"
+    steps: int = 1
+    divergence: bool = False
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes for one image, and one more forward pass with `divergence`."""
+        return self.steps if self.kind == "pgd" else 1
+
+    @property
+    def single(self) -> bool:
+        """Whether the attack is one step, which networks learn to mislead."""
+        return self.passes == 1
+
+
+def craft(network: nn.Module, images: Tensor, labels: Tensor, crafting: Crafting, eps: float, norm: str,
+          seeds: Tensor) -> Tensor:
+    """Adversarial images (N, C, H, W) in [0, 1]; inside the ball of radius `eps` but for "n_fgsm".
+
+    seeds: int64 (N,), one an image. Batch norm is in eval mode meanwhile (Pang et al. 2021, "Bag of Tricks for
+    Adversarial Training", section 3.6).
+    """
+    noise = uniform(seeds, images.shape[1:])
+    with frozen(network):
+        objective = _objective(network, images, crafting)
+        if crafting.kind == "n_fgsm":
+            return _n_fgsm(network, images, labels, objective, eps, norm, noise)
+        around = ball(images, eps, norm)
+        steps = crafting.passes
+        size = _FGSM_STEP * eps if crafting.kind == "fgsm" else _PGD_REACH * eps / steps
+        return ascend(network, around.start(noise), labels, around, objective, steps, size)
+
+
+def _objective(network: nn.Module, images: Tensor, crafting: Crafting) -> Objective:
+    if not crafting.divergence:
+        return cross_entropy
+    with torch.no_grad():
+        return divergence_from(network(images).softmax(1))
+
+
+def _n_fgsm(network: nn.Module, images: Tensor, labels: Tensor, objective: Objective, eps: float, norm: str,
+            noise: Tensor) -> Tensor:
+    """Noise twice as wide as the ball, one step of a radius, and no way back into the ball."""
+    start = (images + _NOISE * eps * (2 * noise - 1)).clamp(0, 1) if norm == "linf" \
+        else ball(images, _NOISE * eps, norm).start(noise)
+    _, _, gradient = input_gradient(network, start, labels, objective)
+    return ball(start, eps, norm).step(start, gradient, eps)

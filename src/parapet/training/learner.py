@@ -1,0 +1,61 @@
+"""Everything that training moves: the network, its training-only head, the optimiser and the averaged weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from parapet.training.averaging import WeightAverage
+
+MOMENTUM = 0.9
+# Groups of named tensors, by what they belong to.
+Snapshot = dict[str, dict[str, Tensor]]
+
+
+@dataclass
+class Learner:
+    """`head` is dropped after training (MOREL's embedding head), or None."""
+
+    network: nn.Module
+    head: nn.Module | None
+    optimiser: torch.optim.SGD
+    average: WeightAverage
+
+    @classmethod
+    def of(cls, network: nn.Module, head: nn.Module | None, *, learning_rate: float, weight_decay: float,
+           decay: float) -> Learner:
+        """SGD with Nesterov momentum on network and head; `decay` of the weights' moving average, 0 for none."""
+        parameters = [*network.parameters(), *(head.parameters() if head is not None else ())]
+        optimiser = torch.optim.SGD(parameters, lr=learning_rate, momentum=MOMENTUM, nesterov=True,
+                                    weight_decay=weight_decay, fused=parameters[0].is_cuda or None)
+        return cls(network, head, optimiser, WeightAverage(network, decay))
+
+    def snapshot(self) -> Snapshot:
+        """Copies of all that moves."""
+        momentum = {str(place): self.optimiser.state[parameter]["momentum_buffer"]
+                    for place, parameter in enumerate(self._parameters())
+                    if self.optimiser.state.get(parameter, {}).get("momentum_buffer") is not None}
+        groups = {"weights": self.network.state_dict(), "momentum": momentum, "average": self.average.weights,
+                  "head": self.head.state_dict() if self.head is not None else {}}
+        return {group: {name: value.detach().clone() for name, value in tensors.items()}
+                for group, tensors in groups.items()}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put a snapshot back."""
+        self.network.load_state_dict(snapshot["weights"])
+        if self.head is not None:
+            self.head.load_state_dict(snapshot["head"])
+        self.average.weights = {name: value.clone().to(self.network.state_dict()[name].device)
+                                for name, value in snapshot["average"].items()}
+        for place, parameter in enumerate(self._parameters()):
+            found = snapshot["momentum"].get(str(place))
+            if found is None:
+                self.optimiser.state[parameter].pop("momentum_buffer", None)
+            else:
+                # On the parameter's device and in its layout, so that the arithmetic afterwards is the same.
+                self.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(found)
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.optimiser.param_groups for parameter in group["params"]]

@@ -1,0 +1,43 @@
+"""MART: misclassified images deserve more of the consistency term, and errors a margin as well."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, kl_div
+
+from parapet.training.losses.one_pass import Logits, Pieces, one_pass
+
+# The authors' code takes log(1.0001 - p) for the paper's log(1 - p), which caps the margin term at 9.2.
+_ABOVE_ONE = 1.0001
+
+
+def mart(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, *, beta: float = 6.0,
+         smoothing: float = 0.0, logits: Logits | None = None) -> tuple[Tensor, Pieces]:
+    """BCE(adversarial) + beta mean((1 - p_y(clean)) KL(p(clean) || p(adversarial))), beta >= 0; never negative.
+
+    Wang, Zou, Yi, Bailey, Ma and Gu 2020; BCE, their boosted cross-entropy, is -log p_y - log(1 - max_k p_k) over
+    k != y. The adversarial images are those of plain PGD. `smoothing` touches the first term of BCE alone.
+    """
+    logits = logits or one_pass(model, clean=images, adversarial=adversarial)
+    boosted = cross_entropy(logits.adversarial, labels, label_smoothing=smoothing) \
+        + _margin_term(logits.adversarial, labels)
+    doubt = 1 - logits.clean.softmax(1).gather(1, labels[:, None]).squeeze(1)
+    # Rounding can put the divergence of two nearly equal distributions below 0.
+    divergence = kl_div(logits.adversarial.log_softmax(1), logits.clean.log_softmax(1), reduction="none",
+                        log_target=True).sum(1).clamp(min=0)
+    weighted = (doubt * divergence).mean()
+    return boosted + beta * weighted, {"boosted_loss": boosted.detach(), "weighted_divergence": weighted.detach()}
+
+
+def _margin_term(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log(1.0001 - p of the likeliest wrong class), less its value at p = 0.
+
+    That constant, 1e-4, moves no gradient, and without it the loss could fall below 0. The 1e-12 which the authors
+    add inside the logarithm vanishes beside 1e-4 in float32.
+    """
+    wrong = logits.detach().scatter(1, labels[:, None], -torch.inf).argmax(1, keepdim=True)
+    likeliest = logits.softmax(1).gather(1, wrong)
+    return (math.log(_ABOVE_ONE) - torch.log(_ABOVE_ONE - likeliest)).clamp(min=0).mean()

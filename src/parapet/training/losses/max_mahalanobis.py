@@ -1,0 +1,72 @@
+"""The Max-Mahalanobis centre loss: features are drawn to fixed centres, as far apart as centres can be.
+
+How far it holds: an attack that knows the centres. Cross-entropy of the distances saturates, for they are large;
+`centre_margin` does not, and is above 0 exactly where the nearest centre is a wrong one. Give it to `pgd` as its loss.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from parapet.attacks.objectives import Objective, margin
+from parapet.errors import InputError
+from parapet.training.losses.one_pass import Pieces
+
+
+def centres(classes: int, features: int, scale: float = 10.0) -> Tensor:
+    """Centres (classes, features) of norm `scale` > 0 and of pairwise cosine -1 / (classes - 1).
+
+    Pang, Xu, Dong, Du, Chen and Zhu 2020, algorithm 1; needs features >= classes - 1 and classes >= 2.
+    """
+    if classes < 2 or features < classes - 1:
+        raise InputError(f"{classes} Max-Mahalanobis centres in {features} dimensions were asked for; "
+                         "there must be at least 2, and at least one dimension less than centres.")
+    means = torch.zeros(classes, max(features, classes), dtype=torch.float64)
+    means[0, 0] = 1
+    for i in range(1, classes):
+        for j in range(i):
+            means[i, j] = -(1 / (classes - 1) + means[i] @ means[j]) / means[j, j]
+        # The last centre lies in the space of the others: what is left of its length is rounding.
+        means[i, i] = (1 - means[i].square().sum()).clamp(min=0).sqrt() if i < classes - 1 else 0
+    return (scale * means[:, :features]).float()
+
+
+def logit_centres(classes: int, scale: float = 10.0) -> Tensor:
+    """The same simplex (classes, classes), turned so that the nearest centre is that of the largest output.
+
+    Our networks end in a linear layer with one output a class. With these centres such a network is deployed as it is:
+    its argmax is the decision by the nearest centre, and no wrapper has to travel with the weights.
+    """
+    if classes < 2:
+        raise InputError(f"{classes} Max-Mahalanobis centres were asked for; there must be at least 2.")
+    corners = torch.eye(classes, dtype=torch.float64) - 1 / classes
+    return (scale * corners * (classes / (classes - 1)) ** 0.5).float()
+
+
+def max_mahalanobis(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
+                    centres: Tensor) -> tuple[Tensor, Pieces]:
+    """1/2 |z - centre of the label|^2, averaged over the images (Pang et al. 2020, the MMC loss).
+
+    z are the model's outputs (N, D) for the adversarial images where they are given, else for the clean ones;
+    `centres` (classes, D) come from `logit_centres` where D is the number of classes, else from `centres`.
+    """
+    outputs = model(images if adversarial is None else adversarial)
+    loss = (outputs - centres.to(outputs)[labels]).square().sum(1).mean() / 2
+    return loss, {"centre_loss": loss.detach()}
+
+
+def centre_logits(outputs: Tensor, centres: Tensor) -> Tensor:
+    """-|z - centre|^2 for each class, (N, classes), from outputs (N, D): what classifies by the nearest centre."""
+    return -(outputs[:, None] - centres.to(outputs)).square().sum(2)
+
+
+def centre_margin(centres: Tensor) -> Objective:
+    """An objective over outputs (N, D): how much nearer the nearest wrong centre is than the label's, (N,).
+
+    Pang et al. 2020 attack the distances themselves in their adaptive attacks. As the centres have equal norms, this
+    is linear in the outputs between two centres and never saturates.
+    """
+    def nearer(outputs: Tensor, labels: Tensor) -> Tensor:
+        return margin(centre_logits(outputs, centres), labels)
+    return nearer

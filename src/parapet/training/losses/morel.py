@@ -1,0 +1,67 @@
+"""MOREL: alike features for an image and its adversarial version, and for all images of a class."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, normalize
+
+from parapet.errors import InputError
+from parapet.training.losses.mart import mart
+from parapet.training.losses.one_pass import Pieces, one_pass
+from parapet.training.losses.trades import trades
+from parapet.training.morel import MorelHead, classifier_layer, features_of
+
+ACCURACY_LOSSES = {"trades": trades, "mart": mart}
+
+
+def morel(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, *, head: MorelHead,
+          loss: str = "trades", beta: float = 6.0, preference: tuple[float, float] = (0.9, 0.1), alpha: float = 1e-5,
+          smoothing: float = 0.0) -> tuple[Tensor, Pieces]:
+    """w1 (TRADES or MART) + w2 (L_cos + alpha L_contrastive), preference (w1, w2) and alpha all at least 0.
+
+    Hotegni and Peitz 2025. Their conic scalarisation with the reference point 0 is this weighted sum, as long as no
+    loss is negative; its augmentation term, 2e-5 more of either, is left out. Images (N, C, H, W); `head` belongs to
+    training alone.
+    """
+    if loss not in ACCURACY_LOSSES:
+        raise InputError(f"morel's loss is {loss!r}; allowed: {', '.join(ACCURACY_LOSSES)}.")
+    with features_of(classifier_layer(model)) as seen:
+        logits = one_pass(model, clean=images, adversarial=adversarial)
+    accuracy, pieces = ACCURACY_LOSSES[loss](model, images, labels, adversarial, beta=beta, smoothing=smoothing,
+                                             logits=logits)
+    robust, more = embedding_loss(head, *seen[-1].chunk(2), labels, alpha=alpha)
+    return preference[0] * accuracy + preference[1] * robust, pieces | more
+
+
+def embedding_loss(head: MorelHead, clean: Tensor, adversarial: Tensor, labels: Tensor, *,
+                   alpha: float = 1e-5) -> tuple[Tensor, Pieces]:
+    """L_cos + alpha L_contrastive of the features (N, F) of the clean and the adversarial images.
+
+    As in the authors' code L_cos compares the embeddings before attention, and L_contrastive takes those after it:
+    of clean and adversarial images together, where the code takes the clean ones alone.
+    """
+    embedded, attended = head(torch.stack([clean, adversarial]), labels)
+    cosine = cosine_loss(*embedded)
+    contrastive = multi_positive_contrastive(attended.flatten(0, 1), labels.repeat(2))
+    return cosine + alpha * contrastive, {"cosine_loss": cosine.detach(), "contrastive_loss": contrastive.detach()}
+
+
+def cosine_loss(clean: Tensor, adversarial: Tensor) -> Tensor:
+    """1 - mean cosine of the paired embeddings (N, D), in [0, 2]."""
+    return (1 - cosine_similarity(clean, adversarial)).mean().clamp(0, 2)
+
+
+def multi_positive_contrastive(embeddings: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
+    """Cross-entropy between "is of my class", spread evenly over the others, and the softmax of cosines / temperature.
+
+    Tian et al. 2023 (StableRep); embeddings (M, D), labels (M,), temperature > 0. The average is over all
+    M; one that is alone in its class counts 0. At least 0, whatever the order of the batch.
+    """
+    unit = normalize(embeddings, dim=1)
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    positive = ((labels[:, None] == labels) & ~itself).to(unit)
+    # Not infinity: a batch of one image would be left without any finite entry.
+    likeness = (unit @ unit.T / temperature).masked_fill(itself, torch.finfo(unit.dtype).min)
+    share = positive / positive.sum(1, keepdim=True).clamp(min=1)
+    return -(share * likeness.log_softmax(1)).sum(1).mean()

@@ -1,0 +1,32 @@
+"""Clean, adversarial and noisy images through the network as one batch.
+
+So the statistics of batch norm in evaluation are those it was trained with, and no term of a loss pays for a forward
+pass that another has made.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+Pieces = dict[str, Tensor]
+
+
+class Logits(NamedTuple):
+    """Logits (N, classes) of one forward pass over the same N images in three versions; None where left out."""
+
+    clean: Tensor | None = None
+    adversarial: Tensor | None = None
+    noisy: Tensor | None = None
+
+
+def one_pass(model: nn.Module, *, clean: Tensor | None = None, adversarial: Tensor | None = None,
+             noisy: Tensor | None = None) -> Logits:
+    """The model's answers to whichever versions (N, C, H, W) are given, from a single call in this order."""
+    given = {name: images for name, images in (("clean", clean), ("adversarial", adversarial), ("noisy", noisy))
+             if images is not None}
+    batch = list(given.values())
+    logits = model(torch.cat(batch) if len(batch) > 1 else batch[0])
+    return Logits(**dict(zip(given, logits.chunk(len(batch)))))

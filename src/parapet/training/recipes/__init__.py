@@ -1,0 +1,141 @@
+"""Named recipes: YAML files beside this one, or the user's own, each a whole training told in one place.
+
+    description: one line, what it is and from which paper
+    data:        the data set it is meant for
+    threat:      {norm, eps}; eps may be written 8/255
+    training:    keys of `parapet.config.TrainingConfig`
+    genome:      any subset of the genes; those that are left out have the defaults of `Genome`
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from parapet.config import DATASETS, ThreatModel, TrainingConfig, option, parse, to_dict
+from parapet.errors import InputError
+from parapet.genome import Genome
+
+_ENDINGS = (".yaml", ".yml")
+# One training is watched epoch by epoch and loses at most one; a search looks less often.
+_EVERY_EPOCH = {"validate_every": 1, "checkpoint_seconds": 0.0}
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a recipe's file says."""
+
+    description: str = option("")
+    data: str = option("digits", choices=DATASETS)
+    threat: ThreatModel = option(ThreatModel, factory=True)
+    training: TrainingConfig = option(TrainingConfig, factory=True)
+    genome: Genome = option(Genome, factory=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedRecipe(_Content):
+    """A checked recipe; `name` is that of its file without the ending, and `genome` is canonical."""
+
+    name: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return to_dict(self)
+
+
+def names() -> list[str]:
+    """The recipes that come with Parapet."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.yaml"))
+
+
+def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> NamedRecipe:
+    """Read and check a recipe: one of `names()`, or the path of a .yaml file.
+
+    changes: such as `training.epochs=3`, each put in the place of what the file says. Raises InputError, one sentence,
+    for an unknown recipe, an unknown or missing key, a value out of range and a file that cannot be read.
+    """
+    path = _find(name_or_path)
+    values = _read(path)
+    for change in changes:
+        _change(values, change)
+    try:
+        if missing := [key for key in _keys(_Content) if key not in values]:
+            raise InputError(f"{', '.join(missing)} is missing; a recipe has {', '.join(_keys(_Content))}.")
+        if isinstance(values["training"], dict):
+            values["training"] = {**_EVERY_EPOCH, **values["training"]}
+        content = parse(_Content, values)
+        genome = Genome.from_dict(content.genome.to_dict())
+    except InputError as error:
+        raise InputError(f"recipe {name_or_path}: {error}") from None
+    fields = {key: getattr(content, key) for key in _keys(_Content)}
+    return NamedRecipe(name=path.stem, **{**fields, "genome": genome})
+
+
+def _find(name_or_path: str) -> Path:
+    path = Path(name_or_path)
+    if path.suffix in _ENDINGS:
+        return path
+    if name_or_path not in names():
+        near = difflib.get_close_matches(name_or_path, names(), n=1)
+        hint = f"did you mean {near[0]}? Allowed" if near else "allowed"
+        raise InputError(f"there is no recipe {name_or_path!r}; {hint}: {', '.join(names())}, or the path of a "
+                         ".yaml file.")
+    return Path(__file__).parent / f"{name_or_path}.yaml"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; give the path of a recipe, or one of {', '.join(names())}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give a readable UTF-8 YAML file.") from None
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise InputError(f"{path} is not YAML{where}; mend that line.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no recipe but {values!r}; a recipe has {', '.join(_keys(_Content))}.")
+    return values
+
+
+def _change(values: dict[str, Any], change: str) -> None:
+    """Put `section.key=value` into the mapping that a file gave."""
+    place, equals, text = change.partition("=")
+    section, _, key = place.strip().partition(".")
+    if not (equals and place.strip()):
+        raise InputError(f"--set is {change!r}; it must be KEY=VALUE, for example training.epochs=3.")
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        raise InputError(f"--set {change} has a value that YAML cannot read; put it in quotes.") from None
+    known = list(_dotted())
+    if place.strip() not in known:
+        near = difflib.get_close_matches(place.strip(), known, n=1, cutoff=0.7)
+        near = near or [name for name in known if name.endswith(f".{place.strip()}")]
+        hint = f"; did you mean {near[0]}?" if near else "."
+        section = section if section in ("threat", "training", "genome") and key else ""
+        allowed = [name for name in known if name.startswith(f"{section}.")] if section else _keys(_Content)
+        raise InputError(f"--set names {place.strip()}, which no recipe has{hint} "
+                         f"{f'The keys of {section}' if section else 'The parts of a recipe'} are: "
+                         f"{', '.join(allowed)}.")
+    if not key:
+        values[section] = value
+    elif isinstance(values.setdefault(section, {}), dict):
+        values[section][key] = value
+
+
+def _dotted() -> Iterable[str]:
+    yield from ("description", "data")
+    for section, kind in (("threat", ThreatModel), ("training", TrainingConfig), ("genome", Genome)):
+        yield from (f"{section}.{key}" for key in _keys(kind))
+
+
+def _keys(kind: type) -> list[str]:
+    return [item.name for item in dataclasses.fields(kind)]

@@ -1,0 +1,67 @@
+"""The data that a recipe is trained on: a prepared folder, or published files that are prepared for it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from parapet.config import DataPrepConfig
+from parapet.data import dataset, digits, sources, splits
+from parapet.data.info import read_info
+from parapet.errors import InputError
+from parapet.files import read_json
+from parapet.training.recipes import NamedRecipe
+
+DATASET = "dataset"
+# Of the images that a published data set trains with; more than this number makes an epoch no better known.
+_VALIDATION_SHARE, _VALIDATION_IMAGES = 0.05, 3000
+# The split does not follow the run's seed, so that runs with several seeds are judged by the same images.
+_SPLIT_SEED = 0
+
+
+def prepare(recipe: NamedRecipe, given: Path | None, roots: Sequence[Path], out: Path) -> Path:
+    """The folder of prepared data to train on.
+
+    given: a prepared folder or one of downloaded data in torchvision's layout; None looks into `roots`, and takes the
+    built-in digits where they are what the recipe needs. What is not prepared yet is put into `out`/dataset. Raises
+    InputError where the data are missing or damaged.
+    """
+    places = [given] if given is not None else list(roots)
+    if given is not None and not given.is_dir():
+        raise InputError(f"--data {given} is no folder; give a prepared data set (parapet data_prep makes one), or "
+                         "downloaded data in torchvision's layout.")
+    if ready := next((place for place in places if (place / "dataset.json").is_file() and _is_prepared(place)), None):
+        return ready
+    folder = out / DATASET
+    if folder.exists():
+        if (name := read_info(folder)["name"]) != recipe.data:
+            raise InputError(f"{folder} holds {name}, and the recipe {recipe.name} needs {recipe.data}; give another "
+                             "folder with --out.")
+        return folder
+    source = _source(recipe, given, places)
+    recipe.threat.check_image(*source.images.shape[1:])
+    share = min(_VALIDATION_SHARE, _VALIDATION_IMAGES / len(source.images))
+    # Without a published test split the data are few, and are divided as `parapet data_prep` divides them.
+    config = DataPrepConfig() if source.test_labels is None else DataPrepConfig(validation_share=share)
+    dataset.write(folder, source, splits.split(source, config, _SPLIT_SEED))
+    return folder
+
+
+def _is_prepared(folder: Path) -> bool:
+    # Exported digits have a dataset.json too, and it lists no splits.
+    try:
+        return "images" in read_json(folder / "dataset.json")
+    except (ValueError, TypeError):
+        return True  # damaged: whoever opens it says so
+
+
+def _source(recipe: NamedRecipe, given: Path | None, places: Sequence[Path]) -> sources.Source:
+    if recipe.data == "digits" and given is None:
+        with tempfile.TemporaryDirectory() as folder:
+            digits.export(Path(folder) / "digits")
+            return sources.load("digits", *places, Path(folder))
+    if not places:
+        raise InputError(f"the recipe {recipe.name} needs {recipe.data}, and neither --data nor PARAPET_DATA says "
+                         f"where it is; run `parapet data fetch {recipe.data}` and give --data data.")
+    return sources.load(recipe.data, *places)

@@ -1,0 +1,86 @@
+"""What is added to a loss: each a function of (model, images, labels, adversarial images) to a scalar of at least 0.
+
+`logits` are those of a pass that was already made; a regulariser without them makes its own. One that differentiates
+by the images needs, beside the logits, the very tensors which went into the pass and require a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, cross_entropy
+
+from parapet.attacks.balls import ball
+from parapet.attacks.noise import Generator, image_seeds, uniform
+from parapet.training.losses.one_pass import Logits, one_pass
+
+# Below it lie float32's denormal numbers.
+_TINY = 1.2e-38
+
+
+def input_gradient(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
+                   logits: Logits | None = None, **rest: Any) -> Tensor:
+    """|d CE / d image|^2, summed over pixels, averaged over the clean images (N, C, H, W); backward goes through it.
+
+    Ross and Doshi-Velez 2018; Drucker and Le Cun 1992 named it double backpropagation.
+    """
+    if logits is None:
+        images = images.detach().requires_grad_()
+        logits = one_pass(model, clean=images)
+    gradient, = torch.autograd.grad(_summed(logits.clean, labels), images, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()
+
+
+def gradient_alignment(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
+                       eps: float, norm: str = "linf", seeds: Generator | None = None,
+                       noisy: Tensor | None = None, logits: Logits | None = None, **rest: Any) -> Tensor:
+    """1 - cos(gradient of CE at x, gradient at a random point of the ball), averaged over the images, in [0, 2].
+
+    Andriushchenko and Flammarion 2020 (GradAlign), against catastrophic overfitting. The point is uniform in the part
+    of the ball that lies in [0, 1], from `seeds`, int64 (N,). An image without a gradient at either point counts 0.
+    `noisy` are those points where `logits` are given.
+    """
+    if logits is None:
+        images = images.detach().requires_grad_()
+        noisy = noisy_images(images.detach(), eps, norm, seeds).requires_grad_()
+        logits = one_pass(model, clean=images, noisy=noisy)
+    # One backward pass for both, because every one of them runs through the whole batch of the forward pass.
+    losses = _summed(logits.clean, labels) + _summed(logits.noisy, labels)
+    here, there = (part.flatten(1) for part in torch.autograd.grad(losses, (images, noisy), create_graph=True))
+    present = (here.detach() != 0).any(1) & (there.detach() != 0).any(1)
+    return ((1 - cosine_similarity(_scaled(here), _scaled(there))).clamp(min=0) * present).mean()
+
+
+def logit_squeezing(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
+                    logits: Logits | None = None, **rest: Any) -> Tensor:
+    """|logits|^2, summed over classes, averaged over all the clean and adversarial images of the pass.
+
+    Kannan, Kurakin and Goodfellow 2018, who add Gaussian noise to the images. How far it holds: PGD on the margin with
+    many steps and restarts (Mosbach et al. 2018, "Logit Pairing Methods Can Fool Gradient-Based Attacks").
+    """
+    if logits is None:
+        logits = one_pass(model, clean=images)
+    given = [part for part in (logits.clean, logits.adversarial) if part is not None]
+    return sum(part.square().sum(1).mean() for part in given) / len(given)
+
+
+REGULARISERS: dict[str, Callable[..., Tensor]] = {
+    "input_gradient": input_gradient, "gradient_alignment": gradient_alignment, "logit_squeezing": logit_squeezing}
+
+
+def noisy_images(images: Tensor, eps: float, norm: str, seeds: Generator | None) -> Tensor:
+    """A random point of each image's ball within [0, 1], the same for the same seed."""
+    return ball(images, eps, norm).start(uniform(image_seeds(len(images), seeds, images.device), images.shape[1:]))
+
+
+def _summed(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy summed over the images: its gradient by an image is that of the image's own cross-entropy."""
+    return cross_entropy(logits, labels, reduction="sum")
+
+
+def _scaled(gradient: Tensor) -> Tensor:
+    """With a largest entry of 1: where the model is sure, gradients fall below what `cosine_similarity` divides by."""
+    return gradient / gradient.detach().abs().amax(1, keepdim=True).clamp(min=_TINY)

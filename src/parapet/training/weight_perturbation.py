@@ -1,0 +1,52 @@
+"""Adversarial weight perturbation: descend on the loss at the worst weights nearby (Wu, Xia and Wang 2020)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from parapet.errors import InputError
+
+_TINY = 1e-12
+
+
+@contextmanager
+def perturbed(model: nn.Module, loss_fn: Callable[[], Tensor], gamma: float) -> Iterator[Tensor]:
+    """Inside the block each weight w is w + gamma |w| g / |g|, with g the gradient of `loss_fn()`; yields that loss.
+
+    Algorithm 1 of the paper with one ascent step; |.| is the L2 norm over one layer's weight. `loss_fn` gives a scalar
+    of the model as it is; gamma, 0.005 to 0.01 in the paper, must be at least 0. Biases and the weights of norms, all
+    that has one dimension, stay. Afterwards every weight is as before, bit for bit, on an exception too. The gradient
+    of the loss at the perturbed weights has to be taken inside the block and applied after it::
+
+        with perturbed(model, lambda: loss(model), gamma):
+            loss(model).backward()
+        optimiser.step()
+
+    Buffers are put back after `loss_fn`, so that the statistics of batch norm see each batch once.
+    """
+    if not (math.isfinite(gamma) and gamma >= 0):
+        raise InputError(f"the weight perturbation's gamma is {gamma:g}; it must be a finite number of at least 0.")
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.dim() > 1]
+    kept = [buffer.clone() for buffer in model.buffers()]
+    loss = loss_fn()
+    directions = torch.autograd.grad(loss, weights, allow_unused=True) if gamma > 0 and weights else ()
+    moved = [(weight, weight.detach().clone(), direction) for weight, direction in zip(weights, directions)
+             if direction is not None]
+    with torch.no_grad():
+        for buffer, value in zip(model.buffers(), kept):
+            buffer.copy_(value)
+    try:
+        with torch.no_grad():
+            for weight, before, direction in moved:
+                weight += direction * (gamma * before.norm() / direction.norm().clamp(min=_TINY))
+        yield loss.detach()
+    finally:
+        # In place, so that a gradient asked for too late is an error of autograd's and not a wrong gradient.
+        with torch.no_grad():
+            for weight, before, _ in moved:
+                weight.copy_(before)

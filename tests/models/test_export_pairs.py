@@ -1,0 +1,61 @@
+"""Every pair of architectural choices exports to ONNX and computes the same there."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from parapet.deployment import check_parity, export
+from parapet.genome import STAGES, Genome
+from parapet.models import build
+from tests.models.spaces import WORDS, architectures, as_trained, smallest_images
+
+FACTORS = ("backbone", "denoiser_stage", *WORDS)
+
+
+def pairs(genome: Genome) -> set[tuple]:
+    """Every two choices that stand together in `genome`."""
+    values = genome.to_dict()
+    return set(itertools.combinations(((name, values[name]) for name in FACTORS), 2))
+
+
+def covering() -> list[Genome]:
+    """Few architectures with every pair that any has: greedily the one with the most new pairs."""
+    rest = {genome: pairs(genome) for backbone in STAGES for genome in architectures(backbone)}
+    chosen = []
+    while rest:
+        best = max(rest, key=lambda genome: len(rest[genome]))
+        chosen.append(best)
+        met = pairs(best)
+        rest = {genome: new for genome, left in rest.items() if (new := left - met)}
+    return chosen
+
+
+def _exports(genome: Genome, path: Path) -> None:
+    generator, shape = torch.Generator().manual_seed(0), smallest_images(genome.backbone)
+    network = as_trained(build(genome, shape, 10, generator=generator), generator)
+    export(network, path, opset=20)
+    check_parity(network, path, torch.rand(8, *shape, generator=generator), tolerance=1e-3)
+
+
+def test_the_covering_array_has_every_pair() -> None:
+    wanted = set().union(*(pairs(genome) for backbone in STAGES for genome in architectures(backbone)))
+    assert set().union(*map(pairs, covering())) == wanted
+
+
+@pytest.mark.parametrize("genome", covering(), ids=str)
+def test_every_pair_of_choices_exports(tmp_path: Path, genome: Genome) -> None:
+    _exports(genome, tmp_path / "model.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", STAGES)
+def test_the_full_product_exports(tmp_path: Path, backbone: str) -> None:
+    for genome in architectures(backbone):
+        try:
+            _exports(genome, tmp_path / "model.onnx")
+        except Exception as error:
+            raise AssertionError(f"{genome} does not export") from error

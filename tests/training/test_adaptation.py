@@ -1,0 +1,83 @@
+"""Defence parameters follow feedback: by hand, and in a run whose network misleads single steps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from parapet.config import ThreatModel, TrainingConfig
+from parapet.genome import Genome
+from parapet.training import loop
+from parapet.training.adaptation import Defence, Feedback, adapt, after_collapse
+from parapet.training.recipe import Recipe
+
+STEADY = Feedback(0.62, 0.60)
+
+
+def test_a_wide_gap_adds_a_step_and_a_narrow_one_takes_it_away() -> None:
+    wider = adapt(Defence(), Feedback(0.70, 0.60))
+    assert wider.extra_steps == 1
+    assert adapt(wider, Feedback(0.63, 0.60)).extra_steps == 1
+    assert adapt(wider, Feedback(0.605, 0.60)).extra_steps == 0
+    assert adapt(Defence(), Feedback(0.605, 0.60)).extra_steps == 0
+
+
+def test_regularisers_grow_where_robust_accuracy_stands_still() -> None:
+    defence, factors = Defence(), []
+    for _ in range(20):
+        defence = adapt(defence, STEADY)
+        factors.append(defence.regulariser_factor)
+    assert factors[:3] == [1.0, 1.0, 1.25] and factors[-1] == 4.0 and factors == sorted(factors)
+    assert adapt(defence, Feedback(0.72, 0.70)).stalled == 0
+
+
+def test_what_a_collapse_adds_stays() -> None:
+    defence = after_collapse(Defence())
+    assert (defence.extra_steps, defence.collapses) == (1, 1)
+    assert adapt(defence, Feedback(0.60, 0.60)).extra_steps == 1
+
+
+def test_a_collapse_is_a_gap_of_more_than_twenty_points() -> None:
+    assert Feedback(0.81, 0.60).collapsed and not Feedback(0.79, 0.60).collapsed
+
+
+def test_the_defence_changes_what_an_epoch_does_and_the_log_says_so() -> None:
+    recipe = Recipe.of(Genome(loss="pgd", steps=2, input_gradient=0.5), TrainingConfig())
+    now = recipe.with_defence(Defence(extra_steps=3, regulariser_factor=2.0))
+    assert now.used() == {"training_steps": 5.0, "input_gradient_weight": 1.0}
+    single = Recipe.of(Genome(loss="pgd", crafting="n_fgsm"), TrainingConfig())
+    assert single.crafting.single
+    stronger = single.with_defence(Defence(extra_steps=1)).crafting
+    assert (stronger.kind, stronger.steps) == ("pgd", 2)
+
+
+def _train(digits, genome: Genome, monkeypatch, seen: list[Feedback], **options):
+    told = iter(seen)
+    monkeypatch.setattr(loop, "feedback", lambda *rest, **more: next(told, STEADY))
+    return loop.train(genome, digits.split("train", limit=200), digits.split("validation", limit=60), classes=10,
+                      mean=torch.tensor(digits.mean), std=torch.tensor(digits.std), threat=ThreatModel(eps=0.2), seed=1,
+                      config=TrainingConfig(epochs=3, validate_every=1, validation_steps=1, **options))
+
+
+def test_a_collapse_rolls_back_to_the_last_good_epoch_and_attacks_harder(digits, monkeypatch) -> None:
+    kept: list[dict[str, torch.Tensor]] = []
+    restore = loop.Learner.restore
+
+    def watched(learner, snapshot) -> None:
+        restore(learner, snapshot)
+        kept.append({name: value.clone() for name, value in learner.network.state_dict().items()})
+        for name, value in snapshot["weights"].items():
+            assert torch.equal(value, kept[-1][name])
+    monkeypatch.setattr(loop.Learner, "restore", watched)
+    trained = _train(digits, Genome(width=4, depth=1, loss="pgd", steps=1), monkeypatch,
+                     [STEADY, Feedback(0.9, 0.1), STEADY])
+    assert len(kept) == 1 and trained.collapses == 1
+    assert [row["rolled_back"] for row in trained.curves] == [0.0, 1.0, 0.0]
+    assert [row["training_steps"] for row in trained.curves] == [1.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(("adaptive", "steps"), [(False, [2.0, 2.0, 2.0]), (True, [2.0, 3.0, 4.0])])
+def test_parameters_adapt_where_that_is_asked_for(digits, monkeypatch, adaptive: bool, steps: list[float]) -> None:
+    trained = _train(digits, Genome(width=4, depth=1, loss="pgd", steps=2), monkeypatch, [Feedback(0.7, 0.6)] * 3,
+                     adapt=adaptive)
+    assert [row["training_steps"] for row in trained.curves] == steps

@@ -1,0 +1,183 @@
+"""Sums of a loss and regularisers: their arithmetic, their forward passes, and wrong input in a sentence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from parapet.errors import InputError
+from parapet.training import losses
+from parapet.training.losses import LOSSES
+from parapet.training.morel import MorelHead
+from parapet.training.objective import WEIGHTS, Objective
+from parapet.training.regularisers import REGULARISERS, gradient_alignment, input_gradient
+from parapet.training.weight_perturbation import perturbed
+from tests.training.losses.two_pixels import small_network
+
+SEEDS = torch.arange(9)
+
+
+class _Counting(nn.Module):
+    """A network that counts its calls, without batch norm, so that batches do not matter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.sizes = small_network(torch.Generator().manual_seed(0)).eval(), []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(images))
+        return self.network(images)
+
+
+def _case() -> tuple[_Counting, torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    images = torch.rand(9, 1, 4, 4, generator=generator)
+    return _Counting(), images, torch.arange(9) % 3, (images + 0.1 * torch.rand(images.shape, generator=generator))
+
+
+def _head() -> MorelHead:
+    return MorelHead(8, torch.Generator().manual_seed(0))
+
+
+def test_every_loss_has_its_weights_listed() -> None:
+    assert list(LOSSES) == list(WEIGHTS) == ["standard", "pgd", "trades", "mart", "alp"]
+    assert list(REGULARISERS) == ["input_gradient", "gradient_alignment", "logit_squeezing"]
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_a_loss_alone_is_its_function_with_the_values_of_its_paper(name: str) -> None:
+    model, *batch = _case()
+    loss, pieces = Objective(name, smoothing=0.1)(model, *batch)
+    expected, theirs = LOSSES[name](model, *batch, smoothing=0.1, **WEIGHTS[name])
+    assert torch.equal(loss, expected) and pieces.keys() == theirs.keys()
+    assert not any(value.requires_grad for value in pieces.values())
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_a_sum_is_its_terms_times_their_weights_from_one_forward_pass(name: str) -> None:
+    model, images, labels, adversarial = _case()
+    objective = Objective(name, regularisers={"input_gradient": 2.0, "gradient_alignment": 0.5,
+                                              "logit_squeezing": 0.25})
+    loss, pieces = objective(model, images, labels, adversarial, eps=0.2, seeds=SEEDS)
+    assert model.sizes == [9 * len(objective.parts)]
+    expected, _ = LOSSES[name](model, images, labels, adversarial, **WEIGHTS[name])
+    inputs = input_gradient(model, images, labels)
+    alignment = gradient_alignment(model, images, labels, eps=0.2, seeds=SEEDS)
+    squared = model(images).square().sum(1).mean()
+    if name != "standard":
+        squared = (squared + model(adversarial).square().sum(1).mean()) / 2
+    total = expected + 2 * inputs + 0.5 * alignment + 0.25 * squared
+    assert loss.item() == pytest.approx(total.item(), rel=1e-5)
+    assert pieces["input_gradient"].item() == pytest.approx(inputs.item(), rel=1e-5)
+    assert pieces["gradient_alignment"].item() == pytest.approx(alignment.item(), rel=1e-4)
+    loss.backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("objective, parts", [
+    (Objective("standard"), ("clean",)),
+    (Objective("pgd"), ("adversarial",)),
+    (Objective("pgd", {"clean_share": 0.5}), ("clean", "adversarial")),
+    (Objective("pgd", regularisers={"input_gradient": 1.0}), ("clean", "adversarial")),
+    (Objective("pgd", regularisers={"input_gradient": 0.0}), ("adversarial",)),
+    (Objective("pgd", regularisers={"logit_squeezing": 1.0}), ("adversarial",)),
+    (Objective("standard", regularisers={"gradient_alignment": 1.0}), ("clean", "noisy")),
+    (Objective("trades", regularisers={"gradient_alignment": 1.0}), ("clean", "adversarial", "noisy"))])
+def test_only_what_is_needed_goes_through_the_model(objective: Objective, parts: tuple[str, ...]) -> None:
+    model, *batch = _case()
+    objective(model, *batch, eps=0.2, seeds=SEEDS)
+    assert objective.parts == parts and model.sizes == [9 * len(parts)]
+
+
+@pytest.mark.parametrize("name", ["trades", "mart"])
+@pytest.mark.parametrize("regularisers", [{}, {"gradient_alignment": 1.0}])
+def test_morel_is_the_weighted_sum_from_the_same_pass(name: str, regularisers: dict[str, float]) -> None:
+    model, *batch = _case()
+    objective = Objective(name, {"beta": 2.0, "morel": 0.1, "morel_alpha": 0.5}, regularisers)
+    loss, pieces = objective(model, *batch, eps=0.2, seeds=SEEDS, morel_head=_head())
+    assert len(model.sizes) == 1
+    expected, _ = losses.morel(model, *batch, head=_head(), loss=name, beta=2.0, preference=(0.9, 0.1), alpha=0.5)
+    rest = sum(pieces[regulariser].item() * weight for regulariser, weight in regularisers.items())
+    assert loss.item() == pytest.approx(expected.item() + rest, rel=1e-5)
+    assert {"cosine_loss", "contrastive_loss"} <= set(pieces)
+
+
+def test_without_a_share_morel_costs_nothing() -> None:
+    model, *batch = _case()
+    loss, _ = Objective("trades", {"beta": 6.0})(model, *batch)
+    again, pieces = Objective("trades", {"beta": 6.0, "morel": 0.0})(model, *batch, morel_head=_head())
+    assert torch.equal(loss, again) and "cosine_loss" not in pieces
+
+
+def test_it_is_never_negative() -> None:
+    generator = torch.Generator().manual_seed(9)
+    model = _case()[0]
+    for name in LOSSES:
+        for _ in range(10):
+            images = torch.rand(9, 1, 4, 4, generator=generator)
+            loss, _ = Objective(name, regularisers=dict.fromkeys(REGULARISERS, 0.1))(
+                model, images, torch.randint(3, (9,), generator=generator), images, eps=0.1, seeds=SEEDS)
+            assert loss >= 0
+
+
+def test_weights_are_perturbed_around_a_whole_objective() -> None:
+    model, *batch = _case()
+    objective = Objective("trades", {"morel": 0.1}, {"gradient_alignment": 0.5})
+    head = _head()
+
+    def loss() -> torch.Tensor:
+        return objective(model, *batch, eps=0.2, seeds=SEEDS, morel_head=head)[0]
+
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    with perturbed(model, loss, 0.01) as plain:
+        worse = loss()
+        worse.backward()
+    assert worse >= plain
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters()))
+    assert all(parameter.grad is not None for parameter in (*model.parameters(), *head.parameters()))
+
+
+def test_images_that_came_in_are_left_as_they_were() -> None:
+    model, images, labels, adversarial = _case()
+    Objective("trades", regularisers={"input_gradient": 1.0})(model, images, labels, adversarial)
+    assert not images.requires_grad and not adversarial.requires_grad
+
+
+@pytest.mark.parametrize("arguments, sentence", [
+    ({"loss": "tradez"}, "loss is 'tradez'; did you mean trades? Allowed: standard, pgd, trades, mart, alp."),
+    ({"loss": "wgan"}, "loss is 'wgan'; allowed: standard, pgd, trades, mart, alp."),
+    ({"loss": "trades", "weights": {"betta": 1.0}},
+     "'betta' is not a weight of the loss trades; did you mean beta? Allowed: beta, morel, morel_alpha."),
+    ({"loss": "standard", "weights": {"beta": 1.0}}, "'beta' is not a weight of the loss standard; it has none."),
+    ({"loss": "alp", "weights": {"morel": 0.1}}, "'morel' is not a weight of the loss alp; allowed: pairing."),
+    ({"loss": "trades", "weights": {"beta": -1.0}},
+     "weights.beta of the loss trades is -1.0; it must be a finite number of at least 0."),
+    ({"loss": "mart", "weights": {"beta": float("inf")}},
+     "weights.beta of the loss mart is inf; it must be a finite number of at least 0."),
+    ({"loss": "alp", "weights": {"pairing": float("nan")}},
+     "weights.pairing of the loss alp is nan; it must be a finite number of at least 0."),
+    ({"loss": "alp", "weights": {"pairing": "1"}},
+     "weights.pairing of the loss alp is '1'; it must be a finite number of at least 0."),
+    ({"loss": "pgd", "weights": {"clean_share": 1.5}},
+     "weights.clean_share of the loss pgd is 1.5; it must be a number from 0 to below 1."),
+    ({"loss": "trades", "weights": {"morel": 1}},
+     "weights.morel of the loss trades is 1; it must be a number from 0 to below 1."),
+    ({"loss": "pgd", "regularisers": {"input_gradients": 1.0}},
+     "'input_gradients' is not a regulariser; did you mean input_gradient? Allowed: input_gradient, "
+     "gradient_alignment, logit_squeezing."),
+    ({"loss": "pgd", "regularisers": {"logit_squeezing": -0.5}},
+     "regularisers.logit_squeezing is -0.5; it must be a finite number of at least 0."),
+    ({"loss": "pgd", "smoothing": True}, "smoothing is True; it must be a number from 0 to below 1.")])
+def test_wrong_objectives_are_refused_in_a_sentence(arguments: dict, sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Objective(**arguments)
+    assert str(caught.value) == sentence
+
+
+def test_morel_without_its_head_is_refused() -> None:
+    model, *batch = _case()
+    with pytest.raises(InputError) as caught:
+        Objective("mart", {"morel": 0.1})(model, *batch)
+    assert str(caught.value) == ("weights.morel of the loss mart is 0.1 and there is no morel_head; build one with "
+                                 "MorelHead(features, generator).")
