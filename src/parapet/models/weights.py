@@ -15,7 +15,7 @@ from parapet.files import replacing
 from parapet.genome import Genome
 from parapet.models.network import Network
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def save(network: Network, path: Path) -> None:
