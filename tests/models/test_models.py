@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parapet.attacks.inputs import frozen
 from parapet.errors import InputError
 from parapet.genome import Genome, SearchSpace
 from parapet.models import build, load, read_metadata, save
@@ -151,37 +152,32 @@ def _reference(layer: NormalisedConvolution, features: torch.Tensor) -> torch.Te
     return layer.norm(layer.convolution(features))
 
 
-def test_the_kept_convolution_follows_every_change_of_what_it_was_made_of() -> None:
-    layer = NormalisedConvolution(3, 5).requires_grad_(False)
-    features = torch.rand(4, 3, 6, 6, generator=_generator())
+def test_a_convolution_is_kept_inside_an_attack_and_not_beyond() -> None:
+    layer, features = NormalisedConvolution(3, 5).eval(), torch.rand(4, 3, 6, 6, generator=_generator())
 
     def agrees() -> bool:
-        layer.eval()
         return torch.allclose(layer(features), _reference(layer, features), atol=1e-5)
-    assert agrees() and layer._kept is not None
-    layer.convolution.weight.mul_(2)
-    assert agrees()
-    layer.norm.running_mean.add_(1)
-    assert agrees()
-    layer.train()
-    layer(features)  # moves the statistics
-    assert agrees()
-    layer.load_state_dict({name: value + 0.5 for name, value in layer.state_dict().items()})
-    assert agrees()
-    layer.convolution.weight = torch.nn.Parameter(torch.rand(5, 3, 3, 3), requires_grad=False)
-    assert agrees()
-    layer.double()
-    features = features.double()
-    assert agrees()
-
-
-def test_a_convolution_that_is_being_trained_is_not_kept() -> None:
-    layer, features = NormalisedConvolution(3, 5).eval(), torch.rand(2, 3, 6, 6)
+    for change in (lambda: layer.convolution.weight.data.mul_(2), lambda: layer.norm.running_mean.data.add_(1),
+                   lambda: layer.norm.bias.data.fill_(0.5)):
+        with frozen(layer):
+            assert agrees() and layer._kept is not None
+            kept = layer._kept[0]
+            with frozen(layer):  # an attack inside a suite
+                assert agrees()
+            assert agrees() and not layer.convolution.weight.requires_grad
+            assert torch.equal(layer._kept[0], kept)
+        assert layer._kept is None and layer.convolution.weight.requires_grad
+        change()
+        assert agrees()
     layer(features).sum().backward()
     assert layer._kept is None and layer.convolution.weight.grad is not None
-    layer.requires_grad_(False)
-    with torch.inference_mode():
-        layer(features)
-    points = features.clone().requires_grad_()
-    layer(points).sum().backward()
-    assert points.grad is not None
+
+
+def test_a_kept_convolution_has_gradients_for_the_images_also_after_inference_mode() -> None:
+    layer, features = NormalisedConvolution(3, 5).eval(), torch.rand(2, 3, 6, 6)
+    with frozen(layer):
+        with torch.inference_mode():
+            layer(features)
+        points = features.clone().requires_grad_()
+        layer(points).sum().backward()
+        assert points.grad is not None

@@ -15,7 +15,7 @@ STEADY = Feedback(0.62, 0.60)
 
 
 def test_a_wide_gap_adds_a_step_and_a_narrow_one_takes_it_away() -> None:
-    wider = adapt(Defence(), Feedback(0.70, 0.60))
+    wider = adapt(Defence(), Feedback(0.80, 0.60))
     assert wider.extra_steps == 1
     assert adapt(wider, Feedback(0.63, 0.60)).extra_steps == 1
     assert adapt(wider, Feedback(0.605, 0.60)).extra_steps == 0
@@ -37,8 +37,12 @@ def test_what_a_collapse_adds_stays() -> None:
     assert adapt(defence, Feedback(0.60, 0.60)).extra_steps == 1
 
 
-def test_a_collapse_is_a_gap_of_more_than_twenty_points() -> None:
-    assert Feedback(0.81, 0.60).collapsed and not Feedback(0.79, 0.60).collapsed
+def test_a_collapse_is_a_gap_of_more_than_twenty_points_after_a_good_look_and_a_fall() -> None:
+    good = Defence(good=0.6)
+    assert Feedback(0.9, 0.4).collapsed(good)
+    assert not Feedback(0.59, 0.4).collapsed(good)  # no gap
+    assert not Feedback(0.9, 0.6).collapsed(good)  # a gap, and no fall
+    assert not Feedback(0.9, 0.4).collapsed(Defence())  # never good
 
 
 def test_the_defence_changes_what_an_epoch_does_and_the_log_says_so() -> None:
@@ -78,6 +82,41 @@ def test_a_collapse_rolls_back_to_the_last_good_epoch_and_attacks_harder(digits,
 
 @pytest.mark.parametrize(("adaptive", "steps"), [(False, [2.0, 2.0, 2.0]), (True, [2.0, 3.0, 4.0])])
 def test_parameters_adapt_where_that_is_asked_for(digits, monkeypatch, adaptive: bool, steps: list[float]) -> None:
-    trained = _train(digits, Genome(width=4, depth=1, loss="pgd", steps=2), monkeypatch, [Feedback(0.7, 0.6)] * 3,
+    trained = _train(digits, Genome(width=4, depth=1, loss="pgd", steps=2), monkeypatch, [Feedback(0.79, 0.6)] * 3,
                      adapt=adaptive)
     assert [row["training_steps"] for row in trained.curves] == steps
+
+
+def test_an_honest_gap_from_the_first_look_on_throws_nothing_away(digits, monkeypatch) -> None:
+    trained = _train(digits, Genome(width=4, depth=1, loss="pgd", steps=2, clean_share=0.5), monkeypatch,
+                     [Feedback(0.6, 0.3)] * 3)
+    assert trained.collapses == 0 and [row["rolled_back"] for row in trained.curves] == [0.0] * 3
+    assert [row["training_steps"] for row in trained.curves] == [2.0] * 3
+
+
+def test_a_single_step_that_misleads_from_the_start_is_strengthened(digits, monkeypatch) -> None:
+    trained = _train(digits, Genome(width=4, depth=1, loss="pgd", steps=1), monkeypatch,
+                     [Feedback(0.9, 0.1), STEADY, STEADY])
+    assert trained.collapses == 0 and [row["training_steps"] for row in trained.curves] == [1.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("ratio", [0.0, 4.0])
+def test_every_training_radius_that_a_genome_allows_trains(digits, ratio: float) -> None:
+    genome = Genome(width=4, depth=1, loss="pgd", steps=1, eps_ratio=ratio)
+    trained = loop.train(genome, digits.split("train", limit=64), digits.split("validation", limit=20), classes=10,
+                         mean=torch.tensor(digits.mean), std=torch.tensor(digits.std), threat=ThreatModel(eps=0.3),
+                         seed=1, config=TrainingConfig(epochs=1, validate_every=1, validation_steps=1))
+    assert trained.best_epoch == 1
+
+
+def test_weights_that_are_not_finite_are_never_the_best(digits, monkeypatch) -> None:
+    epoch = loop._epoch
+
+    def spoil(learner, *rest):
+        metrics = epoch(learner, *rest)
+        with torch.no_grad():
+            next(learner.network.parameters()).fill_(torch.nan)
+        return metrics
+    monkeypatch.setattr(loop, "_epoch", spoil)
+    with pytest.raises(loop.TrainingFailed, match="not finite in epoch 1 of 3"):
+        _train(digits, Genome(width=4, depth=1, loss="pgd", steps=1), monkeypatch, [STEADY] * 3)

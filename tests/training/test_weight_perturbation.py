@@ -94,3 +94,13 @@ def test_wrong_gammas_are_refused(gamma: float) -> None:
         pass
     assert str(caught.value) == (f"the weight perturbation's gamma is {gamma:g}; it must be a finite number of at "
                                  "least 0.")
+
+
+def test_the_loop_s_precision_does_not_hide_the_perturbation() -> None:
+    model = torch.nn.Linear(8, 4, bias=False)
+    inputs = torch.rand(16, 8, generator=torch.Generator().manual_seed(0))
+
+    def loss() -> torch.Tensor:
+        return model(inputs).float().square().sum()
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False), perturbed(model, loss, 0.5) as plain:
+        assert float(loss().detach()) > 1.2 * float(plain)

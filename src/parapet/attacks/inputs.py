@@ -65,22 +65,30 @@ def settle_allocator() -> None:
 
 @contextmanager
 def frozen(model: Model) -> Iterator[None]:
-    """Evaluation mode and no parameter gradients inside the block; afterwards every module is as it was."""
+    """Evaluation mode and no parameter gradients inside the block; afterwards every module is as it was.
+
+    Modules with a switch `remembers` may keep in the block what they compute of their parameters.
+    """
     settle_allocator()
     if not isinstance(model, nn.Module):
         yield
         return
     modes = [(module, module.training) for module in model.modules()]
+    keeping = [(module, module.remembers) for module, _ in modes if hasattr(module, "remembers")]
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         for module, _ in modes:
             module.training = False
         for parameter, _ in wanted:
             parameter.requires_grad_(False)
+        for module, _ in keeping:
+            module.remembers = True
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+        for module, remembered in keeping:
+            module.remembers = remembered
         for parameter, flag in wanted:
             parameter.requires_grad_(flag)
 

@@ -11,7 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 # The network fools single steps and falls to several: the training attack has to become stronger, or has collapsed.
-WIDE_GAP, COLLAPSE = 0.05, 0.20
+WIDE_GAP, COLLAPSE = 0.15, 0.20
+# A gap alone may be honest: a weak network has one too. It is a collapse where what holds against several steps fell by
+# this much below the last good look.
+_FALL = 0.10
 _NARROW_GAP = 0.01
 _MOST_EXTRA_STEPS = 8
 # A regulariser grows by a quarter while robust accuracy stands still, up to four times what the recipe asks for.
@@ -24,7 +27,8 @@ class Defence:
     """What the next epoch trains with, beside the recipe.
 
     extra_steps: added to the recipe's attack steps. regulariser_factor: on every regulariser's weight. stalled: epochs
-    with feedback since robust accuracy last rose. collapses: how often the run has been rolled back.
+    with feedback since robust accuracy last rose. collapses: how often the run has been rolled back. good: accuracy
+    under several steps at the last look that had no gap of a collapse, None before the first.
     """
 
     extra_steps: int = 0
@@ -32,6 +36,7 @@ class Defence:
     stalled: int = 0
     best: float = 0.0
     collapses: int = 0
+    good: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
@@ -51,9 +56,13 @@ class Feedback:
         return self.single_step - self.several_steps
 
     @property
-    def collapsed(self) -> bool:
-        """Whether the network has learnt to mislead single steps (a gap over 20 points)."""
+    def misleading(self) -> bool:
+        """Whether the gap is that of a network which misleads single steps (over 20 points)."""
         return self.gap > COLLAPSE
+
+    def collapsed(self, defence: Defence) -> bool:
+        """Whether the network has learnt to mislead single steps since the last good look."""
+        return self.misleading and defence.good is not None and self.several_steps < defence.good - _FALL
 
 
 def adapt(defence: Defence, feedback: Feedback) -> Defence:
@@ -74,7 +83,7 @@ def adapt(defence: Defence, feedback: Feedback) -> Defence:
     return replace(defence, stalled=0, regulariser_factor=min(_LARGEST, _GROWTH * defence.regulariser_factor))
 
 
-def after_collapse(defence: Defence) -> Defence:
-    """A stronger attack for good: the step that a collapse adds is never taken away again."""
+def after_collapse(defence: Defence, *, rolled_back: bool = True) -> Defence:
+    """A stronger attack; the step that a rollback adds is never taken away again."""
     return replace(defence, extra_steps=min(defence.extra_steps + 1, _MOST_EXTRA_STEPS + defence.collapses + 1),
-                   collapses=defence.collapses + 1)
+                   collapses=defence.collapses + rolled_back)

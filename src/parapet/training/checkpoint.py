@@ -19,7 +19,7 @@ from parapet.files import replacing
 from parapet.training.adaptation import Defence
 from parapet.training.learner import Learner, Snapshot
 
-_GROUPS = ("weights", "momentum", "average", "head")
+_GROUPS = ("weights", "momentum", "average", "head", "steps")
 
 
 @dataclass
@@ -50,7 +50,7 @@ def save(path: Path, key: str, learner: Learner, generator: torch.Generator, pro
     tensors["generator"] = generator.get_state()
     numbers = {"key": key, "epoch": progress.epoch, "best_epoch": progress.best_epoch,
                "best_robust_accuracy": progress.best_robust_accuracy, "curves": progress.curves,
-               "seconds": progress.seconds, "flops": progress.flops, "averaged_steps": learner.average.steps,
+               "seconds": progress.seconds, "flops": progress.flops,
                "defence": progress.defence.to_dict()}
     with replacing(path) as partial:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial,
@@ -68,11 +68,10 @@ def restore(path: Path, key: str, learner: Learner, generator: torch.Generator) 
     if numbers.pop("key") != key:
         return None
     learner.restore({group: _part(tensors, f"now.{group}.") for group in _GROUPS})
-    learner.average.steps = numbers.pop("averaged_steps")
     generator.set_state(tensors["generator"])
     numbers["defence"] = Defence(**numbers["defence"])
     good = {group: _part(tensors, f"good.{group}.") for group in _GROUPS}
-    return Progress(**numbers, best_weights=_part(tensors, "best."), good=good)
+    return Progress(**numbers, best_weights=_part(tensors, "best."), good=good if good["weights"] else {})
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

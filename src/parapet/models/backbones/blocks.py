@@ -19,21 +19,30 @@ def convolution(inputs: int, outputs: int, *, size: int = 3, stride: int = 1, gr
 class NormalisedConvolution(nn.Module):
     """A convolution and its batch norm; in evaluation the two are one convolution.
 
-    Crafting and attacking happen in evaluation mode, and there a batch norm of its own costs a fifth of the time. While
-    the parameters ask for no gradient the one convolution is kept from pass to pass.
+    Crafting and attacking happen in evaluation mode, and there a batch norm of its own costs a fifth of the time.
+    Whoever promises to leave the parameters alone for a while sets `remembers`, and the one convolution is kept from
+    pass to pass until it is unset.
     """
 
     def __init__(self, inputs: int, outputs: int, *, size: int = 3, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.convolution = convolution(inputs, outputs, size=size, stride=stride, groups=groups)
         self.norm = nn.BatchNorm2d(outputs)
-        self._kept: tuple[tuple[object, ...], Tensor, Tensor] | None = None
+        self._remembers, self._kept = False, None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether parameters and statistics are promised not to change; setting it forgets what was kept."""
+        return self._remembers
+
+    @remembers.setter
+    def remembers(self, promised: bool) -> None:
+        self._remembers, self._kept = promised, None
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, inputs, H, W) to (N, outputs, H/stride, W/stride)."""
         layer, norm = self.convolution, self.norm
         if self.training:
-            self._kept = None  # batch norm moves its statistics without raising their version
             return norm(layer(features))
         weight, bias = self._folded()
         return conv2d(features, weight, bias, layer.stride, layer.padding, groups=layer.groups)
@@ -42,17 +51,15 @@ class NormalisedConvolution(nn.Module):
         """(weight, bias) of the one convolution."""
         layer, norm = self.convolution, self.norm
         parts = (layer.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        keep = (type(layer.weight) is nn.Parameter and not torch.compiler.is_compiling()
-                and not torch.is_inference_mode_enabled()
-                and not any(part.requires_grad or part.is_inference() for part in parts))
-        if not keep:
+        if not self._remembers or torch.compiler.is_compiling() or any(part.requires_grad for part in parts):
             return _fold(*parts, norm.eps)
-        now = tuple((part.data_ptr(), part._version) for part in parts)
-        if self._kept is None or self._kept[0] != now:
-            weight, bias = _fold(*parts, norm.eps)
-            # Channels last spares oneDNN a copy into its own layout and back at every convolution.
-            self._kept = now, weight.contiguous(memory_format=torch.channels_last), bias
-        return self._kept[1:]
+        kept = self._kept
+        if kept is None:
+            with torch.inference_mode(False):
+                weight, bias = _fold(*parts, norm.eps)
+                # Channels last spares oneDNN a copy into its own layout and back at every convolution.
+                self._kept = kept = weight.contiguous(memory_format=torch.channels_last), bias
+        return kept
 
 
 def _fold(weight: Tensor, gain: Tensor, shift: Tensor, mean: Tensor, variance: Tensor,

@@ -58,10 +58,12 @@ def multi_positive_contrastive(embeddings: Tensor, labels: Tensor, temperature: 
     Tian et al. 2023 (StableRep); embeddings (M, D), labels (M,), temperature > 0. The average is over all
     M; one that is alone in its class counts 0. At least 0, whatever the order of the batch.
     """
-    unit = normalize(embeddings, dim=1)
+    # In float32 also where the network computed in bfloat16: over a small temperature cosines need their digits.
+    unit = normalize(embeddings.float(), dim=1)
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     positive = ((labels[:, None] == labels) & ~itself).to(unit)
     # Not infinity: a batch of one image would be left without any finite entry.
-    likeness = (unit @ unit.T / temperature).masked_fill(itself, torch.finfo(unit.dtype).min)
+    with torch.autocast(unit.device.type, enabled=False):
+        likeness = (unit @ unit.T / temperature).masked_fill(itself, torch.finfo(unit.dtype).min)
     share = positive / positive.sum(1, keepdim=True).clamp(min=1)
     return -(share * likeness.log_softmax(1)).sum(1).mean()
