@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -51,12 +52,14 @@ def contests(names: Sequence[str] = (), *, device: str = "cpu") -> list[Contest]
 class Measured:
     """One contest: seconds of each turn of `images` images, those of one round one after the other.
 
-    Ratios are medians over the rounds, so that a machine that is slow for a while favours nobody.
+    Ratios are medians over the rounds, so that a machine that is slow for a while favours nobody. `worked`: seconds
+    of all threads on a CPU; where others keep the cores busy, who waited for a core is told from who worked.
     """
 
     contest: Contest
     images: int
     taken: dict[str, list[float]]
+    worked: dict[str, list[float]] = field(default_factory=dict)
     flops: int = 0
     peak: float = 0.0
 
@@ -66,7 +69,11 @@ class Measured:
 
     def ratio(self, name: str) -> float:
         """How many times as fast as `name` ours is."""
-        return statistics.median(other / one for one, other in zip(self.taken["ours"], self.taken[name]))
+        return _ratio(self.taken, name)
+
+    def work_ratio(self, name: str) -> float:
+        """How many times the CPU time of ours `name` needs."""
+        return _ratio(self.worked, name) if self.worked else math.nan
 
     @property
     def training_flops(self) -> int:
@@ -92,8 +99,11 @@ class Measured:
     def to_dict(self) -> dict[str, Any]:
         """The raw record, for JSON."""
         return {"contest": self.contest.name, "genome": self.contest.genome.to_dict(), "images": self.images,
-                "seconds": self.taken, "images_a_second": {name: self.images_a_second(name) for name in self.taken},
-                "peers": {name: self.ratio(name) for name in self.peers}, "to_reach": self.contest.to_reach,
+                "seconds": self.taken, "cpu_seconds": self.worked,
+                "images_a_second": {name: self.images_a_second(name) for name in self.taken},
+                "peers": {name: self.ratio(name) for name in self.peers},
+                "cpu_seconds_ratio": {name: self.work_ratio(name) for name in self.peers} if self.worked else {},
+                "to_reach": self.contest.to_reach,
                 "forward_flops": self.flops, "training_flops": self.training_flops, "peak": self.peak,
                 "share_of_peak": self.share_of_peak, "verdict": self.verdict()}
 
@@ -101,7 +111,7 @@ class Measured:
 def measure(contest: Contest, setting: Setting, *, rounds: int, with_peers: bool = True) -> Measured:
     """Ours and the peers train in turn, `rounds` times, each in a process of its own; who begins alternates."""
     trainers = {"ours": ours, **(contest.others if with_peers else {})}
-    taken: dict[str, list[float]] = {name: [] for name in trainers}
+    taken, worked = ({name: [] for name in trainers} for _ in range(2))
     with ExitStack() as processes:
         everyone = [(name, processes.enter_context(Contestant(setting, contest.genome, trainer)))
                     for name, trainer in trainers.items()]
@@ -110,19 +120,26 @@ def measure(contest: Contest, setting: Setting, *, rounds: int, with_peers: bool
             flops, peak = everyone[0][1].machine()
             peaks.append(peak)
             for name, contestant in everyone if turn % 2 == 0 else everyone[::-1]:
-                taken[name].append(contestant.turn())
-    return Measured(contest, setting.images, taken, flops, max(peaks))
+                for seconds, kept in zip(contestant.turn(), (taken, worked)):
+                    kept[name].append(seconds)
+    return Measured(contest, setting.images, taken, worked, flops, max(peaks))
+
+
+def _ratio(seconds: dict[str, list[float]], name: str) -> float:
+    return statistics.median(other / one for one, other in zip(seconds["ours"], seconds[name]))
 
 
 def table(results: Sequence[Measured], title: str) -> Table:
-    """Images a second of everyone, how many times as fast ours is, what was to be reached, share of the peak."""
+    """Images a second of everyone, how many times as fast ours is (by the clock, and by CPU time), what was to be
+    reached, share of the peak."""
     drawn = Table(title=title, title_justify="left")
-    for heading in ("network, loss", "who", "images/s", "ours is x as fast", "to reach", "of peak", "verdict"):
+    for heading in ("network, loss", "who", "images/s", "ours is x as fast", "x CPU time", "to reach", "of peak",
+                    "verdict"):
         drawn.add_column(heading, justify="left" if heading in ("network, loss", "who", "verdict") else "right")
     for result in results:
-        drawn.add_row(result.contest.name, "ours", f"{result.images_a_second('ours'):,.0f}", "", "",
+        drawn.add_row(result.contest.name, "ours", f"{result.images_a_second('ours'):,.0f}", "", "", "",
                       f"{result.share_of_peak:.0%}", result.verdict())
         for name in result.peers:
             drawn.add_row("", name, f"{result.images_a_second(name):,.0f}", f"{result.ratio(name):.2f}",
-                          f"{result.contest.to_reach:g}", "", "")
+                          f"{result.work_ratio(name):.2f}", f"{result.contest.to_reach:g}", "", "")
     return drawn

@@ -50,6 +50,7 @@ def test_a_contest_is_timed_in_turns_and_drawn(digits_folder: Path) -> None:
     contest = speed.Contest("tiny, pgd", TINY, {"toy": slow_toy}, to_reach=1e6)
     measured = speed.measure(contest, Setting(digits_folder, 16, 2, 0.2, threads=1), rounds=2)
     assert len(measured.taken["ours"]) == 2 and min(measured.taken["toy"]) >= 0.01
+    assert max(measured.worked["toy"]) < 0.01 < min(measured.taken["toy"])  # it waits and does not work
     assert measured.images == 32 and measured.images_a_second("toy") <= 3200
     assert measured.training_flops == measured.flops * (2 * 3 + 3) and 0 < measured.share_of_peak < 1
     drawn = speed.table([measured], "title")
