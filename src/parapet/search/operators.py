@@ -48,7 +48,8 @@ def top_up(space: SearchSpace, vectors: list[tuple[int, ...]], known: set[tuple[
 
 
 class NeighbourMutation(Mutation):
-    """Each gene with probability 1.5 / genes: an ordered one moves one place, another takes any other choice."""
+    """Each gene that has a choice, with probability 1.5 over their number: an ordered one moves one place, another takes
+    any other choice."""
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(prob=1.0)
@@ -57,7 +58,7 @@ class NeighbourMutation(Mutation):
     def _do(self, problem: Any, X: np.ndarray, *args: Any, random_state: np.random.Generator | None = None,  # noqa: N803
             **kwargs: Any) -> np.ndarray:
         mutated = X.copy()
-        chance = 1.5 / len(self.space.genes)
+        chance = 1.5 / max(1, sum(len(gene.choices) > 1 for gene in self.space.genes))
         for row in mutated:
             for place, gene in enumerate(self.space.genes):
                 size = len(gene.choices)
