@@ -48,8 +48,8 @@ def top_up(space: SearchSpace, vectors: list[tuple[int, ...]], known: set[tuple[
 
 
 class NeighbourMutation(Mutation):
-    """Each gene that has a choice, with probability 1.5 over their number: an ordered one moves one place, another takes
-    any other choice."""
+    """Each gene that has a choice, with probability 1.5 over their number: an ordered one moves one place, another
+    takes any other choice."""
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(prob=1.0)
