@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 from pathlib import Path
 
@@ -12,20 +10,13 @@ import torch
 from rich.console import Console
 
 from benchmarks.attacks import nets, peers
+from benchmarks.machine import hardware
 from parapet.cli import guarded
-from parapet.errors import InputError
 from parapet.files import write_json
 
 
-def _data() -> Path:
-    given = os.environ.get("PARAPET_DATA")
-    if not given:
-        raise InputError("PARAPET_DATA is not set; it must name a folder with MNIST in torchvision's layout.")
-    return Path(given)
-
-
 def _nets(options: argparse.Namespace) -> None:
-    data = nets.prepare(_data(), options.nets)
+    data = nets.prepare(nets.published(), options.nets)
     for name in options.names or nets.NETS:
         nets.train_net(name, data, options.nets, device=options.device)
 
@@ -55,15 +46,6 @@ def _agreement(options: argparse.Namespace) -> None:
     commits = peers.find(("official", "foolbox"))
     agreement.run(options.nets, options.names or list(nets.COMPARED), options.images, options.device, commits,
                   hardware(options.device), options.results)
-
-
-def hardware(device: str) -> str:
-    """The machine in words: processor or card, threads, torch."""
-    if torch.device(device).type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    name = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                 if line.startswith("model name")), platform.processor())
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def main() -> int:

@@ -1,9 +1,7 @@
-"""Everyone in a process of their own, and one at work at a time: what one does to its process helps no other."""
+"""A whole attack, ours or a peer's, in a process of its own."""
 
 from __future__ import annotations
 
-import multiprocessing
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,8 @@ import torch
 
 from benchmarks.attacks import peers
 from benchmarks.attacks.replay import Pass, Recorder, replay, timed
+from benchmarks.machine import peak
+from benchmarks.processes import ContestantProcess
 
 # Enough for kernels to be chosen and caches to fill.
 _WARM_UP = 16
@@ -29,45 +29,27 @@ class Setting:
     threads: int | None = None
 
 
-class Contestant(AbstractContextManager):
+class Contestant(ContestantProcess):
     """The process of "ours" (which also does the bare passes) or of a peer, in the contest called `contest`."""
 
     def __init__(self, setting: Setting, contest: str, who: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, setting, contest, who), daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def __exit__(self, *error: object) -> None:
-        self._process.kill()
-        self._process.join()
+        super().__init__(_serve, setting, contest, who)
 
     def attack(self) -> tuple[float, float]:
         """(seconds, share of the images that survive inside the ball) of one whole attack."""
-        return self._ask("attack")
+        return self.ask("attack")
 
     def record(self) -> list[Pass]:
         """The passes of one whole attack."""
-        return self._ask("record")
+        return self.ask("record")
 
     def bare(self) -> float:
         """Seconds of the recorded passes and nothing else."""
-        return self._ask("bare")
+        return self.ask("bare")
 
     def machine(self) -> tuple[int, float]:
         """(FLOPs of one image's forward pass, the FLOP/s that the device reaches in a large matrix product)."""
-        return self._ask("machine")
-
-    def _ask(self, what: str) -> Any:
-        self._pipe.send(what)
-        try:
-            answer = self._pipe.recv()
-        except EOFError:
-            raise RuntimeError(f"the process for {what} died; its error stands above") from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return self.ask("machine")
 
 
 def _serve(pipe: Any, setting: Setting, contest: str, who: str) -> None:
@@ -104,14 +86,6 @@ def _serve(pipe: Any, setting: Setting, contest: str, who: str) -> None:
             passes = recorder.passes
             pipe.send(passes)
         elif what == "machine":
-            pipe.send((count_flops(model, tuple(images.shape[1:])), _peak(device)))
+            pipe.send((count_flops(model, tuple(images.shape[1:])), peak(device)))
         else:
             pipe.send(timed(replay, model, images, passes, device=device)[0])
-
-
-def _peak(device: torch.device) -> float:
-    """The best of some products of square matrices, in the precision that the attacks use."""
-    size = 8192 if device.type == "cuda" else 2048
-    matrix = torch.rand(size, size, device=device)
-    torch.mm(matrix, matrix)
-    return 2 * size**3 / min(timed(torch.mm, matrix, matrix, device=device)[0] for _ in range(5))

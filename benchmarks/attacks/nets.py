@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
 
 from parapet.config import DataPrepConfig, ThreatModel, TrainingConfig
 from parapet.data import dataset, sources, splits
+from parapet.errors import InputError
 from parapet.files import write_json
 from parapet.genome import Genome
 from parapet.models import save
@@ -25,6 +27,14 @@ NETS: dict[str, tuple[Genome, int]] = {
     "large": (Genome(**{**_BODY, "width": 16}, loss="pgd", steps=2, eps_ratio=1.0), 6),
 }
 COMPARED, TIMED = ("undefended", "pgd", "trades", "denoiser"), "large"
+
+
+def published() -> Path:
+    """The folder that `PARAPET_DATA` names. Raises InputError where it names none."""
+    given = os.environ.get("PARAPET_DATA")
+    if not given:
+        raise InputError("PARAPET_DATA is not set; it must name a folder with MNIST in torchvision's layout.")
+    return Path(given)
 
 
 def prepare(data: Path, out: Path) -> dataset.Dataset:

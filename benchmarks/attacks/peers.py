@@ -6,31 +6,16 @@ that they import (`pip install --target $PARAPET_PEERS/site eagerpy GitPython tq
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from parapet.errors import InputError
-
-VARIABLE = "PARAPET_PEERS"
-
-
-@dataclass(frozen=True)
-class Peer:
-    """A published implementation: the folder of its checkout, where it is published, the commit it was read at."""
-
-    folder: str
-    repository: str
-    commit: str
-
+from benchmarks import checkouts
+from benchmarks.checkouts import Peer
 
 PEERS = {
     "official": Peer("auto-attack", "github.com/fra31/auto-attack", "a39220048b3c9f2cca9a4d3a54604793c68eca7e"),
@@ -44,29 +29,13 @@ PEERS = {
 
 def find(names: tuple[str, ...] = tuple(PEERS), root: Path | None = None) -> dict[str, str]:
     """Put the peers on the import path; returns the commit of each. Raises InputError where one is missing."""
-    given = root or os.environ.get(VARIABLE)
-    if not given:
-        raise InputError(f"{VARIABLE} is not set; it must name a folder with checkouts of "
-                         f"{', '.join(f'{PEERS[name].repository} as {PEERS[name].folder}/' for name in names)}.")
-    commits = {}
-    for name in names:
-        peer, folder = PEERS[name], Path(given) / PEERS[name].folder
-        if not folder.is_dir():
-            raise InputError(f"{folder} does not exist; check out {peer.repository} at {peer.commit} there.")
-        commits[name] = _commit(folder)
-        if commits[name] != peer.commit:
-            warnings.warn(f"{folder} is at {commits[name]}, and the published tables used {peer.commit}", stacklevel=2)
+    peers = {name: PEERS[name] for name in names}
+    commits = checkouts.commits(peers, root)
+    place = checkouts.root_of(peers, root)
+    for folder in (*(checkouts.folder_of(peer, place) for peer in peers.values()), place / "site"):
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
-    site = str(Path(given) / "site")
-    if site not in sys.path:
-        sys.path.append(site)
     return commits
-
-
-def _commit(folder: Path) -> str:
-    done = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 Run = Callable[[nn.Module, Tensor, Tensor], Tensor]

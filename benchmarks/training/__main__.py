@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.attacks import nets
-from benchmarks.attacks.__main__ import _data, hardware
+from benchmarks.machine import hardware
 from benchmarks.training import peers, speed
 from benchmarks.training.contestants import Setting
 from parapet.cli import guarded
@@ -21,7 +21,7 @@ from parapet.files import write_json
 
 def _speed(options: argparse.Namespace) -> None:
     commits = {} if options.alone else peers.find()
-    nets.prepare(_data(), options.data)
+    nets.prepare(nets.published(), options.data)
     kind, machine = torch.device(options.device).type, hardware(options.device)
     results = []
     for contest in speed.contests(options.names, device=kind):

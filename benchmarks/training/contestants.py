@@ -1,11 +1,9 @@
-"""Everyone in a process of their own, and one at work at a time: what one does to its process helps no other."""
+"""Training on some batches, ours or a peer's, in a process of its own."""
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ from typing import Any
 import torch
 
 from benchmarks.attacks.replay import timed
+from benchmarks.machine import peak
+from benchmarks.processes import ContestantProcess
 from parapet.config import ThreatModel
 from parapet.data.dataset import Dataset
 from parapet.data.images import Images
@@ -41,35 +41,19 @@ class Setting:
         return self.batch_size * self.batches
 
 
-class Contestant(AbstractContextManager):
+class Contestant(ContestantProcess):
     """The process in which `trainer` trains the network of `genome`, which is the same for everyone."""
 
     def __init__(self, setting: Setting, genome: Genome, trainer: Trainer) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, setting, genome, trainer), daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def __exit__(self, *error: object) -> None:
-        self._process.kill()
-        self._process.join()
+        super().__init__(_serve, setting, genome, trainer)
 
     def turn(self) -> tuple[float, float]:
         """(seconds, seconds of all its threads on a CPU) of training on the images of the setting once."""
-        return self._ask("turn")
+        return self.ask("turn")
 
     def machine(self) -> tuple[int, float]:
         """(FLOPs of one image's forward pass, the FLOP/s that the device reaches in a large matrix product)."""
-        return self._ask("machine")
-
-    def _ask(self, what: str) -> Any:
-        try:
-            self._pipe.send(what)
-            answer = self._pipe.recv()
-        except (EOFError, BrokenPipeError):
-            raise RuntimeError(f"the process for {what} died; its error stands above") from None
-        return answer
+        return self.ask("machine")
 
 
 def _serve(pipe: Any, setting: Setting, genome: Genome, trainer: Trainer) -> None:
@@ -80,6 +64,8 @@ def _serve(pipe: Any, setting: Setting, genome: Genome, trainer: Trainer) -> Non
     network = build(genome, data.image_shape, len(data.classes), generator=torch.Generator().manual_seed(0),
                     mean=torch.tensor(data.mean), std=torch.tensor(data.std))
     flops = count_flops(network, data.image_shape)
+    # In the precision that our training uses.
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     epoch = trainer(network, images, genome, setting.batch_size, ThreatModel(eps=setting.eps))
     epoch()  # Kernels are chosen, caches fill.
     while True:
@@ -92,13 +78,4 @@ def _serve(pipe: Any, setting: Setting, genome: Genome, trainer: Trainer) -> Non
             seconds, _ = timed(epoch, device=device)
             pipe.send((seconds, time.process_time() - before))
         else:
-            pipe.send((flops, _peak(device)))
-
-
-def _peak(device: torch.device) -> float:
-    """The best of some products of square matrices, in the precision that our training uses."""
-    cuda = device.type == "cuda"
-    size = 8192 if cuda else 2048
-    matrix = torch.rand(size, size, device=device, dtype=torch.bfloat16 if cuda else torch.float32)
-    torch.mm(matrix, matrix)
-    return 2 * size**3 / min(timed(torch.mm, matrix, matrix, device=device)[0] for _ in range(5))
+            pipe.send((flops, peak(device, dtype)))

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ast
-import os
 import sys
-import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
@@ -28,7 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.attacks.peers import VARIABLE, Peer, _commit
+from benchmarks import checkouts
+from benchmarks.checkouts import Peer
 from parapet.config import ThreatModel
 from parapet.data.images import Images
 from parapet.errors import InputError
@@ -46,24 +45,11 @@ PEERS = {
 
 def find(names: tuple[str, ...] = tuple(PEERS), root: Path | None = None) -> dict[str, str]:
     """The commit of each peer's checkout. Raises InputError where one is missing."""
-    commits = {}
-    for name in names:
-        commits[name] = _commit(_folder(name, root))
-        if commits[name] != PEERS[name].commit:
-            warnings.warn(f"{name} is at {commits[name]}, and the published tables used {PEERS[name].commit}",
-                          stacklevel=2)
-    return commits
+    return checkouts.commits({name: PEERS[name] for name in names}, root)
 
 
-def _folder(name: str, root: Path | None = None) -> Path:
-    given, peer = root or os.environ.get(VARIABLE), PEERS[name]
-    if not given:
-        raise InputError(f"{VARIABLE} is not set; it must name a folder with a checkout of {peer.repository} "
-                         f"as {peer.folder}/.")
-    folder = Path(given) / peer.folder
-    if not folder.is_dir():
-        raise InputError(f"{folder} does not exist; check out {peer.repository} at {peer.commit} there.")
-    return folder
+def _folder(name: str) -> Path:
+    return checkouts.folder_of(PEERS[name], checkouts.root_of({name: PEERS[name]}))
 
 
 class Batches(list):

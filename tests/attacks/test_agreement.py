@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import checkouts
 from benchmarks.attacks import peers
 from parapet.attacks import apgd, auto_attack, deepfool, fgsm, pgd, square
 from parapet.attacks.balls import distance
 from parapet.attacks.inputs import predict
 
-pytestmark = pytest.mark.skipif(not os.environ.get(peers.VARIABLE), reason=f"{peers.VARIABLE} is not set")
+pytestmark = pytest.mark.skipif(not os.environ.get(checkouts.VARIABLE), reason=f"{checkouts.VARIABLE} is not set")
 EPS = 0.2
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks import checkouts
 from benchmarks.attacks import agreement, peers, speed
 from benchmarks.attacks.contestants import Setting
 from benchmarks.attacks.replay import Pass, Recorder, replay
@@ -54,7 +55,7 @@ def test_a_contest_is_timed_and_judged_by_the_models_own_answers(honest, digits_
 
 
 def test_a_missing_peer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(peers.VARIABLE, raising=False)
+    monkeypatch.delenv(checkouts.VARIABLE, raising=False)
     with pytest.raises(InputError, match="PARAPET_PEERS is not set"):
         peers.find()
     with pytest.raises(InputError, match=r"foolbox does not exist; check out github.com/bethgelab/foolbox at 2513a9a"):

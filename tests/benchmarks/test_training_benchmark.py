@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.attacks.peers import VARIABLE
+from benchmarks.checkouts import VARIABLE
 from benchmarks.training import peers, speed
 from benchmarks.training.contestants import Setting
 from benchmarks.training.ours import ours

@@ -8,7 +8,7 @@ import torch
 from parapet.config import ThreatModel, TrainingConfig
 from parapet.genome import Genome
 from parapet.training import loop
-from parapet.training.adaptation import Defence, Feedback, adapt, after_collapse
+from parapet.training.adaptation import Defence, Feedback, adapt, attack_harder
 from parapet.training.recipe import Recipe
 
 STEADY = Feedback(0.62, 0.60)
@@ -32,7 +32,7 @@ def test_regularisers_grow_where_robust_accuracy_stands_still() -> None:
 
 
 def test_what_a_collapse_adds_stays() -> None:
-    defence = after_collapse(Defence())
+    defence = attack_harder(Defence())
     assert (defence.extra_steps, defence.collapses) == (1, 1)
     assert adapt(defence, Feedback(0.60, 0.60)).extra_steps == 1
 

@@ -6,7 +6,6 @@ epoch, gone at the end; model.safetensors, the best epoch by robust validation a
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
 
 from parapet.config import to_dict
 from parapet.data.dataset import Dataset
@@ -25,6 +23,7 @@ from parapet.files import read_json, write_json
 from parapet.models import build, save
 from parapet.models.cost import count_flops, count_parameters
 from parapet.steps.results import CHECKPOINT, WEIGHTS
+from parapet.training.checkpoint import left_by
 from parapet.training.loop import TrainingFailed, train
 from parapet.training.recipes import NamedRecipe
 from parapet.versions import TRAINING_VERSION
@@ -107,7 +106,7 @@ def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str
     looked_at = data.split("validation", device=device, limit=config.validation_images)
     statistics = {"mean": torch.tensor(data.mean), "std": torch.tensor(data.std)}
     validation_batches = -(-len(looked_at) // config.batch_size)
-    if (finished := _left_by(checkpoint)[0].get("epoch", 0)) > 0:
+    if (finished := left_by(checkpoint)[0].get("epoch", 0)) > 0:
         watcher.goes_on(finished)
     clock = _Clock(finished, len(images) // config.batch_size, validation_batches,
                    config.batch_size, watcher)
@@ -143,7 +142,7 @@ def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str
 def _restored(recipe: NamedRecipe, data: Dataset, out: Path, error: TrainingFailed, result: dict[str, Any]) -> str:
     """Save the best epoch of a failed run; the sentence for the failure, and what is left of the run."""
     reason = str(error)
-    numbers, best = _left_by(out / CHECKPOINT)
+    numbers, best = left_by(out / CHECKPOINT)
     if not best:
         return f"{reason}; there is no epoch to go back to, so lower genome.learning_rate or clip gradients."
     network = build(recipe.genome, data.image_shape, len(data.classes), generator=torch.Generator())
@@ -153,18 +152,6 @@ def _restored(recipe: NamedRecipe, data: Dataset, out: Path, error: TrainingFail
                               "curves": numbers["curves"]})
     return (f"{reason}; the weights of epoch {numbers['best_epoch']} are restored to {out / WEIGHTS}, and for another "
             "try lower genome.learning_rate and give another folder with --out.")
-
-
-def _left_by(checkpoint: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """(numbers, best epoch's weights) of a checkpoint; both empty where it is missing or torn."""
-    try:
-        with safe_open(checkpoint, framework="pt") as stream:
-            numbers = json.loads((stream.metadata() or {})["parapet_training"])
-            best = {name.removeprefix("best."): stream.get_tensor(name) for name in stream.keys()  # noqa: SIM118
-                    if name.startswith("best.")}
-    except (OSError, SafetensorError, KeyError, ValueError):
-        return {}, {}
-    return numbers, best
 
 
 class _Clock:

@@ -83,7 +83,7 @@ def adapt(defence: Defence, feedback: Feedback) -> Defence:
     return replace(defence, stalled=0, regulariser_factor=min(_LARGEST, _GROWTH * defence.regulariser_factor))
 
 
-def after_collapse(defence: Defence, *, rolled_back: bool = True) -> Defence:
+def attack_harder(defence: Defence, *, rolled_back: bool = True) -> Defence:
     """A stronger attack; the step that a rollback adds is never taken away again."""
     return replace(defence, extra_steps=min(defence.extra_steps + 1, _MOST_EXTRA_STEPS + defence.collapses + 1),
                    collapses=defence.collapses + rolled_back)

@@ -8,7 +8,6 @@ from torch.nn.functional import pad
 
 from parapet.attacks.noise import derived, uniform
 
-AUGMENTATIONS = ("none", "crop", "crop_flip")
 # Pixels of padding for each 8 of height: 4 for images of 32 pixels, as He et al. 2016 do on CIFAR-10.
 _PADDED_SHARE = 1 / 8
 _STREAM = 9157
@@ -17,7 +16,8 @@ _STREAM = 9157
 def augment(images: Tensor, seeds: Tensor, kind: str) -> Tensor:
     """Images (N, C, H, W) moved by up to an eighth of their size over zeros, and mirrored for "crop_flip".
 
-    seeds: int64 (N,), one an image; `kind` is one of `AUGMENTATIONS`. Digits must not be mirrored, photographs may.
+    seeds: int64 (N,), one an image; `kind` is "none", "crop" or "crop_flip". Digits must not be mirrored, photographs
+    may.
     """
     if kind == "none":
         return images

@@ -74,5 +74,19 @@ def restore(path: Path, key: str, learner: Learner, generator: torch.Generator) 
     return Progress(**numbers, best_weights=_part(tensors, "best."), good=good if good["weights"] else {})
 
 
+def left_by(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(`epoch`, `best_epoch`, `curves` and the like, best epoch's weights) of whichever run left a checkpoint.
+
+    Both are empty where it is missing or torn.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            numbers = json.loads((stream.metadata() or {})["parapet_training"])
+            best = {name: stream.get_tensor(name) for name in stream.keys() if name.startswith("best.")}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return {}, {}
+    return numbers, _part(best, "best.")
+
+
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -14,7 +14,6 @@ from parapet.attacks.noise import uniform
 from parapet.attacks.objectives import Objective, cross_entropy, divergence_from
 from parapet.attacks.pgd import ascend
 
-CRAFTINGS = ("pgd", "fgsm", "n_fgsm")
 # Step of FGSM from a random start in radii (Wong et al. 2020), and how far N-FGSM's noise reaches (de Jorge et al.
 # 2022, "Make Some Noise", section 4: twice the radius, not clipped to the ball afterwards).
 _FGSM_STEP, _NOISE = 1.25, 2.0

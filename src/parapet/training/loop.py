@@ -61,9 +61,9 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
 
     `seed` fixes weights, order of images and noise. With `checkpoint_path` the run goes on from the last saved epoch.
     `progress` is told (epoch, epochs, metrics) after each epoch; `turn` is entered for each batch, so that latency
-    can be timed in between. A network that has learnt to mislead
-    single steps is rolled back to its last good epoch and attacked harder from there. Raises TrainingFailed where the
-    loss is not finite; InputError where a batch is larger than the data.
+    can be timed in between. A network that has learnt to mislead single steps is rolled back to its last good epoch and
+    attacked harder from there. Raises TrainingFailed where loss or weights are not finite; InputError where a batch is
+    larger than the data.
     """
     if config.batch_size > len(train_images):
         raise InputError(f"training.batch_size is {config.batch_size}, and there are {len(train_images)} training "
@@ -165,7 +165,7 @@ def _watch(learner: Learner, state: checkpoint.Progress, images: Images, craftin
     if collapsed:
         learner.restore(state.good)
     if collapsed or (seen.misleading and crafting.single):
-        state.defence = adaptation.after_collapse(state.defence, rolled_back=collapsed)
+        state.defence = adaptation.attack_harder(state.defence, rolled_back=collapsed)
     elif config.adapt:
         state.defence = adaptation.adapt(state.defence, seen)
     if not seen.misleading:

@@ -8,13 +8,13 @@ from parapet.config import TrainingConfig
 from parapet.genome import Genome
 from parapet.training.adaptation import Defence
 from parapet.training.crafting import Crafting
+from parapet.training.losses.morel import ACCURACY_LOSSES
 from parapet.training.objective import Objective
+from parapet.training.regularisers import REGULARISERS
 
 # Which gene weighs the second half of each loss.
 _WEIGHTS = {"standard": {}, "pgd": {"clean_share": "clean_share"}, "trades": {"beta": "trades_beta"},
             "mart": {"beta": "trades_beta"}, "alp": {"pairing": "pairing"}}
-_MOREL = ("trades", "mart")
-REGULARISERS = ("input_gradient", "gradient_alignment", "logit_squeezing")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Recipe:
     def of(cls, genome: Genome, config: TrainingConfig) -> Recipe:
         """The recipe half of `genome`; a gene's label smoothing goes before the configuration's."""
         weights = {name: getattr(genome, gene) for name, gene in _WEIGHTS[genome.loss].items()}
-        if genome.loss in _MOREL:
+        if genome.loss in ACCURACY_LOSSES:
             weights |= {"morel": genome.morel, "morel_alpha": genome.morel_alpha}
         objective = Objective(genome.loss, weights, {name: getattr(genome, name) for name in REGULARISERS},
                               genome.label_smoothing or config.label_smoothing)
