@@ -43,6 +43,10 @@ class Contestant(ContestantProcess):
         """The passes of one whole attack."""
         return self.ask("record")
 
+    def ready(self) -> None:
+        """Wait until the process has imported everything and warmed up."""
+        self.ask("ready")
+
     def bare(self) -> float:
         """Seconds of the recorded passes and nothing else."""
         return self.ask("bare")
@@ -85,6 +89,8 @@ def _serve(pipe: Any, setting: Setting, contest: str, who: str) -> None:
             run(recorder, images, labels)
             passes = recorder.passes
             pipe.send(passes)
+        elif what == "ready":
+            pipe.send(None)
         elif what == "machine":
             pipe.send((count_flops(model, tuple(images.shape[1:])), peak(device)))
         else:

@@ -45,7 +45,9 @@ class Recorder(nn.Module):
 
 
 def replay(model: nn.Module, images: Tensor, passes: Sequence[Pass]) -> None:
-    """Do the recorded passes again on the first of `images` (N, C, H, W), N at least the largest batch."""
+    """Do the recorded passes again on `images` (N, C, H, W), which repeat themselves in larger batches."""
+    largest = max((record.images for record in passes), default=0)
+    images = images.repeat(-(-largest // len(images)), 1, 1, 1)
     with frozen(model):
         for record in passes:
             points = images[:record.images]

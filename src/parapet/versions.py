@@ -3,4 +3,4 @@
 # Raise with any change that can change a trained weight.
 TRAINING_VERSION = 3
 # Raise with any change that can change a robustness number.
-ATTACK_VERSION = 3
+ATTACK_VERSION = 4

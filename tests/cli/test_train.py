@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shlex
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import torch
 from parapet import cli
 from parapet.models import load
 from parapet.training import loop
+from parapet.training.checkpoint import left_by
 
 TINY = ["--recipe", "digits", "--threads", "1", "--set", "training.epochs=2", "--set", "genome.width=4",
         "--set", "genome.steps=1", "--set", "training.validation_steps=2"]
@@ -74,6 +76,28 @@ def test_killed_and_started_again_the_weights_are_the_same(here: Path, digits_fo
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "goes on after epoch " in done.stdout
+    assert cli.main(["train", *options, "--out", "undisturbed"]) == 0
+    expected, found = (load(here / name / "model.safetensors").state_dict() for name in ("undisturbed", "killed"))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_the_weights_are_the_same(here: Path, digits_folder: Path) -> None:
+    options = [*TINY, "--data", str(digits_folder)]
+    for change in ("training.epochs=30", "training.weight_average=0.9", "training.adapt=true", "genome.loss=trades",
+                   "genome.morel=0.1", "genome.weight_perturbation=0.005"):
+        options += ["--set", change]
+    line, moments = [sys.executable, "-u", "-m", "parapet.cli", "train", *options, "--out", "killed"], random.Random(0)
+    for kill in range(10):
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+            told = iter(run.stdout.readline, "")
+            assert any("epochs  0:0" in text for text in told), f"no progress before kill {kill}"
+            time.sleep(moments.uniform(0, 1.5))
+            assert run.poll() is None, f"the run was over before kill {kill}"
+            run.kill()
+    assert 1 <= left_by(here / "killed/checkpoint.safetensors")[0]["epoch"] < 30
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert cli.main(["train", *options, "--out", "undisturbed"]) == 0
     expected, found = (load(here / name / "model.safetensors").state_dict() for name in ("undisturbed", "killed"))
     assert all(torch.equal(expected[name], found[name]) for name in expected)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from parapet.config import ThreatModel, TrainingConfig
 from parapet.genome import Genome
 from parapet.models import build
 from parapet.training import TrainingFailed, losses, schedules, train
+from parapet.training.checkpoint import left_by
 from parapet.training.crafting import Crafting, craft
 from tests.conftest import train_digits
 
@@ -109,6 +113,30 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(digits, tmp_path: 
     strip = [{key: value for key, value in row.items() if key != "time"} for row in undisturbed.curves]
     assert strip == [{key: value for key, value in row.items() if key != "time"} for row in resumed.curves]
     assert undisturbed.best_epoch == resumed.best_epoch
+
+
+def test_killed_in_ten_random_batches_it_goes_on_to_the_same_weights(digits, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    path, moments, kills = tmp_path / "checkpoint.safetensors", random.Random(3), 0
+
+    def dies_in(turns: int) -> Callable[[], AbstractContextManager]:
+        @contextmanager
+        def turn() -> Iterator[None]:
+            nonlocal turns
+            turns -= 1
+            if turns < 0:
+                raise _Killed
+            yield
+        return turn
+
+    while kills < 10:
+        with pytest.raises(_Killed):
+            _train(digits, epochs=12, path=path, turn=dies_in(moments.randint(0, 8)))
+        kills += 1
+    assert 1 <= left_by(path)[0]["epoch"] < 12
+    resumed, undisturbed = _train(digits, epochs=12, path=path), _train(digits, epochs=12)
+    for name, value in undisturbed.network.state_dict().items():
+        assert torch.equal(value, resumed.network.state_dict()[name]), name
 
 
 def test_another_run_s_checkpoint_and_a_torn_one_are_not_taken_up(digits, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from torch import Tensor
 from parapet.attacks.balls import L2Ball, LinfBall, ball
 from parapet.attacks.batching import due, shrink
 from parapet.attacks.gradients import input_gradient
-from parapet.attacks.inputs import Model, check, frozen
+from parapet.attacks.inputs import Model, check, frozen, in_halves
 from parapet.attacks.noise import Generator, derived, image_seeds, uniform
 from parapet.attacks.objectives import OBJECTIVES, Objective, margin, targeted_dlr
-from parapet.attacks.restarts import BestOfRuns
+from parapet.attacks.restarts import BestOfRuns, standing
 from parapet.errors import InputError
 
 # The weight of the new direction against the momentum, and the first step in radii (section 3.1).
@@ -49,14 +49,15 @@ def apgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str 
     best = BestOfRuns(images)
     with frozen(model):
         ranked = None if targets is None else other_classes(model, images, labels, targets)
-        for run in range(restarts * (1 if ranked is None else ranked.shape[1])):
-            if best.finished:
-                break
-            rows = best.rows
-            goal = None if ranked is None else ranked[rows, run // restarts]
-            local = around.select(rows)
-            start = local.start(uniform(derived(seeds[rows], run), images.shape[1:]))
-            best.keep(*_climb(model, start, labels[rows], local, objective, goal, steps, rho, early_stop))
+        for runs, rows in best.batches(restarts * (1 if ranked is None else ranked.shape[1])):
+            turns = torch.tensor(runs, device=rows.device).repeat_interleave(len(best.rows))
+            noise = torch.cat([uniform(derived(seeds[best.rows], run), images.shape[1:]) for run in runs])
+
+            def climb(rows: Tensor, turns: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+                goal, local = None if ranked is None else ranked[rows, turns // restarts], around.select(rows)
+                return _climb(model, local.start(noise), labels[rows], local, objective, goal, steps, rho,
+                              rows if early_stop else None)
+            best.keep(*in_halves(climb, rows, turns, noise))
     return best.images
 
 
@@ -73,6 +74,7 @@ class _State:
     """What Auto-PGD knows of each image of the batch; the first dimension of every tensor is the image."""
 
     labels: Tensor
+    owners: Tensor | None   # whose points they are: an image that one of its points broke needs no others
     targets: Tensor | None
     points: Tensor          # where the ascent is
     previous: Tensor        # where it was one step before
@@ -98,19 +100,23 @@ class _State:
 
 
 def _climb(model: Model, start: Tensor, labels: Tensor, around: LinfBall | L2Ball, objective: Objective,
-           targets: Tensor | None, steps: int, rho: float, early_stop: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """One run over the batch: (end points, their objective, whether the model gets them wrong)."""
+           targets: Tensor | None, steps: int, rho: float, owners: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """One run over the batch: (end points, their objective, whether the model gets them wrong).
+
+    With `owners`, the image of each point (n,), a broken image leaves the batch with all its points.
+    """
     logits, value, gradient = input_gradient(model, start, labels, _towards(targets, objective))
     state = _State(
-        labels=labels, targets=targets, points=start, previous=start, gradient=gradient, value=value, best=start,
-        best_gradient=gradient, best_value=value, fooling=start, broken=margin(logits, labels) > 0,
+        labels=labels, owners=owners, targets=targets, points=start, previous=start, gradient=gradient, value=value,
+        best=start, best_gradient=gradient, best_value=value, fooling=start, broken=margin(logits, labels) > 0,
         size=torch.full((len(start), 1, 1, 1), _FIRST_STEP * around.eps, device=start.device, dtype=start.dtype),
         halved=torch.ones_like(labels, dtype=torch.bool), checked_value=value, rises=torch.zeros_like(value))
     outcome = tuple(part.clone() for part in state.outcome())
     rows = torch.arange(len(start), device=start.device)
     looks, since = step_size_looks(steps), 0
     for step in range(steps):
-        if early_stop and due(step) and (index := shrink(~state.broken)) is not None:
+        if state.owners is not None and due(step) and (
+                index := shrink(standing(state.broken, state.owners))) is not None:
             for whole, part in zip(outcome, state.outcome()):
                 whole[rows] = part
             rows, state, around = rows[index], state.select(index), around.select(index)
@@ -119,7 +125,7 @@ def _climb(model: Model, start: Tensor, labels: Tensor, around: LinfBall | L2Bal
         points = _advance(state, around, first=step == 0)
         logits, value, gradient = input_gradient(model, points, state.labels, _towards(state.targets, objective))
         fooled, better = margin(logits, state.labels) > 0, value > state.best_value
-        keep = fooled & ~state.broken if early_stop else fooled
+        keep = fooled if state.owners is None else fooled & ~state.broken
         state.fooling = torch.where(_wide(keep), points, state.fooling)
         state.broken = state.broken | fooled
         state.best = torch.where(_wide(better), points, state.best)

@@ -14,10 +14,11 @@ from parapet.attacks.balls import ball, distance
 from parapet.attacks.batching import due, shrink
 from parapet.attacks.boundary import refine
 from parapet.attacks.gradients import class_gradients, input_gradient
-from parapet.attacks.inputs import Model, check, frozen
+from parapet.attacks.inputs import Model, check, frozen, in_halves
 from parapet.attacks.noise import Generator, derived, image_seeds, uniform
 from parapet.attacks.objectives import margin
 from parapet.attacks.projections import shortest_move
+from parapet.attacks.restarts import standing, together
 from parapet.errors import InputError
 
 # The authors' values: bias towards the original image, overshoot, and how far an adversarial point is drawn back.
@@ -47,36 +48,56 @@ def fab(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", ste
         with torch.no_grad():
             distances[model(images).argmax(1) != labels] = 0.0
         ranked = None if targets is None else other_classes(model, images, labels, targets)
-        for run in range(restarts * (1 if ranked is None else ranked.shape[1])):
-            rows = (distances > near).nonzero().squeeze(1)
-            if len(rows) == 0:
-                break
-            goal = None if ranked is None else ranked[rows, run // restarts]
-            start = images[rows]
-            if run % restarts:
-                start = _random_start(start, distances[rows], derived(seeds[rows], run), eps, norm)
-            points, lengths = _approach(model, start, images[rows], labels[rows], goal, norm, steps, near)
-            # The last step may have crossed the boundary by its overshoot; who is within eps already needs no more.
-            # Each run is refined before the nearest is chosen, so that more runs never end further away.
-            over = ((lengths > near) & torch.isfinite(lengths)).nonzero().squeeze(1)
-            if len(over):
-                points[over] = refine(model, images[rows[over]], labels[rows[over]], points[over])
-                lengths[over] = distance(points[over], images[rows[over]], norm)
-            closer = lengths < distances[rows]
-            found[rows[closer]], distances[rows[closer]] = points[closer], lengths[closer]
+        goals = 1 if ranked is None else ranked.shape[1]
+        for restart in range(restarts):
+            done = 0
+            while done < goals and len(rows := (distances > near).nonzero().squeeze(1)):
+                runs = together(done, goals, len(rows))
+                starts = [images[rows] if restart == 0 else _random_start(
+                    images[rows], distances[rows], derived(seeds[rows], run * restarts + restart), eps, norm)
+                    for run in runs]
+
+                def approach(rows: Tensor, runs: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+                    goal = None if ranked is None else ranked[rows, runs]
+                    return _run(model, start, images[rows], labels[rows], goal, norm, steps, near, rows)
+                points, lengths = in_halves(
+                    approach, rows.repeat(len(runs)),
+                    torch.tensor(runs, device=rows.device).repeat_interleave(len(rows)), torch.cat(starts))
+                for ends, reached in zip(points.split(len(rows)), lengths.split(len(rows))):
+                    closer = reached < distances[rows]
+                    found[rows[closer]], distances[rows[closer]] = ends[closer], reached[closer]
+                done = runs.stop
     return found, distances
 
 
+def _run(model: Model, start: Tensor, images: Tensor, labels: Tensor, targets: Tensor | None, norm: str, steps: int,
+         near: float, owners: Tensor) -> tuple[Tensor, Tensor]:
+    """(adversarial points, their distances): those nearest on the way, drawn back to the boundary.
+
+    The last step may have crossed it by its overshoot; who is within `near` already needs no more. Each run is refined
+    before the nearest of all is chosen, so that more runs never end further away.
+    """
+    points, lengths = _approach(model, start, images, labels, targets, norm, steps, near, owners)
+    over = ((lengths > near) & torch.isfinite(lengths)).nonzero().squeeze(1)
+    if len(over):
+        points[over] = refine(model, images[over], labels[over], points[over])
+        lengths[over] = distance(points[over], images[over], norm)
+    return points, lengths
+
+
 def _approach(model: Model, points: Tensor, images: Tensor, labels: Tensor, targets: Tensor | None, norm: str,
-              steps: int, near: float) -> tuple[Tensor, Tensor]:
-    """One run over the batch: (nearest adversarial points, their distances), infinite where there was none."""
+              steps: int, near: float, owners: Tensor) -> tuple[Tensor, Tensor]:
+    """One run over the batch: (nearest adversarial points, their distances), infinite where there was none.
+
+    owners: the image of each point (n,); an image that has one within `near` leaves the batch with all its points.
+    """
     found, distances = images.clone(), torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
     rows, best, shortest = torch.arange(len(images), device=images.device), found, distances
     for step in range(steps):
-        if due(step) and (index := shrink(shortest > near)) is not None:
+        if due(step) and (index := shrink(standing(shortest <= near, owners))) is not None:
             found[rows], distances[rows] = best, shortest
             rows, points, images, labels = rows[index], points[index], images[index], labels[index]
-            best, shortest = best[index], shortest[index]
+            best, shortest, owners = best[index], shortest[index], owners[index]
             targets = None if targets is None else targets[index]
             if len(rows) == 0:
                 return found, distances

@@ -8,10 +8,10 @@ from torch import Tensor
 from parapet.attacks.balls import L2Ball, LinfBall, ball
 from parapet.attacks.batching import due, shrink
 from parapet.attacks.gradients import input_gradient
-from parapet.attacks.inputs import Model, check, frozen
+from parapet.attacks.inputs import Model, check, frozen, in_halves
 from parapet.attacks.noise import Generator, image_seeds, uniform
 from parapet.attacks.objectives import OBJECTIVES, Objective, margin
-from parapet.attacks.restarts import BestOfRuns
+from parapet.attacks.restarts import BestOfRuns, standing
 from parapet.errors import InputError
 
 
@@ -38,13 +38,14 @@ def pgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str =
     around, seeds = ball(images, eps, norm), image_seeds(len(images), generator, images.device)
     best = BestOfRuns(images)
     with frozen(model):
-        for restart in range(restarts):
-            if best.finished:
-                break
-            rows = best.rows
-            local = around.select(rows)
-            points = local.start(uniform(seeds[rows], images.shape[1:], restart)) if random_start else images[rows]
-            best.keep(*_ascend(model, points, labels[rows], local, objective, steps, size, early_stop))
+        for runs, rows in best.batches(restarts):
+            noise = torch.cat([uniform(seeds[best.rows], images.shape[1:], run) for run in runs])
+
+            def climb(rows: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+                local = around.select(rows)
+                start = local.start(noise) if random_start else images[rows]
+                return _ascend(model, start, labels[rows], local, objective, steps, size, rows if early_stop else None)
+            best.keep(*in_halves(climb, rows, noise))
     return best.images
 
 
@@ -58,20 +59,23 @@ def ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2Ba
 
 
 def _ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2Ball, objective: Objective,
-            steps: int, size: float, early_stop: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """(end points, their objective, whether the model gets them wrong), all over the batch."""
+            steps: int, size: float, owners: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """(end points, their objective, whether the model gets them wrong), all over the batch.
+
+    With `owners`, the image of each point (n,), a broken image leaves the batch with all its points.
+    """
     ends, values = points.clone(), torch.full(labels.shape, -torch.inf, device=points.device)
     fooled = torch.zeros_like(labels, dtype=torch.bool)
     rows, stands, fooling = torch.arange(len(points), device=points.device), ~fooled, points
     for step in range(steps):
         logits, _, gradient = input_gradient(model, points, labels, objective)
-        if early_stop:
+        if owners is not None:
             fresh = (margin(logits, labels) > 0) & stands
             fooling, stands = torch.where(fresh.reshape(-1, 1, 1, 1), points, fooling), stands & ~fresh
-            if due(step) and (index := shrink(stands)) is not None:
+            if due(step) and (index := shrink(standing(~stands, owners))) is not None:
                 ends[rows], fooled[rows] = fooling, ~stands
                 rows, points, labels, gradient = rows[index], points[index], labels[index], gradient[index]
-                fooling, stands, around = fooling[index], stands[index], around.select(index)
+                fooling, stands, owners, around = fooling[index], stands[index], owners[index], around.select(index)
                 if len(rows) == 0:
                     return ends, values, fooled
         points = around.step(points, gradient, size)

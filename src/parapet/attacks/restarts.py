@@ -1,11 +1,20 @@
-"""Several runs of one attack on the same images: which images still stand, and the best version of each so far."""
+"""Several runs of one attack on the same images: which images still stand, and the best version of each so far.
+
+Runs that know nothing of each other, such as restarts and targets, go through the network together: small batches leave
+cores and accelerators idle, and an image that one run breaks leaves the others at once.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from parapet.attacks.batching import shrink
+
+# Up to so many points of several runs share a batch; one run alone may have more.
+_TOGETHER = 512
 
 
 class BestOfRuns:
@@ -19,13 +28,23 @@ class BestOfRuns:
         self.values = torch.full((len(images),), -torch.inf, device=images.device)
         self.rows = torch.arange(len(images), device=images.device)
 
+    def batches(self, runs: int) -> Iterator[tuple[range, Tensor]]:
+        """(the runs that share the next batch, the image of each of its points (n,)), run after run; ends when all
+        `runs` are done or no image stands. Each batch has to be followed by `keep`."""
+        done = 0
+        while done < runs and not self.finished:
+            group = together(done, runs, len(self.rows))
+            yield group, self.rows.repeat(len(group))
+            done = group.stop
+
     def keep(self, points: Tensor, values: Tensor, broken: Tensor) -> None:
-        """Take over what a run over `rows` found: points (n, C, H, W), their objective, whether broken."""
+        """Take over what runs over `rows` found: points (n, C, H, W), their objective, whether broken."""
         # A broken image outranks every unbroken one; among equals the larger objective is kept.
         values = torch.where(broken, torch.inf, values.float())
-        better = values > self.values[self.rows]
-        self.images[self.rows[better]] = points[better]
-        self.values[self.rows[better]] = values[better]
+        for ends, reached in zip(points.split(len(self.rows)), values.split(len(self.rows))):
+            better = reached > self.values[self.rows]
+            self.images[self.rows[better]] = ends[better]
+            self.values[self.rows[better]] = reached[better]
         if (index := shrink(self.values[self.rows] < torch.inf)) is not None:
             self.rows = self.rows[index]
 
@@ -33,3 +52,16 @@ class BestOfRuns:
     def finished(self) -> bool:
         """Whether no image stands."""
         return len(self.rows) == 0
+
+
+def together(done: int, runs: int, images: int) -> range:
+    """The runs after the first `done` of `runs` that share a batch: as evenly as the bound allows, at least one."""
+    most = max(1, _TOGETHER // max(images, 1))
+    batches = -(-(runs - done) // most)
+    return range(done, done + -(-(runs - done) // batches))
+
+
+def standing(broken: Tensor, owners: Tensor) -> Tensor:
+    """Whether no point of the same image is broken, bool (n,); broken: bool (n,); owners: the image of each (n,)."""
+    fallen = torch.zeros(int(owners.max()) + 1 if len(owners) else 0, device=owners.device)
+    return fallen.index_add_(0, owners, broken.float())[owners] == 0

@@ -6,6 +6,8 @@ that neighbours in a batch change nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -47,21 +49,23 @@ def square(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: st
         search = kind(best, eps, uniform(derived(seeds, 0), kind.start_draws(images.shape)))
         seeds, rows = derived(seeds, 1), torch.arange(len(images), device=images.device)
         value, draws = margin(model(search.points), labels), uniform(seeds, (1,))
-        for query in range(queries):
-            if due(query) and (index := shrink(value <= 0)) is not None:
+        for first, last in _stretches(queries, initial_share, rescale=rescale):
+            if due(first) and (index := shrink(value <= 0)) is not None:
                 best[rows] = search.points
                 rows, seeds, value, labels = rows[index], seeds[index], value[index], labels[index]
                 search, draws = search.select(index), draws[index]
                 if len(rows) == 0:
                     return best
-            if query % _BLOCK == 0:
-                draws = uniform(seeds, (_BLOCK, search.draws), query // _BLOCK)
-            side = search.side(share_of_pixels(query, queries, initial_share, rescale=rescale))
-            points = search.propose(side, draws[:, query % _BLOCK])
-            tried = _margins(model, points, labels, search.changed(), value)
-            better = (tried > value) & (value <= 0)  # a broken image waits unchanged until it leaves
-            search.settle(better)
-            value = torch.where(better, tried, value)
+            if first % _BLOCK == 0:
+                draws = uniform(seeds, (_BLOCK, search.draws), first // _BLOCK)
+            search.plan(search.side(share_of_pixels(first, queries, initial_share, rescale=rescale)),
+                        draws[:, first % _BLOCK:first % _BLOCK + last - first])
+            for turn in range(last - first):
+                points = search.propose(turn)
+                tried = _margins(model, points, labels, search.changed(), value)
+                better = (tried > value) & (value <= 0)  # a broken image waits unchanged until it leaves
+                search.settle(better)
+                value = torch.where(better, tried, value)
         best[rows] = search.points
     return best
 
@@ -79,6 +83,16 @@ def _margins(model: Model, points: Tensor, labels: Tensor, changed: Tensor, valu
     if len(index):
         tried[index] = margin(model(points[index]), labels[index])
     return tried
+
+
+def _stretches(queries: int, initial: float, *, rescale: bool) -> Iterator[tuple[int, int]]:
+    """(first query, the one after the last) of the stretches in which batch and size of the squares stay the same.
+
+    None is longer than the time between two looks at the batch, and so none crosses a block of random numbers.
+    """
+    shares = [share_of_pixels(query, queries, initial, rescale=rescale) for query in range(queries)]
+    starts = [query for query in range(queries) if due(query) or shares[query] != shares[query - 1]]
+    return zip(starts, [*starts[1:], queries])
 
 
 def share_of_pixels(query: int, queries: int, initial: float, *, rescale: bool) -> float:

@@ -1,7 +1,8 @@
 """What Square Attack tries next: the random squares of its two norms (algorithms 2 and 3 of the paper).
 
-A proposal object holds the best points so far of a batch. `propose` returns points that differ from them by a random
-square for each image, and `settle` keeps those that were better.
+A proposal object holds the best points so far of a batch. `plan` is given the random numbers of several queries,
+`propose` returns for each of them points that differ from the best by a random square for each image, and `settle`
+keeps those that were better.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from torch import Tensor
 from parapet.attacks.balls import L2Ball, LinfBall
 
 _TINY = 1e-12
+# Squares of several queries are worked out at once, as long as they have no more pixels than this together.
+_PIXELS_AHEAD = 2**20
 
 
 class LinfSquares:
@@ -35,17 +38,30 @@ class LinfSquares:
         """The side in pixels of a square that covers `share` of the image."""
         return _side(share, *self.points.shape[2:], smallest=1)
 
-    def propose(self, side: int, draws: Tensor) -> Tensor:
-        """The points with one square each of `side` pixels, from uniform `draws` (n, self.draws)."""
-        count, channels = self.points.shape[:2]
-        window = _window(draws[:, 0], draws[:, 1], side, *self.points.shape[2:])
-        self._index = window[:, None].expand(count, channels, side * side)
+    def plan(self, side: int, draws: Tensor) -> None:
+        """Take the uniform `draws` (n, queries, self.draws) of squares of `side` pixels."""
+        self._side, self._drawn = side, draws
+        self._ahead = max(1, _PIXELS_AHEAD // max(1, draws.shape[0] * self.points.shape[1] * side * side))
+
+    def propose(self, turn: int) -> Tensor:
+        """The points with one square each, from the draws of query `turn` (0, 1, ..., one after the other)."""
+        if turn % self._ahead == 0:
+            self._squares(self._drawn[:, turn:turn + self._ahead])
+        self._index, self._after = self._windows[turn % self._ahead], self._colours[turn % self._ahead]
         # The square is written into the points and taken back where it did not help: no pass over whole images.
         self._before = self._pixels(self.points).gather(2, self._index)
-        self._after = torch.where(draws[:, 2:, None] < 0.5, self._pixels(self.lower).gather(2, self._index),
-                                  self._pixels(self.upper).gather(2, self._index))
         self._pixels(self.points).scatter_(2, self._index, self._after)
         return self.points
+
+    def _squares(self, draws: Tensor) -> None:
+        """Where the squares of the next queries lie and how they are painted, both (queries, n, C, side * side)."""
+        draws = draws.transpose(0, 1)
+        channels, height, width = self.points.shape[1:]
+        window = _window(draws[..., 0], draws[..., 1], self._side, height, width)
+        self._windows = window[:, :, None].expand(-1, -1, channels, -1)
+        lower, upper = (self._pixels(bound).expand(len(draws), -1, -1, -1).gather(3, self._windows)
+                        for bound in (self.lower, self.upper))
+        self._colours = torch.where(draws[..., 2:, None] < 0.5, lower, upper)
 
     def changed(self) -> Tensor:
         """Whether the last proposal differs from what it was made of, bool (n,)."""
@@ -94,8 +110,13 @@ class L2Squares:
         height, width = self.points.shape[2:]
         return min(_side(share, height, width, smallest=3) | 1, height, width)
 
-    def propose(self, side: int, draws: Tensor) -> Tensor:
-        """The points with the norm of one random window moved into another, from uniform `draws` (n, self.draws)."""
+    def plan(self, side: int, draws: Tensor) -> None:
+        """Take the uniform `draws` (n, queries, self.draws) of squares of `side` pixels."""
+        self._side, self._drawn = side, draws
+
+    def propose(self, turn: int) -> Tensor:
+        """The points with the norm of one random window moved into another, from the draws of query `turn`."""
+        side, draws = self._side, self._drawn[:, turn]
         height, width = self.points.shape[2:]
         channels = self.points.shape[1]
         delta = (self.points - self.images).flatten(2)
@@ -139,11 +160,11 @@ def _side(share: float, height: int, width: int, *, smallest: int) -> int:
 
 
 def _window(vertical: Tensor, horizontal: Tensor, side: int, height: int, width: int) -> Tensor:
-    """Flat pixel indices (n, side * side) of squares at uniform places, from uniform numbers (n,)."""
+    """Flat pixel indices (..., side * side) of squares at uniform places, from uniform numbers (...)."""
     top, left = (vertical * (height - side + 1)).long(), (horizontal * (width - side + 1)).long()
     offsets = torch.arange(side, device=top.device)
     square = (offsets[:, None] * width + offsets).flatten()
-    return (top * width + left)[:, None] + square
+    return (top * width + left)[..., None] + square
 
 
 def _pattern(side: int, noise: Tensor) -> Tensor:

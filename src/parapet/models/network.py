@@ -26,7 +26,7 @@ class Normalise(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
-        return (images - self.mean) / self.std
+        return (images - self.mean).div_(self.std)
 
 
 class Network(nn.Module):
