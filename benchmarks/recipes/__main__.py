@@ -20,7 +20,7 @@ from parapet.training.recipes import load_recipe
 def _compare(options: argparse.Namespace) -> None:
     recipes = [load_recipe(name, options.set) for name in options.names]
     setting = Setting(published(), options.out, options.train_images, options.test_images, options.suite,
-                      options.audit_images, options.device)
+                      tuple(options.also), options.audit_images, options.device)
     data = prepare(recipes, setting)
     part = options.train_images is not None or options.test_images is not None
     machine, rows = hardware(options.device), []
@@ -51,6 +51,7 @@ def main() -> int:
     parser.add_argument("--train-images", type=int, default=None, help="default: all")
     parser.add_argument("--test-images", type=int, default=None, help="default: all")
     parser.add_argument("--suite", default="standard", help="as in `parapet attack` (default: standard)")
+    parser.add_argument("--also", nargs="+", default=[], metavar="ATTACK", help="as in `parapet attack`")
     parser.add_argument("--audit-images", type=int, default=0, help="0: no audit (default)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"), metavar="DIR", help="default: runs/recipes")

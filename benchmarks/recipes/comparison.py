@@ -31,6 +31,7 @@ class Setting:
     train_images: int | None = None
     test_images: int | None = None
     suite: str = "standard"
+    also: tuple[str, ...] = ()
     audit_images: int = 0
     device: str = "cpu"
     batch_size: int = 256
@@ -70,8 +71,9 @@ def measure(recipe: NamedRecipe, seed: int, data: Path, setting: Setting,
                  f"{row['images_per_second']:,.0f} images/s")
     trained = train.run(recipe, data, folder, seed=seed, device=setting.device, watcher=Lines())
     request = attack.Request(model=str(folder / "model.safetensors"), data=data, eps=recipe.threat.eps,
-                             norm=recipe.threat.norm, suite=setting.suite, batch_size=setting.batch_size,
-                             device=setting.device, audit_images=setting.audit_images)
+                             norm=recipe.threat.norm, suite=setting.suite, also=setting.also,
+                             batch_size=setting.batch_size, device=setting.device,
+                             audit_images=setting.audit_images)
     found = attack.run(request, folder / "attack")
     record = found["evaluation"]
     tell(f"{recipe.name}, seed {seed}: clean {record['clean_accuracy']:.1%}, robust {record['robust_accuracy']:.1%}")

@@ -38,6 +38,9 @@ class Gene:
 # How many stages each backbone has: a denoiser may follow any of them.
 STAGES = {"plain": 2, "residual": 2, "separable": 2, "small_cnn": 2, "preact_resnet": 4, "wide_resnet": 3, "vit": 2}
 
+# Losses of clean images alone; what is trained with one of them meets no attack.
+UNATTACKED = ("standard", "softened", "distillation", "max_mahalanobis")
+
 GENES: tuple[Gene, ...] = (
     Gene("backbone", ("plain", "residual", "separable"), False, known=tuple(STAGES)),
     Gene("width", (4, 8, 12, 16), True, low=1, high=1024),
@@ -48,10 +51,11 @@ GENES: tuple[Gene, ...] = (
     Gene("denoiser_stage", (1, 2), True, low=1, high=max(STAGES.values())),
     Gene("input_filter", ("none", "bit_depth", "median", "smoothing"), False,
          known=("none", "bit_depth", "median", "smoothing")),
-    Gene("loss", ("pgd", "trades"), False, known=("pgd", "trades", "mart", "alp", "standard")),
+    Gene("loss", ("pgd", "trades"), False, known=("pgd", "trades", "mart", "alp", *UNATTACKED)),
     Gene("clean_share", (0.0, 0.25, 0.5), True, low=0.0, high=0.99),
     Gene("trades_beta", (1.0, 2.0, 4.0, 6.0), True, low=0.0, high=100.0),
     Gene("pairing", (0.5,), True, low=0.0, high=100.0),
+    Gene("temperature", (20.0,), True, low=1.0, high=1000.0),
     Gene("morel", (0.0,), True, low=0.0, high=0.99),
     Gene("morel_alpha", (1e-5,), True, low=0.0, high=100.0),
     Gene("input_gradient", (0.0,), True, low=0.0, high=1e4),
@@ -59,7 +63,7 @@ GENES: tuple[Gene, ...] = (
     Gene("logit_squeezing", (0.0,), True, low=0.0, high=1e4),
     Gene("label_smoothing", (0.0,), True, low=0.0, high=0.99),
     Gene("weight_perturbation", (0.0,), True, low=0.0, high=0.1),
-    Gene("crafting", ("pgd",), False, known=("pgd", "fgsm", "n_fgsm")),
+    Gene("crafting", ("pgd",), False, known=("pgd", "fgsm", "n_fgsm", "ensemble")),
     Gene("eps_ratio", (0.75, 1.0, 1.25), True, low=0.0, high=4.0),
     Gene("steps", (1, 2), True, low=1, high=100),
     Gene("learning_rate", (0.1, 0.2, 0.4), True, low=1e-6, high=10.0),
@@ -82,11 +86,11 @@ class Genome:
     `denoiser` after stage `denoiser_stage` (1 to the backbone's `STAGES`), `input_filter`. The backbone `small_cnn`
     is a reference of fixed width and depth.
     Recipe: `loss`, `clean_share` (share of the clean loss in PGD training), `trades_beta` (of TRADES and MART),
-    `pairing` (of adversarial logit pairing), `morel` (share of MOREL's embedding losses beside TRADES or MART) and its
-    `morel_alpha`, the weights of the regularisers `input_gradient`, `gradient_alignment` and `logit_squeezing`,
-    `label_smoothing`, `weight_perturbation` (gamma of adversarial weight perturbation), `crafting` (pgd, or one step:
-    fgsm, n_fgsm), `eps_ratio` (training radius over the threat model's), attack `steps`, peak `learning_rate`,
-    `weight_decay`.
+    `pairing` (of adversarial logit pairing), `temperature` (of distillation and of its teacher, `softened`), `morel`
+    (share of MOREL's embedding losses beside TRADES or MART) and its `morel_alpha`, the weights of the regularisers
+    `input_gradient`, `gradient_alignment` and `logit_squeezing`, `label_smoothing`, `weight_perturbation` (gamma of
+    adversarial weight perturbation), `crafting` (pgd, or one step: fgsm, n_fgsm, and ensemble, from other networks
+    too), `eps_ratio` (training radius over the threat model's), attack `steps`, peak `learning_rate`, `weight_decay`.
     """
 
     backbone: str = "plain"
@@ -100,6 +104,7 @@ class Genome:
     clean_share: float = 0.0
     trades_beta: float = 4.0
     pairing: float = 0.5
+    temperature: float = 20.0
     morel: float = 0.0
     morel_alpha: float = 1e-5
     input_gradient: float = 0.0
@@ -142,7 +147,11 @@ class Genome:
             changes.update(trades_beta=0.0, morel=0.0)
         if self.loss != "alp":
             changes["pairing"] = 0.0
-        if self.loss == "standard":
+        if self.loss not in ("softened", "distillation"):
+            changes["temperature"] = 1.0
+        if self.loss in ("distillation", "max_mahalanobis"):
+            changes["label_smoothing"] = 0.0
+        if self.loss in UNATTACKED:
             changes.update(eps_ratio=0.0, steps=1, crafting="pgd")
         elif self.crafting != "pgd":
             changes["steps"] = 1
@@ -162,8 +171,9 @@ class Genome:
         if self.input_filter != "none":
             parts.append(f"{self.input_filter} input filter")
         weight = {"trades": f" beta {self.trades_beta:g}", "mart": f" beta {self.trades_beta:g}",
-                  "pgd": f" clean share {self.clean_share:g}", "alp": f" pairing {self.pairing:g}"}
-        parts.append(f"{self.loss}{weight.get(self.loss, '')}")
+                  "pgd": f" clean share {self.clean_share:g}", "alp": f" pairing {self.pairing:g}",
+                  **dict.fromkeys(("softened", "distillation"), f" temperature {self.temperature:g}")}
+        parts.append(f"{self.loss.replace('_', ' ')}{weight.get(self.loss, '')}")
         parts += [f"{name.replace('_', ' ')} {getattr(self, name):g}" for name in _ADDED if getattr(self, name) > 0]
         if self.crafting != "pgd":
             parts.append(self.crafting)

@@ -61,7 +61,7 @@ def study(members: int = 8, rest: int = 40, variants: int = 1, tracked: bool = T
         record.update(status="infeasible", reason=reason, validation=None, audit=None, latency_ms=None)
     volumes = [3.4 - 1.1 * math.exp(-0.7 * index) for index in range(5)]
     front = {
-        "schema_version": 2, "threat": {"norm": "linf", "eps": 0.2},
+        "schema_version": 3, "threat": {"norm": "linf", "eps": 0.2},
         "data": {"name": "digits", "fingerprint": hashlib.sha256(b"digits").hexdigest(),
                  "classes": [str(digit) for digit in range(10)], "image_shape": [1, 8, 8],
                  "images": {"train": 1149, "validation": VALIDATION, "test": TEST}},
@@ -125,7 +125,7 @@ def wilson(share: float, n: int, z: float = 1.96) -> list[float]:
 def _record(random: np.random.Generator, candidate: dict[str, Any]) -> dict[str, Any]:
     kept = ("id", "genome", "generation", "seed", "validation", "audit", "flops", "params", "training_seconds",
             "training_flops", "latency_ms")
-    return {"schema_version": 2, "training_key": "t" * 64, "evaluation_key": "e" * 64, "status": "feasible",
+    return {"schema_version": 3, "training_key": "t" * 64, "evaluation_key": "e" * 64, "status": "feasible",
             "reason": None, "fidelity": {"epochs": 24, "data_share": 1.0}, **{key: candidate[key] for key in kept}}
 
 
@@ -139,7 +139,7 @@ def _evaluation(random: np.random.Generator, candidate: dict[str, Any], front: d
               ("black_box", candidate["audit"]["verdict"], {"gap": 0.014, "p_value": 0.31},
                "Raise the steps and restarts of the white-box attacks."),
               ("radius_sweep", "pass", {"accuracy_at_half": 0.02, "monotone": True}, "")]
-    return {"schema_version": 3, "id": candidate["id"], "key": "k" * 64, "split": "test",
+    return {"schema_version": 4, "id": candidate["id"], "key": "k" * 64, "split": "test",
             "fingerprint": front["data"]["fingerprint"], "genome": candidate["genome"],
             "evaluation": {"schema_version": 2, "threat": front["threat"], "outcomes": {}, "seconds": 14.2,
                            **{key: test[key] for key in test if key != "attacks"},

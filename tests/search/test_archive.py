@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from parapet.errors import InputError
 from parapet.search import archive
 
-RECORDS = [{"schema_version": 2, "id": f"{place:012x}", "value": place / 3, "text": "ü\n"} for place in range(5)]
+RECORDS = [{"schema_version": 3, "id": f"{place:012x}", "value": place / 3, "text": "ü\n"} for place in range(5)]
 
 
 def test_records_come_back_in_order(tmp_path: Path) -> None:
@@ -51,5 +51,5 @@ def test_damage_in_the_middle_is_told_and_the_file_left_alone(tmp_path: Path) ->
 def test_another_schema_version_is_told(tmp_path: Path) -> None:
     path = tmp_path / "archive.jsonl"
     archive.append(path, [{"schema_version": 1}])
-    with pytest.raises(InputError, match="has schema version 1 in line 1, and this Parapet reads version 2"):
+    with pytest.raises(InputError, match="has schema version 1 in line 1, and this Parapet reads version 3"):
         archive.read(path)

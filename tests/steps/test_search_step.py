@@ -108,6 +108,18 @@ def test_all_candidates_failing_is_an_error_with_the_reasons(digits_folder: Path
                    tracker=NullTracker())
 
 
+def test_a_genome_that_does_not_fit_the_images_is_a_candidate_that_failed(digits_folder: Path, tmp_path: Path) -> None:
+    space = {**TINY["search"]["space"], "backbone": ["small_cnn", "plain"]}
+    params = parse(Params, {**TINY, "search": {**TINY["search"], "generations": 1, "population": 4, "space": space}})
+    search.run(params, digits_folder, tmp_path / "out", tmp_path / "cache", devices=["cpu"], tracker=NullTracker())
+    records = archive.read(tmp_path / "out/archive.jsonl")
+    unfit = [record for record in records if record["genome"]["backbone"] == "small_cnn"]
+    assert 0 < len(unfit) < len(records)
+    assert {record["reason"] for record in unfit} == {
+        "images of 8x8 pixels are too small for small_cnn; the smallest allowed size is 16x16."}
+    assert any(record["status"] == "feasible" for record in records)
+
+
 def test_a_second_try_at_a_search_that_failed_fails_with_the_same_reasons(digits_folder: Path, tmp_path: Path) -> None:
     params = parse(Params, {**TINY, "search": {**TINY["search"], "generations": 2, "minimum_clean_accuracy": 1.0}})
     for _ in range(2):

@@ -154,8 +154,8 @@ def _bad_from(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss of this epoch is not a number."""
     honest = loop._epoch
 
-    def epochs(learner, images, recipe, peak, config, threat, generator, place, turn):
-        metrics = honest(learner, images, recipe, peak, config, threat, generator, place, turn)
+    def epochs(learner, images, recipe, peak, config, threat, generator, place, *rest):
+        metrics = honest(learner, images, recipe, peak, config, threat, generator, place, *rest)
         return {**metrics, "loss": math.nan} if place + 1 == epoch else metrics
     monkeypatch.setattr(loop, "_epoch", epochs)
 

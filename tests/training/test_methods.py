@@ -17,6 +17,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "pgd": {"loss": "pgd"},
     "fgsm": {"loss": "pgd", "crafting": "fgsm"},
     "n_fgsm": {"loss": "pgd", "crafting": "n_fgsm"},
+    "ensemble": {"loss": "pgd", "crafting": "ensemble", "clean_share": 0.5},
     "trades": {"loss": "trades"},
     "mart": {"loss": "mart"},
     "morel with trades": {"loss": "trades", "morel": 0.1, "morel_alpha": 1e-5},
@@ -30,6 +31,8 @@ EXEMPT: dict[str, dict[str, Any]] = {
     "logit pairing": {"loss": "alp", "pairing": 0.5},
     "logit squeezing alone": {"loss": "standard", "logit_squeezing": 0.05},
     "label smoothing alone": {"loss": "standard", "label_smoothing": 0.2},
+    "distillation": {"loss": "distillation", "temperature": 20.0},
+    "max-mahalanobis centres": {"loss": "max_mahalanobis"},
 }
 
 

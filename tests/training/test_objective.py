@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from parapet.errors import InputError
+from parapet.genome import UNATTACKED
 from parapet.training import losses
 from parapet.training.losses import LOSSES
 from parapet.training.morel import MorelHead
@@ -16,6 +17,8 @@ from parapet.training.weight_perturbation import perturbed
 from tests.training.losses.two_pixels import small_network
 
 SEEDS = torch.arange(9)
+TEACHER = small_network(torch.Generator().manual_seed(5)).eval()
+NAMES = "standard, pgd, trades, mart, alp, softened, distillation, max_mahalanobis"
 
 
 class _Counting(nn.Module):
@@ -40,16 +43,24 @@ def _head() -> MorelHead:
     return MorelHead(8, torch.Generator().manual_seed(0))
 
 
+def _alone(name: str, model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor,
+           **options: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss by itself, with the weights of its paper."""
+    given = {"teacher": TEACHER} if name == "distillation" else {}
+    attacked = None if name in UNATTACKED else adversarial
+    return LOSSES[name](model, images, labels, attacked, **WEIGHTS[name], **given, **options)
+
+
 def test_every_loss_has_its_weights_listed() -> None:
-    assert list(LOSSES) == list(WEIGHTS) == ["standard", "pgd", "trades", "mart", "alp"]
+    assert list(LOSSES) == list(WEIGHTS) == NAMES.split(", ")
     assert list(REGULARISERS) == ["input_gradient", "gradient_alignment", "logit_squeezing"]
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
 def test_a_loss_alone_is_its_function_with_the_values_of_its_paper(name: str) -> None:
     model, *batch = _case()
-    loss, pieces = Objective(name, smoothing=0.1)(model, *batch)
-    expected, theirs = LOSSES[name](model, *batch, smoothing=0.1, **WEIGHTS[name])
+    loss, pieces = Objective(name, smoothing=0.1)(model, *batch, teacher=TEACHER)
+    expected, theirs = _alone(name, model, *batch, smoothing=0.1)
     assert torch.equal(loss, expected) and pieces.keys() == theirs.keys()
     assert not any(value.requires_grad for value in pieces.values())
 
@@ -59,13 +70,13 @@ def test_a_sum_is_its_terms_times_their_weights_from_one_forward_pass(name: str)
     model, images, labels, adversarial = _case()
     objective = Objective(name, regularisers={"input_gradient": 2.0, "gradient_alignment": 0.5,
                                               "logit_squeezing": 0.25})
-    loss, pieces = objective(model, images, labels, adversarial, eps=0.2, seeds=SEEDS)
+    loss, pieces = objective(model, images, labels, adversarial, eps=0.2, seeds=SEEDS, teacher=TEACHER)
     assert model.sizes == [9 * len(objective.parts)]
-    expected, _ = LOSSES[name](model, images, labels, adversarial, **WEIGHTS[name])
+    expected, _ = _alone(name, model, images, labels, adversarial)
     inputs = input_gradient(model, images, labels)
     alignment = gradient_alignment(model, images, labels, eps=0.2, seeds=SEEDS)
     squared = model(images).square().sum(1).mean()
-    if name != "standard":
+    if name not in UNATTACKED:
         squared = (squared + model(adversarial).square().sum(1).mean()) / 2
     total = expected + 2 * inputs + 0.5 * alignment + 0.25 * squared
     assert loss.item() == pytest.approx(total.item(), rel=1e-5)
@@ -117,8 +128,15 @@ def test_it_is_never_negative() -> None:
         for _ in range(10):
             images = torch.rand(9, 1, 4, 4, generator=generator)
             loss, _ = Objective(name, regularisers=dict.fromkeys(REGULARISERS, 0.1))(
-                model, images, torch.randint(3, (9,), generator=generator), images, eps=0.1, seeds=SEEDS)
+                model, images, torch.randint(3, (9,), generator=generator), images, eps=0.1, seeds=SEEDS,
+                teacher=TEACHER)
             assert loss >= 0
+
+
+def test_distillation_without_a_teacher_is_refused() -> None:
+    model, *batch = _case()
+    with pytest.raises(InputError, match="the loss distillation has no teacher; train one with the loss softened and"):
+        Objective("distillation")(model, *batch)
 
 
 def test_weights_are_perturbed_around_a_whole_objective() -> None:
@@ -145,8 +163,8 @@ def test_images_that_came_in_are_left_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("arguments, sentence", [
-    ({"loss": "tradez"}, "loss is 'tradez'; did you mean trades? Allowed: standard, pgd, trades, mart, alp."),
-    ({"loss": "wgan"}, "loss is 'wgan'; allowed: standard, pgd, trades, mart, alp."),
+    ({"loss": "tradez"}, f"loss is 'tradez'; did you mean trades? Allowed: {NAMES}."),
+    ({"loss": "wgan"}, f"loss is 'wgan'; allowed: {NAMES}."),
     ({"loss": "trades", "weights": {"betta": 1.0}},
      "'betta' is not a weight of the loss trades; did you mean beta? Allowed: beta, morel, morel_alpha."),
     ({"loss": "standard", "weights": {"beta": 1.0}}, "'beta' is not a weight of the loss standard; it has none."),
@@ -159,6 +177,8 @@ def test_images_that_came_in_are_left_as_they_were() -> None:
      "weights.pairing of the loss alp is nan; it must be a finite number of at least 0."),
     ({"loss": "alp", "weights": {"pairing": "1"}},
      "weights.pairing of the loss alp is '1'; it must be a finite number of at least 0."),
+    ({"loss": "distillation", "weights": {"temperature": 0.0}},
+     "weights.temperature of the loss distillation is 0; it must be a finite number above 0."),
     ({"loss": "pgd", "weights": {"clean_share": 1.5}},
      "weights.clean_share of the loss pgd is 1.5; it must be a number from 0 to below 1."),
     ({"loss": "trades", "weights": {"morel": 1}},

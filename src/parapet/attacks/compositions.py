@@ -93,7 +93,8 @@ def auto_attack_suite(version: str = "standard") -> list[Attack]:
 
 def catalogue(norm: str) -> dict[str, Attack]:
     """Every attack that can be asked for by name under `norm`, with customary budgets."""
-    every = [*search_suite(pgd_steps=40, pgd_restarts=1), Attack("mi_fgsm", mi_fgsm),
+    every = [*search_suite(pgd_steps=40, pgd_restarts=1), Attack("pgd_100", pgd, {"steps": 100, "loss": "ce"}),
+             Attack("pgd_margin_10", pgd, {"steps": 100, "restarts": 10, "loss": "margin"}), Attack("mi_fgsm", mi_fgsm),
              *auto_attack_suite("standard"), *auto_attack_suite("rand")[1:],
              Attack("deepfool", deepfool, {"steps": 50, "classes": 10}, minimum_norm=True),
              Attack("hop_skip_jump", hop_skip_jump, {"queries": _QUERIES}, minimum_norm=True),

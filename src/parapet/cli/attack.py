@@ -36,6 +36,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         "(default: standard)")
     parser.add_argument("--attacks", metavar="NAMES", help="instead of a suite: names with commas, for example "
                         "fgsm,pgd_ce,square; a wrong name lists them all")
+    parser.add_argument("--also", metavar="NAMES", help="attacks before those of the suite, for example "
+                        "pgd_100,pgd_margin_10,deepfool; what breaks an image counts, whichever it is")
     parser.add_argument("--surrogate", action="append", default=[], metavar="MODEL", help="also attack by transfer "
                         "from this model; may be given several times")
     parser.add_argument("--split", default="test", help="of a prepared data set (default: test)")
@@ -61,7 +63,7 @@ def attack(options: argparse.Namespace) -> None:
     request = step.Request(
         model=options.model, data=options.data, eps=_number("--eps", options.eps), norm=options.norm,
         split=options.split, images=options.images, suite=options.suite,
-        attacks=_names(options.attacks),
+        attacks=_names("--attacks", options.attacks), also=_names("--also", options.also),
         surrogates=tuple(options.surrogate), batch_size=options.batch_size, seed=options.seed,
         device=resolve(options.device, workers=1, threads=1)[0], trust=options.trust,
         audit_images=options.audit_images if options.audit else 0)
@@ -145,12 +147,12 @@ def _count(value: int | None) -> str:
     return "" if value is None else count(value)
 
 
-def _names(text: str | None) -> tuple[str, ...]:
+def _names(option: str, text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
-        raise InputError("--attacks is empty; name attacks with commas, for example fgsm,pgd_ce,square.")
+        raise InputError(f"{option} is empty; name attacks with commas, for example fgsm,pgd_ce,square.")
     return names
 
 

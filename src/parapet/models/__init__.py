@@ -3,7 +3,7 @@
 Normalisation, input filters and denoisers are inside the network, so that every attack meets them.
 """
 
-from parapet.models.network import Network, build
+from parapet.models.network import Network, build, check_fit
 from parapet.models.weights import load, read_metadata, save
 
-__all__ = ["Network", "build", "load", "read_metadata", "save"]
+__all__ = ["Network", "build", "check_fit", "load", "read_metadata", "save"]

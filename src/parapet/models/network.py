@@ -84,6 +84,13 @@ def build(genome: Genome, image_shape: tuple[int, int, int], classes: int, *, ge
     return network
 
 
+def check_fit(genome: Genome, image_shape: tuple[int, int, int], classes: int) -> None:
+    """InputError where the genome has no network for images (C, H, W): too small for it, or a stage that is not there.
+    """
+    with torch.random.fork_rng(devices=[]):
+        Network(genome, image_shape, classes)
+
+
 def _initialise(network: Network, generator: torch.Generator) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

@@ -15,7 +15,9 @@ from parapet.files import replacing
 from parapet.genome import Genome
 from parapet.models.network import Network
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+# Genes that files of an earlier version lack, at the value at which they have no effect.
+_LACKING = {2: {"temperature": 1.0}}
 
 
 def save(network: Network, path: Path) -> None:
@@ -37,9 +39,12 @@ def read_metadata(path: Path) -> dict[str, Any]:
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} is no weights file of Parapet ({error}); give a model.safetensors "
                          "that Parapet wrote.") from None
-    if metadata.get("schema_version") != SCHEMA_VERSION:
-        raise InputError(f"{path} has schema version {metadata.get('schema_version')}, and this Parapet reads "
-                         f"version {SCHEMA_VERSION}; use the Parapet that wrote it.")
+    version = metadata.get("schema_version")
+    if version in _LACKING:
+        return {**metadata, "genome": _LACKING[version] | metadata["genome"]}
+    if version != SCHEMA_VERSION:
+        raise InputError(f"{path} has schema version {version}, and this Parapet reads versions "
+                         f"{', '.join(map(str, (*_LACKING, SCHEMA_VERSION)))}; use the Parapet that wrote it.")
     return metadata
 
 

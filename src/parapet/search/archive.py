@@ -11,7 +11,7 @@ from typing import Any
 
 from parapet.errors import InputError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def append(path: Path, records: Iterable[dict[str, Any]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Request:
     images: int | None = None
     suite: str = "standard"
     attacks: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     surrogates: tuple[str, ...] = ()
     batch_size: int = 256
     seed: int = 0
@@ -79,13 +80,19 @@ def run(request: Request, out: Path, *, save_images: Path | None = None,
 
 
 def chosen_suite(request: Request) -> list[Attack]:
-    """The attacks that the request names; InputError where one is unknown."""
-    if not request.attacks:
-        return named_suite(request.suite)
-    known = catalogue(request.norm)
-    if unknown := [name for name in request.attacks if name not in known]:
-        raise InputError(f"--attacks names {', '.join(unknown)}; allowed for {request.norm}: {', '.join(known)}.")
-    return [replace(known[name]) for name in request.attacks]
+    """The attacks that the request names, `also` before the suite; InputError where one is unknown or named twice."""
+    suite = _named("--attacks", request.attacks, request.norm) if request.attacks else named_suite(request.suite)
+    also = _named("--also", request.also, request.norm)
+    if twice := {attack.name for attack in also} & {attack.name for attack in suite}:
+        raise InputError(f"--also names {', '.join(sorted(twice))}, which the suite holds already; leave it out.")
+    return [*also, *suite]
+
+
+def _named(option: str, names: Sequence[str], norm: str) -> list[Attack]:
+    known = catalogue(norm)
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"{option} names {', '.join(unknown)}; allowed for {norm}: {', '.join(known)}.")
+    return [replace(known[name]) for name in names]
 
 
 def _save(path: Path, model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, adversarial: Tensor,

@@ -17,7 +17,7 @@ from parapet.search import archive
 from parapet.steps import candidates, results
 
 SECTIONS = ("seed", "data", "threat", "search", "front")
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path, *,

@@ -9,7 +9,7 @@ from typing import Any
 from parapet.errors import InputError
 from parapet.files import read_json, write_json
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 TRAINING, ATTACK_EVALUATION, EXPORT = "training.json", "attack_evaluation.json", "export.json"
 WEIGHTS, ONNX, CHECKPOINT = "model.safetensors", "model.onnx", "checkpoint.safetensors"
 # What a finished candidate consists of.

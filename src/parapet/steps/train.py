@@ -7,8 +7,8 @@ epoch, gone at the end; model.safetensors, the best epoch by robust validation a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str
     try:
         trained = train(recipe.genome, images, looked_at, classes=len(data.classes), **statistics, config=config,
                         threat=recipe.threat, seed=seed, device=device, checkpoint_path=checkpoint, progress=tell,
-                        turn=clock.turn)
+                        turn=clock.turn, beforehand=clock.beforehand)
     except TrainingFailed as error:
         raise TrainingFailed(_restored(recipe, data, out, error, result)) from None
     network = trained.network.cpu()
@@ -164,6 +164,19 @@ class _Clock:
 
     def next_epoch(self, epoch: int) -> None:
         self.epoch, self.turns, self.started = epoch, 0, time.monotonic()
+
+    def beforehand(self, name: str) -> Callable[[], AbstractContextManager]:
+        """The turns of a network that is trained first."""
+        turns = 0
+
+        @contextmanager
+        def turn() -> Iterator[None]:
+            nonlocal turns
+            yield
+            turns += 1
+            self.watcher.moved(self.epoch, f"the {name} first, epoch {turns // self.expected + 1}, "
+                                           f"batch {turns % self.expected} of {self.expected}")
+        return turn
 
     @contextmanager
     def turn(self) -> Iterator[None]:

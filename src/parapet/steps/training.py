@@ -11,8 +11,9 @@ import torch
 from parapet.config import Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
+from parapet.errors import InputError
 from parapet.genome import Genome
-from parapet.models import save
+from parapet.models import check_fit, save
 from parapet.models.cost import count_flops, count_parameters
 from parapet.steps import results
 from parapet.training.loop import TrainingFailed, train
@@ -34,6 +35,11 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
     results.check_data(data.fingerprint, proposal["fingerprint"], dataset)
     common = {"candidate": proposal["id"], "key": proposal["training_key"], "fingerprint": data.fingerprint}
     started = time.time()
+    try:
+        check_fit(genome, data.image_shape, len(data.classes))
+    except InputError as error:
+        # The space may hold such genomes beside others that fit: the search goes on without them.
+        return results.write(out / results.TRAINING, **common, status="infeasible", reason=str(error), started=started)
 
     def tell(epoch: int, epochs: int, metrics: dict[str, Any]) -> None:
         progress(f"epoch {epoch}/{epochs}", epoch / epochs)

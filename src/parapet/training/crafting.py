@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from parapet.attacks.inputs import frozen
 from parapet.attacks.noise import uniform
 from parapet.attacks.objectives import Objective, cross_entropy, divergence_from
 from parapet.attacks.pgd import ascend
+from parapet.training.losses.ensemble import ensemble_images
 
 # Step of FGSM from a random start in radii (Wong et al. 2020), and how far N-FGSM's noise reaches (de Jorge et al.
 # 2022, "Make Some Noise", section 4: twice the radius, not clipped to the ball afterwards).
@@ -25,8 +27,9 @@ _PGD_REACH = 2.5
 class Crafting:
     """How a batch is attacked while training.
 
-    kind: "pgd" (Madry et al. 2018), "fgsm" (one step from a random start; Wong et al. 2020) or "n_fgsm" (de Jorge et
-    al. 2022). steps: of "pgd". divergence: ascend KL from the clean prediction, as TRADES does, not cross-entropy.
+    kind: "pgd" (Madry et al. 2018), "fgsm" (one step from a random start; Wong et al. 2020), "n_fgsm" (de Jorge et al.
+    2022) or "ensemble" (one step on this or on another, finished network; Tramèr et al. 2018). steps: of "pgd".
+    divergence: ascend KL from the clean prediction, as TRADES does, not cross-entropy.
     """
 
     kind: str = "pgd"
@@ -45,12 +48,14 @@ class Crafting:
 
 
 def craft(network: nn.Module, images: Tensor, labels: Tensor, crafting: Crafting, eps: float, norm: str,
-          seeds: Tensor) -> Tensor:
+          seeds: Tensor, *, static: Sequence[nn.Module] = (), generator: torch.Generator | None = None) -> Tensor:
     """Adversarial images (N, C, H, W) in [0, 1]; inside the ball of radius `eps` but for "n_fgsm".
 
-    seeds: int64 (N,), one an image. Batch norm is in eval mode meanwhile (Pang et al. 2021, "Bag of Tricks for
-    Adversarial Training", section 3.6).
+    seeds: int64 (N,), one an image. "ensemble" draws one of the `static` networks or `network` with `generator`. Batch
+    norm is in eval mode meanwhile (Pang et al. 2021, "Bag of Tricks for Adversarial Training", section 3.6).
     """
+    if crafting.kind == "ensemble":
+        return ensemble_images(network, images, labels, static=static, eps=eps, norm=norm, generator=generator)[0]
     noise = uniform(seeds, images.shape[1:])
     with frozen(network):
         objective = _objective(network, images, crafting)

@@ -35,7 +35,7 @@ class Learner:
     def snapshot(self) -> Snapshot:
         """Copies of all that moves."""
         momentum = {str(place): self.optimiser.state[parameter]["momentum_buffer"]
-                    for place, parameter in enumerate(self._parameters())
+                    for place, parameter in enumerate(self.parameters)
                     if self.optimiser.state.get(parameter, {}).get("momentum_buffer") is not None}
         groups = {"weights": self.network.state_dict(), "momentum": momentum, "average": self.average.weights,
                   "head": self.head.state_dict() if self.head is not None else {},
@@ -51,7 +51,7 @@ class Learner:
         self.average.steps = int(snapshot["steps"]["average"])
         self.average.weights = {name: value.clone().to(self.network.state_dict()[name].device)
                                 for name, value in snapshot["average"].items()}
-        for place, parameter in enumerate(self._parameters()):
+        for place, parameter in enumerate(self.parameters):
             found = snapshot["momentum"].get(str(place))
             if found is None:
                 self.optimiser.state[parameter].pop("momentum_buffer", None)
@@ -59,5 +59,7 @@ class Learner:
                 # On the parameter's device and in its layout, so that the arithmetic afterwards is the same.
                 self.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(found)
 
-    def _parameters(self) -> list[Tensor]:
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All that the optimiser moves, of network and head."""
         return [parameter for group in self.optimiser.param_groups for parameter in group["params"]]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from parapet.attacks.noise import derived, image_seeds
 from parapet.config import ThreatModel, TrainingConfig
@@ -21,6 +21,7 @@ from parapet.models.cost import count_flops
 from parapet.models.network import Network, build
 from parapet.training import adaptation, checkpoint, schedules
 from parapet.training.augmentation import augment
+from parapet.training.companions import Companions, checkpoint_of, needed
 from parapet.training.crafting import Crafting, craft
 from parapet.training.learner import Learner
 from parapet.training.losses import Pieces
@@ -34,6 +35,7 @@ Turn = Callable[[], AbstractContextManager]
 # Validation images that tell a collapse; a gap of 20 points among 128 is no accident.
 _WATCHED, _WATCHED_STEPS = 128, 5
 _REGULARISER_NOISE = 1
+_ALONE = Companions()
 
 
 class TrainingFailed(ParapetError):
@@ -56,14 +58,14 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
           config: TrainingConfig, threat: ThreatModel, seed: int, device: str = "cpu",
           checkpoint_path: Path | None = None,
           progress: Callable[[int, int, dict[str, Any]], None] | None = None,
-          turn: Turn = nullcontext) -> Trained:
-    """Train one genome.
+          turn: Turn = nullcontext, beforehand: Callable[[str], Turn] | None = None) -> Trained:
+    """Train one genome, and before it the networks that it learns from.
 
     `seed` fixes weights, order of images and noise. With `checkpoint_path` the run goes on from the last saved epoch.
     `progress` is told (epoch, epochs, metrics) after each epoch; `turn` is entered for each batch, so that latency
-    can be timed in between. A network that has learnt to mislead single steps is rolled back to its last good epoch and
-    attacked harder from there. Raises TrainingFailed where loss or weights are not finite; InputError where a batch is
-    larger than the data.
+    can be timed in between, or, where a network called `name` is trained first, `beforehand(name)`. A network that has
+    learnt to mislead single steps is rolled back to its last good epoch and attacked harder from there. Raises
+    TrainingFailed where loss or weights are not finite; InputError where a batch is larger than the data.
     """
     if config.batch_size > len(train_images):
         raise InputError(f"training.batch_size is {config.batch_size}, and there are {len(train_images)} training "
@@ -77,11 +79,24 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
     key = f"{genome.digest()}-{seed}-{config}-{threat}-{TRAINING_VERSION}-{len(train_images)}"
     state = checkpoint.restore(checkpoint_path, key, learner, generator) if checkpoint_path else None
     state = state or checkpoint.Progress()
+    companions = _ALONE
+    if state.epoch < config.epochs:
+        finished = {}
+        for place, (name, other) in enumerate(needed(genome).items(), start=1):
+            finished[name] = train(
+                other, train_images, validation_images, classes=classes, mean=mean, std=std, config=config,
+                threat=threat, seed=seed + place, device=device, turn=turn if beforehand is None else beforehand(name),
+                checkpoint_path=checkpoint_of(checkpoint_path, name) if checkpoint_path else None)
+        companions = Companions.of({name: trained.network for name, trained in finished.items()})
+        if state.epoch == 0:
+            state.seconds += sum(trained.seconds for trained in finished.values())
+            state.flops += sum(trained.training_flops for trained in finished.values())
     forward, saved = count_flops(network, network.image_shape), time.monotonic()
     while state.epoch < config.epochs:
         started = time.monotonic()
         now = recipe.with_defence(state.defence)
-        metrics = _epoch(learner, train_images, now, genome.learning_rate, config, threat, generator, state.epoch, turn)
+        metrics = _epoch(learner, train_images, now, genome.learning_rate, config, threat, generator, state.epoch, turn,
+                         companions)
         if not all(torch.isfinite(torch.tensor(value)) for value in metrics.values()) or not _finite(network):
             best = f"; epoch {state.best_epoch} had been the best" if state.best_epoch else ""
             raise TrainingFailed(f"the loss was not finite in epoch {state.epoch + 1} of {config.epochs} "
@@ -103,12 +118,15 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
         if checkpoint_path and (last or time.monotonic() - saved >= config.checkpoint_seconds):
             checkpoint.save(checkpoint_path, key, learner, generator, state)
             saved = time.monotonic()
+    for name in needed(genome) if checkpoint_path else ():
+        checkpoint_of(checkpoint_path, name).unlink(missing_ok=True)
     network.load_state_dict(state.best_weights)
     return Trained(network.eval(), state.curves, state.best_epoch, state.seconds, state.flops, state.defence.collapses)
 
 
 def _epoch(learner: Learner, images: Images, recipe: Recipe, peak: float, config: TrainingConfig, threat: ThreatModel,
-           generator: torch.Generator, epoch: int, turn: Turn) -> dict[str, float]:
+           generator: torch.Generator, epoch: int, turn: Turn,
+           companions: Companions = _ALONE) -> dict[str, float]:
     network, optimiser = learner.network.train(), learner.optimiser
     batches = len(images) // config.batch_size
     steps, device = config.epochs * batches, images.images.device
@@ -123,9 +141,11 @@ def _epoch(learner: Learner, images: Images, recipe: Recipe, peak: float, config
                 group["lr"] = rate
             seeds = image_seeds(len(batch), generator, device)
             batch = augment(batch, seeds, config.augmentation)
-            adversarial = None if recipe.crafting is None else craft(network, batch, labels, recipe.crafting, eps,
-                                                                     threat.norm, seeds)
-            loss, pieces = _descend(learner, recipe, batch, labels, adversarial, eps, threat.norm, seeds, config)
+            adversarial = None if recipe.crafting is None else craft(
+                network, batch, labels, recipe.crafting, eps, threat.norm, seeds, static=companions.static,
+                generator=generator)
+            loss, pieces = _descend(learner, recipe, batch, labels, adversarial, eps, threat.norm, seeds, config,
+                                    companions.teacher)
             learner.average.update(network)
             for name, value in {"loss": loss, **pieces}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=device)) + value
@@ -134,20 +154,20 @@ def _epoch(learner: Learner, images: Images, recipe: Recipe, peak: float, config
 
 
 def _descend(learner: Learner, recipe: Recipe, images: Tensor, labels: Tensor, adversarial: Tensor | None, eps: float,
-             norm: str, seeds: Tensor, config: TrainingConfig) -> tuple[Tensor, Pieces]:
+             norm: str, seeds: Tensor, config: TrainingConfig, teacher: nn.Module | None) -> tuple[Tensor, Pieces]:
     """One step of the optimiser; (loss, pieces), detached."""
     network = learner.network
 
     def objective() -> tuple[Tensor, Pieces]:
         return recipe.objective(network, images, labels, adversarial, eps=eps, norm=norm,
-                                seeds=derived(seeds, _REGULARISER_NOISE), morel_head=learner.head)
+                                seeds=derived(seeds, _REGULARISER_NOISE), morel_head=learner.head, teacher=teacher)
     gamma = recipe.weight_perturbation
     with perturbed(network, lambda: objective()[0], gamma) if gamma > 0 else nullcontext():
         loss, pieces = objective()
         learner.optimiser.zero_grad()
         loss.backward()
     if config.gradient_clip > 0:
-        torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
+        nn.utils.clip_grad_norm_(learner.parameters, config.gradient_clip)
     learner.optimiser.step()
     return loss.detach(), pieces
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from parapet.attacks.noise import Generator
 from parapet.errors import InputError
+from parapet.genome import UNATTACKED
 from parapet.training.losses import LOSSES, Pieces, embedding_loss, one_pass
 from parapet.training.losses.morel import ACCURACY_LOSSES
 from parapet.training.morel import MorelHead, classifier_layer, features_of
@@ -20,7 +21,9 @@ from parapet.training.regularisers import REGULARISERS, noisy_images
 
 # The weights of each loss with the values that their papers recommend.
 WEIGHTS: dict[str, dict[str, float]] = {"standard": {}, "pgd": {"clean_share": 0.0}, "trades": {"beta": 6.0},
-                                        "mart": {"beta": 6.0}, "alp": {"pairing": 0.5}}
+                                        "mart": {"beta": 6.0}, "alp": {"pairing": 0.5},
+                                        "softened": {"temperature": 20.0}, "distillation": {"temperature": 20.0},
+                                        "max_mahalanobis": {}}
 # `morel` is the second entry of MOREL's preference vector (1 - morel, morel), 0.1 in the paper; 0 leaves MOREL out.
 MOREL_WEIGHTS = {"morel": 0.0, "morel_alpha": 1e-5}
 # Shares of a whole: at 1 the other part would vanish, above 1 it would count as negative.
@@ -62,23 +65,25 @@ class Objective:
         """The versions of each image that one call sends through the model: clean, adversarial, noisy."""
         used = [name for name, weight in self.regularisers.items() if weight > 0]
         noisy = "gradient_alignment" in used
-        adversarial = self.loss != "standard"
+        adversarial = self.loss not in UNATTACKED
         clean = self.loss != "pgd" or self._own_weights()["clean_share"] > 0 or noisy or "input_gradient" in used
         return tuple(name for name, wanted in (("clean", clean), ("adversarial", adversarial), ("noisy", noisy))
                      if wanted)
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None, *,
                  eps: float = 0.0, norm: str = "linf", seeds: Generator | None = None,
-                 morel_head: MorelHead | None = None) -> tuple[Tensor, Pieces]:
+                 morel_head: MorelHead | None = None, teacher: nn.Module | None = None) -> tuple[Tensor, Pieces]:
         """(scalar, pieces) of images and adversarial images (N, C, H, W) in [0, 1] and labels (N,), from one forward
         pass.
 
-        `eps`, `norm` and `seeds`, int64 (N,), are the ball and the noise of gradient alignment. The pieces are the
-        terms before their weights, detached.
+        `eps`, `norm` and `seeds`, int64 (N,), are the ball and the noise of gradient alignment; distillation needs its
+        `teacher`, in eval mode. The pieces are the terms before their weights, detached.
         """
         if self.morel > 0 and morel_head is None:
             raise InputError(f"weights.morel of the loss {self.loss} is {self.morel:g} and there is no morel_head; "
                              "build one with MorelHead(features, generator).")
+        if self.loss == "distillation" and teacher is None:
+            raise InputError("the loss distillation has no teacher; train one with the loss softened and give it.")
         parts = self.parts
         used = {name: weight for name, weight in self.regularisers.items() if weight > 0}
         noisy = None
@@ -89,8 +94,9 @@ class Objective:
         versions = {"clean": images, "adversarial": adversarial, "noisy": noisy}
         with features_of(classifier_layer(model)) if self.morel > 0 else nullcontext([]) as seen:
             logits = one_pass(model, **{name: versions[name] for name in parts})
-        loss, pieces = LOSSES[self.loss](model, images, labels, adversarial, smoothing=self.smoothing, logits=logits,
-                                         **self._own_weights())
+        learnt_from = {"teacher": teacher} if self.loss == "distillation" else {}
+        loss, pieces = LOSSES[self.loss](model, images, labels, adversarial if "adversarial" in parts else None,
+                                         smoothing=self.smoothing, logits=logits, **self._own_weights(), **learnt_from)
         if self.morel > 0:
             clean_features, adversarial_features = seen[-1].chunk(len(parts))[:2]
             embedded, more = embedding_loss(morel_head, clean_features, adversarial_features, labels,
@@ -122,3 +128,5 @@ def _check_weight(where: str, name: str, value: float) -> None:
             raise InputError(f"{where} is {value!r}; it must be a number from 0 to below 1.")
     elif not (number and math.isfinite(value) and value >= 0):
         raise InputError(f"{where} is {value!r}; it must be a finite number of at least 0.")
+    elif name == "temperature" and value == 0:
+        raise InputError(f"{where} is 0; it must be a finite number above 0.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from parapet.config import TrainingConfig
-from parapet.genome import Genome
+from parapet.genome import UNATTACKED, Genome
 from parapet.training.adaptation import Defence
 from parapet.training.crafting import Crafting
 from parapet.training.losses.morel import ACCURACY_LOSSES
@@ -14,7 +14,8 @@ from parapet.training.regularisers import REGULARISERS
 
 # Which gene weighs the second half of each loss.
 _WEIGHTS = {"standard": {}, "pgd": {"clean_share": "clean_share"}, "trades": {"beta": "trades_beta"},
-            "mart": {"beta": "trades_beta"}, "alp": {"pairing": "pairing"}}
+            "mart": {"beta": "trades_beta"}, "alp": {"pairing": "pairing"}, "max_mahalanobis": {},
+            **dict.fromkeys(("softened", "distillation"), {"temperature": "temperature"})}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Recipe:
             weights |= {"morel": genome.morel, "morel_alpha": genome.morel_alpha}
         objective = Objective(genome.loss, weights, {name: getattr(genome, name) for name in REGULARISERS},
                               genome.label_smoothing or config.label_smoothing)
-        crafting = None if genome.loss == "standard" else Crafting(genome.crafting, genome.steps,
+        crafting = None if genome.loss in UNATTACKED else Crafting(genome.crafting, genome.steps,
                                                                    divergence=genome.loss == "trades")
         return cls(objective, crafting, genome.weight_perturbation, genome.eps_ratio)
 

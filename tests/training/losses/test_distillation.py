@@ -17,14 +17,14 @@ from tests.training.losses.two_pixels import Pixels, image
 def test_the_teacher_is_trained_at_its_temperature() -> None:
     # Logits (1, 0) at temperature 2 are (0.5, 0).
     loss, _ = softened(Pixels(), image(1.0, 0.0), torch.tensor([0]), temperature=2.0)
-    assert float(loss) == pytest.approx(math.log(1 + math.exp(-0.5)), rel=1e-6)
+    assert float(loss) == pytest.approx(2 * math.log(1 + math.exp(-0.5)), rel=1e-6)
 
 
 def test_one_image_by_hand() -> None:
     # At temperature 2 the teacher, logits (4, 0), says p = sigmoid(2); the student, logits (1, 0), q = sigmoid(0.5).
     p, q = 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-0.5))
     loss, _ = distillation(Pixels(), image(1.0, 0.0), torch.tensor([1]), teacher=Pixels(factor=4.0), temperature=2.0)
-    assert float(loss) == pytest.approx(-p * math.log(q) - (1 - p) * math.log(1 - q), rel=1e-6)
+    assert float(loss) == pytest.approx(2 * (-p * math.log(q) - (1 - p) * math.log(1 - q)), rel=1e-6)
 
 
 def test_the_teacher_learns_nothing() -> None:

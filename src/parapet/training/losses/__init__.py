@@ -21,7 +21,8 @@ from parapet.training.losses.one_pass import Logits, Pieces, one_pass
 from parapet.training.losses.trades import trades
 
 LOSSES: dict[str, Callable[..., tuple[Tensor, Pieces]]] = {
-    "standard": standard, "pgd": pgd_training, "trades": trades, "mart": mart, "alp": adversarial_logit_pairing}
+    "standard": standard, "pgd": pgd_training, "trades": trades, "mart": mart, "alp": adversarial_logit_pairing,
+    "softened": softened, "distillation": distillation, "max_mahalanobis": max_mahalanobis}
 
 __all__ = ["LOSSES", "Logits", "Pieces", "adversarial_logit_pairing", "centre_logits", "centre_margin", "distillation",
            "embedding_loss", "ensemble_images", "logit_centres", "mart", "max_mahalanobis", "morel", "one_pass",

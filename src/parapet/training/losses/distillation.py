@@ -12,24 +12,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from parapet.training.losses.one_pass import Pieces
+from parapet.training.losses.one_pass import Logits, Pieces, one_pass
 
 
-def softened(model: nn.Module, images: Tensor, labels: Tensor, *, temperature: float) -> tuple[Tensor, Pieces]:
-    """CE(logits / temperature, labels), temperature > 0: how the teacher of Papernot et al. 2016 is trained."""
-    loss = cross_entropy(model(images) / temperature, labels)
+def softened(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
+             temperature: float, smoothing: float = 0.0, logits: Logits | None = None) -> tuple[Tensor, Pieces]:
+    """temperature CE(logits / temperature, labels), temperature > 0: how the teacher of Papernot et al. 2016 is trained.
+
+    The factor in front moves no minimum; without it the gradient would be that many times smaller than other losses',
+    and a learning rate that suits them would teach little (Hinton et al. 2015, section 2, multiply likewise).
+    `smoothing` in [0, 1) is label smoothing; adversarial images play no part.
+    """
+    logits = logits or one_pass(model, clean=images)
+    loss = temperature * cross_entropy(logits.clean / temperature, labels, label_smoothing=smoothing)
     return loss, {"clean_loss": loss.detach()}
 
 
 def distillation(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
-                 teacher: nn.Module, temperature: float = 20.0) -> tuple[Tensor, Pieces]:
-    """-sum_k p_k(teacher) log p_k(model), both softened by `temperature` > 0, averaged over the images (N, C, H, W).
+                 teacher: nn.Module, temperature: float = 20.0, smoothing: float = 0.0,
+                 logits: Logits | None = None) -> tuple[Tensor, Pieces]:
+    """-temperature sum_k p_k(teacher) log p_k(model), both softened by `temperature` > 0; mean of images (N, C, H, W).
 
-    Papernot, McDaniel, Wu, Jha and Swami 2016, section IV. The teacher, a network of the same shape in eval mode that
-    was trained with `softened`, answers without a gradient. Labels and adversarial images play no part. The trained
-    network is asked at temperature 1, that is, as it is.
+    Papernot, McDaniel, Wu, Jha and Swami 2016, section IV; the factor in front is that of `softened`. The teacher, a network of the same shape in eval mode that
+    was trained with `softened`, answers without a gradient. Labels, their smoothing and adversarial images play no
+    part. The trained network is asked at temperature 1, that is, as it is.
     """
+    logits = logits or one_pass(model, clean=images)
     with torch.no_grad():
         soft_labels = (teacher(images) / temperature).softmax(1)
-    loss = cross_entropy(model(images) / temperature, soft_labels)
+    loss = temperature * cross_entropy(logits.clean / temperature, soft_labels)
     return loss, {"distillation_loss": loss.detach()}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from parapet.attacks.objectives import Objective, margin
 from parapet.errors import InputError
-from parapet.training.losses.one_pass import Pieces
+from parapet.training.losses.one_pass import Logits, Pieces
 
 
 def centres(classes: int, features: int, scale: float = 10.0) -> Tensor:
@@ -45,13 +45,19 @@ def logit_centres(classes: int, scale: float = 10.0) -> Tensor:
 
 
 def max_mahalanobis(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
-                    centres: Tensor) -> tuple[Tensor, Pieces]:
+                    centres: Tensor | None = None, smoothing: float = 0.0,
+                    logits: Logits | None = None) -> tuple[Tensor, Pieces]:
     """1/2 |z - centre of the label|^2, averaged over the images (Pang et al. 2020, the MMC loss).
 
     z are the model's outputs (N, D) for the adversarial images where they are given, else for the clean ones;
-    `centres` (classes, D) come from `logit_centres` where D is the number of classes, else from `centres`.
+    `centres` (classes, D) are by default `logit_centres`, for a model with one output a class. Label smoothing plays no
+    part.
     """
-    outputs = model(images if adversarial is None else adversarial)
+    if logits is None:
+        outputs = model(images if adversarial is None else adversarial)
+    else:
+        outputs = logits.clean if adversarial is None else logits.adversarial
+    centres = logit_centres(outputs.shape[1]) if centres is None else centres
     loss = (outputs - centres.to(outputs)[labels]).square().sum(1).mean() / 2
     return loss, {"centre_loss": loss.detach()}
 

@@ -1,0 +1,50 @@
+"""Networks that have to be finished before another can be trained: a teacher, or those whose attacks are borrowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from parapet.genome import Genome
+
+TEACHER = "teacher"
+# Tramèr et al. 2018 borrow from two to four static networks; on a search's budget two have to do.
+_STATIC = ("static-1", "static-2")
+
+
+@dataclass(frozen=True)
+class Companions:
+    """What was trained beforehand, in eval mode and without gradients of parameters.
+
+    teacher: of distillation. static: the networks that ensemble adversarial training crafts on beside its own.
+    """
+
+    teacher: nn.Module | None = None
+    static: tuple[nn.Module, ...] = ()
+
+    @classmethod
+    def of(cls, networks: dict[str, nn.Module]) -> Companions:
+        """The finished networks by the names of `needed`."""
+        for network in networks.values():
+            network.eval().requires_grad_(False)
+        return cls(networks.get(TEACHER), tuple(network for name, network in networks.items() if name != TEACHER))
+
+
+def needed(genome: Genome) -> dict[str, Genome]:
+    """Name and genome of each network to be trained first; empty for most recipes.
+
+    The teacher has the student's shape and temperature (Papernot et al. 2016, section IV). Static networks are the same
+    network trained without attacks; each gets a seed of its own.
+    """
+    if genome.loss == "distillation":
+        return {TEACHER: replace(genome, loss="softened").canonical()}
+    if genome.crafting == "ensemble":
+        return {name: replace(genome, loss="standard").canonical() for name in _STATIC}
+    return {}
+
+
+def checkpoint_of(path: Path, name: str) -> Path:
+    """Where the training of the companion `name` keeps its state, beside that of the network it is for."""
+    return path.with_name(f"{path.stem}-{name}{path.suffix}")
