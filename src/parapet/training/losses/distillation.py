@@ -17,7 +17,7 @@ from parapet.training.losses.one_pass import Logits, Pieces, one_pass
 
 def softened(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
              temperature: float, smoothing: float = 0.0, logits: Logits | None = None) -> tuple[Tensor, Pieces]:
-    """temperature CE(logits / temperature, labels), temperature > 0: how the teacher of Papernot et al. 2016 is trained.
+    """temperature CE(logits / temperature, labels), temperature > 0: how the teacher of Papernot et al. 2016 learns.
 
     The factor in front moves no minimum; without it the gradient would be that many times smaller than other losses',
     and a learning rate that suits them would teach little (Hinton et al. 2015, section 2, multiply likewise).
@@ -33,9 +33,9 @@ def distillation(model: nn.Module, images: Tensor, labels: Tensor, adversarial: 
                  logits: Logits | None = None) -> tuple[Tensor, Pieces]:
     """-temperature sum_k p_k(teacher) log p_k(model), both softened by `temperature` > 0; mean of images (N, C, H, W).
 
-    Papernot, McDaniel, Wu, Jha and Swami 2016, section IV; the factor in front is that of `softened`. The teacher, a network of the same shape in eval mode that
-    was trained with `softened`, answers without a gradient. Labels, their smoothing and adversarial images play no
-    part. The trained network is asked at temperature 1, that is, as it is.
+    Papernot, McDaniel, Wu, Jha and Swami 2016, section IV; the factor in front is that of `softened`. The teacher, a
+    network of the same shape in eval mode that was trained with `softened`, answers without a gradient. Labels, their
+    smoothing and adversarial images play no part. The trained network is asked at temperature 1, that is, as it is.
     """
     logits = logits or one_pass(model, clean=images)
     with torch.no_grad():
