@@ -17,11 +17,14 @@ def shrink(active: Tensor, multiple: int = MULTIPLE) -> Tensor | None:
 
     active: bool (N,). None where the batch would not get smaller; empty where no image is active.
     """
-    wanted = -(-int(active.sum()) // multiple) * multiple
+    stay = active.nonzero().squeeze(1)
+    wanted = -(-len(stay) // multiple) * multiple
     if wanted >= len(active):
         return None
-    index = torch.argsort(active.int(), descending=True, stable=True)[:wanted]
-    return index.sort().values
+    if wanted == len(stay):
+        return stay
+    others = (~active).nonzero().squeeze(1)[:wanted - len(stay)]
+    return torch.cat([stay, others]).sort().values
 
 
 def batches(chosen: Tensor, size: int) -> tuple[Tensor, ...]:
