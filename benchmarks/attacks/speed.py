@@ -143,11 +143,11 @@ def measure(contest: Contest, setting: Setting, *, rounds: int, with_peers: bool
     taken: dict[str, list[float]] = {name: [] for name in ("bare", "ours", *names)}
     robust = {}
     with ExitStack() as processes:
-        everyone = {name: processes.enter_context(Contestant(setting, contest.name, name))
-                    for name in ("ours", *names)}
+        everyone = {}
+        for name in ("ours", *names):
+            everyone[name] = processes.enter_context(Contestant(setting, contest.name, name))
+            everyone[name].ready()  # who still imports or warms up takes the cores from whom is measured
         passes = everyone["ours"].record()
-        for contestant in everyone.values():
-            contestant.ready()  # who still imports takes the cores from whom is measured
         flops, peak = everyone["ours"].machine()
         for _ in track(range(rounds), contest.name, transient=True):
             taken["bare"].append(everyone["ours"].bare())

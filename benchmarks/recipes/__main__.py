@@ -28,7 +28,7 @@ def _compare(options: argparse.Namespace) -> None:
     for seed in options.seeds:
         for recipe in recipes:
             rows.append(measure(recipe, seed, data, setting, lambda text: print(text, flush=True)))
-            write_json(options.results / f"recipes-{'-'.join(options.names)}.json", {
+            write_json(options.results / f"recipes-{'-'.join(recipe.name for recipe in recipes)}.json", {
                 "suite": options.suite, "hardware": machine, "changes": options.set, "subset": part,
                 "rows": rows, "differences": differences(rows)})
     first = rows[0]

@@ -24,7 +24,10 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Setting:
-    """What all models of a comparison share; `train_images` and `test_images` limit the published splits."""
+    """What all models of a comparison share; `train_images` and `test_images` limit the published splits.
+
+    Data and models of each pair of limits have a folder of their own below `out`.
+    """
 
     data: Path
     out: Path
@@ -36,33 +39,40 @@ class Setting:
     device: str = "cpu"
     batch_size: int = 256
 
+    @property
+    def folder(self) -> Path:
+        """Where the data and the models of these limits are."""
+        return self.out / f"{self.train_images or 'all'}-{self.test_images or 'all'}"
+
 
 def prepare(recipes: Sequence[NamedRecipe], setting: Setting) -> Path:
-    """The folder of prepared data, `out`/dataset, with a stratified part of the published images where it is limited.
+    """The folder of prepared data, with a stratified part of the published images where they are limited.
 
-    Raises InputError where the recipes are for several data sets, or where `out` holds other data.
+    Raises InputError where recipes are for several data sets or share a name, or where `out` holds other data.
     """
+    if len({recipe.name for recipe in recipes}) < len(recipes):
+        raise InputError(f"two of the recipes {', '.join(recipe.name for recipe in recipes)} have one name; name files "
+                         "differently.")
     names = sorted({recipe.data for recipe in recipes})
     if len(names) > 1:
         raise InputError(f"the recipes are for {', '.join(names)}; compare recipes for one data set.")
     config = DataPrepConfig(validation_share=_VALIDATION_SHARE, limit_train=setting.train_images,
                             limit_test=setting.test_images)
-    folder = setting.out / "dataset"
+    folder = setting.folder / "dataset"
     if not folder.exists():
         source = sources.load(names[0], setting.data)
         dataset.write(folder, source, splits.split(source, config, _SPLIT_SEED))
     ready = dataset.Dataset.open(folder)
-    for split, wanted in (("train", setting.train_images), ("test", setting.test_images)):
-        if ready.name != names[0] or wanted not in (None, ready.images[split]):
-            raise InputError(f"{folder} holds {ready.images[split]} {split} images of {ready.name}, and {wanted} of "
-                             f"{names[0]} are wanted; give another folder with --out.")
+    if ready.name != names[0]:
+        raise InputError(f"{folder} holds {ready.name}, and the recipes are for {names[0]}; give another folder with "
+                         "--out.")
     return folder
 
 
 def measure(recipe: NamedRecipe, seed: int, data: Path, setting: Setting,
             tell: Callable[[str], None] = print) -> dict[str, Any]:
     """One row: train `recipe` with `seed`, attack it; both go on where an earlier run was stopped."""
-    folder = setting.out / f"{recipe.name}-{seed}"
+    folder = setting.folder / f"{recipe.name}-{seed}"
 
     class Lines(train.Watcher):
         def finished_epoch(self, row: dict[str, Any]) -> None:

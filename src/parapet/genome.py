@@ -152,7 +152,7 @@ class Genome:
         if self.loss in ("distillation", "max_mahalanobis"):
             changes["label_smoothing"] = 0.0
         if self.loss in UNATTACKED:
-            changes.update(eps_ratio=0.0, steps=1, crafting="pgd")
+            changes.update(eps_ratio=0.0, steps=1, crafting="pgd", gradient_alignment=0.0)
         elif self.crafting != "pgd":
             changes["steps"] = 1
         if changes.get("morel", self.morel) == 0:
@@ -231,10 +231,8 @@ class SearchSpace:
         return np.array([_nearest_index(gene, getattr(genome, gene.name)) for gene in self.genes])
 
     def normalise(self, vector: Sequence[int]) -> np.ndarray:
-        """The vector with genes that have no effect at index 0, so that equal genomes have equal vectors."""
-        genome = self.decode(vector)
-        return np.array([int(index) if getattr(genome, gene.name) == gene.choices[int(index)] else 0
-                         for gene, index in zip(self.genes, vector, strict=True)])
+        """The vector whose genes without effect are where `encode` puts them: equal genomes have equal vectors."""
+        return self.encode(self.decode(vector))
 
 
 def check_choice(gene: Gene, value: Any, where: str) -> Any:

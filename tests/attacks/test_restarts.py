@@ -13,6 +13,7 @@ from torch import Tensor
 
 from parapet.attacks import apgd, fab, pgd, restarts
 from parapet.attacks.balls import distance
+from parapet.attacks.objectives import divergence_from
 from parapet.attacks.restarts import BestOfRuns, standing, together
 
 MANY = {"pgd": partial(pgd, steps=8, restarts=5, loss="margin", early_stop=True),
@@ -21,16 +22,16 @@ MANY = {"pgd": partial(pgd, steps=8, restarts=5, loss="margin", early_stop=True)
         "fab": partial(fab, steps=8, targets=4)}
 
 
-@given(runs=some.integers(1, 40), images=some.integers(1, 2000))
-def test_each_run_is_done_once_in_batches_of_even_size_below_the_bound(runs: int, images: int) -> None:
+@given(runs=some.integers(1, 40), images=some.integers(1, 2000), pixels=some.sampled_from([64, 784, 3072, 150_528]))
+def test_each_run_is_done_once_in_batches_of_even_size_below_the_bound(runs: int, images: int, pixels: int) -> None:
     groups, done = [], 0
     while done < runs:
-        groups.append(together(done, runs, images))
+        groups.append(together(done, runs, images, pixels))
         done = groups[-1].stop
     assert [run for group in groups for run in group] == list(range(runs))
     sizes = {len(group) for group in groups}
     assert max(sizes) - min(sizes) <= 1
-    assert max(sizes) == 1 or max(sizes) * images <= 512
+    assert max(sizes) == 1 or max(sizes) * images <= min(512, 512 * 3072 // pixels)
 
 
 def test_a_broken_point_takes_the_other_points_of_its_image_with_it() -> None:
@@ -84,6 +85,23 @@ def test_a_batch_that_does_not_fit_is_cut(honest, digits, name: str) -> None:
         if model is small:
             cut = broken
     assert largest > 25 and (cut == broken).float().mean() >= 0.97
+
+
+def test_an_objective_of_its_own_meets_its_images_in_their_places(honest, digits) -> None:
+    images, labels = digits.split("test", limit=30).all()
+    reference = honest.network(images).softmax(1).detach()
+    for attack in (pgd, apgd):
+        found = attack(honest.network, images, labels, eps=0.1, steps=4, restarts=3, loss=divergence_from(reference),
+                       generator=torch.arange(30))
+        assert not torch.equal(found, images) and (distance(found, images, "linf") <= 0.1).all()
+
+
+def test_restarts_of_fab_start_alike_in_any_batch(honest, digits) -> None:
+    images, labels = digits.split("test", limit=80).all()
+    attack = partial(fab, honest.network, steps=6, restarts=2, targets=9)
+    _, whole = attack(images, labels, generator=torch.arange(80))
+    _, part = attack(images[:8], labels[:8], generator=torch.arange(8))
+    assert torch.allclose(whole[:8], part, atol=1e-3)
 
 
 def test_an_image_that_one_target_breaks_leaves_the_others() -> None:

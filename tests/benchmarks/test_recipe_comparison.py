@@ -39,18 +39,19 @@ def test_a_comparison_trains_attacks_and_goes_on(tmp_path: Path, monkeypatch: py
     digits.export(tmp_path / "digits")
     setting = Setting(tmp_path, tmp_path / "out", train_images=200, test_images=60, suite="search")
     recipes = [load_recipe("digits", [*TINY, f"genome.loss={loss}"]) for loss in ("standard", "pgd")]
-    folder = prepare(recipes, setting)
+    folder = prepare(recipes[1:], setting)
     row = measure(recipes[1], 1, folder, setting, tell=lambda text: None)
     assert (row["n"], row["training_images"], row["seed"]) == (60, 200, 1)
     assert row["robust"] <= min(row["attacks"].values()) <= row["clean"] and row["audit"] is None
     monkeypatch.setattr(train, "train", lambda *arguments, **options: pytest.fail("trained again"))
-    again = measure(recipes[1], 1, prepare(recipes, setting), setting, tell=lambda text: None)
+    again = measure(recipes[1], 1, prepare(recipes[1:], setting), setting, tell=lambda text: None)
     assert {**again, "attack_seconds": 0} == {**row, "attack_seconds": 0}
     console = Console(width=130, file=StringIO())
     console.print(table([row], "A SUBSET"))
     drawn = console.file.getvalue()
     assert f"{row['robust']:.1%}" in drawn and "not audited" in drawn
-    with pytest.raises(InputError, match="holds 200 train images of digits, and 100 of digits are wanted; give"):
-        prepare(recipes, Setting(tmp_path, tmp_path / "out", train_images=100))
+    assert prepare(recipes[1:], Setting(tmp_path, tmp_path / "out")) != folder  # nobody takes a subset for the whole
+    with pytest.raises(InputError, match="two of the recipes digits, digits have one name; name files differently."):
+        prepare(recipes, setting)
     with pytest.raises(InputError, match="the recipes are for cifar10, digits; compare recipes for one data set"):
         prepare([recipes[0], load_recipe("cifar10")], setting)

@@ -79,10 +79,12 @@ def test_weights_on_a_prepared_data_set(honest, digits_folder: Path, folder: Pat
     assert np.abs(found["adversarial"] - found["images"]).max() <= 0.1 + 1e-6
 
 
-@pytest.mark.parametrize("batch", [None, 16], ids=["any batch", "a batch of 16"])
-def test_an_exported_program_gets_the_numbers_of_its_model(honest, folder: Path, batch: int | None) -> None:
-    images = torch.rand(batch or 4, 1, 8, 8)
-    shapes = None if batch else {"images": {0: torch.export.Dim("batch")}}
+@pytest.mark.parametrize(("batch", "dimension"), [
+    (4, torch.export.Dim("batch")), (4, torch.export.Dim("batch", min=2, max=16)), (16, None)],
+    ids=["any batch", "2 to 16", "exactly 16"])
+def test_an_exported_program_gets_the_numbers_of_its_model(honest, folder: Path, batch: int, dimension) -> None:
+    images = torch.rand(batch, 1, 8, 8)
+    shapes = {"images": {0: dimension}} if dimension else None
     torch.export.save(torch.export.export(honest.network, (images,), dynamic_shapes=shapes), folder / "net.pt2")
     save(honest.network, folder / "net.safetensors")
     outcomes = []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import torch
 from parapet.config import ThreatModel, TrainingConfig
 from parapet.genome import Genome
 from parapet.models import build
-from parapet.training import loop, train
+from parapet.training import TrainingFailed, loop, train
 from parapet.training.companions import Companions, checkpoint_of, needed
 
 PUPIL = Genome(width=4, depth=1, loss="distillation", temperature=30.0).canonical()
@@ -21,8 +24,10 @@ class _Killed(Exception):
     pass
 
 
-def _train(digits, genome: Genome, path: Path | None = None, **options):
-    config = TrainingConfig(epochs=3, validate_every=3, validation_steps=1, checkpoint_seconds=0.0)
+def _train(digits, genome: Genome, path: Path | None = None, validate_every: int = 3, gradient_clip: float = 1.0,
+           **options):
+    config = TrainingConfig(epochs=3, validate_every=validate_every, validation_steps=1, checkpoint_seconds=0.0,
+                            gradient_clip=gradient_clip)
     return train(genome, digits.split("train", limit=200), digits.split("validation", limit=60), classes=10,
                  mean=torch.tensor(digits.mean), std=torch.tensor(digits.std), config=config,
                  threat=ThreatModel(eps=0.2), seed=7, checkpoint_path=path, **options)
@@ -59,15 +64,58 @@ def test_killed_in_the_pupil_s_second_epoch_nothing_is_trained_twice(digits, tmp
     with pytest.raises(_Killed):
         _train(digits, genome, path, progress=kill)
     assert all(checkpoint_of(path, name).exists() for name in needed(genome))
-    turns: list[str] = []
-    resumed = _train(digits, genome, path, beforehand=lambda name: turns.append(name) or loop.nullcontext)
-    assert turns == list(needed(genome))
+    again: list[str] = []
+
+    def beforehand(name: str) -> Callable[[], AbstractContextManager]:
+        return lambda: again.append(name) or nullcontext()
+    resumed = _train(digits, genome, path, beforehand=beforehand)
+    assert again == []
     for name, value in undisturbed.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[name]), name
     assert resumed.training_flops == undisturbed.training_flops
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("genome", [PUPIL, ENSEMBLE])
+def test_killed_in_the_middle_of_a_companion_it_ends_the_same(digits, tmp_path: Path, genome: Genome) -> None:
+    torch.set_num_threads(1)
+    path, last = tmp_path / "checkpoint.safetensors", list(needed(genome))[-1]
+    undisturbed, turns = _train(digits, genome), 0
+
+    @contextmanager
+    def dies() -> Iterator[None]:
+        nonlocal turns
+        turns += 1
+        if turns == 5:
+            raise _Killed
+        yield
+
+    with pytest.raises(_Killed):
+        _train(digits, genome, path, beforehand=lambda name: dies if name == last else nullcontext)
+    assert not path.exists() and checkpoint_of(path, last).exists()
+    resumed = _train(digits, genome, path)
+    for name, value in undisturbed.network.state_dict().items():
+        assert torch.equal(value, resumed.network.state_dict()[name]), name
+
+
+def test_a_companion_is_its_last_epoch_however_robust_another_was(digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    honest = loop._keep_best
+
+    def looked(learner, state, *rest):
+        looks.append(state.epoch)
+        return honest(learner, state, *rest)
+    monkeypatch.setattr(loop, "_keep_best", looked)
+    _train(digits, PUPIL, validate_every=1)
+    assert looks == [3, 1, 2, 3]
+
+
+def test_a_companion_that_fails_is_named(digits) -> None:
+    with pytest.raises(TrainingFailed, match=r"^the teacher, which is trained first: the loss was not finite in epoch"):
+        _train(digits, replace(PUPIL, learning_rate=1e6), gradient_clip=0.0)
+
+
 def test_what_was_trained_beforehand_counts(digits) -> None:
-    alone = _train(digits, Genome(width=4, depth=1, loss="softened").canonical())
-    assert _train(digits, PUPIL).training_flops == 2 * alone.training_flops
+    alone = _train(digits, Genome(width=4, depth=1, loss="softened").canonical()).training_flops
+    # The pupil's step is 3 forward passes and asks the teacher once more.
+    assert _train(digits, PUPIL).training_flops == alone + alone * 4 // 3

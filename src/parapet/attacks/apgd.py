@@ -49,7 +49,8 @@ def apgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str 
     best = BestOfRuns(images)
     with frozen(model):
         ranked = None if targets is None else other_classes(model, images, labels, targets)
-        for runs, rows in best.batches(restarts * (1 if ranked is None else ranked.shape[1])):
+        for runs, rows in best.batches(restarts * (1 if ranked is None else ranked.shape[1]),
+                                      apart=ranked is None and not isinstance(loss, str)):
             turns = torch.tensor(runs, device=rows.device).repeat_interleave(len(best.rows))
             noise = torch.cat([uniform(derived(seeds[best.rows], run), images.shape[1:]) for run in runs])
 

@@ -50,11 +50,12 @@ def fab(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", ste
         ranked = None if targets is None else other_classes(model, images, labels, targets)
         goals = 1 if ranked is None else ranked.shape[1]
         for restart in range(restarts):
-            done = 0
+            # Of all that came before, whatever shares a batch with whom.
+            done, reach = 0, distances.clone()
             while done < goals and len(rows := (distances > near).nonzero().squeeze(1)):
-                runs = together(done, goals, len(rows))
+                runs = together(done, goals, len(rows), images[0].numel())
                 starts = [images[rows] if restart == 0 else _random_start(
-                    images[rows], distances[rows], derived(seeds[rows], run * restarts + restart), eps, norm)
+                    images[rows], reach[rows], derived(seeds[rows], run * restarts + restart), eps, norm)
                     for run in runs]
 
                 def approach(rows: Tensor, runs: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ def pgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str =
     around, seeds = ball(images, eps, norm), image_seeds(len(images), generator, images.device)
     best = BestOfRuns(images)
     with frozen(model):
-        for runs, rows in best.batches(restarts):
+        for runs, rows in best.batches(restarts, apart=not isinstance(loss, str)):
             noise = torch.cat([uniform(seeds[best.rows], images.shape[1:], run) for run in runs])
 
             def climb(rows: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from parapet.attacks.batching import shrink
 
-# Up to so many points of several runs share a batch; one run alone may have more.
-_TOGETHER = 512
+# Up to so many points, or pixels of all channels, of several runs share a batch; one run alone may have more. So many
+# pixels are as many points of 32x32 in colour: networks for larger images fill the machine with fewer.
+_TOGETHER, _PIXELS = 512, 512 * 3 * 32 * 32
 
 
 class BestOfRuns:
@@ -28,12 +29,13 @@ class BestOfRuns:
         self.values = torch.full((len(images),), -torch.inf, device=images.device)
         self.rows = torch.arange(len(images), device=images.device)
 
-    def batches(self, runs: int) -> Iterator[tuple[range, Tensor]]:
+    def batches(self, runs: int, *, apart: bool = False) -> Iterator[tuple[range, Tensor]]:
         """(the runs that share the next batch, the image of each of its points (n,)), run after run; ends when all
-        `runs` are done or no image stands. Each batch has to be followed by `keep`."""
+        `runs` are done or no image stands. Each batch has to be followed by `keep`. With `apart` none shares: for an
+        objective that knows its images by their place."""
         done = 0
         while done < runs and not self.finished:
-            group = together(done, runs, len(self.rows))
+            group = range(done, done + 1) if apart else together(done, runs, len(self.rows), self.images[0].numel())
             yield group, self.rows.repeat(len(group))
             done = group.stop
 
@@ -54,14 +56,16 @@ class BestOfRuns:
         return len(self.rows) == 0
 
 
-def together(done: int, runs: int, images: int) -> range:
-    """The runs after the first `done` of `runs` that share a batch: as evenly as the bound allows, at least one."""
-    most = max(1, _TOGETHER // max(images, 1))
+def together(done: int, runs: int, images: int, pixels: int) -> range:
+    """The runs after the first `done` of `runs` that share a batch: as evenly as the bounds allow, at least one.
+
+    images: how many each run has; pixels: how many numbers an image has, C * H * W.
+    """
+    most = max(1, min(_TOGETHER, _PIXELS // pixels) // max(images, 1))
     batches = -(-(runs - done) // most)
     return range(done, done + -(-(runs - done) // batches))
 
 
 def standing(broken: Tensor, owners: Tensor) -> Tensor:
     """Whether no point of the same image is broken, bool (n,); broken: bool (n,); owners: the image of each (n,)."""
-    fallen = torch.zeros(int(owners.max()) + 1 if len(owners) else 0, device=owners.device)
-    return fallen.index_add_(0, owners, broken.float())[owners] == 0
+    return ~torch.isin(owners, owners[broken])

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from parapet.errors import InputError
 from parapet.models.weights import load
 
+# More images than anyone sends through a network at once.
+_ANY = 2**31
 _KINDS = ("a weights file of Parapet (.safetensors), a program saved with torch.export.save (.pt2), or "
           "package.module:factory, a function without arguments that returns the model")
 
@@ -36,18 +38,18 @@ def load_any(model: str, device: str | torch.device = "cpu", *, trust: bool = Fa
     raise InputError(f"--model {model} is of no known kind{f' ({hint})' if hint else ''}; give {_KINDS}.")
 
 
-class FixedBatch(nn.Module):
-    """A program that was exported for exactly `size` images, for any number of them: cut, filled up, put together."""
+class BoundedBatch(nn.Module):
+    """A program that was exported for `smallest` to `largest` images, for any number: cut, filled up, put together."""
 
-    def __init__(self, program: nn.Module, size: int) -> None:
+    def __init__(self, program: nn.Module, smallest: int, largest: int) -> None:
         super().__init__()
-        self.program, self.size = program, size
+        self.program, self.smallest, self.largest = program, smallest, largest
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes)."""
         answers = []
-        for batch in images.split(self.size):
-            missing = self.size - len(batch)
+        for batch in images.split(self.largest):
+            missing = max(0, self.smallest - len(batch))
             full = torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing else batch
             answers.append(self.program(full)[:len(batch)])
         return torch.cat(answers)
@@ -83,9 +85,19 @@ def _program(path: Path, device: str | torch.device, trust: bool) -> nn.Module:
     inputs = [node.meta["val"] for node in exported.graph.nodes if node.op == "placeholder" and node.name in names]
     if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or inputs[0].dim() != 4:
         raise InputError(f"{path} takes {len(inputs)} inputs; a model takes one, float images of shape (N, C, H, W).")
-    batch, *shape = (size if isinstance(size, int) else None for size in inputs[0].shape)
+    shape = tuple(size if isinstance(size, int) else None for size in inputs[0].shape[1:])
     module = exported.module().to(device)
-    return Program(module if batch is None else FixedBatch(module, batch), tuple(shape), str(path))
+    return Program(BoundedBatch(module, *_bounds(exported, inputs[0].shape[0])), shape, str(path))
+
+
+def _bounds(exported: torch.export.ExportedProgram, batch: int | torch.SymInt) -> tuple[int, int]:
+    """The smallest and the largest batch that the program takes."""
+    if isinstance(batch, int):
+        return batch, batch
+    allowed = exported.range_constraints.get(batch.node.expr)
+    if allowed is None:
+        return 1, _ANY
+    return max(1, int(allowed.lower)), int(min(allowed.upper, _ANY))
 
 
 def _made(model: str, device: str | torch.device) -> Callable[[Tensor], Tensor]:

@@ -173,9 +173,9 @@ class _Clock:
         def turn() -> Iterator[None]:
             nonlocal turns
             yield
+            epoch, batch = divmod(turns, self.batches)
             turns += 1
-            self.watcher.moved(self.epoch, f"the {name} first, epoch {turns // self.expected + 1}, "
-                                           f"batch {turns % self.expected} of {self.expected}")
+            self.watcher.moved(self.epoch, f"the {name} first, epoch {epoch + 1}, batch {batch + 1} of {self.batches}")
         return turn
 
     @contextmanager

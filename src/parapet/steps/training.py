@@ -16,7 +16,7 @@ from parapet.genome import Genome
 from parapet.models import check_fit, save
 from parapet.models.cost import count_flops, count_parameters
 from parapet.steps import results
-from parapet.training.loop import TrainingFailed, train
+from parapet.training.loop import TrainingFailed, Turn, train
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "training")
 
@@ -41,6 +41,12 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
         # The space may hold such genomes beside others that fit: the search goes on without them.
         return results.write(out / results.TRAINING, **common, status="infeasible", reason=str(error), started=started)
 
+    turn = (cores or FreeCores()).turn
+
+    def beforehand(name: str) -> Turn:
+        progress(f"the {name} first", 0.0)
+        return turn
+
     def tell(epoch: int, epochs: int, metrics: dict[str, Any]) -> None:
         progress(f"epoch {epoch}/{epochs}", epoch / epochs)
 
@@ -50,7 +56,7 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
             data.split("validation", device=device, limit=params.training.validation_images),
             classes=len(data.classes), mean=torch.tensor(data.mean), std=torch.tensor(data.std),
             config=params.training, threat=params.threat, seed=proposal["seed"], device=device,
-            checkpoint_path=out / results.CHECKPOINT, progress=tell, turn=(cores or FreeCores()).turn)
+            checkpoint_path=out / results.CHECKPOINT, progress=tell, turn=turn, beforehand=beforehand)
     except TrainingFailed as error:
         return results.write(out / results.TRAINING, **common, status="infeasible", reason=str(error), started=started)
     network = trained.network.cpu()

@@ -83,10 +83,16 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
     if state.epoch < config.epochs:
         finished = {}
         for place, (name, other) in enumerate(needed(genome).items(), start=1):
-            finished[name] = train(
-                other, train_images, validation_images, classes=classes, mean=mean, std=std, config=config,
-                threat=threat, seed=seed + place, device=device, turn=turn if beforehand is None else beforehand(name),
-                checkpoint_path=checkpoint_of(checkpoint_path, name) if checkpoint_path else None)
+            try:
+                # Looked at once, at the end: no attack was trained against, so robust accuracy would choose the network
+                # that has learnt least.
+                finished[name] = train(
+                    other, train_images, validation_images, classes=classes, mean=mean, std=std,
+                    config=replace(config, validate_every=config.epochs), threat=threat, seed=seed + place,
+                    device=device, turn=turn if beforehand is None else beforehand(name),
+                    checkpoint_path=checkpoint_of(checkpoint_path, name) if checkpoint_path else None)
+            except TrainingFailed as error:
+                raise TrainingFailed(f"the {name}, which is trained first: {error}") from None
         companions = Companions.of({name: trained.network for name, trained in finished.items()})
         if state.epoch == 0:
             state.seconds += sum(trained.seconds for trained in finished.values())

@@ -62,7 +62,9 @@ class Recipe:
 
         Forward 1, gradient of the image 1, gradient of the weights 1 more.
         """
-        attack = 0 if self.crafting is None else 2 * self.crafting.passes + self.crafting.divergence
+        attack = 0 if self.crafting is None else 2 * self.crafting.passes + (
+            self.crafting.divergence and self.crafting.kind != "ensemble")
+        teacher = self.objective.loss == "distillation"
         descents = 2 if self.weight_perturbation > 0 else 1
         double = any(self.objective.regularisers.get(name, 0) > 0 for name in ("input_gradient", "gradient_alignment"))
-        return forward * (attack + descents * (3 + 3 * double) * len(self.objective.parts))
+        return forward * (attack + descents * teacher + descents * (3 + 3 * double) * len(self.objective.parts))
