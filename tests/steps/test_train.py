@@ -174,6 +174,10 @@ def test_numbers_that_go_bad_leave_the_best_epoch(digits_folder: Path, tmp_path:
     assert record["status"] == "failed" and record["reason"].startswith("the loss was not finite in epoch 3")
     assert [row["epoch"] for row in record["curves"]] == [1, 2]
     monkeypatch.undo()
+    with pytest.raises(_Killed):
+        _run(digits_folder, tmp_path, watcher=_Rows(killed_in=3))
+    meanwhile = read_json(tmp_path / train.RECORD)
+    assert (meanwhile["status"], meanwhile["reason"]) == ("running", None)
     again = _run(digits_folder, tmp_path)
     assert again["status"] == "done" and len(again["curves"]) == 3
 

@@ -120,6 +120,11 @@ def test_published_data_are_prepared_with_few_validation_images(tmp_path: Path, 
     folder = prepare(load_recipe("mnist"), tmp_path, [], tmp_path / "out")
     assert folder == tmp_path / "out/dataset"
     assert Dataset.open(folder).images == {"train": 3800, "validation": 200, "test": 50}
+    assert prepare(load_recipe("mnist"), tmp_path, [], tmp_path / "out") == folder
+    published.images[7] = 1
+    assert prepare(load_recipe("mnist"), None, [], tmp_path / "out") == folder  # nobody says where the data are now
+    with pytest.raises(InputError, match=f"dataset was made from other data than {tmp_path} holds; give another fold"):
+        prepare(load_recipe("mnist"), tmp_path, [], tmp_path / "out")
     with pytest.raises(InputError, match="dataset holds mnist, and the recipe digits needs digits; give another"):
         prepare(load_recipe("digits"), None, [], tmp_path / "out")
 

@@ -57,6 +57,11 @@ def write(folder: Path, source: Source, indices: dict[str, np.ndarray]) -> Datas
     return Dataset.open(folder)
 
 
+def fingerprint_of(source: Source, indices: dict[str, np.ndarray]) -> str:
+    """The fingerprint that `write` would give these splits."""
+    return _fingerprint({name: _arrays(source, name, indices[name]) for name in SPLITS}, source.levels, source.classes)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A prepared folder, described; `split` reads the images.

@@ -111,10 +111,15 @@ def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str
     clock = _Clock(finished, len(images) // config.batch_size, validation_batches,
                    config.batch_size, watcher)
 
+    begun = False
+
     def tell(epoch: int, epochs: int, row: dict[str, Any]) -> None:
-        # Only now is there anything to protect from another run: wrong input has been refused by the first epoch.
-        if not (out / RECORD).exists():
+        nonlocal begun
+        # Only now is there anything to protect from another run: wrong input has been refused by the first epoch. What
+        # an earlier attempt came to, a failure perhaps, is no longer so.
+        if not begun:
             write_json(out / RECORD, result)
+            begun = True
         watcher.finished_epoch({**row, "epochs": epochs, "images_per_second": clock.images_per_second})
         clock.next_epoch(epoch)
 

@@ -38,14 +38,24 @@ def prepare(recipe: NamedRecipe, given: Path | None, roots: Sequence[Path], out:
         if (name := read_info(folder)["name"]) != recipe.data:
             raise InputError(f"{folder} holds {name}, and the recipe {recipe.name} needs {recipe.data}; give another "
                              "folder with --out.")
+        # Data that are named again are looked at again; those that are not may have gone since.
+        if given is not None and dataset.fingerprint_of(*_split(recipe, given, places)) != \
+                read_info(folder)["fingerprint"]:
+            raise InputError(f"{folder} was made from other data than {given} holds; give another folder with --out.")
         return folder
-    source = _source(recipe, given, places)
+    source, indices = _split(recipe, given, places)
     recipe.threat.check_image(*source.images.shape[1:])
+    dataset.write(folder, source, indices)
+    return folder
+
+
+def _split(recipe: NamedRecipe, given: Path | None, places: Sequence[Path]) -> tuple[sources.Source, dict]:
+    """The published data, and which of them are for training, validation and test."""
+    source = _source(recipe, given, places)
     share = min(_VALIDATION_SHARE, _VALIDATION_IMAGES / len(source.images))
     # Without a published test split the data are few, and are divided as `parapet data_prep` divides them.
     config = DataPrepConfig() if source.test_labels is None else DataPrepConfig(validation_share=share)
-    dataset.write(folder, source, splits.split(source, config, _SPLIT_SEED))
-    return folder
+    return source, splits.split(source, config, _SPLIT_SEED)
 
 
 def _is_prepared(folder: Path) -> bool:
