@@ -130,8 +130,8 @@ class TrainingConfig:
     """What every candidate's training shares; the rest of the recipe is in the genome.
 
     `eps_ramp` is the share of training over which the radius grows to its full size; `weight_average` the decay of the
-    weights' moving average, 0 for none; `adapt` lets attack steps and regularisers follow what validation shows each
-    epoch; `precision` "auto" is bfloat16 on CUDA and float32 elsewhere.
+    weights' moving average, 0 for none; `adapt` lets attack steps, radius and regularisers follow what validation shows
+    each epoch; `precision` "auto" is bfloat16 on CUDA and float32 elsewhere.
     """
 
     epochs: int = option(12, low=1, high=10_000)

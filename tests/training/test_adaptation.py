@@ -31,6 +31,19 @@ def test_regularisers_grow_where_robust_accuracy_stands_still() -> None:
     assert adapt(defence, Feedback(0.72, 0.70)).stalled == 0
 
 
+def test_the_radius_follows_what_the_attack_leaves() -> None:
+    weak, strong = Feedback(0.97, 0.96, clean=0.99), Feedback(0.32, 0.3, clean=0.9)
+    assert adapt(Defence(), weak).radius_factor == pytest.approx(1.05)
+    assert adapt(Defence(), strong).radius_factor == pytest.approx(1 / 1.05)
+    assert adapt(Defence(), Feedback(0.62, 0.60, clean=0.9)).radius_factor == 1.0
+    assert adapt(Defence(), Feedback(0.0, 0.0, clean=0.0)).radius_factor < 1
+    for seen, bound in ((weak, 1.25), (strong, 0.75)):
+        defence = Defence()
+        for _ in range(20):
+            defence = adapt(defence, seen)
+        assert defence.radius_factor == bound
+
+
 def test_what_a_collapse_adds_stays() -> None:
     defence = attack_harder(Defence())
     assert (defence.extra_steps, defence.collapses) == (1, 1)
@@ -47,7 +60,8 @@ def test_a_collapse_is_a_gap_of_more_than_twenty_points_after_a_good_look_and_a_
 
 def test_the_defence_changes_what_an_epoch_does_and_the_log_says_so() -> None:
     recipe = Recipe.of(Genome(loss="pgd", steps=2, input_gradient=0.5), TrainingConfig())
-    now = recipe.with_defence(Defence(extra_steps=3, regulariser_factor=2.0))
+    now = recipe.with_defence(Defence(extra_steps=3, radius_factor=1.2, regulariser_factor=2.0))
+    assert now.eps_ratio == pytest.approx(1.2) and now.crafting.step_size(0.2) == pytest.approx(2.5 * 0.2 / 5)
     assert now.used() == {"training_steps": 5.0, "input_gradient_weight": 1.0}
     single = Recipe.of(Genome(loss="pgd", crafting="n_fgsm"), TrainingConfig())
     assert single.crafting.single

@@ -41,6 +41,10 @@ class Crafting:
         """Forward and backward passes for one image, and one more forward pass with `divergence`."""
         return self.steps if self.kind == "pgd" else 1
 
+    def step_size(self, eps: float) -> float:
+        """The length of a step in the ball of radius `eps`."""
+        return {"pgd": _PGD_REACH * eps / self.steps, "fgsm": _FGSM_STEP * eps}.get(self.kind, eps)
+
     @property
     def single(self) -> bool:
         """Whether the attack is one step, which networks learn to mislead."""
@@ -62,9 +66,7 @@ def craft(network: nn.Module, images: Tensor, labels: Tensor, crafting: Crafting
         if crafting.kind == "n_fgsm":
             return _n_fgsm(network, images, labels, objective, eps, norm, noise)
         around = ball(images, eps, norm)
-        steps = crafting.passes
-        size = _FGSM_STEP * eps if crafting.kind == "fgsm" else _PGD_REACH * eps / steps
-        return ascend(network, around.start(noise), labels, around, objective, steps, size)
+        return ascend(network, around.start(noise), labels, around, objective, crafting.passes, crafting.step_size(eps))
 
 
 def _objective(network: nn.Module, images: Tensor, crafting: Crafting) -> Objective:

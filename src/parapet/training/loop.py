@@ -156,7 +156,8 @@ def _epoch(learner: Learner, images: Images, recipe: Recipe, peak: float, config
             for name, value in {"loss": loss, **pieces}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=device)) + value
     return {**{name: float(total) / batches for name, total in totals.items()},
-            "learning_rate": rate, "training_eps": eps}
+            "learning_rate": rate, "training_eps": eps,
+            **({"training_step_size": recipe.crafting.step_size(eps)} if recipe.crafting else {})}
 
 
 def _descend(learner: Learner, recipe: Recipe, images: Tensor, labels: Tensor, adversarial: Tensor | None, eps: float,
@@ -196,8 +197,8 @@ def _watch(learner: Learner, state: checkpoint.Progress, images: Images, craftin
         state.defence = adaptation.adapt(state.defence, seen)
     if not seen.misleading:
         state.good, state.defence = learner.snapshot(), replace(state.defence, good=seen.several_steps)
-    return {"single_step_accuracy": seen.single_step, "several_steps_accuracy": seen.several_steps,
-            "rolled_back": float(collapsed)}
+    return {"watched_clean_accuracy": seen.clean, "single_step_accuracy": seen.single_step,
+            "several_steps_accuracy": seen.several_steps, "rolled_back": float(collapsed)}
 
 
 def _finite(network: Network) -> bool:

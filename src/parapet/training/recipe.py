@@ -44,13 +44,14 @@ class Recipe:
         return cls(objective, crafting, genome.weight_perturbation, genome.eps_ratio)
 
     def with_defence(self, defence: Defence) -> Recipe:
-        """The recipe of an epoch: more attack steps, heavier regularisers."""
+        """The recipe of an epoch: more attack steps, another radius, heavier regularisers."""
         crafting = self.crafting
         if crafting is not None and defence.extra_steps:
             steps = (crafting.steps if crafting.kind == "pgd" else 1) + defence.extra_steps
             crafting = replace(crafting, kind="pgd", steps=steps)
         weights = {name: weight * defence.regulariser_factor for name, weight in self.objective.regularisers.items()}
-        return replace(self, crafting=crafting, objective=replace(self.objective, regularisers=weights))
+        return replace(self, crafting=crafting, eps_ratio=self.eps_ratio * defence.radius_factor,
+                       objective=replace(self.objective, regularisers=weights))
 
     def used(self) -> dict[str, float]:
         """What to log of an epoch beside its losses: attack steps and each regulariser's weight."""

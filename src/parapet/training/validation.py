@@ -33,15 +33,18 @@ def validate(network: nn.Module, images: Images, threat: ThreatModel, *, steps: 
 
 
 def feedback(network: nn.Module, images: Images, *, count: int, eps: float, norm: str, steps: int) -> Feedback:
-    """How the first `count` images fare under one step of size eps and under `steps` steps, from the images themselves.
+    """How the first `count` images fare under one step of size eps, under `steps` steps, and without any.
+
+    The attacks start from the images themselves.
 
     `eps` is the radius that the last epoch trained with: at a larger one an honest network has a gap too.
     """
     batch, labels = images.batch(slice(count))
     accuracies = []
     with frozen(network):
+        clean = float((predict(network, batch) == labels).float().mean())
         for each, size in ((1, eps), (steps, _REACH * eps / steps)):
             points = pgd(network, batch, labels, eps=eps, norm=norm, steps=each, step_size=size, random_start=False,
                          early_stop=True)
             accuracies.append(float((predict(network, points) == labels).float().mean()))
-    return Feedback(*accuracies)
+    return Feedback(*accuracies, clean=clean)
