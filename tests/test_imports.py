@@ -15,11 +15,11 @@ SOURCE = ROOT / "src" / "parapet"
 # A module may import from its own layer and from the layers below it.
 LAYERS = (
     ("errors", "files", "schemas", "versions"),
-    ("config", "genome", "cores"),
+    ("config", "genome", "fidelity", "cores"),
     ("models", "data"),
     ("attacks",),
     ("training", "deployment"),
-    ("search", "report", "tracking", "progress", "devices"),
+    ("search", "report", "tracking", "progress", "watch", "devices"),
     ("steps",),
     ("cli",),
 )

@@ -49,4 +49,4 @@ def test_work_that_was_done_before_does_not_flatter_the_estimate(monkeypatch: py
 
 
 def test_the_clock_has_hours() -> None:
-    assert progress._clock(3725) == "1:02:05" and progress._clock(59) == "0:59"
+    assert progress.clock(3725) == "1:02:05" and progress.clock(59) == "0:59"

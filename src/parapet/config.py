@@ -92,19 +92,46 @@ class DataPrepConfig:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """A fidelity below the full one: so many epochs, a part of the training images, the genome's own attack or a cheap
+    one (`n_fgsm`: de Jorge et al. 2022, one noisy step)."""
+
+    epochs: int = option(2, low=1, high=10_000)
+    data_share: float = option(1.0, low=0.01, high=1.0)
+    crafting: str = option("own", choices=("own", "n_fgsm"))
+
+
+@dataclass(frozen=True)
 class SearchConfig:
     """NSGA-II: sizes, objectives, the corners of the hypervolume box and the choices of each gene.
 
     `ideal` and `reference` are over (clean error, robust error, log10 FLOPs). A candidate below
-    `minimum_clean_accuracy` is kept in the archive as infeasible. `space` narrows or widens genes.
+    `minimum_clean_accuracy` is kept in the archive as infeasible; one above a `maximum_*` is never trained. `budget`,
+    for example "200 candidates", "2 hours" or "8 gpu-hours", goes before `generations`. `rungs` are fidelities below
+    `training`, cheapest first; of each rung the best `1 / reduction` go on to the next, unless its ranks agree with
+    those of full training by less than `minimum_rank_correlation`. `warm_start` lets children inherit weights.
+    `surrogate` ranks `oversampling` times as many offspring as are trained. Members of the front are evaluated `looks`
+    times, and trained with `final_seeds` seeds at the end. `space` narrows or widens genes.
     """
 
     population: int = option(8, low=2, high=1000)
     generations: int = option(4, low=1, high=1000)
+    budget: str | None = option(None)
+    rungs: tuple[Rung, ...] = option(())
+    reduction: int = option(3, low=2, high=100)
+    minimum_rank_correlation: float = option(0.3, low=-1.0, high=1.0)
+    warm_start: bool = option(False)
+    surrogate: str = option("none", choices=("none", "forest", "gaussian_process"))
+    oversampling: int = option(4, low=1, high=100)
+    looks: int = option(1, low=1, high=100)
+    final_seeds: int = option(1, low=1, high=20)
     workers: int | None = option(None, low=1, high=256)
     threads: int = option(1, low=1, high=256)
     objectives: tuple[str, ...] = option(("clean_error", "robust_error", "flops"), choices=OBJECTIVES)
     minimum_clean_accuracy: float = option(0.0, low=0.0, high=1.0)
+    maximum_flops: float | None = option(None, low=1)
+    maximum_params: float | None = option(None, low=1)
+    maximum_latency_ms: float | None = option(None, low=1e-6)
     ideal: tuple[float, ...] = option((0.0, 0.0, 3.0))
     reference: tuple[float, ...] = option((1.0, 1.0, 10.0))
     attempts: int = option(3, low=1, high=10)

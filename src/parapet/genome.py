@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,9 @@ GENES: tuple[Gene, ...] = (
 _GENE = {gene.name: gene for gene in GENES}
 # What any loss may be joined by; 0 is off.
 _ADDED = ("morel", "input_gradient", "gradient_alignment", "logit_squeezing", "label_smoothing", "weight_perturbation")
+
+# A genome's values in the order of `GENES`, from its dict: equal points are equal genomes.
+point = operator.itemgetter(*_GENE)
 
 # Images from this height on are worth networks and attacks that would only waste time on smaller ones.
 LARGE_FROM = 16

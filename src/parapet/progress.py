@@ -73,7 +73,7 @@ class Progress:
     def status(self) -> str:
         """For example `12/32 candidates  0:41 gone, about 1:10 left  training 2`."""
         elapsed = time.monotonic() - self._started
-        parts = [f"{int(self.done)}/{int(self.total)} {self.unit}", f"{_clock(elapsed)} gone{self._left(elapsed)}"]
+        parts = [f"{int(self.done)}/{int(self.total)} {self.unit}", f"{clock(elapsed)} gone{self._left(elapsed)}"]
         return "  ".join([*parts, self.text] if self.text else parts)
 
     def _left(self, elapsed: float) -> str:
@@ -81,7 +81,7 @@ class Progress:
         share = (self.done - before) / max(1e-9, self.total - before)
         if share <= _MINIMUM_ESTIMATE or self.done >= self.total:
             return ""
-        return f", about {_clock(elapsed * (1 - share) / share)} left"
+        return f", about {clock(elapsed * (1 - share) / share)} left"
 
     def _tick(self) -> None:
         while not self._stop.wait(PLAIN_SECONDS if self._bar is None else 1.0):
@@ -111,7 +111,8 @@ class _Status(TextColumn):
         return Text(self._progress.status(), no_wrap=True, overflow="ellipsis")
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """59 seconds as `0:59`, 3725 as `1:02:05`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -133,7 +133,8 @@ def test_other_data_under_a_running_search_are_refused(digits_folder: Path, tmp_
     shutil.copytree(digits_folder, tmp_path / "dataset")
     info = read_json(tmp_path / "dataset/dataset.json")
     params = parse(Params, TINY)
-    proposal = candidates.propose(candidates.new_evolution(params, info), params, info, "cpu")[0]
+    course = candidates.new_course(params, info)
+    proposal = candidates.propose(course, course.ask([], lambda: False), params, info, "cpu")[0]
     write_json(tmp_path / "dataset/dataset.json", {**info, "fingerprint": "0" * 64})
     with pytest.raises(InputError, match="holds other data .fingerprint 000000000000. than this search began with"):
         training.run(params, proposal, tmp_path / "dataset", tmp_path / "out")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import parapet
-from parapet.cli import attack, train, verbs
+from parapet.cli import archive, attack, train, verbs
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -76,6 +76,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
                              formatter_class=argparse.RawDescriptionHelpFormatter)
     trained.set_defaults(verb=train.train)
     train.add_options(trained)
+
+    text = "list, show, compare and verify what a search has measured"
+    kept = sub.add_parser("archive", help=text, description=text, epilog=archive.EXAMPLES,
+                          formatter_class=argparse.RawDescriptionHelpFormatter)
+    kept.set_defaults(verb=archive.archive)
+    archive.add_options(kept)
 
     data = sub.add_parser("data", help="bring data sets", description="Bring data sets.")
     actions = data.add_subparsers(required=True, metavar="ACTION")

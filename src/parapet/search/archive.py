@@ -1,30 +1,49 @@
-"""The archive: an append-only journal of every candidate ever measured, one JSON line and checksum each."""
+"""The archive: an append-only journal of every candidate ever measured, one JSON line each.
+
+A line is `{"after":A,"sha256":S,"record":{...}}`: A is the S of the line before (zeros in the first line), and S the
+SHA-256 of A and the record's text. A record that was changed does not fit its S, and a line that was taken out, put in
+or moved does not fit the A of the next one. That the newest lines are missing cannot be seen.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from parapet.errors import InputError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+_START = b'{"after":"'
+_LINE = re.compile(rb'\{"after":"([0-9a-f]{64})","sha256":"([0-9a-f]{64})","record":(\{.*\})\}')
+_BEFORE_THE_FIRST = b"0" * 64
+_BLOCK = 1 << 16
+_REMEDY = "restore the file, or move it away to start a new archive"
 
 
 def append(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Add records at the end and flush them to disk; a torn last line is cut off first."""
+    """Add records at the end and flush them to disk; a torn last line is cut off first.
+
+    Reads the end of the file alone. Raises InputError where the last line is damaged or of another schema version:
+    then nothing is written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = b"".join(_line(record) for record in records)
-    if not lines:
+    records = list(records)
+    if not records:
         return
-    whole = _whole_bytes(path)
-    with path.open("r+b" if path.exists() else "wb") as stream:
+    with path.open("r+b" if path.exists() else "w+b") as stream:
+        whole, before = _end(path, stream)
+        lines = []
+        for record in records:
+            line, before = _line(record, before)
+            lines.append(line)
         stream.truncate(whole)
         stream.seek(whole)
-        stream.write(lines)
+        stream.write(b"".join(lines))
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -32,48 +51,117 @@ def append(path: Path, records: Iterable[dict[str, Any]]) -> None:
 def read(path: Path) -> list[dict[str, Any]]:
     """All records, in order; none where the file does not exist.
 
-    A torn last record is dropped. Raises InputError where a record in the middle is damaged or of another
-    schema version: nothing is overwritten.
+    A torn last line is dropped. Raises InputError where another line was changed, moved, taken out or put in, or is of
+    another schema version: nothing is overwritten.
     """
     if not path.exists():
         return []
-    records = []
-    lines = path.read_bytes()[:_whole_bytes(path)].splitlines()
-    for number, line in enumerate(lines, 1):
-        record = _parse(line)
-        if record is None:
-            raise InputError(f"{path} is damaged in line {number}: its checksum does not fit; restore the file, or "
-                             "move it away to start a new archive.")
-        if record.get("schema_version") != SCHEMA_VERSION:
-            raise InputError(f"{path} has schema version {record.get('schema_version')} in line {number}, and this "
-                             f"Parapet reads version {SCHEMA_VERSION}; use the Parapet that wrote it.")
+    content = path.read_bytes()
+    whole = _whole(content)
+    records, before = [], _BEFORE_THE_FIRST
+    for number, line in enumerate(content[:whole].split(b"\n")[:-1], 1):
+        record, before = _checked(path, f"line {number}", line, before)
         records.append(record)
+    _refuse_other_ends(path, content[whole:])
     return records
 
 
-def _line(record: dict[str, Any]) -> bytes:
-    text = json.dumps(record, sort_keys=True, allow_nan=False)
-    return json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), "record": text}).encode() + b"\n"
+def latest(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is known of each candidate now: of several records with one id the one with most `looks`.
+
+    It stands where the first of them stood, and is of its generation; of equally many looks the first is kept.
+    """
+    kept: dict[str, dict[str, Any]] = {}
+    for record in records:
+        known = kept.get(record["id"])
+        if known is None:
+            kept[record["id"]] = record
+        elif record["looks"] > known["looks"]:
+            kept[record["id"]] = {**record, "generation": known["generation"]}
+    return list(kept.values())
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(line)
-        text = entry["record"]
-        if hashlib.sha256(text.encode()).hexdigest() != entry["sha256"]:
-            return None
-        return json.loads(text)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _whole_bytes(path: Path) -> int:
-    """Length of the journal without a torn last line."""
-    if not path.exists():
-        return 0
+def torn(path: Path) -> int:
+    """How many bytes behind the last whole line are dropped by `read`; 0 where the journal ends well."""
     content = path.read_bytes()
+    return len(content) - _whole(content)
+
+
+def _line(record: dict[str, Any], before: bytes) -> tuple[bytes, bytes]:
+    """A record's line and its checksum, which the next line carries."""
+    text = json.dumps(record, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
+    checksum = _checksum(before, text)
+    return b'{"after":"%b","sha256":"%b","record":%b}\n' % (before, checksum, text), checksum
+
+
+def _checksum(before: bytes, text: bytes) -> bytes:
+    return hashlib.sha256(before + text).hexdigest().encode()
+
+
+def _checked(path: Path, where: str, line: bytes, before: bytes | None) -> tuple[dict[str, Any], bytes]:
+    """The record and its checksum; `before` is that of the line before, None where it is not known."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        _refuse_other_versions(path, where, _old_version(line))
+    if match is None or _checksum(match[1], match[3]) != match[2]:
+        raise InputError(f"{path} is damaged in {where}: its checksum does not fit; {_REMEDY}.")
+    if before is not None and match[1] != before:
+        raise InputError(f"{path} is damaged in {where}: it does not follow on the line before it, so lines were taken "
+                         f"out, put in or moved; {_REMEDY}.")
+    try:
+        record = json.loads(match[3])
+    except ValueError:
+        raise InputError(f"{path} is damaged in {where}: its record is not JSON; {_REMEDY}.") from None
+    _refuse_other_versions(path, where, record.get("schema_version"))
+    return record, match[2]
+
+
+def _end(path: Path, stream: BinaryIO) -> tuple[int, bytes]:
+    """Length of the journal without a torn last line, and the checksum of its last whole line."""
+    size, block, start, whole, tail = stream.seek(0, os.SEEK_END), _BLOCK, -1, 0, b""
+    while start != 0 and not whole:
+        start, block = max(0, size - block), 2 * block
+        stream.seek(start)
+        tail = stream.read()
+        if start:
+            # What stands before the first newline is the end of a line that began earlier.
+            start += tail.find(b"\n") + 1
+            tail = tail[tail.find(b"\n") + 1:]
+        whole = _whole(tail)
+    checksum = _BEFORE_THE_FIRST
+    if whole:
+        _, checksum = _checked(path, "its last line", tail[:whole - 1].rsplit(b"\n", 1)[-1], None)
+    _refuse_other_ends(path, tail[whole:])
+    return start + whole, checksum
+
+
+def _whole(content: bytes) -> int:
+    """How many bytes of `content`, which begins with a line, are whole lines: a torn last one is not among them.
+
+    An append that was cut short leaves no newline, or zeros where the disk had not got its bytes.
+    """
     end = content.rfind(b"\n") + 1
-    if end == len(content) and end > 0:
-        start = content.rfind(b"\n", 0, end - 1) + 1
-        return end if _parse(content[start:end]) is not None else start
+    while end and b"\0" in content[(start := content.rfind(b"\n", 0, end - 1) + 1):end]:
+        end = start
     return end
+
+
+def _refuse_other_versions(path: Path, where: str, version: Any) -> None:
+    if version != SCHEMA_VERSION:
+        raise InputError(f"{path} has schema version {version} in {where}, and this Parapet reads version "
+                         f"{SCHEMA_VERSION}; use the Parapet that wrote it, or move the file away to start a new "
+                         "archive.")
+
+
+def _old_version(line: bytes) -> int:
+    """The schema version of a line as versions up to 3 wrote it, with the record as text; else this version."""
+    try:
+        return json.loads(json.loads(line)["record"])["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return SCHEMA_VERSION
+
+
+def _refuse_other_ends(path: Path, end: bytes) -> None:
+    """`end` stands behind the last whole line and will be cut off: not where it is no part of a line of a journal."""
+    if not _START.startswith(end[:len(_START)].split(b"\0")[0]):
+        raise InputError(f"{path} is damaged at its end: what stands there is no part of a record; {_REMEDY}.")

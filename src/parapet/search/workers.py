@@ -15,7 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from parapet.errors import InputError, WorkError
@@ -35,11 +35,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: a result, or a reason why there is none."""
+    """What became of a task: a result, or a reason why there is none; and for how long its last worker was busy."""
 
     result: dict[str, Any] | None
     reason: str | None = None
     trace: str | None = None
+    seconds: float = 0.0
 
 
 @dataclass
@@ -103,7 +104,7 @@ class Workers:
                             on_progress(worker.place, answer["text"], answer["share"])
                         continue
                     place, worker.place = worker.place, None
-                    yield place, _outcome(answer)
+                    yield place, replace(_outcome(answer), seconds=time.monotonic() - worker.started)
                 worker.answers.clear()
             for worker, reason, retry in self._fallen():
                 place = worker.place

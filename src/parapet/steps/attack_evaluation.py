@@ -16,16 +16,19 @@ from parapet.errors import InputError
 from parapet.files import read_json
 from parapet.models import load
 from parapet.search.keys import evaluation_key
-from parapet.steps import results
+from parapet.steps import looks, results
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "attack_evaluation")
 
 
-def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: str = "cpu",
+def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: str = "cpu", look: int = 1,
         cores: Cores | FreeCores | None = None, progress: results.Report = results.ignore) -> dict[str, Any]:
-    """Attack the network in folder `candidate` (what `training` left) and write attack_evaluation.json to `out`."""
+    """Attack the network in folder `candidate` (what `training` left) and write attack_evaluation.json to `out`.
+
+    Each `look` has noise of its own, and images of its own while the validation split holds more of them.
+    """
     trained = read_json(candidate / results.TRAINING)
-    key = evaluation_key(trained["key"], params, "attack_evaluation")
+    key = evaluation_key(trained["key"], params, "attack_evaluation", look)
     if (result := results.done(out / results.ATTACK_EVALUATION, key)) is not None:
         return result
     common = {"candidate": trained["id"], "key": key}
@@ -36,22 +39,26 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
     network = load(candidate / results.WEIGHTS, device).to(memory_format=torch.channels_last)
     data = Dataset.open(dataset)
     results.check_data(data.fingerprint, trained["fingerprint"], dataset)
-    images, labels = data.split("validation", device=device, limit=config.images).all()
-    turn = (cores or FreeCores()).turn
+    available = data.images["validation"]
+    places = looks.window(look, config.images, available)
+    images, labels = data.split("validation", device=device, limit=max(places) + 1).batch(
+        torch.tensor(places, device=device))
+    seed, turn = params.seed + look - 1, (cores or FreeCores()).turn
     try:
         record, adversarial = run_suite(
             network, images, labels, norm=threat.norm, eps=threat.eps, batch_size=config.batch_size,
             suite=search_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts),
-            generator=torch.Generator().manual_seed(params.seed),
+            generator=torch.Generator().manual_seed(seed),
             progress=lambda name, share: progress(f"attack {name}", share), turn=turn)
         with turn():
             progress("audit", 1.0)
             count = config.audit_images
             verdict, points = run_audit(
                 adapted(network), images[:count], labels[:count], norm=threat.norm, eps=threat.eps, checks=CHEAP_CHECKS,
-                generator=torch.Generator().manual_seed(params.seed))
+                generator=torch.Generator().manual_seed(seed))
         record, _ = with_audit(record, adversarial, verdict, points)
     except InputError as error:  # logits that are no numbers are this network's fault, and the search goes on
         return results.write(out / results.ATTACK_EVALUATION, **common, status="infeasible", reason=str(error))
     return results.write(out / results.ATTACK_EVALUATION, **common, split="validation", fingerprint=data.fingerprint,
-                         genome=network.genome.to_dict(), evaluation=record, audit=verdict)
+                         look=look, images=len(places), available=available, genome=network.genome.to_dict(),
+                         evaluation=record, audit=verdict)

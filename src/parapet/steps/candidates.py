@@ -13,12 +13,18 @@ from typing import Any
 
 from parapet.config import Params
 from parapet.data.info import read_info
-from parapet.errors import WorkError
+from parapet.errors import InputError, WorkError
+from parapet.fidelity import Fidelity
 from parapet.files import read_json, replacing_folder, write_json
 from parapet.genome import Genome, SearchSpace
 from parapet.search import archive, keys
+from parapet.search.course import Course, outcome
+from parapet.search.estimate import HOPELESS
 from parapet.search.evolution import Evolution
-from parapet.search.front import front, hypervolume_curve, objectives
+from parapet.search.front import front, hypervolume_curve
+from parapet.search.request import Request
+from parapet.search.surrogate import Surrogate
+from parapet.steps import ceilings
 from parapet.steps.results import ATTACK_EVALUATION, EXPORT, FILES, TRAINING, accuracies, verdict
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "training", "attack_evaluation", "export")
@@ -27,20 +33,25 @@ STATE, ARCHIVE, PROPOSALS, FRONT_IDS, UNDEFENDED, SUMMARY = (
 SCHEMA_VERSION = 1
 
 
-def new_evolution(params: Params, info: dict[str, Any]) -> Evolution:
-    """The search's NSGA-II before its first generation; `info` is the prepared data set's dataset.json."""
-    space = SearchSpace(params.search.space, info["image_shape"])
-    return Evolution(space, population=params.search.population, objectives=len(params.search.objectives),
-                     seed=params.seed)
+def new_course(params: Params, info: dict[str, Any]) -> Course:
+    """The search before its first generation; `info` is the prepared data set's dataset.json."""
+    search, shape = params.search, info["image_shape"]
+    surrogate = None if search.surrogate == "none" else Surrogate(search.surrogate, params.seed)
+    evolution = Evolution(SearchSpace(search.space, shape), population=search.population,
+                          objectives=len(search.objectives), seed=params.seed,
+                          admissible=ceilings.admissible(search, shape, len(info["classes"])), surrogate=surrogate,
+                          oversampling=search.oversampling)
+    return Course(evolution, search, Fidelity.ladder(search.rungs, params.training.epochs))
 
 
-def propose(evolution: Evolution, params: Params, info: dict[str, Any], device: str) -> list[dict[str, Any]]:
-    """The proposals of this generation; the first one is led by the undefended reference network."""
-    genomes = evolution.ask()
-    proposals = [_proposal(genome, params, info, device, evolution.generation) for genome in genomes]
-    if evolution.generation == 0:
+def propose(course: Course, requests: Sequence[Request], params: Params, info: dict[str, Any],
+            device: str) -> list[dict[str, Any]]:
+    """The proposals of a round; the first round is led by the undefended reference network."""
+    proposals = [_proposal(request, params, info, device, course.generation) for request in requests]
+    if course.generation == 0 and course.phase == "generation":
         # The middle of the family, trained without attacks: what the front has to be compared with.
-        plain = Genome(loss="standard", width=max(evolution.space.choices("width"))).canonical()
+        widths = course.evolution.space.choices("width")
+        plain = Request(Genome(loss="standard", width=max(widths)).canonical(), course.ladder[-1])
         proposals.insert(0, {**_proposal(plain, params, info, device, 0), "undefended": True})
     return proposals
 
@@ -51,7 +62,7 @@ def record(proposal: dict[str, Any], parts: Iterable[dict[str, Any] | None], par
     A part that is missing or infeasible makes the candidate infeasible, and so does a failed audit.
     """
     merged: dict[str, Any] = {}
-    reason = None
+    reason, violation = None, None
     for part in parts:
         if part is None or part["status"] != "done":
             reason = reason or (part["reason"] if part else "a step left no result")
@@ -60,31 +71,39 @@ def record(proposal: dict[str, Any], parts: Iterable[dict[str, Any] | None], par
     evaluation, audit = merged.get("evaluation"), merged.get("audit")
     validation = None if evaluation is None else accuracies(evaluation)
     audit = None if audit is None else verdict(audit)
-    if not proposal.get("undefended"):
-        if reason is None and audit["verdict"] == "fail":
-            reason = "the audit failed: " + " ".join(audit["reasons"])
-        if reason is None and validation["clean_accuracy"] < params.search.minimum_clean_accuracy:
-            reason = (f"clean accuracy {validation['clean_accuracy']:.3f} is below "
-                      f"search.minimum_clean_accuracy {params.search.minimum_clean_accuracy:g}")
+    if reason is None:
+        reason, violation = _shortfall(validation, audit, proposal, params)
     return {"schema_version": archive.SCHEMA_VERSION, "id": proposal["id"], "training_key": proposal["training_key"],
             "evaluation_key": proposal["evaluation_key"], "genome": proposal["genome"],
             "generation": proposal["generation"], "seed": proposal["seed"], "fidelity": proposal["fidelity"],
-            "status": "feasible" if reason is None else "infeasible", "reason": reason, "validation": validation,
-            "audit": audit,
+            "parent": proposal["parent"], "repeat": proposal["repeat"], "looks": proposal["look"],
+            "final": proposal["final"], "status": "feasible" if reason is None else "infeasible", "reason": reason,
+            "violation": violation, "validation": validation, "audit": audit,
             **{name: merged.get(name) for name in
                ("flops", "params", "training_seconds", "training_flops", "latency_ms")}}
 
 
-def tell(evolution: Evolution, records: Sequence[dict[str, Any]], params: Params) -> None:
-    """Tell the records of this generation, in the order of its proposals (without the undefended network)."""
-    evolution.tell([objectives(record, params.search.objectives) for record in records])
+def _shortfall(validation: dict[str, Any], audit: dict[str, Any], proposal: dict[str, Any],
+               params: Params) -> tuple[str | None, float]:
+    """Why a measured candidate is infeasible, None where it is not, and by how much."""
+    floor, epochs = params.search.minimum_clean_accuracy, proposal["fidelity"]["epochs"]
+    if proposal.get("undefended"):
+        return None, 0.0
+    if audit["verdict"] == "fail":
+        return "the audit failed: " + " ".join(audit["reasons"]), HOPELESS
+    if validation["clean_accuracy"] < floor:
+        early = "" if proposal["fidelity"]["full"] else f" after {epochs} epochs"
+        return (f"clean accuracy {validation['clean_accuracy']:.3f}{early} is below "
+                f"search.minimum_clean_accuracy {floor:g}"), floor - validation["clean_accuracy"]
+    return None, 0.0
 
 
 def summarise(records: Sequence[dict[str, Any]], params: Params) -> dict[str, Any]:
     """search.json: sizes, seconds of training, hypervolume after each generation."""
     search = params.search
     return {"schema_version": SCHEMA_VERSION, "seed": params.seed, "population": search.population,
-            "generations": search.generations, "objectives": list(search.objectives), "evaluated": len(records),
+            "generations": 1 + max(record["generation"] for record in records), "objectives": list(search.objectives),
+            "evaluated": len(records),
             "infeasible": sum(record["status"] != "feasible" for record in records),
             "training_seconds": sum(record["training_seconds"] or 0.0 for record in records),
             "ideal": list(search.ideal), "reference": list(search.reference),
@@ -97,7 +116,7 @@ def write_search(out: Path, search_id: str, records: Sequence[dict[str, Any]], u
 
     `folders` names, for each candidate that may be on the front, the folders that hold its files.
     """
-    members = front(records, params.search.objectives)
+    members = front(outcome(records), params.search.objectives)
     archive.append(out / ARCHIVE, records)
     write_json(out / FRONT_IDS, {"schema_version": SCHEMA_VERSION, "search_id": search_id,
                                   "ids": [member["id"] for member in members]})
@@ -126,11 +145,12 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
     Returns {generation, proposals}.
     """
     info = read_info(dataset)
-    evolution = new_evolution(params, info)
+    _refuse_rounds_beside_generations(params)
+    course = new_course(params, info)
     records, undefended, folders = [], None, {}
     with replacing_folder(out) as partial:
         if previous is not None:
-            evolution.restore(read_json(previous / STATE))
+            course.restore(read_json(previous / STATE))
             records = archive.read(previous / ARCHIVE)
             undefended = read_json(previous / UNDEFENDED)
             folders = {path.name: [path] for path in (previous / "candidates").glob("*")}
@@ -143,25 +163,42 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
                 if proposal.get("undefended"):
                     undefended = entry
             told = [entry for proposal, entry in zip(proposals, fresh) if not proposal.get("undefended")]
-            tell(evolution, told, params)
             known = {entry["id"] for entry in records}
             records += [entry for entry in told if entry["id"] not in known]
             refuse_empty_front(records)
-        proposals = propose(evolution, params, info, device) if ask else []
+            course.tell(records)
+        requests = course.ask(records, lambda: not ask)
+        proposals = propose(course, requests, params, info, device) if requests else []
         search_id = keys.short_id(keys.search_key(params, info["fingerprint"], device))
-        write_search(partial, search_id, records, undefended, params, folders)
-        write_json(partial / STATE, evolution.state())
+        if records:
+            write_search(partial, search_id, records, undefended, params, folders)
+        else:
+            write_json(partial / UNDEFENDED, undefended)
+            archive.append(partial / ARCHIVE, records)
+        write_json(partial / STATE, course.state())
         write_json(partial / PROPOSALS, proposals)
         shutil.rmtree(partial / "results", ignore_errors=True)
-    return {"generation": evolution.generation, "proposals": proposals}
+    return {"generation": course.generation, "proposals": proposals}
 
 
-def _proposal(genome: Genome, params: Params, info: dict[str, Any], device: str, generation: int) -> dict[str, Any]:
-    training = keys.training_key(genome, params, info["fingerprint"], device)
-    return {"id": keys.short_id(training), "generation": generation, "genome": genome.to_dict(),
-            "seed": keys.candidate_seed(params.seed, genome), "fidelity": keys.fidelity(params),
-            "fingerprint": info["fingerprint"],
-            "training_key": training, "evaluation_key": keys.evaluation_key(training, params, "attack_evaluation")}
+def _refuse_rounds_beside_generations(params: Params) -> None:
+    """InputError for what makes other rounds than one a generation."""
+    search = params.search
+    given = [name for name, wanted in (("rungs", search.rungs), ("warm_start", search.warm_start),
+                                       ("budget", search.budget), ("looks", search.looks > 1),
+                                       ("final_seeds", search.final_seeds > 1)) if wanted]
+    if given:
+        raise InputError(f"search.{given[0]} is given, and a search that is unrolled into tasks has one round a "
+                         "generation; leave it out, or search on one machine with `parapet run`.")
+
+
+def _proposal(request: Request, params: Params, info: dict[str, Any], device: str, generation: int) -> dict[str, Any]:
+    training = keys.training_key(request, params, info["fingerprint"], device)
+    # What is measured after the last generation belongs to it.
+    return {"id": keys.short_id(training), "generation": generation - request.final, **request.to_dict(),
+            "seed": keys.candidate_seed(params.seed, request.genome, request.repeat),
+            "fingerprint": info["fingerprint"], "training_key": training,
+            "evaluation_key": keys.evaluation_key(training, params, "attack_evaluation", request.look)}
 
 
 def _gather(folders: Sequence[Path], into: Path) -> dict[tuple[str, str], dict[str, Any]]:

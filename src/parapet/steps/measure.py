@@ -7,48 +7,88 @@ from typing import Any
 
 from parapet.config import Params, parse
 from parapet.cores import Cores
-from parapet.search.keys import export_key
-from parapet.steps import candidates, results
+from parapet.data.info import read_info
+from parapet.genome import Genome
+from parapet.search.keys import evaluation_key, export_key
+from parapet.steps import candidates, ceilings, looks, results
 
 # Shares of a candidate's time, for the progress line alone.
 _TRAINING_SHARE, _ATTACK_SHARE = 0.7, 0.15
 _KEY_LENGTH = 16
 
 
-def run(*, proposal: dict[str, Any], params: dict[str, Any], dataset: str, folder: str, locks: str, device: str,
+def run(*, proposal: dict[str, Any], params: dict[str, Any], dataset: str, cache: str, device: str,
         progress: results.Report = results.ignore) -> dict[str, Any]:
-    """All steps of `proposal` in `folder`, each skipped where its result is there; returns the archive record.
+    """All steps of `proposal` in its folder of `cache`, each skipped where its result is there; the archive record.
 
-    Everything is JSON, because it comes from another process; `locks` is the folder of the cores' locks.
+    Everything is JSON, because it comes from another process.
     """
     # torch stays out of whoever only asks for what is stored
     from parapet.steps import attack_evaluation, export, training
 
-    settings, place, cores = parse(Params, params), Path(folder), Cores(Path(locks))
-    training.run(settings, proposal, Path(dataset), place, device=device, cores=cores,
+    settings, home, data = parse(Params, params), Path(cache), Path(dataset)
+    place, cores, parent = folder_of(home, proposal["training_key"]), Cores(home / "locks"), proposal["parent"]
+    if parent is None and not proposal.get("undefended"):
+        reason = ceilings.too_slow(settings, Genome.from_dict(proposal["genome"]), read_info(data), home / "latency",
+                                   cores)
+        if reason is not None:
+            results.write(place / results.TRAINING, candidate=proposal["id"], key=proposal["training_key"],
+                          status="infeasible", reason=reason)
+    start = folder_of(home, parent["training_key"]) / results.WEIGHTS if parent else None
+    training.run(settings, proposal, data, place, device=device, start=start, cores=cores,
                  progress=lambda text, share: progress(text, share * _TRAINING_SHARE))
-    _, attacked, exported = folders(place, proposal, settings)
-    attack_evaluation.run(settings, place, Path(dataset), attacked, device=device, cores=cores,
+    attacked, exported = _attacked(place, proposal, settings), _exported(place, proposal, settings)
+    attack_evaluation.run(settings, place, data, attacked[-1], device=device, look=proposal["look"], cores=cores,
                           progress=lambda text, share: progress(text, _TRAINING_SHARE + share * _ATTACK_SHARE))
-    export.run(settings, place, Path(dataset), exported, cores=cores,
-               progress=lambda text, share: progress(text, 0.85 + share * _ATTACK_SHARE))
+    if _is_exported(proposal, settings):
+        export.run(settings, place, data, exported, cores=cores,
+                   progress=lambda text, share: progress(text, 0.85 + share * _ATTACK_SHARE))
     return stored(proposal, settings, place)
 
 
 def stored(proposal: dict[str, Any], params: Params, folder: Path) -> dict[str, Any] | None:
     """The archive record of a proposal whose steps have all been done in `folder`, else None."""
-    trained, attacked, exported = folders(folder, proposal, params)
-    parts = [results.done(trained / results.TRAINING, proposal["training_key"]),
-             results.done(attacked / results.ATTACK_EVALUATION, proposal["evaluation_key"]),
-             results.done(exported / results.EXPORT, export_key(proposal["training_key"], params))]
-    return None if None in parts else candidates.record(proposal, parts, params)
+    key = proposal["training_key"]
+    trained = results.done(folder / results.TRAINING, key)
+    attacked = [results.done(path / results.ATTACK_EVALUATION, evaluation_key(key, params, "attack_evaluation", look))
+                for look, path in enumerate(_attacked(folder, proposal, params), start=1)]
+    if trained is None or None in attacked:
+        return None
+    done = [result for result in attacked if result["status"] == "done"]
+    parts = [trained, looks.pooled(done) if len(done) == len(attacked) else attacked[-1]]
+    if _is_exported(proposal, params):
+        exported = results.done(_exported(folder, proposal, params) / results.EXPORT, export_key(key, params))
+        if exported is None:
+            return None
+        parts.append(exported)
+    return candidates.record(proposal, parts, params)
 
 
-def folders(folder: Path, candidate: dict[str, Any], params: Params) -> tuple[Path, Path, Path]:
-    """Where training, attack evaluation and export of a proposal or record lie below its `folder`.
+def folder_of(cache: Path, training_key: str) -> Path:
+    """Where everything of one training lies in the cache."""
+    return cache / "candidates" / training_key[:32]
+
+
+def folders(cache: Path, record: dict[str, Any], params: Params) -> tuple[Path, Path, Path]:
+    """Where training, first attack evaluation and export of a record lie.
 
     One training may be attacked and exported under several configurations, and each keeps its own results.
     """
-    exported = export_key(candidate["training_key"], params)
-    return (folder, folder / f"attacks-{candidate['evaluation_key'][:_KEY_LENGTH]}",
-            folder / f"export-{exported[:_KEY_LENGTH]}")
+    folder = folder_of(cache, record["training_key"])
+    return folder, _attacked(folder, {**record, "look": 1}, params)[0], _exported(folder, record, params)
+
+
+def _attacked(folder: Path, proposal: dict[str, Any], params: Params) -> list[Path]:
+    """A folder a look, up to that of the proposal."""
+    keys = [evaluation_key(proposal["training_key"], params, "attack_evaluation", look)
+            for look in range(1, proposal["look"] + 1)]
+    return [folder / f"attacks-{key[:_KEY_LENGTH]}" for key in keys]
+
+
+def _exported(folder: Path, proposal: dict[str, Any], params: Params) -> Path:
+    return folder / f"export-{export_key(proposal['training_key'], params)[:_KEY_LENGTH]}"
+
+
+def _is_exported(proposal: dict[str, Any], params: Params) -> bool:
+    """Cheap rungs do without a graph, which may take longer than their training, unless somebody asks for latency."""
+    return proposal["fidelity"]["full"] or "latency_ms" in params.search.objectives

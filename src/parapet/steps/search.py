@@ -17,12 +17,12 @@ from filelock import FileLock, Timeout
 from parapet.config import Params, to_dict
 from parapet.data.info import read_info
 from parapet.errors import InputError
-from parapet.files import read_json, replacing_folder, write_json, write_text
-from parapet.progress import Progress
-from parapet.search import archive, keys
-from parapet.search.front import front
+from parapet.files import read_json, replacing_folder, write_text
+from parapet.search import keys
 from parapet.search.workers import Outcome, Task, Workers
 from parapet.steps import candidates, measure
+from parapet.steps.display import Display
+from parapet.steps.journal import Journal, line_of
 from parapet.steps.results import ARTIFACTS, TRAINING
 from parapet.tracking.tracker import Tracker
 
@@ -30,55 +30,39 @@ _MEASURE = "parapet.steps.measure:run"
 
 
 def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[str], tracker: Tracker,
-        tags: dict[str, str] | None = None) -> dict[str, Any]:
+        tags: dict[str, str] | None = None, watch: bool = False) -> dict[str, Any]:
     """Search as `params` say, on the prepared `dataset`, and write the archive, the front and its files to `out`.
 
-    `devices` has an entry a worker. `tags` (for example the git revision) go to every tracked run. Goes on where an
-    earlier, interrupted search in the same `cache` stopped; InputError where one is still running there.
-    Returns a few metrics.
+    `devices` has an entry a worker. `tags` (for example the git revision) go to every tracked run. With `watch` a live
+    table is shown in a terminal. Goes on where an earlier, interrupted search in the same `cache` stopped; InputError
+    where one is still running there. Returns a few metrics.
     """
     info = read_info(dataset)
     search_id = keys.short_id(keys.search_key(params, info["fingerprint"], devices[0]))
-    home = cache / "searches" / search_id
     with only_search(cache), Workers(devices, attempts=params.search.attempts,
-                                      timeout=params.search.timeout_seconds) as workers:
-        evolution = candidates.new_evolution(params, info)
-        if (home / candidates.STATE).exists():
-            evolution.restore(read_json(home / candidates.STATE))
-        records = archive.read(home / candidates.ARCHIVE)
-        candidates.refuse_empty_front(records)
+                                     timeout=params.search.timeout_seconds) as workers:
+        journal = Journal.open(cache / "searches" / search_id, params, info, len(devices))
+        candidates.refuse_empty_front(journal.records)
         tracker.search(search_id, name=f"{info['name']} {params.threat}",
                        params=_flat(to_dict(params)), tags=tags or {}, dataset=info)
 
         def track(entry: dict[str, Any], undefended: bool) -> None:
-            _track(tracker, search_id, entry, measure.folders(_folder(cache, entry["training_key"]), entry, params), {
+            _track(tracker, search_id, entry, measure.folders(cache, entry, params), {
                 **(tags or {}), "data_fingerprint": info["fingerprint"], "undefended": str(undefended).lower()})
 
-        total = params.search.population * params.search.generations + 1
-        with Progress("search", total, "candidates") as progress:
-            if records:
-                progress.note(f"going on with search {search_id}: {len(records)} candidates are there already")
-            while evolution.generation < params.search.generations:
-                proposals = candidates.propose(evolution, params, info, devices[0])
-                write_json(home / candidates.STATE, evolution.state())
-                known = {record["id"]: record for record in records}
-                fresh = _measure(proposals, known, params, dataset, cache, workers, progress, track)
-                if proposals[0].get("undefended"):
-                    write_json(home / candidates.UNDEFENDED, fresh.pop(0))
-                archive.append(home / candidates.ARCHIVE, [entry for entry in fresh if entry["id"] not in known])
-                candidates.tell(evolution, fresh, params)
-                write_json(home / candidates.STATE, evolution.state())
-                records = archive.read(home / candidates.ARCHIVE)
-                candidates.refuse_empty_front(records)
-                best = max((record["validation"]["robust_accuracy"] for record in front(
-                    records, params.search.objectives)), default=0.0)
-                progress.note(f"generation {evolution.generation} of {params.search.generations} is done: "
-                              f"{len(front(records, params.search.objectives))} on the front, best robust accuracy "
-                              f"{best:.1%} (validation, {params.threat})")
-        records = [record for record in records if record["generation"] < params.search.generations]
-        undefended = read_json(home / candidates.UNDEFENDED)
-        folders = {record["id"]: measure.folders(_folder(cache, record["training_key"]), record, params)
-                   for record in [*records, undefended]}
+        with Display(journal, watch=watch) as display:
+            if journal.records:
+                display.note(f"going on with search {search_id}: {len(journal.records)} candidates are there already")
+            while proposals := journal.propose(devices[0]):
+                for note in journal.notes():
+                    display.note(note)
+                fresh = _measure(proposals, journal, params, dataset, cache, workers, display, track)
+                journal.add(proposals, fresh)
+                candidates.refuse_empty_front(journal.records)
+            for note in journal.notes():
+                display.note(note)
+        records, undefended = journal.outcome(), read_json(journal.home / candidates.UNDEFENDED)
+        folders = {record["id"]: measure.folders(cache, record, params) for record in [*records, undefended]}
         with replacing_folder(out) as partial:
             ids = candidates.write_search(partial, search_id, records, undefended, params, folders)
     summary = candidates.summarise(records, params)
@@ -89,41 +73,31 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
             "hypervolume": summary["hypervolume"][-1]["hypervolume"]}
 
 
-def _measure(proposals: list[dict[str, Any]], known: dict[str, dict[str, Any]], params: Params, dataset: Path,
-             cache: Path, workers: Workers, progress: Progress,
+def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, dataset: Path,
+             cache: Path, workers: Workers, display: Display,
              track: Callable[[dict[str, Any], bool], None]) -> list[dict[str, Any]]:
     """The archive records of `proposals`, in their order: from the journal, from the cache, or measured now."""
-    folders = [_folder(cache, proposal["training_key"]) for proposal in proposals]
-    found = [known.get(proposal["id"]) or measure.stored(proposal, params, folder)
+    folders = [measure.folder_of(cache, proposal["training_key"]) for proposal in proposals]
+    known = journal.known()
+    found = [known.get(line_of(proposal)) or measure.stored(proposal, params, folder)
              for proposal, folder in zip(proposals, folders)]
     missing = [place for place, entry in enumerate(found) if entry is None]
-    shares, texts = dict.fromkeys(missing, 0.0), dict.fromkeys(missing, "")
-    generation = proposals[0]["generation"] + 1
-    before = (generation - 1) * params.search.population + (generation > 1)
-
-    def show() -> None:
-        done = before + len(proposals) - len(missing) + sum(shares.values())
-        running = [text for place, text in texts.items() if text and shares[place] < 1]
-        waiting = "starting workers" if any(share < 1 for share in shares.values()) else "done"
-        progress.update(done, f"generation {generation}: {', '.join(running) or waiting}")
-
-    def on_progress(place: int, text: str, share: float) -> None:
-        index = missing[place]
-        shares[index], texts[index] = share, f"{proposals[index]['id'][:6]} {text}"
+    display.begin(proposals, missing)
 
     def keep(index: int, entry: dict[str, Any]) -> None:
         found[index] = entry
         track(entry, bool(proposals[index].get("undefended")))
 
-    show()
     for index in set(range(len(proposals))) - set(missing):
         keep(index, found[index])
     tasks = [Task(proposals[index]["id"], _MEASURE, {
-        "proposal": proposals[index], "params": to_dict(params), "dataset": str(dataset),
-        "folder": str(folders[index]), "locks": str(cache / "locks")}) for index in missing]
-    for place, outcome in workers.run(tasks, on_progress, show):
+        "proposal": proposals[index], "params": to_dict(params), "dataset": str(dataset), "cache": str(cache)})
+        for index in missing]
+    for place, outcome in workers.run(tasks, lambda place, text, share: display.moved(missing[place], text, share),
+                                      display.tick):
         index = missing[place]
-        shares[index] = 1.0
+        display.moved(index, "", 1.0)
+        journal.device_seconds += outcome.seconds
         keep(index, outcome.result or _crashed(proposals[index], outcome, params, folders[index]))
     return found
 
@@ -141,10 +115,6 @@ def _track(tracker: Tracker, search_id: str, entry: dict[str, Any], folders: Seq
     artifacts = {name: folder / file for folder in folders for name, file in ARTIFACTS.items()
                  if (folder / file).exists()}
     tracker.candidate(search_id, entry, curves, artifacts, tags)
-
-
-def _folder(cache: Path, training_key: str) -> Path:
-    return cache / "candidates" / training_key[:32]
 
 
 @contextmanager

@@ -11,10 +11,12 @@ import torch
 from parapet.config import Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
-from parapet.errors import InputError
+from parapet.errors import InputError, WorkError
+from parapet.fidelity import Fidelity
 from parapet.genome import Genome
-from parapet.models import check_fit, save
+from parapet.models import Network, check_fit, load, save
 from parapet.models.cost import count_flops, count_parameters
+from parapet.models.inheritance import inherit
 from parapet.steps import results
 from parapet.training.loop import TrainingFailed, Turn, train
 
@@ -22,16 +24,20 @@ SECTIONS = ("seed", "device", "data", "threat", "search", "training")
 
 
 def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, device: str = "cpu",
-        cores: Cores | FreeCores | None = None, progress: results.Report = results.ignore) -> dict[str, Any]:
+        start: Path | None = None, cores: Cores | FreeCores | None = None,
+        progress: results.Report = results.ignore) -> dict[str, Any]:
     """Train `proposal` (an entry of proposals.json) on the prepared `dataset` into the folder `out`.
 
-    Leaves model.safetensors and training.json; goes on from checkpoint.safetensors where an earlier attempt left it.
+    `start` is the file of the weights that a proposal with a parent begins with. Leaves model.safetensors and
+    training.json; goes on from checkpoint.safetensors where an earlier attempt left it. Raises WorkError where the
+    parent's weights are gone.
     """
     if (result := results.done(out / results.TRAINING, proposal["training_key"])) is not None:
         return result
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(params.search.threads)
     genome, data = Genome.from_dict(proposal["genome"]), Dataset.open(dataset)
+    fidelity, parent = Fidelity.from_dict(proposal["fidelity"]), proposal["parent"]
     results.check_data(data.fingerprint, proposal["fingerprint"], dataset)
     common = {"candidate": proposal["id"], "key": proposal["training_key"], "fingerprint": data.fingerprint}
     started = time.time()
@@ -41,6 +47,19 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
         # The space may hold such genomes beside others that fit: the search goes on without them.
         return results.write(out / results.TRAINING, **common, status="infeasible", reason=str(error), started=started)
 
+    begin = None
+    if parent is not None:
+        if start is None or not start.is_file():
+            raise WorkError(f"the weights that candidate {proposal['id']} begins with, those of "
+                            f"{parent['training_key'][:12]}, are not in the candidate cache; put them back, or search "
+                            "anew with another --cache.")
+        ancestor = load(start)
+
+        def begin(network: Network) -> None:
+            inherit(network, ancestor)
+
+    config = fidelity.config(params.training, behind=parent["epochs"] if parent else 0, started=parent is not None)
+    images = fidelity.images(data.images["train"], config.batch_size)
     turn = (cores or FreeCores()).turn
 
     def beforehand(name: str) -> Turn:
@@ -52,14 +71,16 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
 
     try:
         trained = train(
-            genome, data.split("train", device=device),
+            fidelity.recipe(genome), data.split("train", device=device, limit=images),
             data.split("validation", device=device, limit=params.training.validation_images),
             classes=len(data.classes), mean=torch.tensor(data.mean), std=torch.tensor(data.std),
-            config=params.training, threat=params.threat, seed=proposal["seed"], device=device,
-            checkpoint_path=out / results.CHECKPOINT, progress=tell, turn=turn, beforehand=beforehand)
+            config=config, threat=params.threat, seed=proposal["seed"] + (parent is not None) * fidelity.epochs,
+            device=device, checkpoint_path=out / results.CHECKPOINT, progress=tell, turn=turn, beforehand=beforehand,
+            begin=begin)
     except TrainingFailed as error:
         return results.write(out / results.TRAINING, **common, status="infeasible", reason=str(error), started=started)
     network = trained.network.cpu()
+    network.genome = genome  # not the cheaper recipe of its rung
     save(network, out / results.WEIGHTS)
     result = results.write(
         out / results.TRAINING, **common, started=started, training_seconds=trained.seconds,

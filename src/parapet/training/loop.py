@@ -58,20 +58,24 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
           config: TrainingConfig, threat: ThreatModel, seed: int, device: str = "cpu",
           checkpoint_path: Path | None = None,
           progress: Callable[[int, int, dict[str, Any]], None] | None = None,
-          turn: Turn = nullcontext, beforehand: Callable[[str], Turn] | None = None) -> Trained:
+          turn: Turn = nullcontext, beforehand: Callable[[str], Turn] | None = None,
+          begin: Callable[[Network], None] | None = None) -> Trained:
     """Train one genome, and before it the networks that it learns from.
 
     `seed` fixes weights, order of images and noise. With `checkpoint_path` the run goes on from the last saved epoch.
     `progress` is told (epoch, epochs, metrics) after each epoch; `turn` is entered for each batch, so that latency
-    can be timed in between, or, where a network called `name` is trained first, `beforehand(name)`. A network that has
-    learnt to mislead single steps is rolled back to its last good epoch and attacked harder from there. Raises
-    TrainingFailed where loss or weights are not finite; InputError where a batch is larger than the data.
+    can be timed in between, or, where a network called `name` is trained first, `beforehand(name)`. `begin` may put
+    weights into the network before its first step, always the same ones. A network that has learnt to mislead single
+    steps is rolled back to its last good epoch and attacked harder from there. Raises TrainingFailed where loss or
+    weights are not finite; InputError where a batch is larger than the data.
     """
     if config.batch_size > len(train_images):
         raise InputError(f"training.batch_size is {config.batch_size}, and there are {len(train_images)} training "
                          f"images; choose a batch of at most {len(train_images)}.")
     generator = torch.Generator().manual_seed(seed)
     network = build(genome, tuple(train_images.images.shape[1:]), classes, generator=generator, mean=mean, std=std)
+    if begin is not None:
+        begin(network)
     recipe = Recipe.of(genome, config)
     head = MorelHead(classifier_layer(network).in_features, generator).to(device) if recipe.objective.morel else None
     learner = Learner.of(network.to(device, memory_format=torch.channels_last), head, decay=config.weight_average,

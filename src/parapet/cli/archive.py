@@ -1,0 +1,235 @@
+"""`parapet archive`: what a search has measured, listed, shown, compared and verified."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from parapet.errors import InputError
+from parapet.progress import Progress
+
+EXAMPLES = """examples:
+  parapet archive list --front
+  parapet archive list --rung 0 --feasible --sort robust --limit 20
+  parapet archive show 3f2a
+  parapet archive compare 3f2a 90cc
+  parapet archive verify --archive .parapet/searches/ID/archive.jsonl
+"""
+DEFAULT = Path("artifacts/search/archive.jsonl")
+_DEFAULT_OBJECTIVES = ("clean_error", "robust_error", "flops")
+# Which way is better first, by --sort.
+_SORTS: dict[str, Callable[[dict[str, Any]], float | None]] = {
+    "robust": lambda record: record["validation"] and -record["validation"]["robust_accuracy"],
+    "clean": lambda record: record["validation"] and -record["validation"]["clean_accuracy"],
+    "flops": lambda record: record["flops"],
+    "seconds": lambda record: record["training_seconds"],
+}
+_NAMED = 5
+_FOLDED_WIDTH = 30
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What `parapet archive` takes."""
+    # Before the action and after it: what is not given after it must not undo what stands before.
+    parser.add_argument("--archive", type=Path, default=DEFAULT, metavar="FILE", help=f"default: {DEFAULT}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--archive", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=f"default: {DEFAULT}")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+
+    def action(name: str, function: Callable[..., int | None], text: str) -> argparse.ArgumentParser:
+        added = actions.add_parser(name, parents=[common], help=text, description=text)
+        added.set_defaults(action=function)
+        return added
+
+    listed = action("list", list_candidates, "one line for each candidate, the newest look at it")
+    listed.add_argument("--rung", type=int, metavar="N", help="only those of this rung; 0 is the cheapest")
+    listed.add_argument("--feasible", action="store_true", help="only feasible ones")
+    listed.add_argument("--front", action="store_true", help="only the front: at full fidelity, or at --rung")
+    listed.add_argument("--sort", choices=tuple(_SORTS), help="the best first (default: the oldest first)")
+    listed.add_argument("--limit", type=int, metavar="N", help="the first N")
+    listed.add_argument("--json", action="store_true", help="the records as a JSON array")
+    shown = action("show", show, "everything about one candidate, and its relatives")
+    shown.add_argument("id", metavar="ID", help="or its beginning")
+    shown.add_argument("--json", action="store_true", help="the record as JSON")
+    compared = action("compare", compare, "candidates side by side, and which is better in what")
+    compared.add_argument("ids", nargs="+", metavar="ID", help="or their beginnings")
+    verified = action("verify", verify, "checksums, schema, ids, genomes, and the cached files of each candidate")
+    verified.add_argument("--cache", type=Path, default=Path(".parapet"), metavar="DIR",
+                          help="candidate cache (default: .parapet)")
+
+
+def archive(options: argparse.Namespace) -> int | None:
+    """Do one action; ends quietly where the reader of the output does (`| head`)."""
+    try:
+        code = options.action(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return None
+    return code
+
+
+def list_candidates(options: argparse.Namespace) -> None:
+    """`parapet archive list`."""
+    from parapet.cli import archive_text as text
+    from parapet.search.front import front
+
+    if options.limit is not None and options.limit < 1:
+        raise InputError(f"--limit is {options.limit}; it must be at least 1.")
+    everything = _candidates(options.archive)
+    chosen, names = everything, _objectives(options.archive)
+    if options.rung is not None:
+        rungs = sorted({record["fidelity"]["rung"] for record in everything})
+        if options.rung not in rungs:
+            raise InputError(f"--rung is {options.rung}; {options.archive} holds candidates of the rungs "
+                             f"{', '.join(map(str, rungs)) or '(none at all)'}.")
+        chosen = [record for record in chosen if record["fidelity"]["rung"] == options.rung]
+    if options.feasible:
+        chosen = [record for record in chosen if record["status"] == "feasible"]
+    if options.front:
+        chosen = front(chosen, names, rung=options.rung)
+    if options.sort:
+        key = _SORTS[options.sort]
+        chosen = sorted(chosen, key=lambda record: (key(record) is None, key(record) or 0))
+    total, chosen = len(chosen), chosen[:options.limit]
+    if options.json:
+        print(json.dumps(chosen, indent=1))
+        return
+    _print_table(text.HEADINGS, [text.row(record) for record in chosen])
+    print(f"{len(chosen)} of {total}{' on the front' if options.front else ''}, {len(everything):,} candidates in "
+          f"{options.archive}" + (f"; the front is over {text.objective_names(names)}" if options.front else ""))
+
+
+def show(options: argparse.Namespace) -> None:
+    """`parapet archive show`."""
+    from parapet.cli import archive_text as text
+
+    records = _candidates(options.archive)
+    record = _find(records, options.id, options.archive)
+    if options.json:
+        print(json.dumps(record, indent=1))
+        return
+    print(f"candidate {record['id']}")
+    pairs = text.full_length(record, records)
+    width = max(len(label) for label, _ in pairs)
+    for label, value in pairs:
+        print(f"  {label:<{width}}  {value}")
+    relatives = text.relatives(record, records)
+    if relatives:
+        print("\nrelatives")
+        _print_table(("relation", *text.HEADINGS), [[relation, *text.row(other)] for relation, other in relatives])
+    else:
+        print("\nno relatives: nothing else was trained from this genome, from these weights or on the way to them.")
+
+
+def compare(options: argparse.Namespace) -> None:
+    """`parapet archive compare`."""
+    from parapet.cli import archive_text as text
+
+    records = _candidates(options.archive)
+    chosen = list({(record := _find(records, name, options.archive))["id"]: record for name in options.ids}.values())
+    if len(chosen) < 2:
+        raise InputError(f"{', '.join(options.ids)} is one candidate; give the ids of at least two.")
+    rows = [text.row(record) for record in chosen]
+    # Without the ids, which head the columns, and the descriptions, whose place the genes take.
+    lines = [[heading, *(row[place] for row in rows)] for place, heading in enumerate(text.HEADINGS[:-1]) if place > 0]
+    genes = text.differing_genes(chosen)
+    lines += [[gene, *(str(record["genome"][gene]) for record in chosen)] for gene in genes]
+    _print_table(("", *(record["id"] for record in chosen)), lines)
+    if not genes:
+        print("The genomes are equal.")
+    for sentence in filter(None, map(text.shortcomings, chosen)):
+        print(sentence)
+    measured = [record for record in chosen if record["validation"] is not None]
+    for one, other in itertools.combinations(measured, 2):
+        print(text.verdict(one, other, _objectives(options.archive)))
+
+
+def verify(options: argparse.Namespace) -> int:
+    """`parapet archive verify`; 1 where something is wrong."""
+    from parapet.search import archive as journal
+    from parapet.search import verification
+
+    records = _read(options.archive)
+    with Progress("verify", len(records), "records") as progress:
+        found = verification.verify(records, options.cache, lambda done: progress.update(done, ""))
+    print(f"{options.archive}: the checksum and place of {found.records:,} lines; schema, id and genome of each; in "
+          f"{options.cache} {found.trainings:,} training.json and {found.weights:,} model.safetensors of "
+          f"{len(journal.latest(records)):,} candidates.")
+    if torn := journal.torn(options.archive):
+        print(f"note: {torn} bytes of a torn last line; a killed search leaves them, and the next one cuts them off.")
+    for problem in found.problems:
+        print(problem)
+    many = "problem" if len(found.problems) == 1 else "problems"
+    print(f"{len(found.problems):,} {many}." if found.problems else "all in order.")
+    return 1 if found.problems else 0
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    from parapet.search import archive as journal
+
+    if not path.is_file():
+        raise InputError(f"{path} is no file; give the archive.jsonl of a search with --archive FILE, or run "
+                         "`parapet search` first.")
+    return journal.read(path)
+
+
+def _candidates(path: Path) -> list[dict[str, Any]]:
+    from parapet.search import archive as journal
+
+    return journal.latest(_read(path))
+
+
+def _objectives(path: Path) -> Sequence[str]:
+    """What the search minimised, from the search.json beside its archive; the journal in the cache has none."""
+    try:
+        return json.loads((path.parent / "search.json").read_bytes())["objectives"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return _DEFAULT_OBJECTIVES
+
+
+def _find(records: Sequence[dict[str, Any]], beginning: str, path: Path) -> dict[str, Any]:
+    """The one record whose id, or training key, begins so."""
+    wanted = beginning.lower()
+    found = [record for record in records if record["id"].startswith(wanted)
+             or (len(wanted) > len(record["id"]) and record["training_key"].startswith(wanted))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        names = ", ".join(record["id"] for record in found[:_NAMED])
+        raise InputError(f"{beginning!r} is the beginning of several ids in {path}: {names}{more}; give more digits.")
+    near = difflib.get_close_matches(wanted, [record["id"] for record in records], n=3, cutoff=0)
+    raise InputError(f"no candidate in {path} has an id that begins with {beginning!r}; "
+                     + (f"near ones are {', '.join(near)}." if near else "it holds none at all."))
+
+
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table that never cuts a cell: in a terminal the last column is folded, elsewhere every line is whole."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows)]
+    console = Console()
+    if not console.is_terminal:
+        for row in (headings, *rows):
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        return
+    widths[-1] = min(widths[-1], _FOLDED_WIDTH)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for place, (heading, width) in enumerate(zip(headings, widths), 1):
+        table.add_column(heading, no_wrap=place < len(headings), overflow="fold", min_width=width)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    # Wider than a narrow terminal, which then breaks the lines: rich would cut ids short instead.
+    console.width = max(console.width, sum(widths) + 3 * len(widths))
+    console.print(table)

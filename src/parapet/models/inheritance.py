@@ -1,0 +1,59 @@
+"""A network that begins with another's weights: width by slicing, depth by copies and blocks that do nothing yet.
+
+Function-preserving growth is Net2Net's (Chen, Goodfellow, Shlens 2016) and network morphism's (Wei et al. 2016): a unit
+that is new passes nothing on to one that is inherited, and a block that is new passes on what it is given. Shrinking
+keeps the first channels and blocks, as in slimmable networks (Yu et al. 2019).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from parapet.models.backbones.blocks import NormalisedConvolution, PlainBlock, ResidualBlock, SeparableBlock
+from parapet.models.network import Network
+
+
+@torch.no_grad()
+def inherit(network: Network, parent: Network) -> int:
+    """Copy into `network` what fits of `parent`, both on the CPU; returns how many numbers were inherited.
+
+    Where `network` has more units, those are as they were initialised, and inherited units do not hear them; where it
+    has more blocks, those pass on what they get, as far as their form allows. The images' statistics stay the child's.
+    """
+    _pass_through(network, parent)
+    theirs, inherited = parent.state_dict(), 0
+    genes = [(each.genome.denoiser, each.genome.denoiser_stage) for each in (network, parent)]
+    kept = ("normalise.",) if genes[0] == genes[1] else ("normalise.", "denoiser.")
+    for name, own in network.state_dict().items():
+        if name not in theirs or name.startswith(kept) or own.dim() != theirs[name].dim():
+            continue
+        inherited += _copy_overlap(own, theirs[name])
+    return inherited
+
+
+def _copy_overlap(own: Tensor, theirs: Tensor) -> int:
+    """Copy the common corner; the inputs beyond it reach none of the inherited outputs."""
+    corner = tuple(slice(min(mine, other)) for mine, other in zip(own.shape, theirs.shape))
+    if own.dim() >= 2 and own.shape[1] > theirs.shape[1]:
+        own[corner[0], theirs.shape[1]:] = 0
+    own[corner] = theirs[corner]
+    return own[corner].numel()
+
+
+def _pass_through(network: Network, parent: Network) -> None:
+    """Make every block that `parent` lacks an identity; each keeps its shape, so that this can be done."""
+    known = {name for name, _ in parent.named_modules()}
+    for name, block in network.named_modules():
+        if name in known:
+            continue
+        if isinstance(block, ResidualBlock) and block.shortcut is None:
+            nn.init.zeros_(block.residual[-1].weight)
+        elif isinstance(block, PlainBlock | SeparableBlock):
+            for layer in block:
+                if isinstance(layer, NormalisedConvolution):
+                    _identity(layer)
+
+
+def _identity(layer: NormalisedConvolution) -> None:
+    nn.init.dirac_(layer.convolution.weight, groups=layer.convolution.groups)

@@ -1,0 +1,63 @@
+"""What a search may spend, in the user's words: candidates, minutes, hours or GPU-hours."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from parapet.errors import InputError
+
+_AMOUNT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?) ?([A-Za-z]+(?:[- ][A-Za-z]+)?)")
+# Seconds in a unit; None counts candidates.
+_SECONDS = {"candidate": None, "minute": 60.0, "hour": 3600.0, "gpu-hour": 3600.0}
+_ALLOWED = "write for example 200 candidates, 90 minutes, 2 hours or 8 gpu-hours"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`amount` > 0 of `unit`: candidate, minute, hour or gpu-hour; `text` is how the user put it.
+
+    Candidates are genomes looked at, that is, proposals at the cheapest rung. Minutes and hours are of the clock;
+    GPU-hours are those of all devices together, summed over the time that each of them worked.
+    """
+
+    amount: float
+    unit: str
+    text: str
+
+    @classmethod
+    def parse(cls, text: str | None, population: int, generations: int) -> Budget:
+        """`search.budget` as a budget; None is as many candidates as `generations` of `population` are.
+
+        Raises InputError for an amount that is not above 0, a part of a candidate, and an unknown unit.
+        """
+        words = f"{population * generations} candidates" if text is None else " ".join(text.split())
+        match = _AMOUNT.fullmatch(words)
+        unit = match[2].lower().replace(" ", "-").removesuffix("s") if match else None
+        if unit not in _SECONDS:
+            raise InputError(f"search.budget is {text!r}; {_ALLOWED}.")
+        amount = float(match[1])
+        if not 0 < amount < math.inf:
+            raise InputError(f"search.budget is {text!r}, and a search needs more than nothing and less than "
+                             f"everything; {_ALLOWED}.")
+        if unit == "candidate" and amount % 1:
+            raise InputError(f"search.budget is {text!r}, and candidates are whole; {_ALLOWED}.")
+        return cls(amount, unit, words)
+
+    def spent(self, candidates: int, seconds: float, device_seconds: float) -> float:
+        """The share that is spent, from 0; above 1 it is overspent.
+
+        `candidates` were looked at in `seconds` of the clock, in which the devices together worked `device_seconds`.
+        """
+        if self.unit == "candidate":
+            return candidates / self.amount
+        used = device_seconds if self.unit == "gpu-hour" else seconds
+        return used / (self.amount * _SECONDS[self.unit])
+
+    def exhausted(self, candidates: int, seconds: float, device_seconds: float) -> bool:
+        """Whether nothing is left, from the same numbers as `spent`."""
+        return self.spent(candidates, seconds, device_seconds) >= 1.0
+
+    def __str__(self) -> str:
+        return self.text

@@ -1,0 +1,86 @@
+"""What a candidate would come to with full training, as far as its rung tells, and how far that can be trusted."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from parapet.fidelity import Fidelity
+from parapet.genome import Genome, point
+from parapet.search.evolution import Outcome
+from parapet.search.front import measured_objectives, rank_correlation
+
+# The violation of a candidate that more training does not mend: its audit failed.
+HOPELESS = 1.0
+# More would make the surrogate slower than the trainings it saves, on small images.
+_REMEMBERED = 1000
+_ACCURACIES = ("clean_error", "robust_error")
+
+
+def outcomes(genomes: Sequence[Genome], records: Sequence[dict[str, Any]], ladder: list[Fidelity],
+             names: Sequence[str]) -> dict[Genome, Outcome]:
+    """Objectives and violation of each of `genomes` at its highest rung, brought to full fidelity.
+
+    Errors fall with training by about the same for all: what they fell by, in the median of the candidates that were
+    promoted, is taken off those that were not. Without it every promoted candidate would beat every new one.
+    """
+    full, best = len(ladder) - 1, _highest(records)
+    shifts = {rung: _shift(records, rung, full, names) for rung in range(full)}
+    found: dict[Genome, Outcome] = {}
+    for genome in genomes:
+        record = best.get(point(genome.to_dict()))
+        if record is None:
+            continue
+        values = measured_objectives(record, names)
+        if values is None or record["violation"] is None:
+            found[genome] = (None, 0.0)
+            continue
+        shift = shifts.get(record["fidelity"]["rung"], [0.0] * len(names))
+        moved = [min(1.0, max(0.0, value + change)) if name in _ACCURACIES else value
+                 for name, value, change in zip(names, values, shift)]
+        found[genome] = (moved, record["violation"])
+    return found
+
+
+def history(records: Sequence[dict[str, Any]], rung: int,
+            names: Sequence[str]) -> list[tuple[Genome, list[float]]]:
+    """Measured genomes and their objectives at one rung, oldest first: what a surrogate learns from."""
+    return [(Genome.from_dict(record["genome"]), values) for record in records[-_REMEMBERED:]
+            if record["fidelity"]["rung"] == rung and record["repeat"] == 0
+            and (values := measured_objectives(record, names)) is not None]
+
+
+def agreement(records: Sequence[dict[str, Any]], low: int, high: int) -> dict[str, Any]:
+    """{tau, n}: how two rungs order, by robust accuracy, the candidates that were measured at both.
+
+    Only promoted ones were, which are more alike than all; the true correlation is rather higher.
+    """
+    pairs = [(one["validation"]["robust_accuracy"], other["validation"]["robust_accuracy"])
+             for one, other in _pairs(records, low, high)]
+    return rank_correlation([low for low, _ in pairs], [high for _, high in pairs])
+
+
+def _shift(records: Sequence[dict[str, Any]], low: int, high: int, names: Sequence[str]) -> list[float]:
+    changes = [[after - before for before, after in zip(measured_objectives(one, names) or (),
+                                                        measured_objectives(other, names) or ())]
+               for one, other in _pairs(records, low, high)]
+    columns = list(zip(*(row for row in changes if row)))
+    return [statistics.median(column) for column in columns] or [0.0] * len(names)
+
+
+def _pairs(records: Sequence[dict[str, Any]], low: int, high: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    measured = [record for record in records if record["validation"] is not None and record["repeat"] == 0]
+    below = {point(record["genome"]): record for record in measured if record["fidelity"]["rung"] == low}
+    return [(below[point(record["genome"])], record) for record in measured
+            if record["fidelity"]["rung"] == high and point(record["genome"]) in below]
+
+
+def _highest(records: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    best: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for record in records:
+        place = point(record["genome"])
+        if record["repeat"] == 0 and (place not in best
+                                      or record["fidelity"]["rung"] > best[place]["fidelity"]["rung"]):
+            best[place] = record
+    return best

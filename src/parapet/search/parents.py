@@ -1,0 +1,47 @@
+"""Whose weights a child begins with: the nearest of the candidates that are known already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from parapet.genome import Genome, SearchSpace
+
+# Genes that shape the network; what weights are worth to a child depends on them far more than on the recipe.
+ARCHITECTURE = ("backbone", "width", "depth", "activation", "denoiser", "denoiser_stage", "input_filter")
+_RECIPE_SHARE = 0.1
+
+
+def distance(space: SearchSpace, one: Genome, other: Genome) -> float:
+    """How many genes differ, an ordered one by its steps over their number; genes of the recipe count a tenth."""
+    total = 0.0
+    for gene, a, b in zip(space.genes, space.encode(one), space.encode(other)):
+        apart = abs(int(a) - int(b)) / max(1, len(gene.choices) - 1) if gene.ordered else float(a != b)
+        total += apart * (1.0 if gene.name in ARCHITECTURE else _RECIPE_SHARE)
+    return total
+
+
+def inheritable(child: Genome, parent: Genome) -> bool:
+    """Whether weights of `parent` mean anything in `child`: the same family, and for transformers the same width.
+
+    The heads of a transformer share one matrix, whose slices are no heads.
+    """
+    return child.backbone == parent.backbone and (child.backbone != "vit" or child.width == parent.width)
+
+
+def nearest(space: SearchSpace, child: Genome, records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The record to inherit from: of feasible ones of the same family the nearest genome, at its highest fidelity.
+
+    None where there is none. Equal distances are settled by fidelity, then by id, so that nothing depends on timing.
+    """
+    best, key = None, None
+    for record in records:
+        if record["status"] != "feasible":
+            continue
+        parent = Genome.from_dict(record["genome"])
+        if not inheritable(child, parent):
+            continue
+        found = (distance(space, child, parent), -record["fidelity"]["rung"], record["repeat"], record["id"])
+        if key is None or found < key:
+            best, key = record, found
+    return best

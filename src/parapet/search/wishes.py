@@ -1,0 +1,198 @@
+"""What a user may ask of a front, read from a line of text, and the quantities that it may name.
+
+    knee
+    weights: robust_accuracy 3, clean_accuracy 1, flops 0.5
+    robust_accuracy >= 88%, latency_ms <= 0.2, then fewest FLOPs, then most robust_accuracy
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from parapet.errors import InputError
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number of a candidate; `floor` belongs to those that are compared by their logarithm."""
+
+    name: str
+    title: str
+    most: str
+    least: str
+    example: str
+    more_is_better: bool = False
+    floor: float | None = None
+
+    def of(self, candidate: dict[str, Any]) -> float | None:
+        """Its value for an archive record or a member of front.json, on validation; None where it was not measured."""
+        if self.is_share:
+            return candidate["validation"][self.name]
+        value = candidate[self.name]
+        return value["p50"] if isinstance(value, dict) else value
+
+    def position(self, value: float) -> float:
+        """Where `value` lies on the scale on which its differences count: itself, or its log10."""
+        return value if self.floor is None else math.log10(max(self.floor, value))
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is an accuracy, from 0 to 1."""
+        return self.name.endswith("accuracy")
+
+
+QUANTITIES = {quantity.name: quantity for quantity in (
+    Quantity("clean_accuracy", "clean_accuracy", "highest", "lowest", "0.95", more_is_better=True),
+    Quantity("robust_accuracy", "robust_accuracy", "highest", "lowest", "0.88", more_is_better=True),
+    Quantity("flops", "FLOPs", "most", "fewest", "1e6", floor=1.0),
+    Quantity("params", "params", "most", "fewest", "1e5", floor=1.0),
+    Quantity("latency_ms", "latency_ms", "highest", "lowest", "0.2", floor=1e-6),
+)}
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound as the user wrote it; `sign` is >=, <=, > or <."""
+
+    text: str
+    quantity: Quantity
+    sign: str
+    bound: float
+
+    def met(self, candidate: dict[str, Any]) -> bool:
+        """What was not measured meets no constraint."""
+        value = self.quantity.of(candidate)
+        return value is not None and _COMPARE[self.sign](value, self.bound)
+
+
+@dataclass(frozen=True)
+class Order:
+    """The rule that settles a choice: the least or the most of a quantity."""
+
+    quantity: Quantity
+    least: bool
+
+    def __str__(self) -> str:
+        return f"{self.quantity.least if self.least else self.quantity.most} {self.quantity.title}"
+
+
+@dataclass(frozen=True)
+class Knee:
+    """The wish "knee"."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights by quantity, each at least 0 and not all 0."""
+
+    by_quantity: dict[Quantity, float]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{quantity.name} {weight:g}" for quantity, weight in self.by_quantity.items())
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """Constraints that do not contradict each other, and the orders that settle what they leave, first one first."""
+
+    constraints: tuple[Constraint, ...]
+    orders: tuple[Order, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(constraint.text for constraint in self.constraints)
+
+
+_COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?"
+_CONSTRAINT = re.compile(r"([A-Za-z_ ]+?)\s*(>=|<=|>|<)\s*(.*)")
+_BOUND = re.compile(rf"({_NUMBER})\s*(%?)")
+_WEIGHT = re.compile(rf"([A-Za-z_ ]+?)\s*[=:]?\s*({_NUMBER})")
+_ORDER = re.compile(r"(?:(fewest|least|lowest|smallest)|most|highest|largest)\s+([A-Za-z_ ]+)", re.IGNORECASE)
+_NAMES = ", ".join(QUANTITIES)
+
+
+def read(text: str) -> Knee | Weights | Constraints:
+    """The wish that `text` says, in any case and spacing; InputError for what cannot be read or contradicts itself."""
+    words = " ".join(text.split())
+    if words.lower() == "knee":
+        return Knee()
+    if words.lower().startswith("weights"):
+        return _weights(words[len("weights"):].removeprefix(":"))
+    first, *rest = re.split(r"\bthen\b", words, flags=re.IGNORECASE)
+    constraints = tuple(_constraint(part.strip()) for part in first.strip(" ,").split(","))
+    _refuse_contradiction(constraints)
+    orders = tuple(_order(part.strip(" ,")) for part in rest)
+    return Constraints(constraints, orders or (Order(QUANTITIES["flops"], least=True),))
+
+
+def _quantity(words: str) -> Quantity | None:
+    return QUANTITIES.get(words.strip().lower().replace(" ", "_"))
+
+
+def _constraint(part: str) -> Constraint:
+    match = _CONSTRAINT.fullmatch(part)
+    quantity = _quantity(match[1]) if match else None
+    if quantity is None:
+        raise InputError(f"the constraint {part!r} cannot be read; write knee, or weights: QUANTITY NUMBER, or "
+                         f"QUANTITY >= NUMBER (or <=, >, <) with one of {_NAMES}, several separated by commas, and "
+                         "after constraints for example then fewest FLOPs.")
+    sign, number = match[2], _BOUND.fullmatch(match[3])
+    if not number:
+        raise InputError(f"the constraint {part!r} has no number after {sign}; write for example {quantity.name} "
+                         f"{sign} {quantity.example}.")
+    if not number[2]:
+        bound = float(number[1])
+    elif quantity.is_share:
+        bound = float(Decimal(number[1]) / 100)  # a float divided by 100 may miss the share that was meant by a hair
+    else:
+        raise InputError(f"the constraint {part!r} has a percentage, and only clean_accuracy and robust_accuracy are "
+                         "shares; write a number.")
+    if quantity.is_share and not 0 <= bound <= 1:
+        hint = f"did you mean {bound:g}%?" if 0 < bound <= 100 and not number[2] else "write for example 0.88 or 88%."
+        raise InputError(f"the constraint {part!r} lies outside of what an accuracy can be, 0 to 1; {hint}")
+    return Constraint(part, quantity, sign, bound)
+
+
+def _order(part: str) -> Order:
+    match = _ORDER.fullmatch(part)
+    quantity = _quantity(match[2]) if match else None
+    if quantity is None:
+        raise InputError(f"the order 'then {part}' cannot be read; write then fewest or then most, and one of "
+                         f"{_NAMES}.")
+    return Order(quantity, least=match[1] is not None)
+
+
+def _weights(words: str) -> Weights:
+    weights: dict[Quantity, float] = {}
+    for part in (part.strip() for part in words.split(",")):
+        match = _WEIGHT.fullmatch(part)
+        quantity = _quantity(match[1]) if match else None
+        if quantity is None:
+            raise InputError(f"the weight {part!r} cannot be read; write for example weights: robust_accuracy 3, "
+                             f"flops 0.5, with any of {_NAMES}.")
+        if quantity in weights:
+            raise InputError(f"the weight {part!r} is the second one of {quantity.name}; give each quantity one.")
+        weights[quantity] = float(match[2])
+        if not 0 <= weights[quantity] < math.inf:
+            raise InputError(f"the weight {part!r} must be a number from 0 on; FLOPs, params and latency_ms count "
+                             "against a member by themselves.")
+    if not any(weights.values()):
+        raise InputError("all weights are 0, and then nothing is better than anything else; give at least one quantity "
+                         "a weight above 0.")
+    return Weights(weights)
+
+
+def _refuse_contradiction(constraints: Sequence[Constraint]) -> None:
+    for low in constraints:
+        for high in constraints:
+            opposed = low.quantity == high.quantity and low.sign[0] == ">" and high.sign[0] == "<"
+            touching = low.bound == high.bound and (low.sign, high.sign) != (">=", "<=")
+            if opposed and (low.bound > high.bound or touching):
+                raise InputError(f"{low.text} and {high.text} contradict each other, since no number meets both; "
+                                 "change one of them.")

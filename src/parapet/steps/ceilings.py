@@ -1,0 +1,97 @@
+"""What a network may cost at most, seen before it is trained: FLOPs and parameters counted, latency of the graph timed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from parapet.config import Params, SearchConfig, to_dict
+from parapet.cores import Cores, FreeCores
+from parapet.errors import InputError
+from parapet.files import digest, read_json, write_json
+from parapet.genome import Genome
+from parapet.search.parents import ARCHITECTURE
+
+
+def admissible(search: SearchConfig, image_shape: Sequence[int], classes: int) -> Callable[[Genome], bool] | None:
+    """Whether a genome's network stays below search.maximum_flops and maximum_params; None where neither is given.
+
+    A genome that has no network for the images is let through: that it does not fit is a result with a reason.
+    """
+    if search.maximum_flops is None and search.maximum_params is None:
+        return None
+    count = functools.lru_cache(maxsize=100_000)(lambda genome: cost(genome, image_shape, classes))
+
+    def allowed(genome: Genome) -> bool:
+        found = count(_architecture(genome))
+        return found is None or (found[0] <= (search.maximum_flops or found[0])
+                                 and found[1] <= (search.maximum_params or found[1]))
+    return allowed
+
+
+def cost(genome: Genome, image_shape: Sequence[int], classes: int) -> tuple[int, int] | None:
+    """(FLOPs of an image, parameters) of the genome's network, None where there is none for such images."""
+    import torch  # who sets no ceiling need not wait for it
+
+    from parapet.models import build
+    from parapet.models.cost import count_flops, count_parameters
+
+    try:
+        network = build(genome, tuple(image_shape), classes, generator=torch.Generator())
+    except InputError:
+        return None
+    return count_flops(network, tuple(image_shape)), count_parameters(network)
+
+
+def too_slow(params: Params, genome: Genome, info: dict[str, Any], folder: Path,
+             cores: Cores | FreeCores) -> str | None:
+    """Why a network is not worth training: its untrained graph takes longer than search.maximum_latency_ms.
+
+    Weights do not change how long a graph takes. What was timed is kept in `folder`, by architecture. None where it is
+    fast enough, where there is no ceiling, and where the network cannot be built or exported: training will tell.
+    """
+    ceiling = params.search.maximum_latency_ms
+    if ceiling is None:
+        return None
+    architecture = _architecture(genome)
+    path = folder / f"{digest([architecture.to_dict(), info['image_shape'], to_dict(params.export)])[:32]}.json"
+    if not path.exists():
+        timed = _time(params, architecture, info, path, cores)
+        if timed is None:
+            return None
+        write_json(path, timed)
+    found = read_json(path)["p50"]
+    return None if found <= ceiling else (f"latency {found:.3g} ms is above search.maximum_latency_ms {ceiling:g}; "
+                                          "not trained")
+
+
+def _time(params: Params, genome: Genome, info: dict[str, Any], path: Path,
+          cores: Cores | FreeCores) -> dict[str, Any] | None:
+    import torch
+
+    from parapet.deployment import export, measure_latency
+    from parapet.models import build
+
+    shape, graph = tuple(info["image_shape"]), path.with_suffix(".onnx")
+    graph.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with cores.turn():
+            network = build(genome, shape, len(info["classes"]), generator=torch.Generator().manual_seed(0)).eval()
+            export(network, graph, opset=params.export.opset, metadata={})
+    except (InputError, RuntimeError):
+        return None
+    with cores.alone():
+        config = params.export
+        timed = measure_latency(graph, shape, batch=config.latency_batch, threads=config.latency_threads,
+                                warmup=config.latency_warmup, runs=config.latency_runs, seconds=config.latency_seconds)
+    graph.unlink()
+    return timed
+
+
+def _architecture(genome: Genome) -> Genome:
+    """The genome with one and the same recipe: equal ones are the same network."""
+    return replace(Genome(), **{name: getattr(genome, name) for name in ARCHITECTURE}).canonical()

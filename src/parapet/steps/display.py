@@ -1,0 +1,113 @@
+"""What a search shows while it works: one line, or a live table of what is running and of the front so far."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from parapet.genome import Genome
+from parapet.progress import Progress
+from parapet.search.front import hypervolume
+from parapet.steps.journal import Journal
+from parapet.watch import Snapshot, Watch
+
+_PERCENT = 100
+
+
+class Display:
+    """Follows one round after another; a context manager."""
+
+    def __init__(self, journal: Journal, *, watch: bool) -> None:
+        self.journal, self.watch = journal, watch
+        counted = journal.budget.unit == "candidate"
+        total = journal.budget.amount if counted else _PERCENT
+        self._view: Progress | Watch = (Watch if watch else Progress)("search", total, "candidates" if counted else "%")
+        self._proposals: list[dict[str, Any]] = []
+        self._texts: dict[int, str] = {}
+        self._shares: dict[int, float] = {}
+        self._started: dict[int, float] = {}
+        self._begun, self._spent_before = time.monotonic(), journal.spent()
+        self._round()
+
+    def __enter__(self) -> Display:
+        self._view.__enter__()
+        return self
+
+    def __exit__(self, kind: type | None, *error: object) -> None:
+        if kind is None:
+            self._proposals, self._texts, self._shares, self._spent = [], {}, {}, 1.0
+            self._view.update(self._view_total(), "done")
+        self._view.__exit__(kind, *error)
+
+    def begin(self, proposals: list[dict[str, Any]], missing: list[int]) -> None:
+        """A round of `proposals`, of which those at the places `missing` have to be measured."""
+        self._proposals = proposals
+        self._texts, self._shares = dict.fromkeys(missing, ""), dict.fromkeys(missing, 0.0)
+        self._started = {}
+        self._round()
+        self.tick()
+
+    def moved(self, place: int, text: str, share: float) -> None:
+        """The proposal at `place` is doing `text`, and `share` of it is done."""
+        self._started.setdefault(place, time.monotonic())
+        self._texts[place], self._shares[place] = text, share
+
+    def note(self, text: str) -> None:
+        """A line of its own."""
+        self._view.note(text)
+
+    def tick(self) -> None:
+        """A moment has passed."""
+        spent = self._share()
+        running = [f"{self._proposals[place]['id'][:6]} {text}" for place, text in self._texts.items()
+                   if text and self._shares[place] < 1]
+        waiting = "starting workers" if any(share < 1 for share in self._shares.values()) else "done"
+        self._view.update(spent * self._view_total(), f"{self._phase()}: {', '.join(running) or waiting}")
+        if isinstance(self._view, Watch):
+            self._view.show(self._snapshot(spent))
+
+    def _round(self) -> None:
+        """What holds until the round is over; an archive of thousands is not gone through ten times a second."""
+        journal = self.journal
+        self._spent, self._front = min(1.0, journal.spent()), journal.front()
+        records = journal.outcome()
+        self._infeasible = sum(record["status"] != "feasible" for record in records)
+        self._evaluated, self._hypervolume = len(records), journal.hypervolume()
+        last = [record for record in self._front if record["generation"] < journal.course.generation - 1]
+        search = journal.params.search
+        self._hypervolume_before = hypervolume(last, search.ideal, search.reference) if last else None
+
+    def _share(self) -> float:
+        """Of the budget, with what the candidates of this generation have come to."""
+        journal = self.journal
+        if journal.budget.unit != "candidate":
+            return min(1.0, journal.spent())
+        if journal.course.phase != "generation" or not self._proposals:
+            return self._spent
+        done = len(self._proposals) - len(self._shares) + sum(self._shares.values())
+        size = sum(not proposal.get("undefended") for proposal in self._proposals)
+        return min(1.0, self._spent + done / len(self._proposals) * size / journal.budget.amount)
+
+    def _phase(self) -> str:
+        course = self.journal.course
+        epochs = course.ladder[min(course.rung, len(course.ladder) - 1)].epochs
+        rounds = {"promotion": f", promoted to {epochs} epochs", "looks": ", second looks"}
+        if course.phase in ("final", "done"):
+            return "the front from scratch"
+        return f"generation {course.generation + 1}{rounds.get(course.phase, '')}"
+
+    def _snapshot(self, spent: float) -> Snapshot:
+        journal, now = self.journal, time.monotonic()
+        gained = spent - self._spent_before
+        left = (now - self._begun) * (1 - spent) / gained if gained > 0.02 and spent < 1 else None
+        running = tuple((self._proposals[place]["id"], text, self._shares[place],
+                         str(Genome.from_dict(self._proposals[place]["genome"])), now - self._started[place])
+                        for place, text in self._texts.items() if text and self._shares[place] < 1)
+        search = journal.params.search
+        of = f" of {search.generations}" if search.budget is None else ""
+        return Snapshot(journal.course.generation + 1, f"{self._phase().removeprefix('generation ')}{of}", running,
+                        tuple(self._front), self._hypervolume, self._hypervolume_before, self._evaluated,
+                        self._infeasible, spent, str(journal.budget), left)
+
+    def _view_total(self) -> float:
+        return self.journal.budget.amount if self.journal.budget.unit == "candidate" else _PERCENT

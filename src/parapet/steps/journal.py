@@ -1,0 +1,154 @@
+"""What a search on this machine knows and has spent: its state and its archive in one folder, safe from any kill."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from parapet.config import Params
+from parapet.files import read_json, write_json
+from parapet.genome import point
+from parapet.search import archive
+from parapet.search.budget import Budget
+from parapet.search.course import Course, outcome, seen
+from parapet.search.front import front, hypervolume
+from parapet.steps import candidates
+
+
+class Journal:
+    """The records of a search, the course that they have taken so far, and the budget.
+
+    `home` holds state.json, archive.jsonl and undefended.json. `records` are all lines of the archive.
+    """
+
+    def __init__(self, home: Path, params: Params, info: dict[str, Any], course: Course,
+                 records: list[dict[str, Any]], state: dict[str, Any], workers: int) -> None:
+        search = params.search
+        self.home, self.params, self.info, self.course, self.records = home, params, info, course, records
+        self.workers, self.budget = workers, Budget.parse(search.budget, search.population, search.generations)
+        # By earlier attempts; of the clock, and of all workers together.
+        self._before, self.device_seconds = state.get("seconds", 0.0), state.get("device_seconds", 0.0)
+        self._started = time.monotonic()
+        self._told, self._generation = len(course.notes), course.generation
+        # Lines of the end of this search; another budget has another end, whose lines may be there too.
+        self._finals: set[tuple[Any, ...]] = set()
+
+    @classmethod
+    def open(cls, home: Path, params: Params, info: dict[str, Any], workers: int) -> Journal:
+        """The search in folder `home`, where it stopped, or a new one, with so many workers."""
+        course, state = candidates.new_course(params, info), {}
+        if (home / candidates.STATE).exists():
+            state = read_json(home / candidates.STATE)
+            course.restore(state["course"])
+        journal = cls(home, params, info, course, archive.read(home / candidates.ARCHIVE), state, workers)
+        # The end is gone through again: what is measured costs nothing, and a budget that has changed has another end.
+        course.reopen()
+        return journal
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this search so far, by the clock."""
+        return self._before + time.monotonic() - self._started
+
+    def spent(self) -> float:
+        """The share of the budget that is gone, with what training the front from scratch will take."""
+        reserve = self._reserve(seen(self._visible()))
+        return self.budget.spent(self.looked_at(), self.seconds + reserve / self.workers, self.device_seconds + reserve)
+
+    def is_over(self) -> bool:
+        """Whether no generation follows."""
+        if self.params.search.budget is None:
+            return self.course.generation >= self.params.search.generations
+        return self.spent() >= 1
+
+    def propose(self, device: str) -> list[dict[str, Any]]:
+        """The proposals of the next round, the same ones until they are added; empty when the search is over."""
+        counted = self.params.search.budget is not None and self.budget.unit == "candidate"
+        most = int(self.budget.amount) - self.looked_at() if counted else None
+        requests = self.course.ask(self._visible(), self.is_over, most=most)
+        proposals = candidates.propose(self.course, requests, self.params, self.info, device) if requests else []
+        self._finals |= {line_of(proposal) for proposal in proposals if proposal.get("final")}
+        self._save()
+        return proposals
+
+    def add(self, proposals: Sequence[dict[str, Any]], fresh: list[dict[str, Any]]) -> None:
+        """The records of a round, in the order of its proposals."""
+        if proposals[0].get("undefended"):
+            write_json(self.home / candidates.UNDEFENDED, fresh[0])
+            fresh = fresh[1:]
+        known = self.known()
+        # As they will be read, so that a resumed search sees nothing else.
+        added = [json.loads(json.dumps(entry)) for entry in fresh if line_of(entry) not in known]
+        archive.append(self.home / candidates.ARCHIVE, added)
+        self.records += added
+        self.course.tell(self._visible())
+        self._save()
+
+    def known(self) -> dict[tuple[Any, ...], dict[str, Any]]:
+        """Every record by what distinguishes its line."""
+        return {line_of(record): record for record in self.records}
+
+    def outcome(self) -> list[dict[str, Any]]:
+        """One record a candidate, of the generations that the budget covers and of the search's end."""
+        return archive.latest(self._visible())
+
+    def front(self) -> list[dict[str, Any]]:
+        """The front of candidates of full fidelity so far."""
+        records = archive.latest(self._visible())
+        scratch = outcome(records) if self.course.phase in ("final", "done") else []
+        return front(scratch or records, self.params.search.objectives)
+
+    def hypervolume(self) -> float:
+        """Of the front so far."""
+        return hypervolume(self.front(), self.params.search.ideal, self.params.search.reference)
+
+    def notes(self) -> list[str]:
+        """What is new since the last call: of the generation that ended, and of rungs."""
+        told, self._told = self.course.notes[self._told:], len(self.course.notes)
+        if self.course.generation > self._generation:
+            self._generation = self.course.generation
+            members = self.front()
+            best = max((record["validation"]["robust_accuracy"] for record in members), default=0.0)
+            told = [f"generation {self._generation} is done: {len(members)} on the front, best robust accuracy "
+                    f"{best:.1%} (validation, {self.params.threat}), hypervolume {self.hypervolume():.4f}", *told]
+        if self.course.phase == "final" and self.course.pending is None:
+            told = [*told, "the budget is spent; what is left is the front: trained from scratch, looked at again"]
+        return told
+
+    def looked_at(self) -> int:
+        """Genomes measured so far, at whatever fidelity."""
+        return len({point(record["genome"]) for record in self._visible() if not record["final"]})
+
+    def _visible(self) -> list[dict[str, Any]]:
+        """Records without those of generations that a smaller budget does not reach, and of other ends."""
+        last = math.inf if self.params.search.budget is not None else self.params.search.generations
+        return [record for record in self.records if (line_of(record) in self._finals if record["final"]
+                                                      else record["generation"] < last)]
+
+    def _reserve(self, records: list[dict[str, Any]]) -> float:
+        """Seconds of devices for training the front from scratch, where it was not."""
+        trained = [record for record in records if record["fidelity"]["full"] and record["training_seconds"]]
+        if self.budget.unit == "candidate" or not trained:
+            return 0.0
+        epochs = self.course.ladder[-1].epochs
+        whole = statistics.fmean(record["training_seconds"] * epochs / (epochs - _behind(record)) for record in trained)
+        return whole * sum(record["parent"] is not None for record in front(records, self.params.search.objectives))
+
+    def _save(self) -> None:
+        write_json(self.home / candidates.STATE, {"course": self.course.state(), "seconds": self.seconds,
+                                                  "device_seconds": self.device_seconds})
+
+
+def _behind(record: dict[str, Any]) -> int:
+    """Epochs that the training of a record did not have to do."""
+    return record["parent"]["epochs"] if record["parent"] else 0
+
+
+def line_of(entry: dict[str, Any]) -> tuple[Any, ...]:
+    """What distinguishes a line of the archive, from its proposal or its record."""
+    return entry["id"], entry["looks"] if "looks" in entry else entry["look"], entry["final"]
