@@ -15,7 +15,8 @@ from parapet.steps import candidates, results, supervised
 from tests.components.component_sections import sections
 
 PROPOSAL = {"id": "0123456789ab", "training_key": "t", "evaluation_key": "e", "genome": Genome().to_dict(), "seed": 1,
-            "generation": 0, "fidelity": {"epochs": 1, "data_share": 1.0}, "fingerprint": "f"}
+            "generation": 0, "fingerprint": "f", "parent": None, "repeat": 0, "look": 1, "final": False,
+            "fidelity": {"rung": 0, "full": True, "epochs": 1, "data_share": 1.0, "crafting": "own"}}
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def study(members: int = 8, rest: int = 40, variants: int = 1, tracked: bool = T
         record.update(status="infeasible", reason=reason, validation=None, audit=None, latency_ms=None)
     volumes = [3.4 - 1.1 * math.exp(-0.7 * index) for index in range(5)]
     front = {
-        "schema_version": 3, "threat": {"norm": "linf", "eps": 0.2},
+        "schema_version": 4, "threat": {"norm": "linf", "eps": 0.2},
         "data": {"name": "digits", "fingerprint": hashlib.sha256(b"digits").hexdigest(),
                  "classes": [str(digit) for digit in range(10)], "image_shape": [1, 8, 8],
                  "images": {"train": 1149, "validation": VALIDATION, "test": TEST}},
@@ -105,7 +105,8 @@ def _candidate(random: np.random.Generator, number: int, flops: float, tracked: 
                        "onnxruntime": "1.31.1", "providers": ["CPUExecutionProvider"]},
         "audit": {"verdict": verdict, "reasons": reasons}, "weights": f"search/candidates/{name}/model.safetensors",
         "onnx": f"onnx/{name}.onnx", "evaluation": f"evaluation/{name}.json",
-        "mlflow_run_id": hashlib.md5(name.encode()).hexdigest() if tracked else None, "derived_from": None}
+        "mlflow_run_id": hashlib.md5(name.encode()).hexdigest() if tracked else None, "derived_from": None,
+        "seeds": None, "ties": []}
 
 
 def _block(n: int, clean: float, robust: float, attacks: Any, random: np.random.Generator) -> dict[str, Any]:
@@ -125,8 +126,10 @@ def wilson(share: float, n: int, z: float = 1.96) -> list[float]:
 def _record(random: np.random.Generator, candidate: dict[str, Any]) -> dict[str, Any]:
     kept = ("id", "genome", "generation", "seed", "validation", "audit", "flops", "params", "training_seconds",
             "training_flops", "latency_ms")
-    return {"schema_version": 3, "training_key": "t" * 64, "evaluation_key": "e" * 64, "status": "feasible",
-            "reason": None, "fidelity": {"epochs": 24, "data_share": 1.0}, **{key: candidate[key] for key in kept}}
+    return {"schema_version": 4, "training_key": "t" * 64, "evaluation_key": "e" * 64, "status": "feasible",
+            "reason": None, "violation": 0.0, "parent": None, "repeat": 0, "looks": 1, "final": False,
+            "fidelity": {"rung": 0, "full": True, "epochs": 24, "data_share": 1.0, "crafting": "own"},
+            **{key: candidate[key] for key in kept}}
 
 
 def _evaluation(random: np.random.Generator, candidate: dict[str, Any], front: dict[str, Any]) -> dict[str, Any]:

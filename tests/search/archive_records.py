@@ -23,7 +23,8 @@ def record(clean: float = 0.9, robust: float = 0.5, flops: int = 100_000, *, gen
     return {
         "schema_version": 4, "id": key[:12], "training_key": key, "evaluation_key": digest([key, "evaluation"]),
         "genome": genes, "generation": generation, "seed": 1234567890123456789, "fidelity": fidelity,
-        "parent": parent, "repeat": repeat, "looks": looks, "final": False, "status": "feasible", "reason": None, "violation": 0.0,
+        "parent": parent, "repeat": repeat, "looks": looks, "final": False,
+        "status": "feasible", "reason": None, "violation": 0.0,
         "validation": {
             "n": n, "clean_accuracy": clean, "clean_interval": list(wilson(round(clean * n), n)),
             "robust_accuracy": robust, "robust_interval": list(wilson(round(robust * n), n)),

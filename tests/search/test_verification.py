@@ -39,7 +39,8 @@ def _problems(tmp_path: Path, *records: dict[str, Any]) -> list[str]:
 
 def test_records_of_every_kind_meet_the_schema() -> None:
     parent = record(rung=0, latency_ms=None)
-    for entry in (parent, failed(), record(parent={"training_key": parent["training_key"], "kind": "promoted", "epochs": 2}),
+    origin = {"training_key": parent["training_key"], "kind": "promoted", "epochs": 2}
+    for entry in (parent, failed(), record(parent=origin),
                   record(repeat=2, looks=5), record(status="infeasible", reason="too slow", violation=0.4)):
         schemas.validate("archive_record", entry)
 

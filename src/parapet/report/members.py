@@ -45,9 +45,13 @@ def attack_names(candidates: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def others(front: dict[str, Any], archive: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The archive's measured candidates that front.json does not hold; they have validation numbers alone."""
+    """The archive's fully trained candidates that front.json does not hold; they have validation numbers alone.
+
+    Other seeds of the same training are no candidates of their own, and cheap rungs do not compare.
+    """
     known = {candidate["id"] for candidate in front["candidates"]} | {front["undefended"]["id"]}
-    return [record for record in archive if record["id"] not in known and record["validation"] is not None]
+    return [record for record in archive if record["id"] not in known and record["validation"] is not None
+            and record["fidelity"]["full"] and record["repeat"] == 0]
 
 
 def infeasible(archive: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

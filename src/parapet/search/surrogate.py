@@ -89,8 +89,8 @@ def features(vectors: np.ndarray, genes: Sequence[Gene]) -> np.ndarray:
 def _best(predicted: np.ndarray, known: np.ndarray, count: int) -> np.ndarray:
     """Places of `count` rows of `predicted` by non-dominated rank, then the least crowded, among what is `known`.
 
-    Sorted by themselves the offspring at the ends of every objective would come first, however far behind they are:
-    that is worse than no surrogate.
+    Sorted by themselves the offspring at the ends of every objective would come first, however far they are behind what
+    is known, and most of what a model gains is lost.
     """
     from pymoo.operators.survival.rank_and_crowding.metrics import get_crowding_function
     from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting

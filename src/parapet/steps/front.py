@@ -14,10 +14,12 @@ from parapet.files import read_json, replacing_folder, write_json
 from parapet.genome import Genome
 from parapet.report.dvc_plots import metrics
 from parapet.search import archive
+from parapet.search.front import ties
+from parapet.search.seeds import spread
 from parapet.steps import candidates, results
 
 SECTIONS = ("seed", "data", "threat", "search", "front")
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path, *,
@@ -29,13 +31,15 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
     metrics.
     """
     info = read_info(dataset)
-    records = {record["id"]: record for record in archive.read(search / candidates.ARCHIVE)}
+    everything = archive.latest(archive.read(search / candidates.ARCHIVE))
+    records = {record["id"]: record for record in everything}
     undefended = read_json(search / candidates.UNDEFENDED)
     if undefended["status"] != "feasible":
         raise WorkError(f"the undefended network that the front is compared with failed ({undefended['reason']}); "
                         "run the search again.")
     ids = read_json(search / candidates.FRONT_IDS)["ids"]
-    members = [_member(records[name], search, evaluation, out, runs) for name in ids]
+    members = [{**_member(records[name], search, evaluation, out, runs), "seeds": spread(records[name], everything),
+                "ties": ties(records[name], [records[other] for other in ids])} for name in ids]
     kept = [member for member in members if member["audit"]["verdict"] != "fail" or params.front.keep_failed_audits]
     if not kept:
         reasons = members[0]["audit"]["reasons"]
@@ -75,4 +79,4 @@ def _member(record: dict[str, Any], search: Path, evaluation: Path, out: Path, r
         "audit": results.verdict(result["audit"]),
         "weights": weights.relative_to(out).as_posix(), "onnx": onnx.relative_to(out).as_posix(),
         "evaluation": (evaluation / f"{name}.json").relative_to(out).as_posix(),
-        "mlflow_run_id": runs and runs["candidates"].get(name), "derived_from": None}
+        "mlflow_run_id": runs and runs["candidates"].get(name), "derived_from": None, "seeds": None, "ties": []}

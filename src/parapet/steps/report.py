@@ -35,8 +35,9 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
     evaluations = {member["id"]: read_json(out / member["evaluation"]) for member in shown}
     images = {name: _images(out / "evaluation" / result["images"])
               for name, result in evaluations.items() if result.get("images")}
-    page = render(front, evaluations=evaluations, archive=archive.read(out / "search" / candidates.ARCHIVE),
-                  images=images, config=params.report, mlflow_ui=mlflow_ui)
+    records = archive.latest(archive.read(out / "search" / candidates.ARCHIVE))
+    page = render(front, evaluations=evaluations, archive=records, images=images, config=params.report,
+                  mlflow_ui=mlflow_ui)
     with replacing_folder(out / "report") as folder:
         write_text(folder / "index.html", page)
         write_text(folder / "front.svg", front_svg(front))
