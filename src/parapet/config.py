@@ -158,7 +158,8 @@ class TrainingConfig:
 
     `eps_ramp` is the share of training over which the radius grows to its full size; `weight_average` the decay of the
     weights' moving average, 0 for none; `adapt` lets attack steps, radius and regularisers follow what validation shows
-    each epoch; `precision` "auto" is bfloat16 on CUDA and float32 elsewhere.
+    each epoch; `precision` "auto" is bfloat16 on CUDA and float32 elsewhere; `compile` hands the network to
+    torch.compile, which takes a minute to begin with and gains nothing on the CPU (not run on a GPU).
     """
 
     epochs: int = option(12, low=1, high=10_000)
@@ -169,6 +170,7 @@ class TrainingConfig:
     augmentation: str = option("none", choices=("none", "crop", "crop_flip"))
     adapt: bool = option(False)
     precision: str = option("auto", choices=("auto", "float32"))
+    compile: bool = option(False)
     label_smoothing: float = option(0.0, low=0.0, high=0.5)
     gradient_clip: float = option(1.0, low=0.0)
     validate_every: int = option(4, low=1)

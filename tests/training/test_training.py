@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from torch import nn
 from parapet.attacks import evaluate, search_suite
 from parapet.attacks.balls import distance
 from parapet.config import ThreatModel, TrainingConfig
+from parapet.errors import InputError
 from parapet.genome import Genome
 from parapet.models import build
 from parapet.training import TrainingFailed, losses, schedules, train
@@ -80,8 +82,9 @@ def test_crafted_images_lie_in_the_ball_and_leave_batch_norm_alone(crafting: Cra
     assert network.training and torch.equal(network.stem[1].norm.running_mean, before)
 
 
-def _train(digits, genome: Genome = SMALL, epochs: int = 4, path: Path | None = None, **options):
-    config = TrainingConfig(epochs=epochs, validate_every=2, validation_steps=1, checkpoint_seconds=0.0)
+def _train(digits, genome: Genome = SMALL, epochs: int = 4, path: Path | None = None, compile: bool = False, **options):
+    config = TrainingConfig(epochs=epochs, validate_every=2, validation_steps=1, checkpoint_seconds=0.0,
+                            compile=compile)
     return train(genome, digits.split("train", limit=200), digits.split("validation", limit=60), classes=10,
                  mean=torch.tensor(digits.mean), std=torch.tensor(digits.std), config=config,
                  threat=ThreatModel(eps=0.2), seed=7, checkpoint_path=path, **options)
@@ -156,6 +159,21 @@ def test_numbers_that_go_bad_are_a_failure_with_its_place(digits) -> None:
     with pytest.raises(TrainingFailed, match="the loss was not finite in epoch 1 of 2"):
         train(wild, broken, digits.split("validation", limit=20), classes=10, mean=torch.tensor([float("nan")]),
               std=torch.tensor(digits.std), config=config, threat=ThreatModel(eps=0.2), seed=7)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_as_the_plain_one_does(digits) -> None:
+    """One epoch: sums are ordered otherwise, which moves weights by less than a thousandth."""
+    plain, compiled = (_train(digits, epochs=1, compile=chosen).network for chosen in (False, True))
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-3, atol=1e-3)
+
+
+def test_a_compiled_network_has_no_gradient_of_a_gradient(digits) -> None:
+    genome = replace(SMALL, input_gradient=1.0)
+    with pytest.raises(InputError, match="training.compile is true, and input_gradient needs the gradient"):
+        _train(digits, genome, epochs=1, compile=True)
 
 
 def test_the_curves_say_what_was_used(digits) -> None:

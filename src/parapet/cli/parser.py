@@ -28,13 +28,20 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         added.add_argument(f"--{name}", type=Path, default=Path(default), metavar="DIR",
                            help=f"{text} (default: {default})")
 
+    def views(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--watch", action="store_true", help="a live table of the search in a terminal")
+        added.add_argument("--dry-run", action="store_true",
+                           help="time single steps, say how long the search will take, and search nothing")
+
     check = verb("check", verbs.check, "read parameters and data and say in one sentence what is wrong")
     path(check, "out", "artifacts", "folder that the run will write to")
     check.add_argument("--complete", action="store_true", help="ask for every section, as dvc.yaml does")
+    check.add_argument("--unrolled", action="store_true", help="also what a search on Kubeflow cannot do")
 
     run = verb("run", verbs.run, "the whole pipeline, without DVC")
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for everything the run makes")
     run.add_argument("--cache", type=Path, metavar="DIR", help="candidate cache (default: OUT/.parapet)")
+    views(run)
 
     data_prep = verb("data_prep", verbs.data_prep, "verify, split and fingerprint the data set")
     path(data_prep, "out", "artifacts/dataset", "prepared data set")
@@ -43,6 +50,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     path(search, "dataset", "artifacts/dataset", "prepared data set")
     path(search, "out", "artifacts/search", "archive and front")
     path(search, "cache", ".parapet", "candidate cache: what a killed search goes on from")
+    views(search)
 
     evaluation = verb("full_evaluation", verbs.full_evaluation, "whole suite and audit of the front, on the test split")
     path(evaluation, "dataset", "artifacts/dataset", "prepared data set")

@@ -4,38 +4,39 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from parapet.cli import checks
 from parapet.cli.tracking import gateway, git_revision, tracked
 from parapet.config import Params, load
 from parapet.devices import resolve
-from parapet.errors import InputError, WorkError
-from parapet.genome import SearchSpace
-
-_GIGABYTE = 1 << 30
 
 
 def check(options: argparse.Namespace) -> None:
     """Everything that can be known to be wrong before work begins."""
     params = load(options.params, complete=options.complete)
-    _check(params, options.out)
+    print(checks.everything(params, options.out, _roots(params), unrolled=options.unrolled))
     print(f"{options.params} and the data set {params.data.name} are in order.")
 
 
 def run(options: argparse.Namespace) -> None:
     """The whole pipeline; the same steps as the stages of dvc.yaml."""
     params = load(options.params)
-    _check(params, options.out)
+    print(checks.everything(params, options.out, _roots(params)), flush=True)
+    if options.dry_run:
+        with tempfile.TemporaryDirectory() as folder:
+            _data_prep(params, Path(folder) / "dataset")
+            _forecast(params, Path(folder) / "dataset")
+        return
     from parapet.steps.search import only_search
 
     out = options.out
     cache = options.cache or out / ".parapet"
     with only_search(cache):  # before the data set is prepared: another run may be reading it
         _data_prep(params, out / "dataset")
-        _search(params, out / "dataset", out / "search", cache)
+        _search(params, out / "dataset", out / "search", cache, watch=options.watch)
         _full_evaluation(params, out / "dataset", out / "search", out / "evaluation", cache)
         _front(params, out)
         _report(params, out, cache)
@@ -48,7 +49,11 @@ def data_prep(options: argparse.Namespace) -> None:
 
 def search(options: argparse.Namespace) -> None:
     """The step search."""
-    _search(load(options.params), options.dataset, options.out, options.cache)
+    params = load(options.params)
+    if options.dry_run:
+        _forecast(params, options.dataset)
+    else:
+        _search(params, options.dataset, options.out, options.cache, watch=options.watch)
 
 
 def full_evaluation(options: argparse.Namespace) -> None:
@@ -105,35 +110,6 @@ def data_fetch(options: argparse.Namespace) -> None:
     print(f"{folder} is complete and verified; pin it with: dvc add {options.root}")
 
 
-def _check(params: Params, out: Path) -> None:
-    from parapet.data import sources, splits
-
-    devices = resolve(params.device, workers=params.search.workers, threads=params.search.threads)
-    _check_writable(out)
-    source = sources.load(params.data.name, *_roots(params))
-    params.threat.check_image(*source.images.shape[1:])
-    splits.split(source, params.data_prep, params.seed)
-    space = SearchSpace(params.search.space, source.images.shape[1:])
-    if space.size < params.search.population:
-        raise InputError(f"search.space holds at most {space.size} genomes, fewer than search.population "
-                         f"({params.search.population}); widen the space or lower the population.")
-    print(f"{params.data.name}: {len(source.images):,} images, {params.threat}; "
-          f"{params.search.generations} generations of {params.search.population} on {len(devices)} "
-          f"{'workers' if len(devices) > 1 else 'worker'} ({devices[0]}).")
-
-
-def _check_writable(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise InputError(f"the output folder {out} cannot be written ({error.strerror}); give another with --out, "
-                         "or mend its permissions.") from None
-    if shutil.disk_usage(out).free < _GIGABYTE // 4:
-        raise WorkError(f"the disk of {out} has less than 250 MB free; free some space, or give another folder.")
-
-
 def _roots(params: Params) -> list[Path]:
     given = os.environ.get("PARAPET_DATA")
     return [Path(given), Path(params.data.root)] if given else [Path(params.data.root)]
@@ -151,14 +127,30 @@ def _data_prep(params: Params, out: Path) -> None:
           f"{numbers['test_images']:,} to report on; fingerprint {numbers['fingerprint'][:12]}", flush=True)
 
 
-def _search(params: Params, dataset: Path, out: Path, cache: Path) -> None:
+def _search(params: Params, dataset: Path, out: Path, cache: Path, *, watch: bool) -> None:
+    from parapet.data.info import read_info
     from parapet.steps import search as step
 
+    info = read_info(dataset)
+    checks.search(params, info["image_shape"], len(info["classes"]))
     with tracked(params, cache) as tracker:
         numbers = step.run(params, dataset, out, cache, devices=_devices(params), tracker=tracker,
-                           tags={"git_revision": git_revision()})
+                           tags={"git_revision": git_revision()}, watch=watch)
     print(f"search  {numbers['front']} of {numbers['evaluated']} candidates are on the front; hypervolume "
           f"{numbers['hypervolume']:.4f}", flush=True)
+
+
+def _forecast(params: Params, dataset: Path) -> None:
+    from rich.console import Console
+
+    from parapet.data.info import read_info
+    from parapet.steps import forecast as step
+
+    info = read_info(dataset)
+    checks.search(params, info["image_shape"], len(info["classes"]))
+    found = step.run(params, dataset, devices=_devices(params))
+    Console().print(step.table(found))
+    print(step.sentence(found), flush=True)
 
 
 def _full_evaluation(params: Params, dataset: Path, search: Path, out: Path, cache: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from parapet.config import SearchConfig
+from parapet.errors import InputError
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome, point
 from parapet.search import archive, estimate, parents
@@ -38,6 +39,8 @@ class Course:
         self.phase, self.rung, self.start = "generation", 0, 0
         self.pending: list[Request] | None = None
         self.notes: list[str] = []
+        # The end is that of so many generations: a longer search may have been here before.
+        self.generations = math.inf
 
     @property
     def generation(self) -> int:
@@ -85,6 +88,9 @@ class Course:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
+        if state.get("schema_version") != SCHEMA_VERSION or "evolution" not in state:
+            raise InputError(f"the search's state is not one of version {SCHEMA_VERSION}, which this Parapet reads; "
+                             "start in another folder, or use the Parapet that wrote it.")
         self.evolution.restore(state["evolution"])
         self.phase, self.rung, self.start = state["phase"], state["rung"], state["start"]
         self.notes = list(state["notes"])
@@ -123,11 +129,11 @@ class Course:
         above = {point(record["genome"]) for record in known if record["fidelity"]["rung"] == self.rung}
         quota = math.ceil(len(below) / self.config.reduction)
         best = [below[place] for place in rank_order(below, self.config.objectives)[:quota]]
-        # One that failed, with nothing measured, would fail again.
+        # One that failed would fail again.
         return [Request(Genome.from_dict(record["genome"]), self.ladder[self.rung], {
             "training_key": record["training_key"], "kind": "promoted", "epochs": record["fidelity"]["epochs"]})
-            for record in best if point(record["genome"]) not in above and record["validation"] is not None
-            and (record["violation"] or 0.0) < estimate.HOPELESS]
+            for record in best if point(record["genome"]) not in above and record["violation"] is not None
+            and record["violation"] < estimate.HOPELESS]
 
     def _looks(self, members: list[dict[str, Any]], *, final: bool) -> list[Request]:
         """Another evaluation of the `members` that have had too few: the luck of one must not last for ever."""
@@ -136,6 +142,8 @@ class Course:
 
     def _end(self, known: list[dict[str, Any]], records: Sequence[dict[str, Any]]) -> list[Request]:
         """The front from scratch; then its other seeds, and looks at what is new in it."""
+        known, records = ([record for record in lines if record["final"] or record["generation"] < self.generations]
+                          for lines in (known, records))
         have = {(point(record["genome"]), record["repeat"]) for record in archive.latest(records)
                 if record["fidelity"]["full"] and record["parent"] is None}
         wanted = [Request(Genome.from_dict(member["genome"]), self.ladder[-1], final=True)

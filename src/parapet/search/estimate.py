@@ -39,7 +39,10 @@ def outcomes(genomes: Sequence[Genome], records: Sequence[dict[str, Any]], ladde
         shift = shifts.get(record["fidelity"]["rung"], [0.0] * len(names))
         moved = [min(1.0, max(0.0, value + change)) if name in _ACCURACIES else value
                  for name, value, change in zip(names, values, shift)]
-        found[genome] = (moved, record["violation"])
+        violation = record["violation"]
+        if 0 < violation < HOPELESS:  # below the floor of clean accuracy, which more training lifts
+            violation = max(0.0, violation + shift[list(names).index("clean_error")])
+        found[genome] = (moved, violation)
     return found
 
 

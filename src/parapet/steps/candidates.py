@@ -130,10 +130,14 @@ def write_search(out: Path, search_id: str, records: Sequence[dict[str, Any]], u
 
 
 def refuse_empty_front(records: Sequence[dict[str, Any]]) -> None:
-    """Raise WorkError where not one candidate is feasible, with the reasons."""
-    if records and all(record["status"] != "feasible" for record in records):
+    """Raise WorkError where not one candidate is feasible, or can become so with more training, with the reasons."""
+    if records and not any(record["status"] == "feasible" or _may_improve(record) for record in records):
         reasons = sorted({record["reason"] for record in records})
         raise WorkError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}.")
+
+
+def _may_improve(record: dict[str, Any]) -> bool:
+    return not record["fidelity"]["full"] and record["violation"] is not None and record["violation"] < HOPELESS
 
 
 def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previous: Path | None = None,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -60,36 +61,38 @@ def too_slow(params: Params, genome: Genome, info: dict[str, Any], folder: Path,
     architecture = _architecture(genome)
     path = folder / f"{digest([architecture.to_dict(), info['image_shape'], to_dict(params.export)])[:32]}.json"
     if not path.exists():
-        timed = _time(params, architecture, info, path, cores)
-        if timed is None:
-            return None
-        write_json(path, timed)
+        _time(params, architecture, info, path, cores)
+    if not path.exists():
+        return None
     found = read_json(path)["p50"]
     return None if found <= ceiling else (f"latency {found:.3g} ms is above search.maximum_latency_ms {ceiling:g}; "
                                           "not trained")
 
 
 def _time(params: Params, genome: Genome, info: dict[str, Any], path: Path,
-          cores: Cores | FreeCores) -> dict[str, Any] | None:
+          cores: Cores | FreeCores) -> None:
+    """Leave the latency at `path`, and nothing where the network cannot be built or exported."""
     import torch
 
     from parapet.deployment import export, measure_latency
     from parapet.models import build
 
-    shape, graph = tuple(info["image_shape"]), path.with_suffix(".onnx")
-    graph.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with cores.turn():
-            network = build(genome, shape, len(info["classes"]), generator=torch.Generator().manual_seed(0)).eval()
-            export(network, graph, opset=params.export.opset, metadata={})
-    except (InputError, RuntimeError):
-        return None
-    with cores.alone():
-        config = params.export
-        timed = measure_latency(graph, shape, batch=config.latency_batch, threads=config.latency_threads,
-                                warmup=config.latency_warmup, runs=config.latency_runs, seconds=config.latency_seconds)
-    graph.unlink()
-    return timed
+    shape, config = tuple(info["image_shape"]), params.export
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Another worker may be doing the same for the same architecture: the graph is each one's own, the first time holds.
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        graph = Path(folder) / "graph.onnx"
+        try:
+            with cores.turn():
+                network = build(genome, shape, len(info["classes"]), generator=torch.Generator().manual_seed(0)).eval()
+                export(network, graph, opset=config.opset, metadata={})
+        except (InputError, RuntimeError):
+            return
+        with cores.alone():
+            if not path.exists():
+                write_json(path, measure_latency(
+                    graph, shape, batch=config.latency_batch, threads=config.latency_threads,
+                    warmup=config.latency_warmup, runs=config.latency_runs, seconds=config.latency_seconds))
 
 
 def _architecture(genome: Genome) -> Genome:

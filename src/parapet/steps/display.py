@@ -27,6 +27,7 @@ class Display:
         self._shares: dict[int, float] = {}
         self._started: dict[int, float] = {}
         self._begun, self._spent_before = time.monotonic(), journal.spent()
+        self._round_begun = self._begun
         self._round()
 
     def __enter__(self) -> Display:
@@ -43,7 +44,7 @@ class Display:
         """A round of `proposals`, of which those at the places `missing` have to be measured."""
         self._proposals = proposals
         self._texts, self._shares = dict.fromkeys(missing, ""), dict.fromkeys(missing, 0.0)
-        self._started = {}
+        self._started, self._round_begun = {}, time.monotonic()
         self._round()
         self.tick()
 
@@ -89,23 +90,25 @@ class Display:
         return min(1.0, self._spent + done / len(self._proposals) * size / journal.budget.amount)
 
     def _phase(self) -> str:
-        course = self.journal.course
+        course, search = self.journal.course, self.journal.params.search
         epochs = course.ladder[min(course.rung, len(course.ladder) - 1)].epochs
         rounds = {"promotion": f", promoted to {epochs} epochs", "looks": ", second looks"}
-        if course.phase in ("final", "done"):
-            return "the front from scratch"
-        return f"generation {course.generation + 1}{rounds.get(course.phase, '')}"
+        ended = course.phase in ("final", "done")
+        of = f" of {search.generations}" if search.budget is None else ""
+        rounds |= dict.fromkeys(("final", "done"), ", the front from scratch")
+        return f"generation {course.generation + (not ended)}{of}{rounds.get(course.phase, '')}"
 
     def _snapshot(self, spent: float) -> Snapshot:
         journal, now = self.journal, time.monotonic()
         gained = spent - self._spent_before
         left = (now - self._begun) * (1 - spent) / gained if gained > 0.02 and spent < 1 else None
-        running = tuple((self._proposals[place]["id"], text, self._shares[place],
-                         str(Genome.from_dict(self._proposals[place]["genome"])), now - self._started[place])
-                        for place, text in self._texts.items() if text and self._shares[place] < 1)
-        search = journal.params.search
-        of = f" of {search.generations}" if search.budget is None else ""
-        return Snapshot(journal.course.generation + 1, f"{self._phase().removeprefix('generation ')}{of}", running,
+        todo = [place for place in self._texts if self._shares[place] < 1]
+        # Tasks are handed out in their order; until a worker has begun it says nothing.
+        working = [place for place in todo if self._texts[place]] or todo[:journal.workers]
+        running = tuple((self._proposals[place]["id"], self._texts[place] or "starting worker", self._shares[place],
+                         str(Genome.from_dict(self._proposals[place]["genome"])),
+                         now - self._started.get(place, self._round_begun)) for place in working)
+        return Snapshot(journal.course.generation + 1, self._phase().removeprefix("generation "), running,
                         tuple(self._front), self._hypervolume, self._hypervolume_before, self._evaluated,
                         self._infeasible, spent, str(journal.budget), left)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -37,6 +36,9 @@ class Journal:
         self._told, self._generation = len(course.notes), course.generation
         # Lines of the end of this search; another budget has another end, whose lines may be there too.
         self._finals: set[tuple[Any, ...]] = set()
+        self._ending = False
+        if search.budget is None:
+            course.generations = search.generations
 
     @classmethod
     def open(cls, home: Path, params: Params, info: dict[str, Any], workers: int) -> Journal:
@@ -64,13 +66,13 @@ class Journal:
         """Whether no generation follows."""
         if self.params.search.budget is None:
             return self.course.generation >= self.params.search.generations
-        return self.spent() >= 1
+        return self.course.generation > 0 and self.spent() >= 1
 
     def propose(self, device: str) -> list[dict[str, Any]]:
         """The proposals of the next round, the same ones until they are added; empty when the search is over."""
         counted = self.params.search.budget is not None and self.budget.unit == "candidate"
         most = int(self.budget.amount) - self.looked_at() if counted else None
-        requests = self.course.ask(self._visible(), self.is_over, most=most)
+        requests = self.course.ask(self._lines(), self.is_over, most=most)
         proposals = candidates.propose(self.course, requests, self.params, self.info, device) if requests else []
         self._finals |= {line_of(proposal) for proposal in proposals if proposal.get("final")}
         self._save()
@@ -86,7 +88,7 @@ class Journal:
         added = [json.loads(json.dumps(entry)) for entry in fresh if line_of(entry) not in known]
         archive.append(self.home / candidates.ARCHIVE, added)
         self.records += added
-        self.course.tell(self._visible())
+        self.course.tell(self._lines())
         self._save()
 
     def known(self) -> dict[tuple[Any, ...], dict[str, Any]]:
@@ -116,8 +118,9 @@ class Journal:
             best = max((record["validation"]["robust_accuracy"] for record in members), default=0.0)
             told = [f"generation {self._generation} is done: {len(members)} on the front, best robust accuracy "
                     f"{best:.1%} (validation, {self.params.threat}), hypervolume {self.hypervolume():.4f}", *told]
-        if self.course.phase == "final" and self.course.pending is None:
-            told = [*told, "the budget is spent; what is left is the front: trained from scratch, looked at again"]
+        if self.course.phase == "final" and not self._ending:
+            self._ending = True
+            told = [*told, "no generation follows; what is left is the front: trained from scratch, looked at again"]
         return told
 
     def looked_at(self) -> int:
@@ -125,10 +128,14 @@ class Journal:
         return len({point(record["genome"]) for record in self._visible() if not record["final"]})
 
     def _visible(self) -> list[dict[str, Any]]:
-        """Records without those of generations that a smaller budget does not reach, and of other ends."""
-        last = math.inf if self.params.search.budget is not None else self.params.search.generations
-        return [record for record in self.records if (line_of(record) in self._finals if record["final"]
-                                                      else record["generation"] < last)]
+        """Lines without those of generations that a smaller budget does not reach; the end belongs to the last one."""
+        last = min(self.course.generation, self.course.generations)
+        return [{**record, "generation": max(0, last - 1)} if record["final"] else record for record in self._lines()
+                if record["final"] or record["generation"] < self.course.generations]
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """What the course goes by: records without those of other ends."""
+        return [record for record in self.records if not record["final"] or line_of(record) in self._finals]
 
     def _reserve(self, records: list[dict[str, Any]]) -> float:
         """Seconds of devices for training the front from scratch, where it was not."""
@@ -137,7 +144,9 @@ class Journal:
             return 0.0
         epochs = self.course.ladder[-1].epochs
         whole = statistics.fmean(record["training_seconds"] * epochs / (epochs - _behind(record)) for record in trained)
-        return whole * sum(record["parent"] is not None for record in front(records, self.params.search.objectives))
+        search = self.params.search
+        return whole * sum(search.final_seeds - (record["parent"] is None)
+                           for record in front(records, search.objectives))
 
     def _save(self) -> None:
         write_json(self.home / candidates.STATE, {"course": self.course.state(), "seconds": self.seconds,

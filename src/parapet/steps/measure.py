@@ -28,18 +28,20 @@ def run(*, proposal: dict[str, Any], params: dict[str, Any], dataset: str, cache
 
     settings, home, data = parse(Params, params), Path(cache), Path(dataset)
     place, cores, parent = folder_of(home, proposal["training_key"]), Cores(home / "locks"), proposal["parent"]
-    if parent is None and not proposal.get("undefended"):
+    # A promoted one was timed on the rung below.
+    if not proposal.get("undefended") and (parent is None or parent["kind"] == "inherited"):
         reason = ceilings.too_slow(settings, Genome.from_dict(proposal["genome"]), read_info(data), home / "latency",
                                    cores)
         if reason is not None:
-            results.write(place / results.TRAINING, candidate=proposal["id"], key=proposal["training_key"],
-                          status="infeasible", reason=reason)
+            # Nothing is left in the cache: to a search without this ceiling the candidate is worth training.
+            return candidates.record(proposal, [{"status": "infeasible", "reason": reason}], settings)
     start = folder_of(home, parent["training_key"]) / results.WEIGHTS if parent else None
     training.run(settings, proposal, data, place, device=device, start=start, cores=cores,
                  progress=lambda text, share: progress(text, share * _TRAINING_SHARE))
     attacked, exported = _attacked(place, proposal, settings), _exported(place, proposal, settings)
-    attack_evaluation.run(settings, place, data, attacked[-1], device=device, look=proposal["look"], cores=cores,
-                          progress=lambda text, share: progress(text, _TRAINING_SHARE + share * _ATTACK_SHARE))
+    for look, folder in enumerate(attacked, start=1):
+        attack_evaluation.run(settings, place, data, folder, device=device, look=look, cores=cores,
+                              progress=lambda text, share: progress(text, _TRAINING_SHARE + share * _ATTACK_SHARE))
     if _is_exported(proposal, settings):
         export.run(settings, place, data, exported, cores=cores,
                    progress=lambda text, share: progress(text, 0.85 + share * _ATTACK_SHARE))

@@ -18,7 +18,7 @@ from parapet.config import Params, to_dict
 from parapet.data.info import read_info
 from parapet.errors import InputError
 from parapet.files import read_json, replacing_folder, write_text
-from parapet.search import keys
+from parapet.search import course, keys
 from parapet.search.workers import Outcome, Task, Workers
 from parapet.steps import candidates, measure
 from parapet.steps.display import Display
@@ -62,6 +62,8 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
             for note in journal.notes():
                 display.note(note)
         records, undefended = journal.outcome(), read_json(journal.home / candidates.UNDEFENDED)
+        full = [record for record in records if record["fidelity"]["full"]]
+        candidates.refuse_empty_front(course.outcome(records) or full or records)
         folders = {record["id"]: measure.folders(cache, record, params) for record in [*records, undefended]}
         with replacing_folder(out) as partial:
             ids = candidates.write_search(partial, search_id, records, undefended, params, folders)
@@ -79,7 +81,9 @@ def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, 
     """The archive records of `proposals`, in their order: from the journal, from the cache, or measured now."""
     folders = [measure.folder_of(cache, proposal["training_key"]) for proposal in proposals]
     known = journal.known()
-    found = [known.get(line_of(proposal)) or measure.stored(proposal, params, folder)
+    # What another search trained may be above this one's ceiling, and only a worker can time it.
+    timed = params.search.maximum_latency_ms is not None
+    found = [known.get(line_of(proposal)) or (None if timed else measure.stored(proposal, params, folder))
              for proposal, folder in zip(proposals, folders)]
     missing = [place for place, entry in enumerate(found) if entry is None]
     display.begin(proposals, missing)

@@ -80,6 +80,8 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
     head = MorelHead(classifier_layer(network).in_features, generator).to(device) if recipe.objective.morel else None
     learner = Learner.of(network.to(device, memory_format=torch.channels_last), head, decay=config.weight_average,
                          learning_rate=genome.learning_rate, weight_decay=genome.weight_decay)
+    if config.compile:
+        _compile(network, recipe)
     key = f"{genome.digest()}-{seed}-{config}-{threat}-{TRAINING_VERSION}-{len(train_images)}"
     state = checkpoint.restore(checkpoint_path, key, learner, generator) if checkpoint_path else None
     state = state or checkpoint.Progress()
@@ -131,7 +133,18 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
     for name in needed(genome) if checkpoint_path else ():
         checkpoint_of(checkpoint_path, name).unlink(missing_ok=True)
     network.load_state_dict(state.best_weights)
+    network._compiled_call_impl = None  # what is handed back can be saved, exported and attacked like any other
     return Trained(network.eval(), state.curves, state.best_epoch, state.seconds, state.flops, state.defence.collapses)
+
+
+def _compile(network: Network, recipe: Recipe) -> None:
+    """Compile the network's passes, in place; its names and weights stay what they are."""
+    weights = recipe.objective.regularisers
+    twice = [name for name in ("input_gradient", "gradient_alignment") if weights.get(name, 0) > 0]
+    if twice:
+        raise InputError(f"training.compile is true, and {twice[0]} needs the gradient of a gradient, which "
+                         "torch.compile cannot give; set training.compile to false, or the regulariser's weight to 0.")
+    network.compile()
 
 
 def _epoch(learner: Learner, images: Images, recipe: Recipe, peak: float, config: TrainingConfig, threat: ThreatModel,
