@@ -16,7 +16,7 @@ def promotion(threat: str, tracking: str, promotion: str, mlflow_uri: str, wish:
         tracking: Section of params.yaml as JSON.
         promotion: Section of params.yaml as JSON.
         mlflow_uri: The MLflow server with the model registry.
-        wish: knee, or constraints; empty for what the section promotion says.
+        wish: knee, weights or constraints; empty for what the section promotion says.
         assembled: What front left.
     """
     import json

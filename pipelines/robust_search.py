@@ -10,6 +10,7 @@ from kfp.dsl import Artifact
 import components
 from parapet.config import Params, to_dict
 from parapet.errors import InputError
+from parapet.steps.candidates import refuse_rounds
 from pipelines.resources import Resources
 
 NAME = "robust-search"
@@ -28,13 +29,15 @@ def build(params: Params, image: str, resources: Resources | None = None) -> Cal
     """The pipeline for `params`, whose sections become the defaults of its parameters.
 
     `image` runs every step. Without `resources` nothing is asked of the cluster (a local run). The number of
-    generations is fixed here; InputError where it is more than MAXIMUM_GENERATIONS.
+    generations is fixed here; InputError where it is more than MAXIMUM_GENERATIONS, or where the search has rounds
+    beside its generations (rungs, second looks, other seeds).
     """
     generations = params.search.generations
     if generations > MAXIMUM_GENERATIONS:
         raise InputError(f"search.generations is {generations}, but a compiled pipeline holds at most "
                          f"{MAXIMUM_GENERATIONS} of them; lower it and raise search.population, or search longer "
                          "on one machine with `parapet run`.")
+    refuse_rounds(params)
     section = {name: json.dumps(value) for name, value in to_dict(params).items()}
     # A small pod proposes and pods with a GPU train: what "auto" means must not depend on which of them asks.
     device = "cuda" if params.device == "auto" and resources and resources.gpus else params.device

@@ -161,3 +161,9 @@ def test_the_defaults_of_the_parameters_are_the_parameter_file(spec):
     params = load(GOLDEN / "params.yaml")
     assert read(defaults["search"])["population"] == params.search.population
     assert defaults["seed"] == params.seed
+
+
+def test_a_search_with_rounds_beside_its_generations_is_refused():
+    search = dataclasses.replace(Params().search, looks=2)
+    with pytest.raises(InputError, match="search.looks is given, and a search that is unrolled into tasks has one round"):
+        build(dataclasses.replace(Params(), search=search), "parapet:test")

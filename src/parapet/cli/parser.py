@@ -67,8 +67,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     promotion = verb("promotion", verbs.promotion, "select one member of the front, register it, pass the gate")
     path(promotion, "out", "artifacts", "folder with front.json")
-    promotion.add_argument("--select", metavar="WISH", help='"knee" or constraints such as '
-                           '"robust_accuracy >= 0.6, latency_ms <= 0.2" (default: promotion.select)')
+    promotion.add_argument("--select", metavar="WISH", help='"knee", weights such as "weights: robust_accuracy 3, '
+                           'flops 1", or constraints such as "robust_accuracy >= 0.6, latency_ms <= 0.2, then fewest '
+                           'FLOPs" (default: promotion.select)')
 
     sync = verb("sync", verbs.sync, "send to MLflow what is still waiting")
     path(sync, "cache", ".parapet", "candidate cache")

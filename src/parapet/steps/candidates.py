@@ -149,7 +149,7 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
     Returns {generation, proposals}.
     """
     info = read_info(dataset)
-    _refuse_rounds_beside_generations(params)
+    refuse_rounds(params)
     course = new_course(params, info)
     records, undefended, folders = [], None, {}
     with replacing_folder(out) as partial:
@@ -185,7 +185,7 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
     return {"generation": course.generation, "proposals": proposals}
 
 
-def _refuse_rounds_beside_generations(params: Params) -> None:
+def refuse_rounds(params: Params) -> None:
     """InputError for what makes other rounds than one a generation."""
     search = params.search
     given = [name for name, wanted in (("rungs", search.rungs), ("warm_start", search.warm_start),
