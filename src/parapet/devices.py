@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from parapet.cores import cpu_count
@@ -12,10 +13,12 @@ from parapet.errors import InputError
 _DRIVER_SIGNS = ("/proc/driver/nvidia/version", "/dev/dxg")
 
 
-def resolve(device: str, *, workers: int | None, threads: int) -> list[str]:
+def resolve(device: str, *, workers: int | None, threads: int,
+            per_card: Callable[[str], int] = lambda card: 1) -> list[str]:
     """One device a worker for params.yaml's `device`: auto, cpu, cuda or cuda:N.
 
-    On the CPU there are cores // threads workers unless `workers` says otherwise; on CUDA one a card.
+    On the CPU there are cores // threads workers unless `workers` says otherwise; on CUDA as many a card as `per_card`
+    says of the first of them, which is asked only then.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise InputError(f"device is {device!r}; allowed: auto, cpu, cuda, cuda:0, cuda:1, ...")
@@ -25,12 +28,11 @@ def resolve(device: str, *, workers: int | None, threads: int) -> list[str]:
     if cards == 0:
         raise InputError(f"device is {device!r}, but this machine has no CUDA device that torch can use; "
                          "set device to auto or cpu.")
-    if ":" in device:
-        if int(device.split(":")[1]) >= cards:
-            raise InputError(f"device is {device!r}, but this machine has {cards} CUDA devices (cuda:0 to "
-                             f"cuda:{cards - 1}); choose one of them, or auto.")
-        return [device] * (workers or 1)
-    return [f"cuda:{place % cards}" for place in range(workers or cards)]
+    if ":" in device and int(device.split(":")[1]) >= cards:
+        raise InputError(f"device is {device!r}, but this machine has {cards} CUDA devices (cuda:0 to "
+                         f"cuda:{cards - 1}); choose one of them, or auto.")
+    chosen = [device] if ":" in device else [f"cuda:{place}" for place in range(cards)]
+    return [chosen[place % len(chosen)] for place in range(workers or len(chosen) * per_card(chosen[0]))]
 
 
 def _cuda_devices() -> int:

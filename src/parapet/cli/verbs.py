@@ -119,6 +119,16 @@ def _devices(params: Params) -> list[str]:
     return resolve(params.device, workers=params.search.workers, threads=params.search.threads)
 
 
+def _sharing(params: Params, dataset: Path, kept: Path) -> list[str]:
+    """A device a worker of the search: several workers share a card that one does not fill."""
+    from parapet.search.sharing import per_card
+
+    def timed(card: str) -> int:
+        print("timing how many candidates should share a card", flush=True)
+        return per_card(params, dataset, card, kept)
+    return resolve(params.device, workers=params.search.workers, threads=params.search.threads, per_card=timed)
+
+
 def _data_prep(params: Params, out: Path) -> None:
     from parapet.steps import data_prep as step
 
@@ -134,8 +144,8 @@ def _search(params: Params, dataset: Path, out: Path, cache: Path, *, watch: boo
     info = read_info(dataset)
     checks.search(params, info["image_shape"], len(info["classes"]))
     with tracked(params, cache) as tracker:
-        numbers = step.run(params, dataset, out, cache, devices=_devices(params), tracker=tracker,
-                           tags={"git_revision": git_revision()}, watch=watch)
+        numbers = step.run(params, dataset, out, cache, devices=_sharing(params, dataset, cache / "sharing.json"),
+                           tracker=tracker, tags={"git_revision": git_revision()}, watch=watch)
     print(f"search  {numbers['front']} of {numbers['evaluated']} candidates are on the front; hypervolume "
           f"{numbers['hypervolume']:.4f}", flush=True)
 
@@ -148,7 +158,9 @@ def _forecast(params: Params, dataset: Path) -> None:
 
     info = read_info(dataset)
     checks.search(params, info["image_shape"], len(info["classes"]))
-    found = step.run(params, dataset, devices=_devices(params))
+    with tempfile.TemporaryDirectory() as folder:
+        devices = _sharing(params, dataset, Path(folder) / "sharing.json")
+    found = step.run(params, dataset, devices=devices)
     Console().print(step.table(found))
     print(step.sentence(found), flush=True)
 

@@ -12,6 +12,8 @@ from parapet.steps.journal import Journal
 from parapet.watch import Snapshot, Watch
 
 _PERCENT = 100
+# A share that says something about what is left.
+_ENOUGH = 0.02
 
 
 class Display:
@@ -36,8 +38,12 @@ class Display:
 
     def __exit__(self, kind: type | None, *error: object) -> None:
         if kind is None:
-            self._proposals, self._texts, self._shares, self._spent = [], {}, {}, 1.0
+            self._proposals, self._texts, self._shares = [], {}, {}
+            self._round()
+            self._spent = 1.0
             self._view.update(self._view_total(), "done")
+            if isinstance(self._view, Watch):
+                self._view.show(self._snapshot(1.0))
         self._view.__exit__(kind, *error)
 
     def begin(self, proposals: list[dict[str, Any]], missing: list[int]) -> None:
@@ -100,8 +106,6 @@ class Display:
 
     def _snapshot(self, spent: float) -> Snapshot:
         journal, now = self.journal, time.monotonic()
-        gained = spent - self._spent_before
-        left = (now - self._begun) * (1 - spent) / gained if gained > 0.02 and spent < 1 else None
         todo = [place for place in self._texts if self._shares[place] < 1]
         # Tasks are handed out in their order; until a worker has begun it says nothing.
         working = [place for place in todo if self._texts[place]] or todo[:journal.workers]
@@ -110,7 +114,16 @@ class Display:
                          now - self._started.get(place, self._round_begun)) for place in working)
         return Snapshot(journal.course.generation + 1, self._phase().removeprefix("generation "), running,
                         tuple(self._front), self._hypervolume, self._hypervolume_before, self._evaluated,
-                        self._infeasible, spent, str(journal.budget), left)
+                        self._infeasible, spent, str(journal.budget), self._left(spent, now))
+
+    def _left(self, spent: float, now: float) -> float | None:
+        """Seconds to the end of the budget, then to the end of the round; None while little is known."""
+        if spent < 1:
+            begun, gained, left = self._begun, spent - self._spent_before, 1 - spent
+        else:
+            gained = sum(self._shares.values()) / max(1, len(self._shares))
+            begun, left = self._round_begun, 1 - gained if self._shares else 0.0
+        return 0.0 if left == 0 else (now - begun) * left / gained if gained > _ENOUGH else None
 
     def _view_total(self) -> float:
         return self.journal.budget.amount if self.journal.budget.unit == "candidate" else _PERCENT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,13 @@ class Journal:
         # Lines of the end of this search; another budget has another end, whose lines may be there too.
         self._finals: set[tuple[Any, ...]] = set()
         self._ending = False
+        self._known = {line_of(record): record for record in records}
+        # Genomes among the first so many records.
+        self._points: set[tuple[Any, ...]] = set()
+        self._counted = 0
+        # What was worked out of all records, and when: an archive of thousands is gone through once a round.
+        self._found: dict[str, Any] = {}
+        self._found_at: tuple[Any, ...] = ()
         if search.budget is None:
             course.generations = search.generations
 
@@ -59,7 +66,7 @@ class Journal:
 
     def spent(self) -> float:
         """The share of the budget that is gone, with what training the front from scratch will take."""
-        reserve = self._reserve(seen(self._visible()))
+        reserve = self._once("reserve", lambda: self._reserve(seen(self._visible())))
         return self.budget.spent(self.looked_at(), self.seconds + reserve / self.workers, self.device_seconds + reserve)
 
     def is_over(self) -> bool:
@@ -83,31 +90,33 @@ class Journal:
         if proposals[0].get("undefended"):
             write_json(self.home / candidates.UNDEFENDED, fresh[0])
             fresh = fresh[1:]
-        known = self.known()
+        known = self._known
         # As they will be read, so that a resumed search sees nothing else.
         added = [json.loads(json.dumps(entry)) for entry in fresh if line_of(entry) not in known]
         archive.append(self.home / candidates.ARCHIVE, added)
         self.records += added
+        known |= {line_of(record): record for record in added}
         self.course.tell(self._lines())
         self._save()
 
     def known(self) -> dict[tuple[Any, ...], dict[str, Any]]:
         """Every record by what distinguishes its line."""
-        return {line_of(record): record for record in self.records}
+        return self._known
 
     def outcome(self) -> list[dict[str, Any]]:
         """One record a candidate, of the generations that the budget covers and of the search's end."""
-        return archive.latest(self._visible())
+        return self._once("outcome", lambda: archive.latest(self._visible()))
 
     def front(self) -> list[dict[str, Any]]:
         """The front of candidates of full fidelity so far."""
-        records = archive.latest(self._visible())
+        records = self.outcome()
         scratch = outcome(records) if self.course.phase in ("final", "done") else []
-        return front(scratch or records, self.params.search.objectives)
+        return self._once("front", lambda: front(scratch or records, self.params.search.objectives))
 
     def hypervolume(self) -> float:
         """Of the front so far."""
-        return hypervolume(self.front(), self.params.search.ideal, self.params.search.reference)
+        search = self.params.search
+        return self._once("hypervolume", lambda: hypervolume(self.front(), search.ideal, search.reference))
 
     def notes(self) -> list[str]:
         """What is new since the last call: of the generation that ended, and of rungs."""
@@ -125,17 +134,33 @@ class Journal:
 
     def looked_at(self) -> int:
         """Genomes measured so far, at whatever fidelity."""
-        return len({point(record["genome"]) for record in self._visible() if not record["final"]})
+        fresh, self._counted = self.records[self._counted:], len(self.records)
+        self._points |= {point(record["genome"]) for record in fresh
+                         if not record["final"] and record["generation"] < self.course.generations}
+        return len(self._points)
 
     def _visible(self) -> list[dict[str, Any]]:
         """Lines without those of generations that a smaller budget does not reach; the end belongs to the last one."""
         last = min(self.course.generation, self.course.generations)
-        return [{**record, "generation": max(0, last - 1)} if record["final"] else record for record in self._lines()
-                if record["final"] or record["generation"] < self.course.generations]
+        return self._once("visible", lambda: [
+            {**record, "generation": max(0, last - 1)} if record["final"] else record for record in self._lines()
+            if record["final"] or record["generation"] < self.course.generations])
 
     def _lines(self) -> list[dict[str, Any]]:
         """What the course goes by: records without those of other ends."""
-        return [record for record in self.records if not record["final"] or line_of(record) in self._finals]
+        return self._once("lines", lambda: [record for record in self.records
+                                            if not record["final"] or line_of(record) in self._finals])
+
+    def _once(self, name: str, work: Callable[[], Any]) -> Any:
+        """What `work` gives, until a record is added, a generation is told, or the end begins."""
+        course = self.course
+        ended = course.phase in ("final", "done")
+        now = len(self.records), len(self._finals), course.generation, course.generations, ended
+        if now != self._found_at:
+            self._found, self._found_at = {}, now
+        if name not in self._found:
+            self._found[name] = work()
+        return self._found[name]
 
     def _reserve(self, records: list[dict[str, Any]]) -> float:
         """Seconds of devices for training the front from scratch, where it was not."""

@@ -1,0 +1,21 @@
+"""The networks by which a family is judged before it is searched: its middle one and its largest."""
+
+from __future__ import annotations
+
+from parapet.genome import UNATTACKED, Genome, SearchSpace
+
+
+def anchors(space: SearchSpace, backbone: str) -> list[Genome]:
+    """The middle and the largest network of a family, each with a middle and with the most expensive recipe.
+
+    Plain ones, without denoiser and filter. Fewer than four where the space makes some of them equal.
+    """
+    middle = {gene.name: gene.choices[(len(gene.choices) - 1) // 2] for gene in space.genes if gene.ordered}
+    largest = {name: space.choices(name)[-1] for name in ("width", "depth")}
+    losses = [loss for loss in space.choices("loss") if loss not in UNATTACKED] or list(space.choices("loss"))
+    # Of the losses that are searched TRADES makes the most passes.
+    costly = {"steps": space.choices("steps")[-1], "loss": "trades" if "trades" in losses else losses[-1]}
+    plain = {**middle, "backbone": backbone, "activation": space.choices("activation")[0], "denoiser": "none",
+             "input_filter": "none", "loss": losses[0], "crafting": space.choices("crafting")[0]}
+    made = [Genome(**{**plain, **size, **recipe}).canonical() for size in ({}, largest) for recipe in ({}, costly)]
+    return list(dict.fromkeys(made))

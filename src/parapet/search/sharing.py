@@ -1,0 +1,130 @@
+"""How many processes one card should be shared by: found from timed steps of training, in as many processes at once.
+
+A small network leaves most of a card idle; several of them side by side fill it, until they only wait for each other.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from parapet.config import Params, to_dict
+from parapet.cores import cpu_count
+from parapet.data.info import read_info
+from parapet.files import digest, read_json, write_json
+from parapet.genome import Genome, SearchSpace
+from parapet.search.anchors import anchors
+from parapet.search.workers import Task, Workers
+
+_STEPS = "parapet.search.sharing:timed_steps"
+# A worker more must be worth this much of what there was; less is noise, and each costs memory and a start.
+GAIN = 0.15
+# Steps that are timed in each process: enough for a second or so on a card.
+STEPS = 20
+# Of a card's memory a part stays free, for larger candidates than the one that was timed.
+_MEMORY_SHARE = 0.8
+_WAIT_SECONDS, _LOOK_EVERY = 120.0, 0.01
+_MOST = 16
+
+
+def processes(throughput: Callable[[int], float], most: int) -> int:
+    """From 1 to `most`: how many processes to run side by side.
+
+    `throughput` tells what so many processes get done a second, all together, 0 where they do not fit. Their number is
+    doubled while that gains `GAIN` or more; then the middle between the last two is tried.
+    """
+    best, rate = 1, throughput(1)
+    while rate > 0 and best < most:
+        count = min(2 * best, most)
+        more = throughput(count)
+        if more < (1 + GAIN) * rate:
+            between = (best + count) // 2
+            return between if between > best and throughput(between) >= (1 + GAIN) * rate else best
+        best, rate = count, more
+    return best
+
+
+def per_card(params: Params, dataset: Path, device: str, kept: Path) -> int:
+    """How many workers should share the card `device` in this search, by the middle network of its first family.
+
+    What was found is kept in the file `kept`, so that a search that goes on does not time again.
+    """
+    info = read_info(dataset)
+    space = SearchSpace(params.search.space, info["image_shape"])
+    genome = anchors(space, space.choices("backbone")[0])[0]
+    key = digest([genome.to_dict(), to_dict(params.training), info["fingerprint"], params.search.threads, device])
+    try:
+        known = read_json(kept)
+    except (FileNotFoundError, ValueError):
+        known = {}
+    if key not in known:
+        # A process needs a core of its own to keep the card busy.
+        most = min(_MOST, max(1, cpu_count() // params.search.threads))
+        known[key] = processes(lambda count: steps_per_second(params, genome, dataset, device, count), most)
+        write_json(kept, known)
+    return known[key]
+
+
+def steps_per_second(params: Params, genome: Genome, dataset: Path, device: str, count: int, *,
+                     steps: int = STEPS) -> float:
+    """Training steps of `genome` that `count` processes on `device` do a second, all together.
+
+    0 where one of them fails, for example for want of memory, or where they would fill the card.
+    """
+    with tempfile.TemporaryDirectory() as folder, Workers([device] * count, attempts=1) as workers:
+        tasks = [Task(str(place), _STEPS, {"genome": genome.to_dict(), "params": to_dict(params), "steps": steps,
+                                           "dataset": str(dataset), "gate": folder, "count": count})
+                 for place in range(count)]
+        outcomes = [outcome for _, outcome in workers.run(tasks)]
+    if any(outcome.result is None or outcome.result["crowded"] for outcome in outcomes):
+        return 0.0
+    return sum(outcome.result["steps"] / outcome.result["seconds"] for outcome in outcomes)
+
+
+def timed_steps(*, genome: dict[str, Any], params: dict[str, Any], steps: int, dataset: str, gate: str, count: int,
+                device: str, progress: Callable[[str, float], None]) -> dict[str, Any]:
+    """{steps, seconds, crowded}: training steps, begun when all `count` processes have come to the folder `gate`.
+
+    Everything is JSON, because it comes from another process. `crowded` says whether the card's memory is as good as
+    full then.
+    """
+    import torch
+
+    from parapet.config import parse
+    from parapet.data.dataset import Dataset
+    from parapet.training.timing import time_steps
+
+    settings, data = parse(Params, params), Dataset.open(Path(dataset))
+    torch.set_num_threads(settings.search.threads)
+    batch, crowded, here = settings.training.batch_size, [], Path(gate) / str(os.getpid())
+
+    def begin() -> None:
+        here.touch()
+        end = time.monotonic() + _WAIT_SECONDS
+        while sum(1 for _ in Path(gate).iterdir()) < count and time.monotonic() < end:
+            time.sleep(_LOOK_EVERY)
+        crowded.append(_is_crowded(device))
+
+    try:
+        seconds = time_steps(
+            Genome.from_dict(genome), data.split("train", device=device, limit=(steps + 1) * batch),
+            data.split("validation", device=device, limit=batch), config=settings.training, threat=settings.threat,
+            device=device, begin=begin, classes=len(data.classes), mean=torch.tensor(data.mean),
+            std=torch.tensor(data.std))
+    finally:
+        here.touch()  # nobody has to wait for one that has failed
+    return {"steps": len(seconds), "seconds": math.fsum(seconds), "crowded": any(crowded)}
+
+
+def _is_crowded(device: str) -> bool:
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return False
+    free, total = torch.cuda.mem_get_info(device)
+    return free < (1 - _MEMORY_SHARE) * total
