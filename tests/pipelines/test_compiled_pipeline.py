@@ -165,5 +165,5 @@ def test_the_defaults_of_the_parameters_are_the_parameter_file(spec):
 
 def test_a_search_with_rounds_beside_its_generations_is_refused():
     search = dataclasses.replace(Params().search, looks=2)
-    with pytest.raises(InputError, match="search.looks is given, and a search that is unrolled into tasks has one round"):
+    with pytest.raises(InputError, match="search.looks is given, and a search that is unrolled into tasks has one"):
         build(dataclasses.replace(Params(), search=search), "parapet:test")
