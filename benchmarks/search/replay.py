@@ -75,7 +75,9 @@ class Table:
 class Replay:
     """One search: `answer` its requests; `points` grows by one with each candidate of full fidelity.
 
-    seconds: of training, paid so far. points: (seconds with the handover, hypervolume on validation and on test).
+    retrained: whether what was promoted or inherited is handed over trained from scratch, as Parapet does it, or as it
+    was found. seconds: of training, paid so far. points: (seconds with the handover, hypervolume on validation and on
+    test).
     """
 
     table: Table
@@ -83,6 +85,7 @@ class Replay:
     records: list[dict[str, Any]] = field(default_factory=list)
     points: list[tuple[float, float, float]] = field(default_factory=list)
     seconds: float = 0.0
+    retrained: bool = True
     _paid: set[tuple[str, str, int]] = field(default_factory=set)
     _kinds: dict[str, str] = field(default_factory=dict)
     _answers: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -125,6 +128,9 @@ class Replay:
     def _note(self) -> None:
         """What would be handed over now, and what it would have cost in all."""
         last, names = max(self.table.rungs.values()), self.config.objectives
+        if not self.retrained:
+            self._note_as_found(names)
+            return
         pending = [member for member in front(seen(self.records), names) if member["parent"] is not None]
         rows = {member["id"]: self.table.row(Genome.from_dict(member["genome"]), "scratch", last)
                 for member in pending}
@@ -137,6 +143,14 @@ class Replay:
         box = self.config.ideal, self.config.reference
         self.points.append((self.seconds + self._cost(rows.values()), hypervolume(members, *box),
                             hypervolume(tested, *box)))
+
+    def _note_as_found(self, names: Sequence[str]) -> None:
+        members = front(seen(self.records), names)
+        rows = [self._rows(Genome.from_dict(member["genome"]), self._kinds[member["training_key"]],
+                           member["fidelity"]["epochs"])[-1] for member in members]
+        tested = [{**member, "validation": _accuracies(row["test"])} for member, row in zip(members, rows)]
+        box = self.config.ideal, self.config.reference
+        self.points.append((self.seconds, hypervolume(members, *box), hypervolume(tested, *box)))
 
     def _test(self, member: dict[str, Any], last: int) -> Sequence[float]:
         return self.table.row(Genome.from_dict(member["genome"]), "scratch", last)["test"]

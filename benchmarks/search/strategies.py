@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.search import setting
 from benchmarks.search.replay import Replay, Table
+from parapet.config import Rung
 from parapet.errors import InputError
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome, SearchSpace
@@ -39,15 +40,19 @@ class Limit:
 Strategy = Callable[[Table, int, int, Limit], Replay]
 
 
-def course(**changes: Any) -> Strategy:
-    """Parapet's own course of a search, with `changes` to the tabulated search section of params.yaml."""
+def course(*, retrained: bool = True, **changes: Any) -> Strategy:
+    """Parapet's own course of a search, with `changes` to the tabulated search section of params.yaml.
+
+    Without `retrained` it is judged by its networks as it found them, which Parapet never hands over.
+    """
     def search(table: Table, seed: int, population: int, limit: Limit) -> Replay:
         config = replace(setting.params().search, population=population, **changes)
         surrogate = None if config.surrogate == "none" else Surrogate(config.surrogate, seed)
         evolution = Evolution(
             SearchSpace(setting.SPACE, setting.IMAGE_SHAPE), population=population, objectives=len(config.objectives),
             seed=seed, admissible=table.__contains__, surrogate=surrogate, oversampling=config.oversampling)
-        run, replay = Course(evolution, config, Fidelity.ladder(config.rungs, setting.EPOCHS)), Replay(table, config)
+        run, replay = (Course(evolution, config, Fidelity.ladder(config.rungs, setting.EPOCHS)),
+                       Replay(table, config, retrained=retrained))
         while requests := run.ask(replay.records, lambda: limit.over(replay), most=_left(replay, limit)):
             for request in requests:
                 replay.answer(request)
@@ -93,11 +98,16 @@ def optuna(table: Table, seed: int, population: int, limit: Limit) -> Replay:
     return replay
 
 
+# The rung of 3 epochs orders candidates hardly better than chance.
+_MIDDLE = (Rung(epochs=9),)
 STRATEGIES: dict[str, Strategy] = {
     "plain NSGA-II": course(rungs=()),
     "with rungs": course(),
     "rungs, warm starts": course(warm_start=True),
-    "rungs, warm starts, forest": course(warm_start=True, surrogate="forest"),
+    "rung of 9, full from scratch": course(rungs=_MIDDLE, full_from_scratch=True),
+    "rung of 9, warm starts": course(rungs=_MIDDLE, warm_start=True),
+    "rung of 9, warm starts, as found": course(rungs=_MIDDLE, warm_start=True, retrained=False),
+    "plain, forest": course(rungs=(), surrogate="forest"),
     "random search": random,
     "Optuna NSGAIISampler": optuna,
 }

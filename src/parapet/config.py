@@ -109,7 +109,8 @@ class SearchConfig:
     `minimum_clean_accuracy` is kept in the archive as infeasible; one above a `maximum_*` is never trained. `budget`,
     for example "200 candidates", "2 hours" or "8 gpu-hours", goes before `generations`. `rungs` are fidelities below
     `training`, cheapest first; of each rung the best `1 / reduction` go on to the next, unless its ranks agree with
-    those of full training by less than `minimum_rank_correlation`. `warm_start` lets children inherit weights.
+    those of full training by less than `minimum_rank_correlation`; with `full_from_scratch` the last step up starts
+    over, and what it finds need not be trained again at the end. `warm_start` lets children inherit weights.
     `surrogate` ranks `oversampling` times as many offspring as are trained. Members of the front are evaluated `looks`
     times, and trained with `final_seeds` seeds at the end. `space` narrows or widens genes.
     """
@@ -119,6 +120,7 @@ class SearchConfig:
     budget: str | None = option(None)
     rungs: tuple[Rung, ...] = option(())
     reduction: int = option(3, low=2, high=100)
+    full_from_scratch: bool = option(False)
     minimum_rank_correlation: float = option(0.3, low=-1.0, high=1.0)
     warm_start: bool = option(False)
     surrogate: str = option("none", choices=("none", "forest", "gaussian_process"))

@@ -26,7 +26,7 @@ def everything(params: Params, out: Path, roots: Sequence[Path], *, unrolled: bo
 
     devices = resolve(params.device, workers=params.search.workers, threads=params.search.threads)
     if unrolled:
-        candidates._refuse_rounds_beside_generations(params)
+        candidates.refuse_rounds(params)
     writable(out)
     source = sources.load(params.data.name, *roots)
     params.threat.check_image(*source.images.shape[1:])

@@ -116,7 +116,7 @@ class Course:
         if all(point(genome.to_dict()) in measured for genome in genomes):
             return []
         population = {point(member.to_dict()) for member in self.evolution.members} if self.config.warm_start else set()
-        bred_from = [record for record in known if point(record["genome"]) in population]
+        bred_from = [record for record in known if point(record["genome"]) in population] if population else []
         return [Request(genome, self.ladder[self.start], self._inherited(genome, bred_from)) for genome in genomes]
 
     def _inherited(self, genome: Genome, bred_from: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -130,10 +130,14 @@ class Course:
         quota = math.ceil(len(below) / self.config.reduction)
         best = [below[place] for place in rank_order(below, self.config.objectives)[:quota]]
         # One that failed would fail again.
-        return [Request(Genome.from_dict(record["genome"]), self.ladder[self.rung], {
-            "training_key": record["training_key"], "kind": "promoted", "epochs": record["fidelity"]["epochs"]})
-            for record in best if point(record["genome"]) not in above and record["violation"] is not None
-            and record["violation"] < estimate.HOPELESS]
+        return [Request(Genome.from_dict(record["genome"]), self.ladder[self.rung], self._goes_on_from(record))
+                for record in best if point(record["genome"]) not in above and record["violation"] is not None
+                and record["violation"] < estimate.HOPELESS]
+
+    def _goes_on_from(self, record: dict[str, Any]) -> dict[str, Any] | None:
+        if self.config.full_from_scratch and self.ladder[self.rung].full:
+            return None
+        return {"training_key": record["training_key"], "kind": "promoted", "epochs": record["fidelity"]["epochs"]}
 
     def _looks(self, members: list[dict[str, Any]], *, final: bool) -> list[Request]:
         """Another evaluation of the `members` that have had too few: the luck of one must not last for ever."""

@@ -107,7 +107,9 @@ def run(params: Params, dataset: Path, *, devices: list[str]) -> Forecast:
     courses = [simulation.simulate(params, [cost.times(factor) for cost in costs], len(devices), start)
                for factor in (low, 1.0, high)]
     counted = params.search.budget is None or "candidate" in params.search.budget.lower()
-    budget = params.search.budget or f"{params.search.generations} generations of {params.search.population}"
+    search = params.search
+    budget = search.budget or (f"{search.generations} generation{'s' * (search.generations > 1)} of "
+                               f"{search.population}")
     return Forecast(tuple(told), *courses, tuple(devices), budget, counted, time.monotonic() - begun)
 
 

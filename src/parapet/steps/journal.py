@@ -109,9 +109,7 @@ class Journal:
 
     def front(self) -> list[dict[str, Any]]:
         """The front of candidates of full fidelity so far."""
-        records = self.outcome()
-        scratch = outcome(records) if self.course.phase in ("final", "done") else []
-        return self._once("front", lambda: front(scratch or records, self.params.search.objectives))
+        return self._once("front", self._front)
 
     def hypervolume(self) -> float:
         """Of the front so far."""
@@ -138,6 +136,10 @@ class Journal:
         self._points |= {point(record["genome"]) for record in fresh
                          if not record["final"] and record["generation"] < self.course.generations}
         return len(self._points)
+
+    def _front(self) -> list[dict[str, Any]]:
+        scratch = outcome(self.outcome()) if self.course.phase in ("final", "done") else []
+        return front(scratch or self.outcome(), self.params.search.objectives)
 
     def _visible(self) -> list[dict[str, Any]]:
         """Lines without those of generations that a smaller budget does not reach; the end belongs to the last one."""
