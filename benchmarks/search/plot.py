@@ -20,18 +20,19 @@ WIDTH, HEIGHT = 860, 520
 TOP, BOTTOM, PANELS = 124, 128, ((78, 420), (488, 830))  # left and right end of each panel
 INK, SOFT, GRID = "#1c1e21", "#5d636b", "#e6e8eb"
 # Of Okabe and Ito (2008), which colour-blind eyes tell apart; dashes for those who see no colour at all.
-STYLES = (("#1c1e21", ""), ("#e69f00", "7 3"), ("#0072b2", ""), ("#56b4e9", "2 3"), ("#8a919c", "7 3"),
-          ("#d55e00", "2 3"))
+STYLES = {"plain NSGA-II": ("#1c1e21", ""), "random search": ("#8a919c", "7 3"),
+          "Optuna NSGAIISampler": ("#e69f00", "7 3"), "rungs, warm starts": ("#0072b2", ""),
+          "rung of 9, full from scratch": ("#56b4e9", "2 3"), "rung of 9, warm starts, as found": ("#d55e00", "2 3")}
 _LEAST, _STEPS = 0.02, 160  # of plain's time
 
 
 def picture(record: dict[str, Any]) -> str:
-    """The SVG's text, from a record of `verdict.replay_all` alone."""
+    """The SVG's text, from a record of `verdict.replay_all` alone; of its searches those that `STYLES` names."""
     times = np.geomspace(_LEAST, 1.0, _STEPS)
     bands = {split: {name: np.quantile([[curve.at(time * record["seconds"]) for time in times]
                                         for curve in (Curve(points, split) for points in runs)],
                                        (0.25, 0.5, 0.75), axis=0)
-                     for name, runs in record["points"].items()} for split in SPLITS}
+                     for name, runs in record["points"].items() if name in STYLES} for split in SPLITS}
     tops = [band[2].max() for several in bands.values() for band in several.values()]
     low, high = _ends(max(tops), [found["level"] for found in record["verdict"].values()])
     title = "Hypervolume of what a search would hand over, against its training time"
@@ -46,7 +47,7 @@ def picture(record: dict[str, Any]) -> str:
                    "of real trainings; median and middle half; dotted: where plain NSGA-II ends")]
     for (left, right), split in zip(PANELS, SPLITS):
         parts += _panel(left, right, low, high, split, bands[split], times, record)
-    parts += _legend(list(record["points"]))
+    parts += _legend([name for name in STYLES if name in record["points"]])
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -74,11 +75,12 @@ def _panel(left: int, right: int, low: float, high: float, split: str, bands: di
     level = y(record["verdict"][split]["level"])
     parts.append(f'<line x1="{left}" x2="{right}" y1="{level:.1f}" y2="{level:.1f}" stroke="{INK}" '
                  'stroke-dasharray="1 4"/>')
-    for (lower, _, upper), (colour, _) in zip(bands.values(), STYLES):
+    for name, (lower, _, upper) in bands.items():
         around = [f"{x(time):.1f} {y(value):.1f}" for time, value in [*zip(times, upper),
                                                                      *zip(times[::-1], lower[::-1])]]
-        parts.append(f'<path d="M{"L".join(around)}Z" fill="{colour}" fill-opacity="0.09"/>')
-    for (_, middle, _), (colour, dashes) in zip(bands.values(), STYLES):
+        parts.append(f'<path d="M{"L".join(around)}Z" fill="{STYLES[name][0]}" fill-opacity="0.09"/>')
+    for name, (_, middle, _) in bands.items():
+        colour, dashes = STYLES[name]
         line = [f"{x(time):.1f} {y(value):.1f}" for time, value in zip(times, middle) if value >= low]
         if line:
             parts.append(f'<path d="M{"L".join(line)}" fill="none" stroke="{colour}" stroke-width="2" '
@@ -88,7 +90,7 @@ def _panel(left: int, right: int, low: float, high: float, split: str, bands: di
 
 def _legend(names: list[str]) -> list[str]:
     parts = []
-    for place, (name, (colour, dashes)) in enumerate(zip(names, STYLES)):
+    for place, (name, (colour, dashes)) in enumerate((name, STYLES[name]) for name in names):
         left, top = PANELS[0][0] + 255 * (place % 3), HEIGHT - 46 + 22 * (place // 3)
         parts += [f'<line x1="{left}" x2="{left + 30}" y1="{top - 4}" y2="{top - 4}" stroke="{colour}" '
                   f'stroke-width="2.5" stroke-dasharray="{dashes}"/>', _text(left + 38, top, name, size=13, colour=INK)]

@@ -36,7 +36,7 @@ def test_the_report_says_whether_the_limits_are_kept(monkeypatch: pytest.MonkeyP
     for limit, kept in ((1e9, True), (0.0, False)):
         monkeypatch.setattr(overhead, "LIMIT_MS", limit)
         assert overhead.report([50], said.append) is kept
-    assert said[0].startswith("plain: ") and "ms at 50 (limit" in said[0]
+    assert said[0].startswith("plain: ") and "of the processor) at 50 (limit" in said[0]
 
 
 def test_a_real_search_is_watched(tmp_path: Path, digits_folder: Path) -> None:

@@ -107,7 +107,8 @@ class Course:
         return self._end(known, records)
 
     def _next_generation(self, known: list[dict[str, Any]], most: int | None) -> list[Request]:
-        history = estimate.history(known, self.start, self.config.objectives) if self.evolution.surrogate else ()
+        surrogate = self.evolution.surrogate
+        history = estimate.history(known, self.start, self.config.objectives, surrogate.memory) if surrogate else ()
         genomes = self.evolution.ask(history)
         if most is not None and most < len(genomes):
             self.evolution.pending = self.evolution.pending[:most]

@@ -46,12 +46,18 @@ def outcomes(genomes: Sequence[Genome], records: Sequence[dict[str, Any]], ladde
     return found
 
 
-def history(records: Sequence[dict[str, Any]], rung: int,
-            names: Sequence[str]) -> list[tuple[Genome, list[float]]]:
-    """Measured genomes and their objectives at one rung, oldest first: what a surrogate learns from."""
-    return [(Genome.from_dict(record["genome"]), values) for record in records[-_REMEMBERED:]
-            if record["fidelity"]["rung"] == rung and record["repeat"] == 0
-            and (values := measured_objectives(record, names)) is not None]
+def history(records: Sequence[dict[str, Any]], rung: int, names: Sequence[str],
+            most: int = _REMEMBERED) -> list[tuple[Genome, list[float]]]:
+    """Measured genomes and their objectives at one rung, oldest first, at most the newest `most`: what a surrogate
+    learns from."""
+    found: list[tuple[Genome, list[float]]] = []
+    for record in reversed(records[-_REMEMBERED:]):
+        if len(found) == most:
+            break
+        if record["fidelity"]["rung"] == rung and record["repeat"] == 0 \
+                and (values := measured_objectives(record, names)) is not None:
+            found.append((Genome.from_dict(record["genome"]), values))
+    return found[::-1]
 
 
 def agreement(records: Sequence[dict[str, Any]], low: int, high: int) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class Display:
         todo = [place for place in self._texts if self._shares[place] < 1]
         # Tasks are handed out in their order; until a worker has begun it says nothing.
         working = [place for place in todo if self._texts[place]] or todo[:journal.workers]
-        running = tuple((self._proposals[place]["id"], self._texts[place] or "starting worker", self._shares[place],
+        running = tuple((self._proposals[place]["id"], self._texts[place] or "starting", self._shares[place],
                          str(Genome.from_dict(self._proposals[place]["genome"])),
                          now - self._started.get(place, self._round_begun)) for place in working)
         return Snapshot(journal.course.generation + 1, self._phase().removeprefix("generation "), running,
