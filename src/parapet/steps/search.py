@@ -68,11 +68,12 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
         with replacing_folder(out) as partial:
             ids = candidates.write_search(partial, search_id, records, undefended, params, folders)
     summary = candidates.summarise(records, params)
+    # Of what is handed over; the curve in the summary is also of networks that were trained anew since.
+    volume = hypervolume(course.outcome(records), params.search.ideal, params.search.reference)
     tracker.front(search_id, ids)
-    tracker.finish(search_id, {"hypervolume": summary["hypervolume"][-1]["hypervolume"], "front_size": len(ids),
-                               "evaluated": summary["evaluated"], "infeasible": summary["infeasible"]}, {})
-    return {"search_id": search_id, "evaluated": summary["evaluated"], "front": len(ids),
-            "hypervolume": summary["hypervolume"][-1]["hypervolume"]}
+    tracker.finish(search_id, {"hypervolume": volume, "front_size": len(ids), "evaluated": summary["evaluated"],
+                               "infeasible": summary["infeasible"]}, {})
+    return {"search_id": search_id, "evaluated": summary["evaluated"], "front": len(ids), "hypervolume": volume}
 
 
 def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, dataset: Path,
