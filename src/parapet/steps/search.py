@@ -19,6 +19,7 @@ from parapet.data.info import read_info
 from parapet.errors import InputError
 from parapet.files import read_json, replacing_folder, write_text
 from parapet.search import course, keys
+from parapet.search.front import hypervolume
 from parapet.search.workers import Outcome, Task, Workers
 from parapet.steps import candidates, measure
 from parapet.steps.display import Display
