@@ -41,6 +41,13 @@ def _plot(options: argparse.Namespace) -> None:
     _say(f"{options.picture} drawn from {options.record}")
 
 
+def _live(options: argparse.Namespace) -> None:
+    from benchmarks.search import live
+
+    names = options.only or [*live.OURS, *live.OTHERS]
+    live.run(names, options.data, options.out, live.RECORD, hours=options.hours, workers=options.workers, say=_say)
+
+
 def _add_costs(sub: argparse._SubParsersAction) -> None:
     """What searching costs, and how a machine is best shared by candidates."""
     from benchmarks.search import costs
@@ -67,6 +74,13 @@ def main() -> int:
     replayed.set_defaults(verb=_replay)
     redrawn = sub.add_parser("plot", help="draw the picture from the record alone")
     redrawn.set_defaults(verb=_plot)
+    living = sub.add_parser("live", help="one search of each kind on MNIST (17 minutes each on 2 cores)")
+    living.add_argument("--data", type=Path, required=True, metavar="DIR", help="data sets as PARAPET_DATA names them")
+    living.add_argument("--out", type=Path, default=Path("runs/search-live"), metavar="DIR")
+    living.add_argument("--hours", type=float, default=0.5, help="of busy processes, each search")
+    living.add_argument("--workers", type=int, default=2)
+    living.add_argument("--only", nargs="+", metavar="NAME", help="default: all of them")
+    living.set_defaults(verb=_live)
     for one in (filled, replayed):
         one.add_argument("--table", type=Path, default=setting.TABLE, metavar="FILE")
     for one in (replayed, redrawn):

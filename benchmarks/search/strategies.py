@@ -85,7 +85,7 @@ def optuna(table: Table, seed: int, population: int, limit: Limit) -> Replay:
         if limit.over(replay) or len(replay.records) == len(table):
             break
         trial = study.ask()
-        genome = _suggested(trial, space)
+        genome = suggested(trial, space)
         values = None
         if genome in table:
             record = replay.answer(Request(genome, setting.ladder()[-1]))
@@ -127,7 +127,8 @@ def _full_fidelity(table: Table) -> Replay:
     return Replay(table, replace(setting.params().search, rungs=()))
 
 
-def _suggested(trial: Any, space: SearchSpace) -> Genome:
+def suggested(trial: Any, space: SearchSpace) -> Genome:
+    """The genome of an Optuna trial, which is asked for every gene that has a choice."""
     vector = [0 if len(gene.choices) == 1
               else trial.suggest_int(gene.name, 0, len(gene.choices) - 1) if gene.ordered
               else gene.choices.index(trial.suggest_categorical(gene.name, gene.choices)) for gene in space.genes]

@@ -47,12 +47,12 @@ def new_course(params: Params, info: dict[str, Any]) -> Course:
 def propose(course: Course, requests: Sequence[Request], params: Params, info: dict[str, Any],
             device: str) -> list[dict[str, Any]]:
     """The proposals of a round; the first round is led by the undefended reference network."""
-    proposals = [_proposal(request, params, info, device, course.generation) for request in requests]
+    proposals = [proposal_of(request, params, info, device, course.generation) for request in requests]
     if course.generation == 0 and course.phase == "generation":
         # The middle of the family, trained without attacks: what the front has to be compared with.
         widths = course.evolution.space.choices("width")
         plain = Request(Genome(loss="standard", width=max(widths)).canonical(), course.ladder[-1])
-        proposals.insert(0, {**_proposal(plain, params, info, device, 0), "undefended": True})
+        proposals.insert(0, {**proposal_of(plain, params, info, device, 0), "undefended": True})
     return proposals
 
 
@@ -196,7 +196,9 @@ def refuse_rounds(params: Params) -> None:
                          "generation; leave it out, or search on one machine with `parapet run`.")
 
 
-def _proposal(request: Request, params: Params, info: dict[str, Any], device: str, generation: int) -> dict[str, Any]:
+def proposal_of(request: Request, params: Params, info: dict[str, Any], device: str,
+                generation: int) -> dict[str, Any]:
+    """The request with its keys, its seed and the id that it has everywhere: an entry of proposals.json."""
     training = keys.training_key(request, params, info["fingerprint"], device)
     # What is measured after the last generation belongs to it.
     return {"id": keys.short_id(training), "generation": generation - request.final, **request.to_dict(),
