@@ -373,7 +373,7 @@ def _fraction(text: str) -> float | None:
     match = _FRACTION.fullmatch(text.strip())
     try:
         return float(match[1]) / float(match[2] or 1) if match else None
-    except (ZeroDivisionError, OverflowError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         return None
 
 

@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from parapet.errors import InputError
 
 
 @contextmanager
@@ -42,6 +44,20 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_to_replace(path: Path, kept: Iterable[Path], marks: Iterable[str]) -> None:
+    """Raise InputError where putting a new folder at `path` would delete what is not this step's to delete.
+
+    That is: any of `kept`, and a folder with files but without one of the `marks` that the step leaves in its own.
+    """
+    place = path.resolve()
+    for other in kept:
+        if place == other.resolve() or place in other.resolve().parents:
+            raise InputError(f"{path} would be replaced, and {other} lies in it; give a folder of its own with --out.")
+    if path.is_dir() and any(path.iterdir()) and not any(found for mark in marks for found in path.glob(mark)):
+        raise InputError(f"{path} holds files that are not from this command, and would be replaced; give another "
+                         "folder with --out, or empty that one.")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -84,5 +84,5 @@ def test_rounds_that_an_unrolled_search_does_not_have_are_told(here: Path, capsy
     assert cli.main(["check"]) == 0
     assert cli.main(["check", "--unrolled"]) == 2
     assert capsys.readouterr().err == (
-        "parapet: search.rungs is given, and a search that is unrolled into tasks has one round a generation; leave it "
-        "out, or search on one machine with `parapet run`.\n")
+        "parapet: search.rungs is given, and a search that is unrolled into tasks has one round a generation, all of "
+        "whose candidates are trained; leave it out, or search on one machine with `parapet run`.\n")

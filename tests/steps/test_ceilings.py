@@ -106,7 +106,7 @@ def test_a_child_that_inherits_is_timed_and_a_promoted_one_was(digits_folder: Pa
     info = read_info(digits_folder)
     course = candidates.new_course(params, info)
     request = course.ask([], lambda: False)[0]
-    proposal = {**candidates.propose(course, [request], params, info, "cpu")[1],
+    proposal = {**candidates.propose(course, [request], params, info, "cpu", undefended=False)[0],
                 "parent": {"training_key": "0" * 64, "kind": "inherited", "epochs": 0}}
     found = measure.run(proposal=proposal, params=to_dict(params), dataset=str(digits_folder),
                         cache=str(tmp_path / "cache"), device="cpu")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from parapet.config import Params, parse
-from parapet.errors import WorkError
+from parapet.errors import InputError, WorkError
 from parapet.genome import Genome, point
 from parapet.search import archive
 from parapet.search.front import front
@@ -146,8 +146,8 @@ def test_a_round_that_was_added_twice_is_there_once(tmp_path: Path) -> None:
     journal.add(proposals, fresh)
     (tmp_path / "state.json").write_bytes(state)
     again = Journal.open(tmp_path, _params(), INFO, 1)
-    assert again.propose("cpu") == proposals
-    again.add(proposals, fresh)
+    assert again.propose("cpu") == proposals[1:], "the undefended network has a file of its own"
+    again.add(proposals[1:], fresh[1:])
     assert again.records == journal.records == archive.read(tmp_path / "archive.jsonl")
     assert again.course.state() == journal.course.state()
 
@@ -174,3 +174,37 @@ def test_a_cheap_rung_below_the_floor_is_no_failed_search(changes: dict[str, Any
     full = [record(status="infeasible", reason="clean accuracy", **changes)]
     with pytest.raises(WorkError):
         candidates.refuse_empty_front(full)
+
+
+def test_a_journal_and_a_state_that_do_not_fit_are_told_and_left_alone(tmp_path: Path) -> None:
+    home = tmp_path / "search"
+    _all(home, _params())
+    written = {name: (home / name).read_bytes() for name in ("state.json", "archive.jsonl")}
+    lines = written["archive.jsonl"].splitlines(keepends=True)
+    remedy = f"put it back, or move {home} away to start the search anew."
+    for name, content, said in (
+            ("archive.jsonl", b"".join(lines[:-2]), f"{home}/archive.jsonl has {len(lines) - 2} lines, and the search "
+                                                    f"had written {len(lines)}; {remedy}"),
+            ("state.json", None, f"{home}/state.json is missing, and the archive beside it has {len(lines)} lines; "
+                                 f"{remedy}"),
+            ("state.json", b"{}", f"{home}/state.json is damaged, or from another version of Parapet; {remedy}"),
+            ("state.json", written["state.json"][:40], f"{home}/state.json is damaged, or from another version of "
+                                                       f"Parapet; {remedy}")):
+        (home / name).unlink()
+        if content is not None:
+            (home / name).write_bytes(content)
+        with pytest.raises(InputError) as refused:
+            Journal.open(home, _params(), INFO, 1)
+        assert str(refused.value) == said
+        (home / name).write_bytes(written[name])
+    assert _lines(_all(home, _params()))
+
+
+def test_the_undefended_network_is_measured_again_where_it_is_lost(tmp_path: Path) -> None:
+    home = tmp_path / "search"
+    _all(home, _params())
+    (home / "undefended.json").unlink()
+    journal = Journal.open(home, _params(), INFO, 1)
+    proposals = _round(journal)
+    assert [proposal.get("undefended") for proposal in proposals] == [True]
+    assert (home / "undefended.json").exists() and journal.propose("cpu") == []

@@ -119,7 +119,7 @@ def test_a_candidate_with_a_parent_begins_with_its_weights(kind: str, digits_fol
     first = course.ask([], lambda: False)[0]
 
     def measured(request: Request) -> Network:
-        proposal = candidates.propose(course, [request], params, info, "cpu")[-1]
+        proposal = candidates.propose(course, [request], params, info, "cpu", undefended=False)[-1]
         record = measure.run(proposal=proposal, params=to_dict(params), dataset=str(digits_folder),
                              cache=str(tmp_path), device="cpu")
         keys.append(record["training_key"])

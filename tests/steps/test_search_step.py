@@ -123,9 +123,20 @@ def test_a_genome_that_does_not_fit_the_images_is_a_candidate_that_failed(digits
 def test_a_second_try_at_a_search_that_failed_fails_with_the_same_reasons(digits_folder: Path, tmp_path: Path) -> None:
     params = parse(Params, {**TINY, "search": {**TINY["search"], "generations": 2, "minimum_clean_accuracy": 1.0}})
     for _ in range(2):
-        with pytest.raises(WorkError, match="all 2 candidates failed"):
+        with pytest.raises(WorkError, match="all 4 candidates failed"):
             search.run(params, digits_folder, tmp_path / "out", tmp_path / "cache", devices=["cpu"],
                        tracker=NullTracker())
+
+
+def test_a_folder_that_is_not_the_search_s_own_is_not_replaced(digits_folder: Path, tmp_path: Path) -> None:
+    params = parse(Params, TINY)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/thesis.txt").write_text("precious")
+    for out, said in ((tmp_path / "theirs", "holds files that are not from this command"),
+                      (tmp_path, f"would be replaced, and {tmp_path / 'cache'} lies in it")):
+        with pytest.raises(InputError, match=said):
+            search.run(params, digits_folder, out, tmp_path / "cache", devices=["cpu"], tracker=NullTracker())
+    assert (tmp_path / "theirs/thesis.txt").read_text() == "precious"
 
 
 def test_other_data_under_a_running_search_are_refused(digits_folder: Path, tmp_path: Path) -> None:
@@ -134,7 +145,7 @@ def test_other_data_under_a_running_search_are_refused(digits_folder: Path, tmp_
     info = read_json(tmp_path / "dataset/dataset.json")
     params = parse(Params, TINY)
     course = candidates.new_course(params, info)
-    proposal = candidates.propose(course, course.ask([], lambda: False), params, info, "cpu")[0]
+    proposal = candidates.propose(course, course.ask([], lambda: False), params, info, "cpu", undefended=False)[0]
     write_json(tmp_path / "dataset/dataset.json", {**info, "fingerprint": "0" * 64})
     with pytest.raises(InputError, match="holds other data .fingerprint 000000000000. than this search began with"):
         training.run(params, proposal, tmp_path / "dataset", tmp_path / "out")

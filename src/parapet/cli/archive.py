@@ -84,6 +84,7 @@ def archive(options: argparse.Namespace) -> int | None:
 def list_candidates(options: argparse.Namespace) -> None:
     """`parapet archive list`."""
     from parapet.cli import archive_text as text
+    from parapet.search.course import outcome
     from parapet.search.front import front
 
     if options.limit is not None and options.limit < 1:
@@ -99,7 +100,8 @@ def list_candidates(options: argparse.Namespace) -> None:
     if options.feasible:
         chosen = [record for record in chosen if record["status"] == "feasible"]
     if options.front:
-        chosen = front(chosen, names, rung=options.rung)
+        # What is handed over was trained from scratch; at a cheap rung there is no such thing.
+        chosen = front(outcome(chosen) if options.rung is None else chosen, names, rung=options.rung)
     if options.sort:
         key = _SORTS[options.sort]
         chosen = sorted(chosen, key=lambda record: (key(record) is None, key(record) or 0))

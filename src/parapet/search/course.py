@@ -104,7 +104,7 @@ class Course:
             return self._promotions(known)
         if self.phase == "looks":
             return self._looks(front(known, self.config.objectives), final=False)
-        return self._end(known, records)
+        return self._end(records)
 
     def _next_generation(self, known: list[dict[str, Any]], most: int | None) -> list[Request]:
         surrogate = self.evolution.surrogate
@@ -121,6 +121,8 @@ class Course:
         return [Request(genome, self.ladder[self.start], self._inherited(genome, bred_from)) for genome in genomes]
 
     def _inherited(self, genome: Genome, bred_from: list[dict[str, Any]]) -> dict[str, Any] | None:
+        if self.config.full_from_scratch and self.ladder[self.start].full:
+            return None
         found = parents.nearest(self.evolution.space, genome, bred_from)
         return found and {"training_key": found["training_key"], "kind": "inherited", "epochs": 0}
 
@@ -145,10 +147,10 @@ class Course:
         return [replace(_request(record), look=record["looks"] + 1, final=final) for record in members
                 if record["looks"] < self.config.looks]
 
-    def _end(self, known: list[dict[str, Any]], records: Sequence[dict[str, Any]]) -> list[Request]:
+    def _end(self, records: Sequence[dict[str, Any]]) -> list[Request]:
         """The front from scratch; then its other seeds, and looks at what is new in it."""
-        known, records = ([record for record in lines if record["final"] or record["generation"] < self.generations]
-                          for lines in (known, records))
+        records = [record for record in records if record["final"] or record["generation"] < self.generations]
+        known = seen(records)
         have = {(point(record["genome"]), record["repeat"]) for record in archive.latest(records)
                 if record["fidelity"]["full"] and record["parent"] is None}
         wanted = [Request(Genome.from_dict(member["genome"]), self.ladder[-1], final=True)
@@ -171,7 +173,7 @@ class Course:
         elif self.phase == "looks":
             self._tell_evolution(seen(records))
             self.phase = "generation"
-        elif self.phase == "final" and not self._end(seen(records), records):
+        elif self.phase == "final" and not self._end(records):
             self.phase = "done"
 
     def _tell_evolution(self, known: list[dict[str, Any]]) -> None:
@@ -188,11 +190,13 @@ class Course:
             return
         agreement = estimate.agreement(known, self.start, len(self.ladder) - 1)
         low, full = self.ladder[self.start].epochs, self.ladder[-1].epochs
-        if agreement["tau"] is None or agreement["n"] < _ENOUGH:
+        if agreement["n"] < _ENOUGH:
             return
-        text = (f"robust accuracy after {low} and after {full} epochs: rank correlation {agreement['tau']:.2f} "
+        # Where all candidates are equal on the rung, it says nothing of them.
+        tau = agreement["tau"] or 0.0
+        text = (f"robust accuracy after {low} and after {full} epochs: rank correlation {tau:.2f} "
                 f"(Kendall's tau, {agreement['n']} promoted candidates)")
-        if agreement["tau"] < self.config.minimum_rank_correlation:
+        if tau < self.config.minimum_rank_correlation:
             self.start += 1
             text += (f", below search.minimum_rank_correlation {self.config.minimum_rank_correlation:g}: from now on "
                      f"candidates begin with {self.ladder[self.start].epochs} epochs")

@@ -114,7 +114,8 @@ class Workers:
                     if retry and attempts[place] < self.attempts:
                         waiting.appendleft(place)
                     else:
-                        yield place, Outcome(None, f"{reason}, in {attempts[place]} attempts" if retry else reason)
+                        yield place, Outcome(None, f"{reason}, in {attempts[place]} attempts" if retry else reason,
+                                             seconds=time.monotonic() - worker.started)
             if on_wait:
                 on_wait()
 

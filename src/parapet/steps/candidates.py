@@ -45,15 +45,21 @@ def new_course(params: Params, info: dict[str, Any]) -> Course:
 
 
 def propose(course: Course, requests: Sequence[Request], params: Params, info: dict[str, Any],
-            device: str) -> list[dict[str, Any]]:
-    """The proposals of a round; the first round is led by the undefended reference network."""
+            device: str, *, undefended: bool) -> list[dict[str, Any]]:
+    """The proposals of a round; with `undefended` it is led by the undefended reference network."""
     proposals = [proposal_of(request, params, info, device, course.generation) for request in requests]
-    if course.generation == 0 and course.phase == "generation":
+    if undefended:
         # The middle of the family, trained without attacks: what the front has to be compared with.
-        widths = course.evolution.space.choices("width")
-        plain = Request(Genome(loss="standard", width=max(widths)).canonical(), course.ladder[-1])
+        plain = Request(_undefended(course.evolution.space, params, info), course.ladder[-1])
         proposals.insert(0, {**proposal_of(plain, params, info, device, 0), "undefended": True})
     return proposals
+
+
+def _undefended(space: SearchSpace, params: Params, info: dict[str, Any]) -> Genome:
+    """The widest network of two blocks a stage that stays below the ceilings, else the narrowest one."""
+    allowed = ceilings.admissible(params.search, info["image_shape"], len(info["classes"])) or (lambda genome: True)
+    sizes = [Genome(loss="standard", width=width).canonical() for width in sorted(space.choices("width"))]
+    return next(filter(allowed, reversed(sizes)), sizes[0])
 
 
 def record(proposal: dict[str, Any], parts: Iterable[dict[str, Any] | None], params: Params) -> dict[str, Any]:
@@ -169,10 +175,11 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
             told = [entry for proposal, entry in zip(proposals, fresh) if not proposal.get("undefended")]
             known = {entry["id"] for entry in records}
             records += [entry for entry in told if entry["id"] not in known]
-            refuse_empty_front(records)
             course.tell(records)
+            if not ask:
+                refuse_empty_front(records)
         requests = course.ask(records, lambda: not ask)
-        proposals = propose(course, requests, params, info, device) if requests else []
+        proposals = propose(course, requests, params, info, device, undefended=previous is None)
         search_id = keys.short_id(keys.search_key(params, info["fingerprint"], device))
         if records:
             write_search(partial, search_id, records, undefended, params, folders)
@@ -190,10 +197,12 @@ def refuse_rounds(params: Params) -> None:
     search = params.search
     given = [name for name, wanted in (("rungs", search.rungs), ("warm_start", search.warm_start),
                                        ("budget", search.budget), ("looks", search.looks > 1),
-                                       ("final_seeds", search.final_seeds > 1)) if wanted]
+                                       ("final_seeds", search.final_seeds > 1),
+                                       ("maximum_latency_ms", search.maximum_latency_ms)) if wanted]
     if given:
         raise InputError(f"search.{given[0]} is given, and a search that is unrolled into tasks has one round a "
-                         "generation; leave it out, or search on one machine with `parapet run`.")
+                         "generation, all of whose candidates are trained; leave it out, or search on one machine "
+                         "with `parapet run`.")
 
 
 def proposal_of(request: Request, params: Params, info: dict[str, Any], device: str,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from parapet.config import Params
+from parapet.errors import InputError
 from parapet.files import read_json, write_json
 from parapet.genome import point
 from parapet.search import archive
@@ -36,6 +37,8 @@ class Journal:
         self._told, self._generation = len(course.notes), course.generation
         # Lines of the end of this search; another budget has another end, whose lines may be there too.
         self._finals: set[tuple[Any, ...]] = set()
+        # Measured in the first round; without it there is nothing to compare the front with.
+        self._undefended = (home / candidates.UNDEFENDED).exists()
         self._ending = False
         self._known = {line_of(record): record for record in records}
         # Genomes among the first so many records.
@@ -50,11 +53,11 @@ class Journal:
     @classmethod
     def open(cls, home: Path, params: Params, info: dict[str, Any], workers: int) -> Journal:
         """The search in folder `home`, where it stopped, or a new one, with so many workers."""
-        course, state = candidates.new_course(params, info), {}
-        if (home / candidates.STATE).exists():
-            state = read_json(home / candidates.STATE)
+        course, records = candidates.new_course(params, info), archive.read(home / candidates.ARCHIVE)
+        state = _state(home, len(records))
+        if state:
             course.restore(state["course"])
-        journal = cls(home, params, info, course, archive.read(home / candidates.ARCHIVE), state, workers)
+        journal = cls(home, params, info, course, records, state, workers)
         # The end is gone through again: what is measured costs nothing, and a budget that has changed has another end.
         course.reopen()
         return journal
@@ -80,7 +83,8 @@ class Journal:
         counted = self.params.search.budget is not None and self.budget.unit == "candidate"
         most = int(self.budget.amount) - self.looked_at() if counted else None
         requests = self.course.ask(self._lines(), self.is_over, most=most)
-        proposals = candidates.propose(self.course, requests, self.params, self.info, device) if requests else []
+        proposals = candidates.propose(self.course, requests, self.params, self.info, device,
+                                       undefended=not self._undefended)
         self._finals |= {line_of(proposal) for proposal in proposals if proposal.get("final")}
         self._save()
         return proposals
@@ -88,8 +92,11 @@ class Journal:
     def add(self, proposals: Sequence[dict[str, Any]], fresh: list[dict[str, Any]]) -> None:
         """The records of a round, in the order of its proposals."""
         if proposals[0].get("undefended"):
+            self._undefended = True
             write_json(self.home / candidates.UNDEFENDED, fresh[0])
             fresh = fresh[1:]
+            if not fresh:
+                return
         known = self._known
         # As they will be read, so that a resumed search sees nothing else.
         added = [json.loads(json.dumps(entry)) for entry in fresh if line_of(entry) not in known]
@@ -177,7 +184,25 @@ class Journal:
 
     def _save(self) -> None:
         write_json(self.home / candidates.STATE, {"course": self.course.state(), "seconds": self.seconds,
-                                                  "device_seconds": self.device_seconds})
+                                                  "device_seconds": self.device_seconds, "lines": len(self.records)})
+
+
+def _state(home: Path, lines: int) -> dict[str, Any]:
+    """state.json of the search in `home`, whose archive has so many lines; empty where there is no search yet."""
+    path, advice = home / candidates.STATE, f"put it back, or move {home} away to start the search anew"
+    try:
+        state = read_json(path)
+        expected, _ = state["lines"], state["course"]
+    except FileNotFoundError:
+        if lines:
+            raise InputError(f"{path} is missing, and the archive beside it has {lines} lines; {advice}.") from None
+        return {}
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is damaged, or from another version of Parapet; {advice}.") from None
+    if lines < expected:
+        raise InputError(f"{home / candidates.ARCHIVE} has {lines} lines, and the search had written {expected}; "
+                         f"{advice}.")
+    return state
 
 
 def _behind(record: dict[str, Any]) -> int:

@@ -27,7 +27,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None) -> dict
 
     config = params.promotion
     front = read_json(out / "front.json")
-    chosen, reason = select(front["candidates"], wish or config.select)
+    chosen, reason = select(front["candidates"], config.select if wish is None else wish)
     evaluation = read_json(out / chosen["evaluation"])
     test = chosen["test"]
     tags = {"candidate": chosen["id"], "audit": chosen["audit"]["verdict"], "threat": str(params.threat),

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from parapet.config import Params, to_dict
 from parapet.data.info import read_info
 from parapet.errors import InputError
-from parapet.files import read_json, replacing_folder, write_text
+from parapet.files import read_json, refuse_to_replace, replacing_folder, write_text
 from parapet.search import course, keys
 from parapet.search.front import hypervolume
 from parapet.search.workers import Outcome, Task, Workers
@@ -39,11 +39,11 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
     where one is still running there. Returns a few metrics.
     """
     info = read_info(dataset)
+    refuse_to_replace(out, [cache, dataset], [candidates.FRONT_IDS])
     search_id = keys.short_id(keys.search_key(params, info["fingerprint"], devices[0]))
     with only_search(cache), Workers(devices, attempts=params.search.attempts,
                                      timeout=params.search.timeout_seconds) as workers:
         journal = Journal.open(cache / "searches" / search_id, params, info, len(devices))
-        candidates.refuse_empty_front(journal.records)
         tracker.search(search_id, name=f"{info['name']} {params.threat}",
                        params=_flat(to_dict(params)), tags=tags or {}, dataset=info)
 
@@ -59,7 +59,6 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
                     display.note(note)
                 fresh = _measure(proposals, journal, params, dataset, cache, workers, display, track)
                 journal.add(proposals, fresh)
-                candidates.refuse_empty_front(journal.records)
             for note in journal.notes():
                 display.note(note)
         records, undefended = journal.outcome(), read_json(journal.home / candidates.UNDEFENDED)
@@ -104,13 +103,20 @@ def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, 
         index = missing[place]
         display.moved(index, "", 1.0)
         journal.device_seconds += outcome.seconds
-        keep(index, outcome.result or _crashed(proposals[index], outcome, params, folders[index]))
+        keep(index, outcome.result or _crashed(proposals[index], known, outcome, params, folders[index]))
     return found
 
 
-def _crashed(proposal: dict[str, Any], outcome: Outcome, params: Params, folder: Path) -> dict[str, Any]:
+def _crashed(proposal: dict[str, Any], known: dict[tuple[Any, ...], dict[str, Any]], outcome: Outcome, params: Params,
+             folder: Path) -> dict[str, Any]:
+    """The record of a candidate that left none; a look that failed leaves what the looks before it had seen."""
     if outcome.trace:
         write_text(folder / "failure.txt", outcome.trace)
+    before = [known.get((proposal["id"], look, final)) for look in range(1, proposal["look"])
+              for final in (False, True)]
+    if measured := [record for record in before if record is not None]:
+        return {**measured[-1], "looks": proposal["look"], "final": proposal["final"],
+                "generation": proposal["generation"]}
     return candidates.record(proposal, [{"status": "infeasible", "reason": outcome.reason}], params)
 
 
