@@ -96,7 +96,7 @@ def grown(home: Path, params: Params, size: int) -> None:
     below = [(space.decode(random.integers(space.upper + 1)), None) for _ in range(int((size - len(known)) / share))]
     made: list[dict[str, Any]] = []
     for fidelity in course.ladder:
-        proposals = [candidates._proposal(candidates.Request(genome, fidelity, parent), params, INFO, "cpu", 0)
+        proposals = [candidates.proposal_of(candidates.Request(genome, fidelity, parent), params, INFO, "cpu", 0)
                      for genome, parent in below]
         drawn = [measured(proposal, params) for proposal in {each["id"]: each for each in proposals}.values()
                  if proposal["id"] not in known]
