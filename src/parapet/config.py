@@ -283,7 +283,7 @@ def load(path: Path, *, complete: bool = False) -> Params:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}); give a readable UTF-8 YAML file.") from None
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -301,6 +301,20 @@ def load(path: Path, *, complete: bool = False) -> Params:
         return parse(Params, values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key that is given twice: PyYAML would let the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As the loader does, once the keys are known to differ."""
+        known = set()
+        for key, _ in node.value:
+            if key.value in known:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value} is given twice in one mapping", key.start_mark)
+            known.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def parse(kind: type, values: Any, prefix: str = "") -> Any:
@@ -358,7 +372,8 @@ def _scalar(name: str, value: Any, kind: type) -> Any:
         return value
     if kind is str and isinstance(value, str):
         return value
-    if kind is int and isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0:
+    if kind is int and isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0 \
+            and abs(value) < _LARGEST:
         return int(value)
     if kind is float and not isinstance(value, bool):
         number = _fraction(value) if isinstance(value, str) else value

@@ -215,6 +215,17 @@ def test_an_archive_in_order_is_counted(journal: Path, capsys) -> None:
     assert capsys.readouterr().out.endswith("is of another training, other\n1 problem.\n")
 
 
+def test_lines_that_are_missing_are_noticed_by_what_lies_beside_the_archive(journal: Path, capsys) -> None:
+    write_json(journal.parent / "search.json", {"evaluated": 8, "objectives": ["clean_error", "robust_error", "flops"]})
+    assert _run(capsys, "verify").endswith("all in order.\n")
+    write_json(journal.parent / "state.json", {"lines": 11})
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:7]))
+    assert main(["archive", "verify"]) == 1
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "artifacts/search/state.json says that there were 11 lines, and 7 are left",
+        "artifacts/search/search.json says that there were 8 candidates, and 7 are left", "2 problems."]
+
+
 def test_every_problem_is_a_line(tmp_path: Path, capsys) -> None:
     path = tmp_path / "archive.jsonl"
     odd: dict[str, Any] = {**record(flops=5), "id": "0123456789ab"}

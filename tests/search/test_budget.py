@@ -53,7 +53,8 @@ ALLOWED = "write for example 200 candidates, 90 minutes, 2 hours or 8 gpu-hours.
 
 @pytest.mark.parametrize(("text", "sentence"), [
     ("3 fortnights", f"search.budget is '3 fortnights'; {ALLOWED}"),
-    ("200", f"search.budget is '200'; {ALLOWED}"),
+    ("200", "search.budget is '200', and a number needs a unit; write 200 candidates, 200 minutes, 200 hours or 200 "
+            "gpu-hours."),
     ("", f"search.budget is ''; {ALLOWED}"),
     ("hours", f"search.budget is 'hours'; {ALLOWED}"),
     ("nan hours", f"search.budget is 'nan hours'; {ALLOWED}"),

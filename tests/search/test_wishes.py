@@ -35,12 +35,20 @@ def test_what_can_be_met_is_no_contradiction(wish: str) -> None:
     assert len(read(wish).constraints) == 2
 
 
+def test_thousands_may_be_separated() -> None:
+    assert [(each.quantity.name, each.bound) for each in read("params <= 1,250,000, flops < 10,000").constraints] == [
+        ("params", 1_250_000), ("flops", 10_000)]
+
+
 @pytest.mark.parametrize(("wish", "sentence"), [
     ("robust_accuracy >= 0.9, robust_accuracy <= 0.5",
      "robust_accuracy >= 0.9 and robust_accuracy <= 0.5 contradict each other, since no number meets both; change one "
      "of them."),
     ("flops < 5, Flops >= 5", "Flops >= 5 and flops < 5 contradict each other, since no number meets both; change one "
                               "of them."),
+    ("flops <= 1e999", "the constraint 'flops <= 1e999' has a number that is too large; write for example flops <= "
+                       "1e6."),
+    ("weightsrobust_accuracy 3", "the constraint 'weightsrobust_accuracy 3' cannot be read; write knee, or weights"),
     ("robustness >= 0.9", "the constraint 'robustness >= 0.9' cannot be read; write knee, or weights: QUANTITY "
                           "NUMBER, or QUANTITY >= NUMBER (or <=, >, <) with one of clean_accuracy, robust_accuracy, "
                           "flops, params, latency_ms, several separated by commas, and after constraints for example "

@@ -43,6 +43,13 @@ def test_a_worker_that_is_killed_is_replaced_and_its_task_tried_again(tmp_path: 
     assert outcome.result == {"deaths": 2}
 
 
+def test_the_time_of_every_attempt_is_counted(tmp_path: Path) -> None:
+    with Workers(["cpu"], attempts=3) as workers:
+        (_, outcome), = workers.run(_tasks("sleep_and_die_until", {"marker": str(tmp_path / "count"), "times": 2,
+                                                                   "seconds": 0.4}))
+    assert outcome.result == {"deaths": 2} and outcome.seconds > 1.2
+
+
 def test_a_task_that_always_kills_its_worker_is_a_failure_with_its_reason(tmp_path: Path) -> None:
     tasks = _tasks("die_until", {"marker": str(tmp_path / "count"), "times": 99})
     with Workers(["cpu"], attempts=2) as workers:

@@ -31,6 +31,12 @@ def die_until(*, marker: str, times: int, device: str, progress: Report) -> dict
     return {"deaths": count}
 
 
+def sleep_and_die_until(*, seconds: float, **others: object) -> dict:
+    """Takes its time each time."""
+    time.sleep(seconds)
+    return die_until(**others)
+
+
 def raise_value_error(*, device: str, progress: Report) -> dict:
     """A bug, or numbers gone bad."""
     raise ValueError("numbers gone bad")

@@ -38,6 +38,9 @@ def test_rungs_promote_a_share_and_the_front_is_trained_again_with_its_seeds() -
     # Undefended 5 and six of 1 second; two promoted; half of the population from scratch, then with two more seeds.
     assert simulate(_params(**search), [cost], 1, 0.0).seconds == pytest.approx(5 + 6 + 2 * 4 + 3 * 5)
     assert simulate(_params(**search, final_seeds=3), [cost], 1, 0.0).seconds == pytest.approx(19 + 9 * 5)
+    # Promoted ones start over, and then nothing is left to be trained at the end.
+    anew = simulate(_params(**search, full_from_scratch=True), [cost], 1, 0.0)
+    assert anew.seconds == pytest.approx(5 + 6 + 2 * 5)
 
 
 def test_of_a_budget_of_hours_the_candidates_are_told() -> None:

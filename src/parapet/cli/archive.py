@@ -172,11 +172,29 @@ def verify(options: argparse.Namespace) -> int:
           f"{len(journal.latest(records)):,} candidates.")
     if torn := journal.torn(options.archive):
         print(f"note: {torn} bytes of a torn last line; a killed search leaves them, and the next one cuts them off.")
+    found.problems += _missing_lines(options.archive, records)
     for problem in found.problems:
         print(problem)
     many = "problem" if len(found.problems) == 1 else "problems"
     print(f"{len(found.problems):,} {many}." if found.problems else "all in order.")
     return 1 if found.problems else 0
+
+
+def _missing_lines(path: Path, records: Sequence[dict[str, Any]]) -> list[str]:
+    """What the files that a search keeps beside its archive say of lines that are no longer in it."""
+    from parapet.search import archive as journal
+
+    problems = []
+    for name, key, have in (("state.json", "lines", len(records)),
+                            ("search.json", "evaluated", len(journal.latest(records)))):
+        try:
+            wanted = json.loads((path.parent / name).read_bytes())[key]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # an archive may lie anywhere, without its search
+        if isinstance(wanted, int) and have < wanted:
+            problems.append(f"{path.parent / name} says that there were {wanted:,} "
+                            f"{'lines' if key == 'lines' else 'candidates'}, and {have:,} are left")
+    return problems
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -40,6 +40,7 @@ def write(folder: Path, source: Source, indices: dict[str, np.ndarray]) -> Datas
     in an order that interleaves the classes, so that the first k images of a split are a stratified part of it.
     Raises WorkError where the folder cannot be written.
     """
+    files.refuse_to_replace(folder, [], ["dataset.json"])
     arrays = {name: _arrays(source, name, indices[name]) for name in SPLITS}
     mean, std = _moments(arrays["train"]["images"], source.levels)
     info = {"schema_version": SCHEMA_VERSION, "name": source.name, "classes": list(source.classes),

@@ -35,6 +35,9 @@ class Budget:
         words = f"{population * generations} candidates" if text is None else " ".join(text.split())
         match = _AMOUNT.fullmatch(words)
         unit = match[2].lower().replace(" ", "-").removesuffix("s") if match else None
+        if unit not in _SECONDS and words.isdigit():
+            raise InputError(f"search.budget is {text!r}, and a number needs a unit; write {words} candidates, "
+                             f"{words} minutes, {words} hours or {words} gpu-hours.")
         if unit not in _SECONDS:
             raise InputError(f"search.budget is {text!r}; {_ALLOWED}.")
         amount = float(match[1])

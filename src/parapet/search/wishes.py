@@ -119,10 +119,10 @@ _NAMES = ", ".join(QUANTITIES)
 
 def read(text: str) -> Knee | Weights | Constraints:
     """The wish that `text` says, in any case and spacing; InputError for what cannot be read or contradicts itself."""
-    words = " ".join(text.split())
+    words = re.sub(r"(?<=\d),(?=\d{3}\b)", "", " ".join(text.split()))  # 10,000 is a number and no list
     if words.lower() == "knee":
         return Knee()
-    if words.lower().startswith("weights"):
+    if re.match(r"weights\b", words, re.IGNORECASE):
         return _weights(words[len("weights"):].removeprefix(":"))
     first, *rest = re.split(r"\bthen\b", words, flags=re.IGNORECASE)
     constraints = tuple(_constraint(part.strip()) for part in first.strip(" ,").split(","))
@@ -153,6 +153,9 @@ def _constraint(part: str) -> Constraint:
     else:
         raise InputError(f"the constraint {part!r} has a percentage, and only clean_accuracy and robust_accuracy are "
                          "shares; write a number.")
+    if not math.isfinite(bound):
+        raise InputError(f"the constraint {part!r} has a number that is too large; write for example {quantity.name} "
+                         f"{sign} {quantity.example}.")
     if quantity.is_share and not 0 <= bound <= 1:
         hint = f"did you mean {bound:g}%?" if 0 < bound <= 100 and not number[2] else "write for example 0.88 or 88%."
         raise InputError(f"the constraint {part!r} lies outside of what an accuracy can be, 0 to 1; {hint}")

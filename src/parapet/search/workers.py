@@ -35,7 +35,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: a result, or a reason why there is none; and for how long its last worker was busy."""
+    """What became of a task: a result, or a reason why there is none; and for how long workers were busy with it."""
 
     result: dict[str, Any] | None
     reason: str | None = None
@@ -92,7 +92,7 @@ class Workers:
         `on_progress` is told (place, text, share); `on_wait` is called a few times a second. InputError and WorkError
         raised inside a worker (a missing file, a full disk) are raised here: they concern every task.
         """
-        waiting, attempts = deque(range(len(tasks))), [0] * len(tasks)
+        waiting, attempts, spent = deque(range(len(tasks))), [0] * len(tasks), [0.0] * len(tasks)
         for worker in self._workers:
             worker.place = None
         while waiting or any(worker.place is not None for worker in self._workers):
@@ -104,18 +104,19 @@ class Workers:
                             on_progress(worker.place, answer["text"], answer["share"])
                         continue
                     place, worker.place = worker.place, None
-                    yield place, replace(_outcome(answer), seconds=time.monotonic() - worker.started)
+                    yield place, replace(_outcome(answer), seconds=spent[place] + time.monotonic() - worker.started)
                 worker.answers.clear()
             for worker, reason, retry in self._fallen():
                 place = worker.place
                 self._workers.remove(worker)
                 worker.end()
                 if place is not None:
+                    spent[place] += time.monotonic() - worker.started
                     if retry and attempts[place] < self.attempts:
                         waiting.appendleft(place)
                     else:
                         yield place, Outcome(None, f"{reason}, in {attempts[place]} attempts" if retry else reason,
-                                             seconds=time.monotonic() - worker.started)
+                                             seconds=spent[place])
             if on_wait:
                 on_wait()
 

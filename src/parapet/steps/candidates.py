@@ -15,7 +15,7 @@ from parapet.config import Params
 from parapet.data.info import read_info
 from parapet.errors import InputError, WorkError
 from parapet.fidelity import Fidelity
-from parapet.files import read_json, replacing_folder, write_json
+from parapet.files import read_json, refuse_to_replace, replacing_folder, write_json
 from parapet.genome import Genome, SearchSpace
 from parapet.search import archive, keys
 from parapet.search.course import Course, outcome
@@ -31,6 +31,8 @@ SECTIONS = ("seed", "device", "data", "threat", "search", "training", "attack_ev
 STATE, ARCHIVE, PROPOSALS, FRONT_IDS, UNDEFENDED, SUMMARY = (
     "state.json", "archive.jsonl", "proposals.json", "front_ids.json", "undefended.json", "search.json")
 SCHEMA_VERSION = 1
+# Times HOPELESS: worse than any other shortfall, and not yet hopeless.
+_NEARLY = 0.999
 
 
 def new_course(params: Params, info: dict[str, Any]) -> Course:
@@ -74,11 +76,11 @@ def record(proposal: dict[str, Any], parts: Iterable[dict[str, Any] | None], par
             reason = reason or (part["reason"] if part else "a step left no result")
         else:
             merged |= part
-    evaluation, audit = merged.get("evaluation"), merged.get("audit")
+    evaluation, audited = merged.get("evaluation"), merged.get("audit")
     validation = None if evaluation is None else accuracies(evaluation)
-    audit = None if audit is None else verdict(audit)
+    audit = None if audited is None else verdict(audited)
     if reason is None:
-        reason, violation = _shortfall(validation, audit, proposal, params)
+        reason, violation = _shortfall(validation, audited, proposal, params)
     return {"schema_version": archive.SCHEMA_VERSION, "id": proposal["id"], "training_key": proposal["training_key"],
             "evaluation_key": proposal["evaluation_key"], "genome": proposal["genome"],
             "generation": proposal["generation"], "seed": proposal["seed"], "fidelity": proposal["fidelity"],
@@ -96,7 +98,11 @@ def _shortfall(validation: dict[str, Any], audit: dict[str, Any], proposal: dict
     if proposal.get("undefended"):
         return None, 0.0
     if audit["verdict"] == "fail":
-        return "the audit failed: " + " ".join(audit["reasons"]), HOPELESS
+        failed = {check["id"] for check in audit["checks"] if check["verdict"] == "fail"}
+        # Of a network that gets nothing right yet no more is known than that it needs more training.
+        untrained = not proposal["fidelity"]["full"] and failed == {"clean_accuracy"}
+        return ("the audit failed: " + " ".join(verdict(audit)["reasons"]),
+                (1 - validation["clean_accuracy"]) * _NEARLY if untrained else HOPELESS)
     if validation["clean_accuracy"] < floor:
         early = "" if proposal["fidelity"]["full"] else f" after {epochs} epochs"
         return (f"clean accuracy {validation['clean_accuracy']:.3f}{early} is below "
@@ -156,6 +162,7 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
     """
     info = read_info(dataset)
     refuse_rounds(params)
+    refuse_to_replace(out, [dataset, *results, *filter(None, [previous])], [PROPOSALS, FRONT_IDS])
     course = new_course(params, info)
     records, undefended, folders = [], None, {}
     with replacing_folder(out) as partial:

@@ -8,7 +8,7 @@ from typing import Any
 
 from parapet.config import Params, parse, to_dict
 from parapet.errors import WorkError
-from parapet.files import digest, read_json, replacing, replacing_folder
+from parapet.files import digest, read_json, refuse_to_replace, replacing, replacing_folder
 from parapet.progress import Progress
 from parapet.search.keys import evaluation_key
 from parapet.search.workers import Task, Workers
@@ -26,6 +26,8 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
     Stored adversarial images stand beside it as <id>.safetensors. With `cache`, what was evaluated before under the
     same configuration is not evaluated again. Returns a few metrics.
     """
+    # Evaluations are called by their candidates' ids, twelve hexadecimal digits.
+    refuse_to_replace(out, [dataset, search, *filter(None, [cache])], ["[0-9a-f]" * 12 + ".json"])
     front = read_json(search / candidates.FRONT_IDS)
     ids = list(front["ids"])
     undefended = read_json(search / candidates.UNDEFENDED)

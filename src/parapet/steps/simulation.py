@@ -128,12 +128,15 @@ class _Clock:
         self.candidates += len(drawn)
         # The undefended network is trained without attacks, so it is a cheap one, at full length.
         first = [min(cost.whole for cost in self.costs) + drawn[0].look + drawn[0].export] if undefended else []
+        last = len(self.ladder) - 1
         for rung in range(len(self.ladder)):
             if rung:
                 drawn = drawn[:max(0, math.ceil(below[rung - 1] / self.search.reduction) - below[rung])]
             below[rung] += len(drawn)
             exported = self.ladder[rung].full or self.timed
-            self._round(first + [cost.rungs[rung] + cost.look + exported * cost.export for cost in drawn])
+            anew = rung == last and self.search.full_from_scratch
+            self._round(first + [(cost.whole if anew else cost.rungs[rung]) + cost.look + exported * cost.export
+                                 for cost in drawn])
             first = []
         if self.search.looks > 1:  # at newcomers of the front, about a third of those that were trained in full
             self._round([cost.look * (self.search.looks - 1) for cost in drawn[:math.ceil(len(drawn) / 3)]])
@@ -154,10 +157,10 @@ class _Clock:
 
     def _again(self) -> bool:
         """Whether the front has to be trained from scratch in the end."""
-        return bool(self.search.rungs) or self.search.warm_start
+        return (bool(self.search.rungs) or self.search.warm_start) and not self.search.full_from_scratch
 
     def _share(self) -> float:
-        reserve = self._front() * self.whole if self._again() else 0.0
+        reserve = self._front() * self.whole * (self.search.final_seeds - (not self._again()))
         return self.budget.spent(self.candidates, self.seconds + reserve / self.workers, self.device_seconds + reserve)
 
     def _over(self) -> bool:
