@@ -75,10 +75,14 @@ class ThreatModel:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """MLflow. The server is taken from MLFLOW_TRACKING_URI, else `sqlite:///mlflow.db`."""
+    """MLflow. The server is taken from MLFLOW_TRACKING_URI, else `sqlite:///mlflow.db`.
+
+    Processor, memory, disk, network and GPUs are sampled every `system_metrics_seconds`, 0 for never.
+    """
 
     enabled: bool = option(True)
     experiment: str = option("parapet")
+    system_metrics_seconds: float = option(10.0, low=0.0, high=3600.0)
 
 
 @dataclass(frozen=True)

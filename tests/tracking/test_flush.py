@@ -108,6 +108,22 @@ def test_the_front_moves_and_candidates_without_a_run_are_told(story, sqlite_uri
         name_of(0): "false", name_of(1): "true", name_of(2): "true"}
 
 
+def test_two_runs_of_a_search_that_a_slow_server_let_pass_become_one(story, sqlite_uri):
+    story.begin()
+    story.candidate(0)
+    flush(story.outbox, sqlite_uri, story.experiment, story.artifact_root)
+    parent, = story.parents(sqlite_uri)
+    client = connect(sqlite_uri)
+    tags = {**parent.data.tags, "parapet.made": "0" * 20}
+    earlier = client.create_run(parent.info.experiment_id, tags=tags, run_name="a search")
+    story.tell()
+    flush(story.outbox, sqlite_uri, story.experiment, story.artifact_root)
+    only, = story.parents(sqlite_uri)
+    assert only.info.run_id == earlier.info.run_id
+    assert {run.data.tags["mlflow.parentRunId"] for (run,) in story.children(sqlite_uri).values()} == {
+        only.info.run_id}
+
+
 def test_an_artifact_that_vanished_is_a_warning_and_the_queue_goes_on(story, sqlite_uri):
     story.tell()
     story.weights.unlink()

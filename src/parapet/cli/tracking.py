@@ -12,7 +12,7 @@ from pathlib import Path
 from parapet.config import Params
 from parapet.cores import Cores
 from parapet.files import write_text
-from parapet.tracking import BackgroundSender, NullTracker, Outbox
+from parapet.tracking import BackgroundSender, NullTracker, Outbox, SystemMetrics
 from parapet.tracking.tracker import Tracker
 
 _LOCAL_PAGE = "http://127.0.0.1:5000"
@@ -45,11 +45,15 @@ def tracked(params: Params, cache: Path) -> Iterator[Tracker]:
         yield NullTracker()
         return
     where, outbox, said = gateway(), Outbox(cache / "outbox"), cache / "outbox-said.txt"
-    sender = BackgroundSender(outbox, where.uri, params.tracking.experiment, where.artifacts,
-                              gate=Cores(cache / "locks").turn, tell=lambda text: _tell_once(text, said))
+    gate, every = Cores(cache / "locks").turn, params.tracking.system_metrics_seconds
+    sender = BackgroundSender(outbox, where.uri, params.tracking.experiment, where.artifacts, gate=gate,
+                              tell=lambda text: _tell_once(text, said))
+    machine = SystemMetrics(outbox, every, gate) if every else None
     try:
         yield outbox
     finally:
+        if machine is not None:
+            machine.close()
         waiting = sender.close(_CLOSE_SECONDS)
     if waiting:
         _tell_once("Records wait for MLflow; they are sent by the next run, or by `parapet sync`.", said)

@@ -7,5 +7,6 @@ from parapet.tracking.background import BackgroundSender
 from parapet.tracking.mlflow_tracker import Flushed, flush, run_ids
 from parapet.tracking.null import NullTracker
 from parapet.tracking.outbox import Outbox
+from parapet.tracking.system_metrics import SystemMetrics
 
-__all__ = ["BackgroundSender", "Flushed", "NullTracker", "Outbox", "flush", "run_ids"]
+__all__ = ["BackgroundSender", "Flushed", "NullTracker", "Outbox", "SystemMetrics", "flush", "run_ids"]

@@ -24,8 +24,7 @@ _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 def connect(uri: str) -> MlflowClient:
     """A client of `uri`; the first call in a process imports MLflow, which takes seconds."""
-    # MLflow reports its use to its makers over the network unless told otherwise before it is imported.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    without_telemetry()
     from mlflow import MlflowClient, environment_variables
 
     # No retries inside: a request whose answer got lost would be sent twice and make a second run.
@@ -37,6 +36,11 @@ def connect(uri: str) -> MlflowClient:
     # Its warnings and tracebacks would repeat what the user is told once, in one sentence.
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def without_telemetry() -> None:
+    """Before MLflow is imported: unless told otherwise it reports its use to its makers over the network."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def unreachable(uri: str, timeout: float = 2.0) -> str | None:

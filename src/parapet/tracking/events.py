@@ -19,7 +19,7 @@ _LONGEST_DIGEST = 36  # MLflow's limit for the digest of a data set
 def log_event(runs: Runs, event: Event) -> str:
     """Log one event; safe to repeat. Returns the run that it went to."""
     handlers = {"search": _search, "candidate": _candidate, "front": _front, "evaluation": _evaluation,
-                "finish": _finish}
+                "finish": _finish, "system": _system}
     if event.kind not in handlers:
         raise ValueError(f"{event.kind!r} is not a kind of event that this version knows")
     return handlers[event.kind](runs, event)
@@ -64,6 +64,7 @@ def _candidate(runs: Runs, event: Event) -> str:
 
 
 def _front(runs: Runs, event: Event) -> str:
+    runs.settle(event.search_id)
     parent = runs.parent(event.search_id)
     missing = set(event.body["ids"])
     for run in runs.all(event.search_id, "candidate"):
@@ -100,6 +101,14 @@ def _finish(runs: Runs, event: Event) -> str:
     runs.upload(run_id, body["artifacts"], f"Search {event.search_id}")
     if runs.joined is None:  # a run that Kubeflow made is Kubeflow's to end
         runs.client.set_terminated(run_id, body["status"], end_time=int(event.created * 1000))
+    return run_id
+
+
+def _system(runs: Runs, event: Event) -> str:
+    run_id = runs.parent(event.search_id)
+    # Of a search that was killed and goes on the steps go on too.
+    runs.log(run_id, [Point(name, value, sample["time"], int(sample["time"]))
+                      for sample in event.body["samples"] for name, value in sample.items() if name != "time"])
     return run_id
 
 

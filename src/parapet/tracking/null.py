@@ -23,6 +23,9 @@ class NullTracker:
     def finish(self, *_: Any, **__: Any) -> None:
         """Nothing."""
 
+    def system(self, *_: Any, **__: Any) -> None:
+        """Nothing."""
+
     def pending(self) -> int:
         """Nothing ever waits."""
         return 0

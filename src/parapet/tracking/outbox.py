@@ -29,12 +29,15 @@ class Outbox:
     def __init__(self, folder: Path, notify: Callable[[], None] | None = None) -> None:
         self.queue = Queue(folder.resolve())
         self.notify = notify
+        # The search that was told of last, whose run system metrics belong to.
+        self.current: str | None = None
 
     def search(self, search_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any],
                dataset: Mapping[str, Any]) -> None:
         """A search began. `params` may be nested; `dataset` has `name`, `digest` (or `fingerprint`), `source` and
         anything else worth keeping."""
         self._add("search", search_id, {"name": name, "params": params, "tags": tags, "dataset": dataset})
+        self.current = search_id
 
     def candidate(self, search_id: str, record: Mapping[str, Any], curves: Sequence[Mapping[str, Any]],
                   artifacts: Files, tags: Mapping[str, Any]) -> None:
@@ -60,6 +63,10 @@ class Outbox:
                curves: Sequence[Mapping[str, Any]] = (), status: str = "FINISHED") -> None:
         """A search ended: FINISHED, FAILED or KILLED. `curves` has one dict per `generation`, with its `time`."""
         self._add("finish", search_id, {"metrics": metrics, "curves": curves, "status": status}, artifacts)
+
+    def system(self, search_id: str, samples: Sequence[Mapping[str, float]]) -> None:
+        """What the machine was doing: each sample has `time` (unix seconds) and numbers by name."""
+        self._add("system", search_id, {"samples": samples}, about=(f"{samples[0]['time']:.0f}",))
 
     def pending(self) -> int:
         """How many events wait."""

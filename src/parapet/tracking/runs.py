@@ -28,6 +28,8 @@ _MADE_TAG = "parapet.made"
 _PARENT_TAG = "mlflow.parentRunId"
 _LARGEST = sys.float_info.max
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 5000
+# Seconds in which a healthy server has made a run.
+_LONGEST_CREATION = 1.0
 _METRICS_PER_BATCH, _OTHERS_PER_BATCH = 900, 90
 
 
@@ -101,6 +103,24 @@ class Runs:
         if name and self.joined is None:
             self.client.update_run(self._parents[search_id], name=name)
         return self._parents[search_id]
+
+    def settle(self, search_id: str) -> None:
+        """Leave the search with one run, the first that was made, and hang every candidate below it.
+
+        MLflow makes nothing unique but names of experiments and of models, so that two pods which begin at once, on a
+        slow server, may each have a run for their search.
+        """
+        if self.joined is None and (only := self._only_parent(search_id)) is not None:
+            self._parents[search_id] = only.info.run_id
+            for run in self.all(search_id, "candidate"):
+                if run.data.tags.get(_PARENT_TAG) != only.info.run_id:
+                    self.client.set_tag(run.info.run_id, _PARENT_TAG, only.info.run_id)
+
+    def _only_parent(self, search_id: str) -> Run | None:
+        first, *others = self.all(search_id, "search") or [None]
+        for run in others:
+            self.client.delete_run(run.info.run_id)
+        return first
 
     def child(self, search_id: str, candidate_id: str, started: float) -> str:
         """The run of a candidate; made under the run of its search if there is none."""
