@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 
+import pandas
 import pytest
 
 from parapet.tracking import Flushed, Outbox, flush, run_ids
@@ -86,6 +87,21 @@ def test_a_search_run_holds_params_tags_and_the_data_set(story, sqlite_uri):
     used, = run.inputs.dataset_inputs
     assert (used.dataset.name, used.dataset.digest) == ("digits", "ab" * 18)
     assert json.loads(used.dataset.profile) == {"fingerprint": "ab" * 32, "images": {"train": 9}}
+
+
+def test_the_front_is_one_query_and_one_table(story, sqlite_uri, tmp_path):
+    story.tell()
+    (tmp_path / "pareto").mkdir()
+    (tmp_path / "pareto/front.json").write_text('{"columns": ["id", "flops"], "data": [["a", 5]]}')
+    story.outbox.finish(story.id, {"hypervolume": 0.25}, {"pareto": tmp_path / "pareto"})
+    flush(story.outbox, sqlite_uri, story.experiment, story.artifact_root)
+    client, (parent,) = connect(sqlite_uri), story.parents(sqlite_uri)
+    found = client.search_runs([parent.info.experiment_id], "tags.on_front = 'true'")
+    assert [run.data.tags["candidate"] for run in found] == [name_of(0)]
+    # What mlflow.load_table looks for, and MLflow's page.
+    assert parent.data.tags["mlflow.loggedArtifacts"] == '[{"path": "pareto/front.json", "type": "table"}]'
+    file = client.download_artifacts(parent.info.run_id, "pareto/front.json", str(tmp_path))
+    assert pandas.read_json(file, orient="split").to_dict("records") == [{"id": "a", "flops": 5}]
 
 
 def test_a_retry_with_other_values_updates_the_same_run(story, sqlite_uri):

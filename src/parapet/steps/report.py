@@ -14,6 +14,7 @@ from parapet.report.card import model_card
 from parapet.report.dvc_plots import metrics, plot_tables
 from parapet.report.images import AdversarialImages
 from parapet.report.page import render
+from parapet.report.pareto import as_csv, as_json
 from parapet.report.svg import front_svg
 from parapet.search import archive
 from parapet.steps import candidates
@@ -26,9 +27,9 @@ _ATTACK = "first successful attack of the suite"
 
 def run(params: Params, out: Path, *, tracker: Tracker | None = None,
         mlflow_ui: str = "http://127.0.0.1:5000") -> Path:
-    """Write report/ (index.html, front.svg, cards/) and plots/ into `out`, from its front.json; returns the page.
+    """Write report/ (index.html, front.svg, cards/, pareto/) and plots/ into `out`, from its front.json.
 
-    `mlflow_ui` is the address that the links to runs lead to.
+    Returns the page. `mlflow_ui` is the address that the links to runs lead to.
     """
     front = read_json(out / "front.json")
     shown = [front["undefended"], *front["candidates"]]
@@ -43,13 +44,16 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
         write_text(folder / "front.svg", front_svg(front))
         for member in front["candidates"]:
             write_text(folder / "cards" / f"{member['id']}.md", model_card(member, front, evaluations[member["id"]]))
+        for name, write in (("front.svg", front_svg), ("front.csv", as_csv), ("front.json", as_json)):
+            write_text(folder / "pareto" / name, write(front))
     with replacing_folder(out / "plots") as folder:
         for name, rows in plot_tables(front, evaluations).items():
             write_json(folder / f"{name}.json", rows)
     if tracker:
         search_id = read_json(out / "search" / candidates.FRONT_IDS)["search_id"]
         tracker.finish(search_id, metrics(front), {"report": out / "report" / "index.html",
-                                                   "front": out / "front.json"})
+                                                   "front": out / "front.json",
+                                                   "pareto": out / "report" / "pareto"})
     return out / "report" / "index.html"
 
 

@@ -13,6 +13,8 @@ from parapet.tracking.values import flat, legal, number, numbers_and_texts
 if TYPE_CHECKING:
     from parapet.tracking.queue import Event
 
+# Artifacts of a search that MLflow's pages show as tables: (name, file).
+_TABLES = (("pareto", "pareto/front.json"),)
 _LONGEST_DIGEST = 36  # MLflow's limit for the digest of a data set
 
 
@@ -97,6 +99,9 @@ def _finish(runs: Runs, event: Event) -> str:
     numbers, texts = numbers_and_texts(body["metrics"])
     points = [Point(legal(name), value, event.created) for name, value in numbers.items()]
     points += curve_points(body["curves"], "generation", "generation", event.created)
+    tables = [path for name, path in _TABLES if name in body["artifacts"]]
+    if tables:
+        texts["mlflow.loggedArtifacts"] = json.dumps([{"path": path, "type": "table"} for path in tables])
     runs.log(run_id, points, tags=texts)
     runs.upload(run_id, body["artifacts"], f"Search {event.search_id}")
     if runs.joined is None:  # a run that Kubeflow made is Kubeflow's to end
