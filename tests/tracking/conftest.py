@@ -19,8 +19,9 @@ from tests.tracking.tracked_story import Story
 class Server:
     """A real `mlflow server` on loopback, in a process group of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str | None = None) -> None:
         self.folder = folder
+        self.database = database or f"sqlite:///{folder / 'mlflow.db'}"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -34,7 +35,7 @@ class Server:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port),
-                 "--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}", "--workers", "1",
+                 "--backend-store-uri", self.database, "--workers", "1",
                  "--artifacts-destination", str(self.folder / "artifacts")],
                 stdout=log, stderr=log, start_new_session=True, cwd=self.folder,
                 env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"})
