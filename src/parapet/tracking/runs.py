@@ -6,6 +6,7 @@ point, param or tag that a run has already is not logged again.
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import time
@@ -30,7 +31,7 @@ _LARGEST = sys.float_info.max
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 5000
 # Seconds in which a healthy server has made a run.
 _LONGEST_CREATION = 1.0
-_METRICS_PER_BATCH, _OTHERS_PER_BATCH = 900, 90
+_METRICS_PER_BATCH, _OTHERS_PER_BATCH = 800, 90
 
 
 @dataclass(frozen=True)
@@ -156,11 +157,14 @@ class Runs:
         texts = {legal(name): shortened(str(value), _LONGEST_TAG) for name, value in (tags or {}).items()
                  if value is not None}
         new_tags = [RunTag(name, text) for name, text in texts.items() if data.tags.get(name) != text]
-        for low in range(0, len(metrics), _METRICS_PER_BATCH):
-            self.client.log_batch(run_id, metrics=metrics[low: low + _METRICS_PER_BATCH])
-        for low in range(0, max(len(new_params), len(new_tags)), _OTHERS_PER_BATCH):
-            high = low + _OTHERS_PER_BATCH
-            self.client.log_batch(run_id, params=new_params[low:high], tags=new_tags[low:high])
+        # Together, because each batch is a transaction, and on SQLite a few waits for the disk.
+        for turn in itertools.count():
+            batch = {name: items[turn * most:(turn + 1) * most] for name, items, most in (
+                ("metrics", metrics, _METRICS_PER_BATCH), ("params", new_params, _OTHERS_PER_BATCH),
+                ("tags", new_tags, _OTHERS_PER_BATCH))}
+            if not any(batch.values()):
+                break
+            self.client.log_batch(run_id, **batch)
 
     def upload(self, run_id: str, artifacts: Mapping[str, str], about: str) -> None:
         """Keep files and folders with the run, each in a folder of its name; one that vanished is a warning."""
