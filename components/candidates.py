@@ -8,8 +8,8 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def candidates(seed: int, device: str, data: str, threat: str, search: str, training: str, attack_evaluation: str,
-               export: str, ask: bool, generations: int, dataset: Input[Dataset], archive: Output[Artifact],
-               previous: Input[Artifact] = None, trained: Input[list[Model]] = None,
+               export: str, tracking: str, ask: bool, generations: int, dataset: Input[Dataset],
+               archive: Output[Artifact], previous: Input[Artifact] = None, trained: Input[list[Model]] = None,
                attacked: Input[list[Artifact]] = None, exported: Input[list[Model]] = None) -> list[str]:
     """Tell the results of the last generation, if there was one, and ask for the next; one JSON text a proposal.
 
@@ -22,6 +22,7 @@ def candidates(seed: int, device: str, data: str, threat: str, search: str, trai
         training: Section of params.yaml as JSON.
         attack_evaluation: Section of params.yaml as JSON.
         export: Section of params.yaml as JSON.
+        tracking: Section of params.yaml as JSON.
         ask: False after the last generation.
         generations: How many generations the pipeline was compiled for.
         dataset: What data_prep left.
@@ -32,15 +33,17 @@ def candidates(seed: int, device: str, data: str, threat: str, search: str, trai
         exported: What export left of each candidate.
     """
     import json
+    import os
     from pathlib import Path
 
     from parapet.config import Params, parse
     from parapet.devices import resolve
     from parapet.errors import InputError
     from parapet.steps import candidates as step
+    from parapet.tracking import tracked_task
 
     sections = {"data": data, "threat": threat, "search": search, "training": training,
-                "attack_evaluation": attack_evaluation, "export": export}
+                "attack_evaluation": attack_evaluation, "export": export, "tracking": tracking}
     params = parse(Params, {"seed": seed, "device": device,
                             **{name: json.loads(text) for name, text in sections.items()}})
     if params.search.generations != generations:
@@ -48,6 +51,8 @@ def candidates(seed: int, device: str, data: str, threat: str, search: str, trai
                          f"{generations}; compile it again, or leave search.generations as it is.")
     folders = [Path(result.path) for result in (trained or []) + (attacked or []) + (exported or [])]
     kind = resolve(device, workers=1, threads=1)[0] if device == "auto" else device
-    asked = step.run(params, Path(dataset.path), Path(archive.path), device=kind, results=folders, ask=ask,
-                     previous=Path(previous.path) if previous else None)
+    with tracked_task(os.environ, enabled=params.tracking.enabled, experiment=params.tracking.experiment) as task:
+        asked = step.run(params, Path(dataset.path), Path(archive.path), device=kind, results=folders, ask=ask,
+                         previous=Path(previous.path) if previous else None, tracker=task.tracker,
+                         known_runs=task.known)
     return [json.dumps(proposal) for proposal in asked["proposals"]]

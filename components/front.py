@@ -7,8 +7,8 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def front(seed: int, data: str, threat: str, search: str, front: str, dataset: Input[Dataset],
-          archive: Input[Artifact], evaluation: Input[Artifact], assembled: Output[Artifact],
+def front(seed: int, data: str, threat: str, search: str, front: str, tracking: str,
+          dataset: Input[Dataset], archive: Input[Artifact], evaluation: Input[Artifact], assembled: Output[Artifact],
           metrics: Output[Metrics]) -> None:
     """Assemble front.json, metrics.json and the ONNX files.
 
@@ -18,6 +18,7 @@ def front(seed: int, data: str, threat: str, search: str, front: str, dataset: I
         threat: Section of params.yaml as JSON.
         search: Section of params.yaml as JSON.
         front: Section of params.yaml as JSON.
+        tracking: Section of params.yaml as JSON.
         dataset: What data_prep left.
         archive: What the last candidates left.
         evaluation: What full_evaluation left.
@@ -25,18 +26,23 @@ def front(seed: int, data: str, threat: str, search: str, front: str, dataset: I
         metrics: What metrics.json holds.
     """
     import json
+    import os
     import shutil
     from pathlib import Path
 
     from parapet.config import Params, parse
+    from parapet.files import read_json
     from parapet.steps import front as step
+    from parapet.tracking import tracked_task
 
-    sections = {"data": data, "threat": threat, "search": search, "front": front}
+    sections = {"data": data, "threat": threat, "search": search, "front": front, "tracking": tracking}
     params = parse(Params, {"seed": seed, **{name: json.loads(text) for name, text in sections.items()}})
     out = Path(assembled.path)
     shutil.copytree(archive.path, out / "search", dirs_exist_ok=True)
     shutil.copytree(evaluation.path, out / "evaluation", dirs_exist_ok=True)
-    numbers = step.run(params, Path(dataset.path), out / "search", out / "evaluation", out)
+    with tracked_task(os.environ, enabled=params.tracking.enabled, experiment=params.tracking.experiment) as task:
+        runs = task.runs(read_json(out / "search/front_ids.json")["search_id"])
+    numbers = step.run(params, Path(dataset.path), out / "search", out / "evaluation", out, runs=runs)
     for name, value in numbers.items():
         metrics.log_metric(name, value)
     shutil.copyfile(out / "metrics.json", metrics.path)

@@ -8,7 +8,8 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def full_evaluation(seed: int, device: str, data: str, threat: str, search: str, full_evaluation: str,
-                    dataset: Input[Dataset], archive: Input[Artifact], evaluation: Output[Artifact]) -> None:
+                    tracking: str, dataset: Input[Dataset], archive: Input[Artifact],
+                    evaluation: Output[Artifact]) -> None:
     """Evaluate every member of the front and the undefended network.
 
     Args:
@@ -18,19 +19,25 @@ def full_evaluation(seed: int, device: str, data: str, threat: str, search: str,
         threat: Section of params.yaml as JSON.
         search: Section of params.yaml as JSON.
         full_evaluation: Section of params.yaml as JSON.
+        tracking: Section of params.yaml as JSON.
         dataset: What data_prep left.
         archive: What the last candidates left.
         evaluation: A JSON file and stored adversarial images for each member.
     """
     import json
+    import os
     from pathlib import Path
 
     from parapet.config import Params, parse
     from parapet.devices import resolve
     from parapet.steps import full_evaluation as step
+    from parapet.tracking import tracked_task
 
-    sections = {"data": data, "threat": threat, "search": search, "full_evaluation": full_evaluation}
+    sections = {"data": data, "threat": threat, "search": search, "full_evaluation": full_evaluation,
+                "tracking": tracking}
     params = parse(Params, {"seed": seed, "device": device,
                             **{name: json.loads(text) for name, text in sections.items()}})
     devices = resolve(device, workers=params.search.workers, threads=params.search.threads)
-    step.run(params, Path(dataset.path), Path(archive.path), Path(evaluation.path), devices=devices)
+    with tracked_task(os.environ, enabled=params.tracking.enabled, experiment=params.tracking.experiment) as task:
+        step.run(params, Path(dataset.path), Path(archive.path), Path(evaluation.path), devices=devices,
+                 tracker=task.tracker)

@@ -7,27 +7,34 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def report(report: str, assembled: Input[Artifact], page: Output[HTML], reported: Output[Artifact]) -> None:
+def report(report: str, tracking: str, assembled: Input[Artifact], page: Output[HTML],
+           reported: Output[Artifact]) -> None:
     """Write the report of an assembled front.
 
     Args:
         report: Section of params.yaml as JSON.
+        tracking: Section of params.yaml as JSON.
         assembled: What front left.
         page: The page alone, for Kubeflow to show.
         reported: report/ and plots/.
     """
     import json
+    import os
     import shutil
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
     from parapet.config import Params, parse
     from parapet.steps import report as step
+    from parapet.tracking import tracked_task
 
-    params = parse(Params, {"report": json.loads(report)})
+    params = parse(Params, {"report": json.loads(report), "tracking": json.loads(tracking)})
     with TemporaryDirectory() as folder:
         out = Path(folder)
         shutil.copytree(assembled.path, out, dirs_exist_ok=True)
-        shutil.copyfile(step.run(params, out), page.path)
+        with tracked_task(os.environ, enabled=params.tracking.enabled, experiment=params.tracking.experiment) as task:
+            written = step.run(params, out, tracker=task.tracker,
+                               mlflow_ui=os.environ.get("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000"))
+        shutil.copyfile(written, page.path)
         for name in ("report", "plots"):
             shutil.copytree(out / name, Path(reported.path) / name, dirs_exist_ok=True)

@@ -49,11 +49,11 @@ def build(params: Params, image: str, resources: Resources | None = None) -> Cal
             search: str = section["search"], training: str = section["training"],
             attack_evaluation: str = section["attack_evaluation"], export: str = section["export"],
             full_evaluation: str = section["full_evaluation"], front: str = section["front"],
-            report: str = section["report"]) -> Outputs:
+            report: str = section["report"], tracking: str = section["tracking"]) -> Outputs:
         given = {"data_root": data_root, "locks": locks, "seed": seed, "device": device, "data": data,
                  "threat": threat, "data_prep": data_prep, "search": search, "training": training,
                  "attack_evaluation": attack_evaluation, "export": export, "full_evaluation": full_evaluation,
-                 "front": front, "report": report}
+                 "front": front, "report": report, "tracking": tracking}
 
         def step(name: str, title: str, **arguments: Any) -> dsl.PipelineTask:
             component = getattr(components, name)

@@ -12,6 +12,7 @@ from parapet.errors import InputError
 from parapet.files import read_json
 from parapet.steps import candidates as candidates_step
 from parapet.steps import results
+from parapet.tracking.connection import connect
 from tests.components.component_sections import sections
 
 DATA = Path(__file__).parents[2] / "data"
@@ -67,6 +68,26 @@ def test_candidates_is_told_the_results_in_any_order_and_asks_for_the_next_gener
     assert not {proposal["id"] for proposal in following[0]} & {proposal["id"] for proposal in proposals}
     assert ask(dataset, tmp_path / "end", previous=previous, ask=False, **told) == []
     assert len(read_json(tmp_path / "end" / candidates_step.FRONT_IDS)["ids"]) >= 1
+
+
+def test_each_turn_tracks_the_candidates_that_have_no_run_yet(tmp_path, dataset, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    first = ask(dataset, tmp_path / "first")  # MLflow is not there yet
+    told = told_results(first, tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    second = ask(dataset, tmp_path / "second", previous=Artifact(uri=str(tmp_path / "first")), **told)
+    told = told_results(second, tmp_path)
+    assert ask(dataset, tmp_path / "end", previous=Artifact(uri=str(tmp_path / "second")), ask=False, **told) == []
+    client = connect(uri)
+    runs = client.search_runs([client.get_experiment_by_name("parapet").experiment_id])
+    children = {run.data.tags["candidate"]: run for run in runs if "candidate" in run.data.tags}
+    assert len(runs) == 1 + len(children)
+    assert set(children) == {proposal["id"] for proposal in first + second}
+    assert sum(run.data.tags["undefended"] == "true" for run in children.values()) == 1
+    on_front = {name for name, run in children.items() if run.data.tags["on_front"] == "true"}
+    assert on_front == set(read_json(tmp_path / "end" / candidates_step.FRONT_IDS)["ids"])
+    assert children[first[1]["id"]].data.metrics["validation.robust_accuracy"] > 0
 
 
 def test_candidates_refuses_another_number_of_generations_than_the_pipeline_has(tmp_path, dataset):

@@ -7,7 +7,7 @@ candidates/<id>/ for the members of the front. It is all that travels between ge
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from parapet.search.evolution import Evolution
 from parapet.search.front import front, hypervolume_curve
 from parapet.search.request import Request
 from parapet.search.surrogate import Surrogate
-from parapet.steps import ceilings
+from parapet.steps import ceilings, tracked
 from parapet.steps.results import ATTACK_EVALUATION, EXPORT, FILES, TRAINING, accuracies, verdict
+from parapet.tracking.tracker import Tracker
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "training", "attack_evaluation", "export")
 STATE, ARCHIVE, PROPOSALS, FRONT_IDS, UNDEFENDED, SUMMARY = (
@@ -153,11 +154,14 @@ def _may_improve(record: dict[str, Any]) -> bool:
 
 
 def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previous: Path | None = None,
-        results: Sequence[Path] = (), ask: bool = True) -> dict[str, Any]:
+        results: Sequence[Path] = (), ask: bool = True, tracker: Tracker | None = None,
+        tags: Mapping[str, str] | None = None,
+        known_runs: Callable[[str], Collection[str]] = lambda search_id: ()) -> dict[str, Any]:
     """One turn of the search between folders: tell `results`, ask for the next generation, write `out`.
 
     `previous` is the search folder of the generation before; `results` are folders with training.json,
     attack_evaluation.json or export.json of its candidates, in any order. With `ask` false the search ends here.
+    `tracker` is told of the candidates of all generations that `known_runs(search id)` does not name, with `tags`.
     Returns {generation, proposals}.
     """
     info = read_info(dataset)
@@ -188,15 +192,35 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
         requests = course.ask(records, lambda: not ask)
         proposals = propose(course, requests, params, info, device, undefended=previous is None)
         search_id = keys.short_id(keys.search_key(params, info["fingerprint"], device))
+        ids = []
         if records:
-            write_search(partial, search_id, records, undefended, params, folders)
+            ids = write_search(partial, search_id, records, undefended, params, folders)
         else:
             write_json(partial / UNDEFENDED, undefended)
             archive.append(partial / ARCHIVE, records)
         write_json(partial / STATE, course.state())
         write_json(partial / PROPOSALS, proposals)
         shutil.rmtree(partial / "results", ignore_errors=True)
+    if tracker is not None:
+        tracked.begin(tracker, search_id, params, info, tags or {})
+        _track(tracker, search_id, records, undefended, results, info, tags or {}, known_runs(search_id))
+        if ids:
+            tracker.front(search_id, ids)
     return {"generation": course.generation, "proposals": proposals}
+
+
+def _track(tracker: Tracker, search_id: str, records: Sequence[dict[str, Any]], undefended: dict[str, Any] | None,
+           results: Sequence[Path], info: dict[str, Any], tags: Mapping[str, str], known: Collection[str]) -> None:
+    """Every record without a run; files of those of this turn lie in `results`, and earlier ones are told without."""
+    places: dict[str, list[Path]] = {}
+    for folder in results:
+        for step in (TRAINING, ATTACK_EVALUATION, EXPORT):
+            if (folder / step).exists():
+                places.setdefault(read_json(folder / step)["id"], []).append(folder)
+    for entry in [*filter(None, [undefended]), *records]:
+        if entry["id"] not in known:
+            tracked.candidate(tracker, search_id, entry, places.get(entry["id"], []), info, tags,
+                              undefended=entry is undefended)
 
 
 def refuse_rounds(params: Params) -> None:

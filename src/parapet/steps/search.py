@@ -7,7 +7,7 @@ each search's state and journal under its search key. `out` receives copies at t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,9 @@ from parapet.files import read_json, refuse_to_replace, replacing_folder, write_
 from parapet.search import course, keys
 from parapet.search.front import hypervolume
 from parapet.search.workers import Outcome, Task, Workers
-from parapet.steps import candidates, measure
+from parapet.steps import candidates, measure, tracked
 from parapet.steps.display import Display
 from parapet.steps.journal import Journal, line_of
-from parapet.steps.results import ARTIFACTS, TRAINING
 from parapet.tracking.tracker import Tracker
 
 _MEASURE = "parapet.steps.measure:run"
@@ -44,12 +43,11 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
     with only_search(cache), Workers(devices, attempts=params.search.attempts,
                                      timeout=params.search.timeout_seconds) as workers:
         journal = Journal.open(cache / "searches" / search_id, params, info, len(devices))
-        tracker.search(search_id, name=f"{info['name']} {params.threat}",
-                       params=_flat(to_dict(params)), tags=tags or {}, dataset=info)
+        tracked.begin(tracker, search_id, params, info, tags or {})
 
         def track(entry: dict[str, Any], undefended: bool) -> None:
-            _track(tracker, search_id, entry, measure.folders(cache, entry, params), {
-                **(tags or {}), "data_fingerprint": info["fingerprint"], "undefended": str(undefended).lower()})
+            tracked.candidate(tracker, search_id, entry, measure.folders(cache, entry, params), info, tags or {},
+                              undefended=undefended)
 
         with Display(journal, watch=watch) as display:
             if journal.records:
@@ -120,15 +118,6 @@ def _crashed(proposal: dict[str, Any], known: dict[tuple[Any, ...], dict[str, An
     return candidates.record(proposal, [{"status": "infeasible", "reason": outcome.reason}], params)
 
 
-def _track(tracker: Tracker, search_id: str, entry: dict[str, Any], folders: Sequence[Path],
-           tags: dict[str, str]) -> None:
-    trained = folders[0] / TRAINING
-    curves = read_json(trained).get("curves", []) if trained.exists() else []
-    artifacts = {name: folder / file for folder in folders for name, file in ARTIFACTS.items()
-                 if (folder / file).exists()}
-    tracker.candidate(search_id, entry, curves, artifacts, tags)
-
-
 @contextmanager
 def only_search(cache: Path) -> Iterator[None]:
     """Refuse a second search in the same cache; wait a moment for one that is just ending. May be nested."""
@@ -148,13 +137,3 @@ def only_search(cache: Path) -> Iterator[None]:
         lock.release()
         if not lock.is_locked:
             owner.unlink(missing_ok=True)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

@@ -8,5 +8,6 @@ from parapet.tracking.mlflow_tracker import Flushed, flush, run_ids
 from parapet.tracking.null import NullTracker
 from parapet.tracking.outbox import Outbox
 from parapet.tracking.system_metrics import SystemMetrics
+from parapet.tracking.task import tracked_task
 
-__all__ = ["BackgroundSender", "Flushed", "NullTracker", "Outbox", "SystemMetrics", "flush", "run_ids"]
+__all__ = ["BackgroundSender", "Flushed", "NullTracker", "Outbox", "SystemMetrics", "flush", "run_ids", "tracked_task"]
