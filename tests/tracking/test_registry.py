@@ -1,122 +1,110 @@
-"""The registry on a real MLflow: one version per file, aliases that move, refusals in one sentence."""
+"""The registry on a real MLflow: aliases that move, names that it cannot keep, refusals in one sentence."""
 
-import hashlib
-from pathlib import Path
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from parapet.errors import InputError, WorkError
-from parapet.tracking import flush, registry
 from parapet.tracking.connection import connect
-
-EXAMPLE = np.zeros((2, 1, 4, 4), np.float32)
-
-
-def write_model(path: Path, bias: float) -> Path:
-    """Mean over the pixels plus a bias, as two logits; any number of images."""
-    graph = helper.make_graph(
-        [helper.make_node("Flatten", ["images"], ["flat"]),
-         helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"])],
-        "tiny", [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, 4, 4])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
-        [helper.make_tensor("weight", TensorProto.FLOAT, [16, 2], [1 / 16] * 32),
-         helper.make_tensor("bias", TensorProto.FLOAT, [2], [bias, -bias])])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.save_model(model, path)
-    return path
+from parapet.tracking.registration import register
+from parapet.tracking.registry import Registry
+from tests.tracking.tiny_models import shipment
 
 
 @pytest.fixture
-def name(story) -> str:
-    return f"model {story.id}"
+def registry(story, sqlite_uri) -> Registry:
+    return Registry(sqlite_uri, f"model {story.id}")
 
 
-def test_the_same_file_gets_the_same_version_and_another_file_the_next(story, sqlite_uri, name, tmp_path):
-    story.tell()
-    flush(story.outbox, sqlite_uri, story.experiment, story.artifact_root)
-    run_id = story.parents(sqlite_uri)[0].info.run_id
-    first, second = write_model(tmp_path / "a.onnx", 1.0), write_model(tmp_path / "b.onnx", 2.0)
-    for _ in range(2):
-        assert registry.register(sqlite_uri, name, first, run_id, {"eps": "8/255"}, "the first", EXAMPLE) == "1"
-    assert registry.register(sqlite_uri, name, second, run_id, {}, "", EXAMPLE) == "2"
-    client = connect(sqlite_uri)
-    version = client.get_model_version(name, "1")
-    assert (version.run_id, version.description, version.tags["eps"]) == (run_id, "the first", "8/255")
-    assert version.tags[registry.DIGEST_TAG] == hashlib.sha256(first.read_bytes()).hexdigest()
-
-    # What was registered is the file that was measured, and it answers for any number of images.
-    import mlflow
-
-    mlflow.set_tracking_uri(sqlite_uri)
-    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/1", dst_path=str(tmp_path / "back")))
-    assert (folder / "model.onnx").read_bytes() == first.read_bytes()
-    assert "onnxruntime==" in (folder / "requirements.txt").read_text()
-    model = mlflow.pyfunc.load_model(f"models:/{name}/1")
-    assert model.predict(np.ones((3, 1, 4, 4), np.float32))["logits"].tolist() == [[2.0, 0.0]] * 3
-    mlflow.set_tracking_uri(None)
-
-
-def test_a_model_without_a_run_belongs_to_the_experiment(story, sqlite_uri, name, tmp_path):
-    model = write_model(tmp_path / "a.onnx", 1.0)
-    options = {"experiment": story.experiment, "artifact_root": story.artifact_root}
-    assert registry.register(sqlite_uri, name, model, None, {}, "", EXAMPLE, **options) == "1"
-    # A kill after the upload: the model is there and the version is not.
-    connect(sqlite_uri).delete_model_version(name, "1")
-    assert registry.register(sqlite_uri, name, model, None, {}, "", EXAMPLE, **options) == "2"
-    client = connect(sqlite_uri)
-    experiment = client.get_experiment_by_name(story.experiment).experiment_id
-    assert len(client.search_logged_models([experiment])) == 1
-
-
-def test_the_champion_moves_and_the_one_before_is_kept(story, sqlite_uri, name, tmp_path):
-    assert registry.champion(sqlite_uri, name) is None
-    options = {"experiment": story.experiment, "artifact_root": story.artifact_root}
-    for index in (1, 2):
-        registry.register(sqlite_uri, name, write_model(tmp_path / f"{index}.onnx", index), None,
-                          {"robust": str(index)}, "", EXAMPLE, **options)
-    assert registry.champion(sqlite_uri, name) is None
-    registry.set_alias(sqlite_uri, name, "challenger", "2")
-    for version in ("1", "2", "2"):
-        registry.move_champion(sqlite_uri, name, version)
-    found = registry.champion(sqlite_uri, name)
-    assert (found["version"], found["tags"]["robust"], found["run_id"]) == ("2", "2", None)
-    client = connect(sqlite_uri)
-    assert {alias: str(client.get_model_version_by_alias(name, alias).version)
-            for alias in ("champion", "previous", "challenger")} == {
-        "champion": "2", "previous": "1", "challenger": "2"}
+def test_the_champion_moves_and_the_one_before_is_kept(story, registry, tmp_path):
+    assert not registry.exists() and registry.aliases() == {} and registry.aliased("champion") is None
+    assert registry.create_model() and not registry.create_model() and registry.exists()
+    for bias in (1, 2):
+        register(registry, shipment(tmp_path, bias, story), {"robust": str(bias)}, "")
+    assert registry.aliased("champion") is None
+    registry.point("challenger", "2")
+    for number in ("1", "2", "2"):
+        registry.move_champion(number)
+    found = registry.aliased("champion")
+    assert (found.number, found.tags["robust"], found.run_id) == ("2", "2", None)
+    assert registry.aliases() == {"champion": "2", "previous": "1", "challenger": "2"}
     with pytest.raises(WorkError, match="refused"):
-        registry.move_champion(sqlite_uri, name, "9")
-    assert registry.champion(sqlite_uri, name)["version"] == "2"
+        registry.move_champion("9")
+    assert registry.aliased("champion").number == "2"
+    registry.point("challenger", None)
+    assert "challenger" not in registry.aliases()
+
+
+def test_versions_are_tagged_found_and_deleted_and_their_numbers_do_not_come_back(story, registry, tmp_path):
+    registry.create_model()
+    first = register(registry, shipment(tmp_path, 1, story), {"colour": "red"}, "")
+    registry.tag(first.number, {"colour": "green", "shape": "round"})
+    assert [version.number for version in registry.tagged("colour", "green")] == ["1"]
+    assert registry.tagged("colour", "red") == []
+    registry.delete_model()
+    assert registry.exists(), "it has a version"
+    for _ in range(2):
+        registry.delete(first.number)
+    assert registry.version("1") is None
+    assert register(registry, shipment(tmp_path, 1, story), {}, "").number == "2"
+    registry.delete("2")
+    registry.delete_model()
+    assert not registry.exists()
 
 
 @pytest.mark.parametrize("bad", ["", " ", "a/b", "models:/x", "..", "it's", "x" * 201, "a\nb"])
 def test_names_that_a_registry_refuses_are_wrong_input(sqlite_uri, bad):
     with pytest.raises(InputError, match="cannot name a registered model; use up to 200 letters"):
-        registry.champion(sqlite_uri, bad)
+        Registry(sqlite_uri, bad)
 
 
 @pytest.mark.parametrize("bad", ["", "v3", "Latest", "a b", "a/b"])
 def test_aliases_that_a_registry_refuses_are_wrong_input(sqlite_uri, bad):
     with pytest.raises(InputError, match="cannot be an alias"):
-        registry.set_alias(sqlite_uri, "model", bad, "1")
+        Registry(sqlite_uri, "model").point(bad, "1")
 
 
-def test_a_registry_that_is_away_is_one_sentence(free_port, tmp_path):
-    uri = f"http://me:secret@127.0.0.1:{free_port}"
-    model = write_model(tmp_path / "a.onnx", 1.0)
-    for call in (lambda: registry.register(uri, "m", model, None, {}, "", EXAMPLE),
-                 lambda: registry.champion(uri, "m"), lambda: registry.move_champion(uri, "m", "1")):
+def test_a_registry_that_is_away_is_one_sentence(free_port, tmp_path, story):
+    registry = Registry(f"http://me:secret@127.0.0.1:{free_port}", "m")
+    for call in (lambda: register(registry, shipment(tmp_path, 1, story), {}, ""), registry.aliases,
+                 lambda: registry.move_champion("1")):
         with pytest.raises(WorkError) as caught:
             call()
         assert str(caught.value) == f"MLflow at http://127.0.0.1:{free_port} is away: connection refused."
 
 
-def test_a_server_registers_too(story, server, name, tmp_path):
-    model = write_model(tmp_path / "a.onnx", 1.0)
-    for _ in range(2):
-        assert registry.register(server.uri, name, model, None, {}, "", EXAMPLE, experiment=story.experiment) == "1"
-    registry.move_champion(server.uri, name, "1")
-    assert registry.champion(server.uri, name)["version"] == "1"
+@pytest.mark.parametrize(("status", "body", "sentence"), [
+    (401, b"You are not authenticated.", "refuses the credentials (401); set MLFLOW_TRACKING_USERNAME and "
+     "MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) to those of a user who may change registered models."),
+    (403, b'{"error_code": "PERMISSION_DENIED", "message": "Permission denied"}',
+     "refuses the credentials (403); set MLFLOW_TRACKING_USERNAME"),
+    (403, b"Invalid Host header - possible DNS rebinding attack detected",
+     "does not know itself by that name (403, Invalid Host header); start it with --allowed-hosts"),
+])
+def test_a_server_that_refuses_the_credentials_is_wrong_input(status, body, sentence):
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self):
+            healthy = self.path == "/health"
+            self.send_response(200 if healthy else status)
+            self.end_headers()
+            self.wfile.write(b"OK" if healthy else body)
+
+        def log_message(self, *args):
+            """Quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as refusing:
+        threading.Thread(target=refusing.serve_forever, daemon=True).start()
+        with pytest.raises(InputError) as caught:
+            Registry(f"http://127.0.0.1:{refusing.server_port}", "m").aliases()
+        refusing.shutdown()
+    assert sentence in str(caught.value)
+
+
+def test_a_server_keeps_a_registry_too(story, server, tmp_path):
+    registry = Registry(server.uri, f"model {story.id}")
+    registry.create_model()
+    register(registry, shipment(tmp_path, 1, story), {}, "")
+    registry.move_champion("1")
+    assert registry.aliased("champion").number == "1"
+    assert connect(server.uri).get_model_version_by_alias(registry.model_name, "champion").version == "1"

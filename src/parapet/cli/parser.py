@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import parapet
-from parapet.cli import archive, attack, train, verbs
+from parapet.cli import archive, attack, promote, train, verbs
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -65,11 +65,19 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     path(report, "out", "artifacts", "folder with front.json; receives report/ and plots/")
     path(report, "cache", ".parapet", "candidate cache")
 
-    promotion = verb("promotion", verbs.promotion, "select one member of the front, register it, pass the gate")
-    path(promotion, "out", "artifacts", "folder with front.json")
-    promotion.add_argument("--select", metavar="WISH", help='"knee", weights such as "weights: robust_accuracy 3, '
-                           'flops 1", or constraints such as "robust_accuracy >= 0.6, latency_ms <= 0.2, then fewest '
-                           'FLOPs" (default: promotion.select)')
+    chosen = verb("select", promote.select, "choose one member of the front, and say why")
+    promote.select_options(chosen)
+
+    for name in ("promote", "promotion"):  # the step's name is a verb too
+        promotion = verb(name, promote.promote, "choose one member of the front, register it, pass the gate, make it "
+                         "champion; or copy the champion to another environment")
+        promote.promote_options(promotion)
+
+    rollback = verb("rollback", promote.rollback, "put the champion before back")
+    promote.rollback_options(rollback)
+
+    serve = verb("serve", promote.serve, "answer prediction requests over HTTP with the champion")
+    promote.serve_options(serve)
 
     sync = verb("sync", verbs.sync, "send to MLflow what is still waiting")
     path(sync, "cache", ".parapet", "candidate cache")

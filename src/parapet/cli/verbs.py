@@ -71,15 +71,6 @@ def report(options: argparse.Namespace) -> None:
     _report(load(options.params), options.out, options.cache)
 
 
-def promotion(options: argparse.Namespace) -> None:
-    """The step promotion."""
-    from parapet.steps import promotion as step
-
-    params = load(options.params)
-    outcome = step.run(params, options.out, uri=gateway().uri, wish=options.select)
-    print(f"{outcome['reason']}\nversion {outcome['version']} of {params.promotion.model_name} is now champion.")
-
-
 def sync(options: argparse.Namespace) -> None:
     """Send what MLflow has not received yet."""
     from parapet.tracking import Outbox, flush

@@ -1,4 +1,4 @@
-"""The model card of one candidate, in Markdown: what it is for, what was measured, and what was not."""
+"""The model card of one candidate, in Markdown and HTML: what it is for, what was measured, and what was not."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from importlib import resources
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from parapet.report import wording
+from parapet.report.curve_svg import curve_svg
 from parapet.report.members import attack_names
+
+# The picture of the curves stands before this section of the HTML card.
+_AFTER_CURVES = "\n## Audit\n"
 
 
 def model_card(candidate: dict[str, Any], front: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    """The card of `candidate`, a member or variant of `front`, with its record evaluation/<id>.json.
+    """The card of `candidate`, a member or variant of `front`, with its record evaluation/<id>.json, as Markdown.
 
-    An empty `evaluation` is allowed: the card then lacks intervals of single attacks and the audit's checks.
+    An empty `evaluation` is allowed: the card then lacks intervals of single attacks, curves and the audit's checks.
     """
     measured = evaluation.get("evaluation", {}).get("attacks", {})
     rows = [(name, accuracy, measured.get(name, {}).get("interval"),
@@ -26,11 +31,25 @@ def model_card(candidate: dict[str, Any], front: dict[str, Any], evaluation: dic
     environment.filters |= {"percent": wording.percent, "interval": wording.interval, "si": wording.count,
                             "duration": wording.duration, "milliseconds": wording.milliseconds,
                             "number": wording.number, "plain": plain}
-    template = environment.from_string(resources.files(__package__).joinpath("card.md").read_text(encoding="utf-8"))
-    return template.render(candidate=candidate, front=front, threat=wording.threat(front["threat"]), rows=rows,
-                           audit=evaluation.get("audit"), onnx=evaluation.get("onnx"),
-                           distances=wording.distances(measured), undefended=front["undefended"],
-                           with_interval=wording.with_interval)
+    return environment.from_string(_asset("card.md")).render(
+        candidate=candidate, front=front, threat=wording.threat(front["threat"]), rows=rows,
+        audit=evaluation.get("audit"), onnx=evaluation.get("onnx"), curves=evaluation.get("curves"),
+        distances=wording.distances(measured), undefended=front["undefended"], with_interval=wording.with_interval)
+
+
+def card_html(candidate: dict[str, Any], front: dict[str, Any], evaluation: dict[str, Any]) -> str:
+    """The same card as one HTML page that loads nothing, with a picture of the curve over the radius."""
+    from markdown_it import MarkdownIt
+
+    # CommonMark without its HTML: names and reasons come from outside, and stay text.
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    before, mark, after = model_card(candidate, front, evaluation).partition(_AFTER_CURVES)
+    curves = evaluation.get("curves")
+    figure = Markup(curve_svg(curves["eps"], curves["accuracy"], front["threat"])) if curves else ""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(_asset("card.html")).render(
+        candidate=candidate, before=Markup(markdown.render(before)), figure=figure,
+        after=Markup(markdown.render(mark + after)))
 
 
 def plain(text: Any) -> str:
@@ -39,3 +58,7 @@ def plain(text: Any) -> str:
     for mark in "\\`*_[]|":
         line = line.replace(mark, "\\" + mark)
     return escape(line, quote=False)
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -2,60 +2,167 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from parapet.config import Params
-from parapet.errors import PromotionRefused
-from parapet.files import read_json
-from parapet.report.card import model_card
+from parapet.errors import InputError, PromotionRefused
+from parapet.files import read_json, write_text
+from parapet.report.card import card_html, model_card
 from parapet.search.selection import select
+from parapet.steps import results
+from parapet.steps.comparison import Comparison, compare
+from parapet.steps.gate import check_graph, gate, parity
 
-SECTIONS = ("threat", "tracking", "promotion")
+SECTIONS = ("seed", "device", "data", "threat", "tracking", "search", "full_evaluation", "promotion")
+CARDS = ("card.md", "card.html")
 
 
-def run(params: Params, out: Path, *, uri: str, wish: str | None = None) -> dict[str, Any]:
-    """Select from `out`/front.json by `wish` (default: `promotion.select`), register the ONNX file, pass the gate.
+def choose(front: dict[str, Any], wish: str, candidate: str | None = None) -> tuple[dict[str, Any], str]:
+    """(member of front.json, the reason in a sentence) by `wish`, or the one with id `candidate`, in full or in part.
 
-    The gate reads the test split: audit not failed, lower end of the 95 % interval of robust accuracy above its bar,
-    latency under its ceiling. Returns {id, version, reason}. Raises PromotionRefused with every reason: then the
-    version is registered as challenger, and the champion stays who it was.
+    Raises InputError for a wish that nobody meets, with the nearest miss, and for an id that is not a member's:
+    variants are not chosen, since their robustness is only known from above.
     """
-    from parapet.tracking import registry  # imports of MLflow are slow, and only this step needs the registry
+    members = [member for member in front["candidates"] if member["derived_from"] is None]
+    if candidate is None:
+        return select(members, wish)
+    found = [entry for entry in front["candidates"] if candidate and entry["id"].startswith(candidate)]
+    own = [entry for entry in found if entry["derived_from"] is None]
+    if len(own) == 1:
+        return own[0], f"{own[0]['id']} is the one that was named."
+    if found and not own:
+        raise InputError(f"{found[0]['id']} is a variant of {found[0]['derived_from']}, whose robustness is only known "
+                         f"from above; promote {found[0]['derived_from']}.")
+    raise InputError(f"{candidate!r} is {'not the id of a' if not own else 'the beginning of more than one'} member of "
+                     f"the front; its members are {', '.join(member['id'] for member in members)}.")
 
-    config = params.promotion
-    front = read_json(out / "front.json")
-    chosen, reason = select(front["candidates"], config.select if wish is None else wish)
-    evaluation = read_json(out / chosen["evaluation"])
-    test = chosen["test"]
-    tags = {"candidate": chosen["id"], "audit": chosen["audit"]["verdict"], "threat": str(params.threat),
-            "data_fingerprint": front["data"]["fingerprint"], "clean_accuracy": str(test["clean_accuracy"]),
-            "robust_accuracy": str(test["robust_accuracy"])}
+
+def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candidate: str | None = None,
+        dataset: Path | None = None, cache: Path | None = None, devices: Sequence[str] = ("cpu",),
+        artifact_root: Path | None = None, allow_incomparable: bool = False,
+        tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """Choose a member of `out`/front.json, register it as challenger, and make it champion if the gate lets it through.
+
+    It is chosen by `wish` (default: `promotion.select`) or by its id, `candidate`. The gate reads the test split:
+    audit not failed, lower end of the 95 % interval of robust accuracy above its bar, latency under its ceiling, ONNX
+    parity held, and not worse than the champion beyond noise on the same images, where the champion is attacked again
+    by today's suite (it needs `dataset`, by default `out`/dataset, and keeps what it did in `cache`, by default
+    `out`/.parapet). With `allow_incomparable` a champion that cannot be attacked on these images (other data, no
+    weights) is no obstacle. Only one promotion goes on at a time; `tell` is told whom it waits for.
+
+    Returns {id, reason, version, previous, moved, comparison}; `moved` is False where it is champion already. Raises
+    InputError for an ONNX file that is damaged or not the one that was measured, and PromotionRefused with every
+    reason; then champion, previous, challenger and the versions are as they were.
+    """
+    # imports of MLflow are slow, and only this step needs the registry
+    from parapet.tracking.promotion_lock import TICKET_TAG, promotion_lock
+    from parapet.tracking.registration import DIGEST_TAG, attach, known, register
+    from parapet.tracking.registry import CHALLENGER, CHAMPION, Registry
+
+    config, front = params.promotion, read_json(out / "front.json")
+    chosen, reason = choose(front, config.select if wish is None else wish, candidate)
+    registry = Registry(uri, config.model_name)
+    onnx, refusals = check_graph(chosen, out), [*gate(chosen, params), *parity(chosen)]
+    with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
+        cards = _cards(chosen, front, read_json(out / chosen["evaluation"]), Path(folder))
+        shipment = _shipment(chosen, front, out, onnx, cards, params.tracking.experiment, artifact_root)
+        with promotion_lock(registry, expiry=config.lock_seconds, tell=tell) as ticket:
+            before = registry.aliases()
+            champion = registry.aliased(CHAMPION)
+            outcome = {"id": chosen["id"], "reason": reason, "previous": champion and champion.number}
+            if champion is not None and champion.tags.get(DIGEST_TAG) == shipment.digest:
+                return {**outcome, "version": champion.number, "moved": False, "comparison": None}
+            ticket.begin(aliases=before, model_created=not registry.exists())
+            registry.create_model()
+            version = known(registry, shipment.digest, having=results.WEIGHTS) or register(
+                registry, shipment, {**_tags(chosen, front, params), TICKET_TAG: ticket.nonce},
+                cards[CARDS[0]].read_text(encoding="utf-8"))
+            ticket.begin(version=version.number)
+            registry.point(CHALLENGER, version.number)
+            compared = None
+            if champion is not None:
+                cache = cache or out / ".parapet"
+                obstacle, place = _incomparable(registry, champion, front, cache)
+                if obstacle is None:
+                    compared = compare(params, chosen["id"], place, out, dataset or out / "dataset", cache, devices)
+                    refusals += compared.refusals(f"the champion (version {champion.number})", config.significance)
+                elif not allow_incomparable:
+                    refusals.append(obstacle)
+            if refusals:
+                raise PromotionRefused(f"{chosen['id']} is not promoted, and {config.model_name} is as it was: "
+                                       f"{'; '.join(refusals)}.")
+            ticket.check()
+            if (now := registry.aliases().get(CHAMPION)) != outcome["previous"]:
+                raise PromotionRefused(
+                    f"somebody moved the champion of {config.model_name} from {_version(outcome['previous'])} to "
+                    f"{_version(now)} while the gate compared {chosen['id']} with it; promote again, to be compared "
+                    "with the new one.")
+            registry.tag(version.number, _passed(outcome["previous"], compared))
+            registry.move_champion(version.number)
+        if chosen["mlflow_run_id"]:
+            attach(uri, chosen["mlflow_run_id"], cards, "card")
+    return {**outcome, "version": version.number, "moved": True, "comparison": compared and asdict(compared)}
+
+
+def _cards(chosen: dict[str, Any], front: dict[str, Any], evaluation: dict[str, Any], folder: Path) -> dict[str, Path]:
+    for name, make in zip(CARDS, (model_card, card_html)):
+        write_text(folder / name, make(chosen, front, evaluation))
+    return {name: folder / name for name in CARDS}
+
+
+def _shipment(chosen: dict[str, Any], front: dict[str, Any], out: Path, onnx: Path, cards: dict[str, Path],
+              experiment: str, artifact_root: Path | None) -> Any:
+    """The graph, what the next gate needs to attack it by its gradients, and the cards."""
+    from parapet.tracking.registration import Shipment
+
+    weights = out / chosen["weights"]
+    files = {results.WEIGHTS: weights, results.TRAINING: weights.parent / results.TRAINING, **cards}
     example = np.zeros((2, *front["data"]["image_shape"]), dtype=np.float32)
-    version = registry.register(uri, config.model_name, out / chosen["onnx"], chosen["mlflow_run_id"], tags,
-                                model_card(chosen, front, evaluation), example, experiment=params.tracking.experiment)
-    registry.set_alias(uri, config.model_name, "challenger", version)
-    refusals = gate(chosen, params)
-    if refusals:
-        raise PromotionRefused(f"version {version} of {config.model_name} ({chosen['id']}) stays challenger: "
-                               f"{'; '.join(refusals)}.")
-    registry.move_champion(uri, config.model_name, version)
-    return {"id": chosen["id"], "version": version, "reason": reason}
+    return Shipment(onnx, example, files, chosen["mlflow_run_id"], experiment, artifact_root)
 
 
-def gate(chosen: dict[str, Any], params: Params) -> list[str]:
-    """Every reason why `chosen`, an entry of front.json, must not become champion; empty if there is none."""
-    config, refusals = params.promotion, []
-    if chosen["audit"]["verdict"] == "fail":
-        refusals.append(f"the audit failed ({' '.join(chosen['audit']['reasons'])})")
-    low = chosen["test"]["robust_interval"][0]
-    if low < config.minimum_robust_accuracy:
-        refusals.append(f"the lower end of robust accuracy's 95 % interval is {low:.3f}, below "
-                        f"promotion.minimum_robust_accuracy {config.minimum_robust_accuracy:g}")
-    latency = chosen["latency_ms"]["p50"]
-    if latency > config.maximum_latency_ms:
-        refusals.append(f"the median latency is {latency:.3g} ms, above promotion.maximum_latency_ms "
-                        f"{config.maximum_latency_ms:g}")
-    return refusals
+def _tags(chosen: dict[str, Any], front: dict[str, Any], params: Params) -> dict[str, str]:
+    test = chosen["test"]
+    return {"candidate": chosen["id"], "audit": chosen["audit"]["verdict"], "threat": str(params.threat),
+            "data": front["data"]["name"], "data_fingerprint": front["data"]["fingerprint"],
+            "clean_accuracy": str(test["clean_accuracy"]), "robust_accuracy": str(test["robust_accuracy"]),
+            "robust_interval": "{} {}".format(*test["robust_interval"]), "test_images": str(test["n"]),
+            "latency_p50_ms": str(chosen["latency_ms"]["p50"])}
+
+
+def _incomparable(registry: Any, champion: Any, front: dict[str, Any], cache: Path) -> tuple[str | None, Path]:
+    """Why the champion cannot be attacked on these images, None where it can; and the folder that it was brought to."""
+    from parapet.tracking.registration import DIGEST_TAG, download
+
+    place = cache / "champions" / champion.tags.get(DIGEST_TAG, champion.number)[:32]
+    name = f"version {champion.number}"
+    advice = "give --allow-incomparable to promote without the comparison"
+    fingerprint = champion.tags.get("data_fingerprint", "unknown")
+    if fingerprint != front["data"]["fingerprint"]:
+        return (f"the champion ({name}) was trained on other data (fingerprint {fingerprint[:12]} instead of "
+                f"{front['data']['fingerprint'][:12]}), so the two cannot be compared on the same images; "
+                f"{advice}"), place
+    download(registry, champion, place)
+    if not all((place / file).exists() for file in (results.WEIGHTS, results.TRAINING)):
+        return (f"the champion ({name}) was registered without its weights, so it cannot be attacked again; {advice}, "
+                "or register it again with its weights by promoting it from its own search"), place
+    return None, place
+
+
+def _passed(champion: str | None, compared: Comparison | None) -> dict[str, str]:
+    """What the gate found, as tags of the version that it let through."""
+    tags = {"gate": "passed", "gate.champion": champion or "none"}
+    if compared is None:
+        return {**tags, "gate.comparison": "none"}
+    return {**tags, "gate.comparison": f"p {compared.robust.p:.3g} robust, {compared.clean.p:.3g} clean, "
+                                       f"{compared.robust.n} images"}
+
+
+def _version(number: str | None) -> str:
+    return "no version" if number is None else f"version {number}"

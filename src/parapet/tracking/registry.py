@@ -1,171 +1,181 @@
-"""The model registry, as far as a promotion needs it: versions by the digest of their ONNX file, and aliases."""
+"""The model registry, as far as promotions need it: versions, the aliases that point at them, and how to ask for them.
+
+The aliases are `champion` (the version to serve), `previous` (the champion before it) and `challenger` (the last one
+that was put before the gate).
+"""
 
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version as installed
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from parapet.errors import InputError, WorkError
-from parapet.files import file_digest
+from parapet.errors import InputError, ParapetError, WorkError
 from parapet.tracking.connection import connect, masked, sentence, unreachable
-from parapet.tracking.runs import Runs
 
 if TYPE_CHECKING:
-    import numpy as np
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
-    from mlflow.models import ModelSignature
 
-DIGEST_TAG = "parapet.onnx_sha256"
-CHAMPION, PREVIOUS = "champion", "previous"
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+_ABSENT = "RESOURCE_DOES_NOT_EXIST"
+_REFUSED = {"UNAUTHENTICATED": 401, "CUSTOMER_UNAUTHORIZED": 401, "PERMISSION_DENIED": 403}
 
 
-def register(uri: str, model_name: str, onnx_path: Path, run_id: str | None, tags: Mapping[str, str],
-             description: str, example: np.ndarray, *, experiment: str = "parapet",
-             artifact_root: Path | None = None) -> str:
-    """Register a single-file ONNX model and return its version; the same file gets the same version again.
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model: its number, its tags, the run it belongs to."""
 
-    `example` (2, C, H, W) float32 fixes the signature. `run_id` is the run that the model belongs to; without one
-    it belongs to `experiment` only.
+    number: str
+    tags: dict[str, str]
+    run_id: str | None
+
+
+class Registry:
+    """One registered model on one MLflow; every method asks anew, for others promote too.
+
+    Methods raise WorkError of one sentence where MLflow is away or refuses, InputError where it refuses the
+    credentials.
     """
-    _check_name(model_name)
-    mark = file_digest(onnx_path)
-    with _client(uri) as client:
-        _ensure_model(client, model_name)
-        known = client.search_model_versions(f"name = '{model_name}' AND tags.`{DIGEST_TAG}` = '{mark}'")
-        if known:
-            return str(min(known, key=lambda version: int(version.version)).version)
-        home = client.get_run(run_id).info.experiment_id if run_id else \
-            Runs(client, experiment, artifact_root).experiment_id
-        model = _logged_model(client, home, onnx_path, mark, run_id, example)
-        # A server finds a model by its id. A bare database would look that id up at MLflow's global address and
-        # make a database in the working directory for it, so it gets the place itself.
-        served = uri.startswith("http")
-        made = client.create_model_version(
-            model_name, f"models:/{model.model_id}" if served else model.artifact_location, run_id=run_id,
-            model_id=model.model_id if served else None, tags={**tags, DIGEST_TAG: mark}, description=description)
-        return str(made.version)
 
+    def __init__(self, uri: str, model_name: str) -> None:
+        """InputError for a name that MLflow cannot keep."""
+        check_name(model_name)
+        self.uri, self.model_name = uri, model_name
 
-def champion(uri: str, model_name: str) -> dict[str, Any] | None:
-    """`version`, `tags` and `run_id` of the champion; None where the model or its champion does not exist."""
-    _check_name(model_name)
-    with _client(uri) as client:
-        return _aliased(client, model_name, CHAMPION)
+    def aliases(self) -> dict[str, str]:
+        """The number of the version by alias; empty where the model does not exist."""
+        with asking(self.uri) as client, _absent_is_none():
+            found = client.get_registered_model(self.model_name)
+            return {alias: str(number) for alias, number in found.aliases.items()}
+        return {}
 
+    def aliased(self, alias: str) -> Version | None:
+        """The version that an alias points at; None where the model or the alias does not exist."""
+        check_alias(alias)
+        number = self.aliases().get(alias)
+        return None if number is None else self.version(number)
 
-def set_alias(uri: str, model_name: str, alias: str, version: str) -> None:
-    """Point an alias at a version."""
-    _check_name(model_name)
-    _check_alias(alias)
-    with _client(uri) as client:
-        client.set_registered_model_alias(model_name, alias, version)
+    def version(self, number: str) -> Version | None:
+        """A version by its number; None where there is none."""
+        with asking(self.uri) as client, _absent_is_none():
+            found = client.get_model_version(self.model_name, number)
+            return Version(str(found.version), dict(found.tags), found.run_id or None)
+        return None
 
+    def tagged(self, tag: str, value: str) -> list[Version]:
+        """The versions with this tag, oldest first."""
+        with asking(self.uri) as client:
+            found = client.search_model_versions(f"name = '{self.model_name}' AND tags.`{tag}` = '{value}'")
+            return sorted((Version(str(version.version), dict(version.tags), version.run_id or None)
+                           for version in found), key=lambda version: int(version.number))
 
-def move_champion(uri: str, model_name: str, version: str) -> None:
-    """Make `version` the champion; the one before keeps the alias `previous`. Repeating it changes nothing."""
-    _check_name(model_name)
-    with _client(uri) as client:
-        before = _aliased(client, model_name, CHAMPION)
-        if before is not None and before["version"] == str(version):
+    def point(self, alias: str, number: str | None) -> None:
+        """Point an alias at a version, or with None take the alias away."""
+        check_alias(alias)
+        with asking(self.uri) as client:
+            if number is None:
+                client.delete_registered_model_alias(self.model_name, alias)
+            else:
+                client.set_registered_model_alias(self.model_name, alias, number)
+
+    def move_champion(self, number: str) -> None:
+        """Make a version the champion; the one before keeps the alias `previous`. Repeating it changes nothing."""
+        before = self.aliases().get(CHAMPION)
+        if before == number:
             return
         # In this order a kill in between leaves the old champion in place, never none.
         if before is not None:
-            client.set_registered_model_alias(model_name, PREVIOUS, before["version"])
-        client.set_registered_model_alias(model_name, CHAMPION, str(version))
+            self.point(PREVIOUS, before)
+        self.point(CHAMPION, number)
+
+    def tag(self, number: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        with asking(self.uri) as client:
+            for name, value in tags.items():
+                client.set_model_version_tag(self.model_name, number, name, value)
+
+    def delete(self, number: str) -> None:
+        """Delete a version and what points at it; one that is gone already is no error."""
+        with asking(self.uri) as client, _absent_is_none():
+            client.delete_model_version(self.model_name, number)
+
+    def exists(self) -> bool:
+        """Whether the registered model exists."""
+        with asking(self.uri) as client, _absent_is_none():
+            return client.get_registered_model(self.model_name) is not None
+        return False
+
+    def create_model(self) -> bool:
+        """Make the registered model; False where it exists."""
+        from mlflow.exceptions import MlflowException
+
+        with asking(self.uri) as client:
+            try:
+                client.create_registered_model(self.model_name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                return False
+        return True
+
+    def delete_model(self) -> None:
+        """Delete the registered model unless it has versions."""
+        with asking(self.uri) as client, _absent_is_none():
+            if not client.search_model_versions(f"name = '{self.model_name}'", max_results=1):
+                client.delete_registered_model(self.model_name)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise InputError for a name of a registered model that MLflow cannot keep."""
     if not re.fullmatch(r"[\w.\- ]{1,200}", name) or not name.strip(". "):
         raise InputError(f"{name!r} cannot name a registered model; use up to 200 letters, digits, spaces, "
                          "'_', '-' and '.'.")
 
 
-def _check_alias(alias: str) -> None:
+def check_alias(alias: str) -> None:
+    """Raise InputError for an alias that MLflow cannot keep."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", alias) or re.fullmatch(r"v\d+|latest", alias, re.IGNORECASE):
         raise InputError(f"{alias!r} cannot be an alias of a model version; use up to 200 letters, digits, '_' "
                          "and '-', but neither 'latest' nor 'v' and a number.")
 
 
 @contextmanager
-def _client(uri: str) -> Iterator[MlflowClient]:
-    """A client of a registry that answers; what goes wrong inside becomes a WorkError of one sentence."""
+def asking(uri: str) -> Iterator[MlflowClient]:
+    """A client of the registry at `uri`; what goes wrong inside becomes a WorkError or InputError of one sentence."""
     away = unreachable(uri)
     if away is not None:
         raise WorkError(away)
     try:
         yield connect(uri)
-    except (InputError, WorkError):
+    except ParapetError:
         raise
     except Exception as error:  # MLflow raises its own kinds, requests' and SQLAlchemy's
+        refused = _credentials_refused(uri, error)
+        if refused:
+            raise InputError(refused) from error
         raise WorkError(unreachable(uri) or f"MLflow at {masked(uri)} refused: {sentence(error)}") from error
 
 
-def _aliased(client: MlflowClient, model_name: str, alias: str) -> dict[str, Any] | None:
+@contextmanager
+def _absent_is_none() -> Iterator[None]:
+    """Swallow MLflow's word that something does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
-        found = client.get_model_version_by_alias(model_name, alias)
+        yield
     except MlflowException as error:
-        # A missing model and a missing alias have different codes.
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-    return {"version": str(found.version), "tags": dict(found.tags), "run_id": found.run_id or None}
-
-
-def _ensure_model(client: MlflowClient, model_name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(model_name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        if error.error_code != _ABSENT:
             raise
 
 
-def _logged_model(client: MlflowClient, experiment: str, onnx_path: Path, mark: str, run_id: str | None,
-                  example: np.ndarray) -> LoggedModel:
-    """The logged model with this file, made unless an earlier try left it complete."""
-    ready = client.search_logged_models([experiment], filter_string=f"tags.`{DIGEST_TAG}` = '{mark}'")
-    for model in ready:
-        if str(model.status) == "READY" and (model.source_run_id or None) == run_id:
-            return model
-    signature = _signature(onnx_path, example)
-    model = client.create_logged_model(experiment, name=f"onnx-{mark[:12]}", source_run_id=run_id,
-                                       tags={DIGEST_TAG: mark}, model_type="onnx")
-    with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
-        _save(Path(folder) / "model", onnx_path, model.model_id, run_id, signature)
-        client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
-    return client.finalize_logged_model(model.model_id, "READY")
-
-
-def _save(folder: Path, onnx_path: Path, model_id: str, run_id: str | None, signature: ModelSignature) -> None:
-    import mlflow.onnx
-    import onnx
-    from mlflow.models import Model
-
-    # Requirements are given, or MLflow spends tens of seconds guessing them.
-    requirements = [f"{package}=={installed(package)}" for package in ("mlflow", "numpy", "onnx", "onnxruntime")]
-    mlflow.onnx.save_model(onnx.load(onnx_path), str(folder), mlflow_model=Model(run_id=run_id, model_id=model_id),
-                           signature=signature, pip_requirements=requirements, save_as_external_data=False,
-                           onnx_execution_providers=["CPUExecutionProvider"])
-    # The very bytes that were measured, not a second serialisation of them.
-    shutil.copyfile(onnx_path, folder / "model.onnx")
-
-
-def _signature(onnx_path: Path, example: np.ndarray) -> ModelSignature:
-    """What goes in and comes out, with any number of images."""
-    import onnxruntime
-    from mlflow.models import infer_signature
-
-    session = onnxruntime.InferenceSession(str(onnx_path), providers=["CPUExecutionProvider"])
-    outputs = session.run(None, {session.get_inputs()[0].name: example})
-    return infer_signature(example, dict(zip((output.name for output in session.get_outputs()), outputs)))
-
+def _credentials_refused(uri: str, error: Exception) -> str | None:
+    status = _REFUSED.get(getattr(error, "error_code", ""), getattr(getattr(error, "response", None), "status_code", 0))
+    if status not in (401, 403):
+        return None
+    if "Invalid Host header" in str(error):
+        return (f"MLflow at {masked(uri)} does not know itself by that name (403, Invalid Host header); start it with "
+                "--allowed-hosts naming the host and port that are in the address.")
+    return (f"MLflow at {masked(uri)} refuses the credentials ({status}); set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) to those of a user who may change registered models.")

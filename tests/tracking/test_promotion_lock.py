@@ -1,0 +1,138 @@
+"""One promotion at a time, on a real server and with real processes that are killed and stopped."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from parapet.errors import PromotionRefused
+from parapet.tracking.connection import connect
+from parapet.tracking.promotion_lock import TICKET_TAG, promotion_lock
+from parapet.tracking.registration import register
+from parapet.tracking.registry import Registry
+from tests.tracking.tiny_models import shipment
+
+
+@pytest.fixture
+def registry(story, server, tmp_path) -> Registry:
+    """Three versions; the first is champion, the second was before it, the third was challenger."""
+    found = Registry(server.uri, f"model {story.id}")
+    found.create_model()
+    for bias in (1, 2, 3):
+        register(found, shipment(tmp_path, bias, story), {}, "")
+    for alias, number in (("champion", "1"), ("previous", "2"), ("challenger", "3")):
+        found.point(alias, number)
+    return found
+
+
+def start(registry: Registry, version: str, expiry: float, seconds: float) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", "tests.tracking.promoting", registry.uri, registry.model_name,
+                             version, str(expiry), str(seconds)], stdout=subprocess.PIPE, text=True,
+                            cwd=Path(__file__).parents[2])
+
+
+def tickets(registry: Registry) -> list:
+    return list(connect(registry.uri).search_model_versions(f"name = '{registry.model_name}.promotion-lock'"))
+
+
+def test_of_two_promotions_at_once_the_second_waits_and_meets_the_new_champion(registry):
+    # The gate takes longer than the expiry: signs of life keep the lock.
+    pair = [start(registry, version, expiry=2, seconds=5) for version in ("2", "3")]
+    said = [process.communicate(timeout=60)[0] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0]
+    first, second = sorted(said, key=lambda text: "waiting" in text)
+    winner = "2" if said[0] is first else "3"
+    assert first == "inside, champion is 1\nmoved\n"
+    assert "is under way (process " in second and f"inside, champion is {winner}\n" in second
+    assert registry.aliases()["previous"] == winner and tickets(registry) == []
+
+
+def test_a_promotion_that_was_killed_is_undone_and_does_not_block_the_next(registry):
+    before = registry.aliases()
+    dead = start(registry, "2", expiry=2, seconds=60)
+    assert dead.stdout.readline() == "inside, champion is 1\n"
+    assert registry.aliases()["challenger"] == "2"
+    dead.send_signal(signal.SIGKILL)
+    dead.wait()
+    started, told = time.monotonic(), []
+    with promotion_lock(registry, expiry=30, tell=told.append):
+        waited = time.monotonic() - started
+        assert registry.aliases() == before
+    assert 0.5 < waited < 15 and len(told) == 1 and tickets(registry) == []
+
+
+def test_a_promotion_that_stood_still_learns_that_it_lost_the_lock(registry):
+    stopped = start(registry, "2", expiry=1, seconds=3)
+    assert stopped.stdout.readline() == "inside, champion is 1\n"
+    stopped.send_signal(signal.SIGSTOP)
+    with promotion_lock(registry, expiry=30):
+        registry.move_champion("3")
+    stopped.send_signal(signal.SIGCONT)
+    said, _ = stopped.communicate(timeout=30)
+    assert stopped.returncode == 3 and "stood still for longer than promotion.lock_seconds and lost its lock" in said
+    assert registry.aliases() == {"champion": "3", "previous": "1", "challenger": "3"}
+
+
+def test_what_was_begun_is_taken_back_after_an_error(registry, story, tmp_path):
+    before = registry.aliases()
+    with pytest.raises(KeyboardInterrupt), promotion_lock(registry) as ticket:
+        ticket.begin(aliases=before)
+        made = register(registry, shipment(tmp_path, 4, story), {TICKET_TAG: ticket.nonce}, "")
+        ticket.begin(version=made.number)
+        registry.point("challenger", made.number)
+        registry.point("previous", "1")  # as far as moving the champion had come
+        raise KeyboardInterrupt
+    assert registry.aliases() == before and registry.version(made.number) is None and tickets(registry) == []
+
+
+def test_what_people_moved_meanwhile_stays_where_they_put_it(registry):
+    with pytest.raises(PromotionRefused), promotion_lock(registry) as ticket:
+        ticket.begin(aliases=registry.aliases(), version="2")
+        registry.point("challenger", "2")
+        for alias in ("champion", "challenger"):
+            registry.point(alias, "3")
+        raise PromotionRefused("somebody else was here")
+    assert registry.aliases() == {"champion": "3", "previous": "2", "challenger": "3"}
+
+
+def test_a_promotion_that_had_moved_the_champion_is_not_taken_back(registry):
+    with pytest.raises(KeyboardInterrupt), promotion_lock(registry) as ticket:
+        ticket.begin(aliases=registry.aliases(), version="3")
+        registry.move_champion("3")
+        raise KeyboardInterrupt
+    assert registry.aliases() == {"champion": "3", "previous": "1", "challenger": "3"}
+
+
+def test_a_model_that_the_refused_promotion_made_is_gone_again(story, server):
+    fresh = Registry(server.uri, f"fresh {story.id}")
+    with pytest.raises(KeyboardInterrupt), promotion_lock(fresh) as ticket:
+        ticket.begin(aliases={}, model_created=True)
+        fresh.create_model()
+        raise KeyboardInterrupt
+    assert not fresh.exists()
+
+
+def test_many_at_once_are_never_inside_together(story, sqlite_uri):
+    """Threads on a bare database: every one gets its turn, and no two at a time."""
+    registry, inside, most, turns = Registry(sqlite_uri, f"crowd {story.id}"), [], [], []
+
+    def promote() -> None:
+        with promotion_lock(registry, expiry=4):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.05)
+            inside.pop()
+            turns.append(1)
+
+    threads = [threading.Thread(target=promote) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(turns) == 5 and max(most) == 1
