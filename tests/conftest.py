@@ -14,6 +14,7 @@ from parapet.data import dataset, splits
 from parapet.data.sources import Source
 from parapet.genome import Genome
 from parapet.training.loop import Trained, train
+from tests.finished_search import finish
 
 DIGITS_EPS = 0.2
 
@@ -41,6 +42,12 @@ def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digits(digits_folder: Path) -> dataset.Dataset:
     """The prepared digits, opened."""
     return dataset.Dataset.open(digits_folder)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifacts of a finished search with a small member, 92 % clean, and a large one, much more robust."""
+    return finish(tmp_path_factory.mktemp("finished"))
 
 
 def train_digits(digits: dataset.Dataset, genome: Genome, epochs: int) -> Trained:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.steps.tiny import command
+from tests.tracking.conftest import migrated  # noqa: F401  a fixture
 
 
 @pytest.fixture(scope="session")

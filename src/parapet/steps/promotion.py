@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,11 @@ from parapet.search.selection import select
 from parapet.steps import results
 from parapet.steps.comparison import Comparison, compare
 from parapet.steps.gate import check_graph, gate, parity
+
+if TYPE_CHECKING:
+    from parapet.tracking.promotion_lock import Ticket
+    from parapet.tracking.registration import Shipment
+    from parapet.tracking.registry import Registry, Version
 
 SECTIONS = ("seed", "device", "data", "threat", "tracking", "search", "full_evaluation", "promotion")
 CARDS = ("card.md", "card.html")
@@ -61,11 +66,11 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     reason; then champion, previous, challenger and the versions are as they were.
     """
     # imports of MLflow are slow, and only this step needs the registry
-    from parapet.tracking.promotion_lock import TICKET_TAG, promotion_lock
-    from parapet.tracking.registration import DIGEST_TAG, attach, known, register
-    from parapet.tracking.registry import CHALLENGER, CHAMPION, Registry
+    from parapet.tracking.promotion_lock import promotion_lock
+    from parapet.tracking.registration import DIGEST_TAG, attach
+    from parapet.tracking.registry import CHAMPION, Registry
 
-    config, front = params.promotion, read_json(out / "front.json")
+    config, front, cache = params.promotion, read_json(out / "front.json"), cache or out / ".parapet"
     chosen, reason = choose(front, config.select if wish is None else wish, candidate)
     registry = Registry(uri, config.model_name)
     onnx, refusals = check_graph(chosen, out), [*gate(chosen, params), *parity(chosen)]
@@ -73,21 +78,12 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
         cards = _cards(chosen, front, read_json(out / chosen["evaluation"]), Path(folder))
         shipment = _shipment(chosen, front, out, onnx, cards, params.tracking.experiment, artifact_root)
         with promotion_lock(registry, expiry=config.lock_seconds, tell=tell) as ticket:
-            before = registry.aliases()
-            champion = registry.aliased(CHAMPION)
+            champion, compared = registry.aliased(CHAMPION), None
             outcome = {"id": chosen["id"], "reason": reason, "previous": champion and champion.number}
             if champion is not None and champion.tags.get(DIGEST_TAG) == shipment.digest:
                 return {**outcome, "version": champion.number, "moved": False, "comparison": None}
-            ticket.begin(aliases=before, model_created=not registry.exists())
-            registry.create_model()
-            version = known(registry, shipment.digest, having=results.WEIGHTS) or register(
-                registry, shipment, {**_tags(chosen, front, params), TICKET_TAG: ticket.nonce},
-                cards[CARDS[0]].read_text(encoding="utf-8"))
-            ticket.begin(version=version.number)
-            registry.point(CHALLENGER, version.number)
-            compared = None
+            version = _challenge(registry, ticket, shipment, _tags(chosen, front, params), cards[CARDS[0]])
             if champion is not None:
-                cache = cache or out / ".parapet"
                 obstacle, place = _incomparable(registry, champion, front, cache)
                 if obstacle is None:
                     compared = compare(params, chosen["id"], place, out, dataset or out / "dataset", cache, devices)
@@ -97,17 +93,40 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
             if refusals:
                 raise PromotionRefused(f"{chosen['id']} is not promoted, and {config.model_name} is as it was: "
                                        f"{'; '.join(refusals)}.")
-            ticket.check()
-            if (now := registry.aliases().get(CHAMPION)) != outcome["previous"]:
-                raise PromotionRefused(
-                    f"somebody moved the champion of {config.model_name} from {_version(outcome['previous'])} to "
-                    f"{_version(now)} while the gate compared {chosen['id']} with it; promote again, to be compared "
-                    "with the new one.")
+            _check_champion(registry, ticket, outcome)
             registry.tag(version.number, _passed(outcome["previous"], compared))
             registry.move_champion(version.number)
         if chosen["mlflow_run_id"]:
             attach(uri, chosen["mlflow_run_id"], cards, "card")
     return {**outcome, "version": version.number, "moved": True, "comparison": compared and asdict(compared)}
+
+
+def _challenge(registry: Registry, ticket: Ticket, shipment: Shipment, tags: dict[str, str], card: Path) -> Version:
+    """The version of `shipment`, registered unless it is there, as challenger."""
+    from parapet.tracking.promotion_lock import TICKET_TAG
+    from parapet.tracking.registration import known, register
+    from parapet.tracking.registry import CHALLENGER
+
+    ticket.begin(aliases=registry.aliases(), model_created=not registry.exists())
+    registry.create_model()
+    version = known(registry, shipment.digest, having=results.WEIGHTS) or register(
+        registry, shipment, {**tags, TICKET_TAG: ticket.nonce}, card.read_text(encoding="utf-8"))
+    ticket.begin(version=version.number)
+    registry.point(CHALLENGER, version.number)
+    return version
+
+
+def _check_champion(registry: Registry, ticket: Ticket, outcome: dict[str, Any]) -> None:
+    """Raise PromotionRefused where the champion is not the one that the gate compared with, or the lock is lost."""
+    from parapet.tracking.registry import CHAMPION
+
+    ticket.check()
+    now = registry.aliases().get(CHAMPION)
+    if now != outcome["previous"]:
+        raise PromotionRefused(
+            f"somebody moved the champion of {registry.model_name} from {_version(outcome['previous'])} to "
+            f"{_version(now)} while {outcome['id']} was before the gate; promote again, to be compared with the new "
+            "one.")
 
 
 def _cards(chosen: dict[str, Any], front: dict[str, Any], evaluation: dict[str, Any], folder: Path) -> dict[str, Path]:
@@ -117,7 +136,7 @@ def _cards(chosen: dict[str, Any], front: dict[str, Any], evaluation: dict[str, 
 
 
 def _shipment(chosen: dict[str, Any], front: dict[str, Any], out: Path, onnx: Path, cards: dict[str, Path],
-              experiment: str, artifact_root: Path | None) -> Any:
+              experiment: str, artifact_root: Path | None) -> Shipment:
     """The graph, what the next gate needs to attack it by its gradients, and the cards."""
     from parapet.tracking.registration import Shipment
 
@@ -136,7 +155,8 @@ def _tags(chosen: dict[str, Any], front: dict[str, Any], params: Params) -> dict
             "latency_p50_ms": str(chosen["latency_ms"]["p50"])}
 
 
-def _incomparable(registry: Any, champion: Any, front: dict[str, Any], cache: Path) -> tuple[str | None, Path]:
+def _incomparable(registry: Registry, champion: Version, front: dict[str, Any],
+                  cache: Path) -> tuple[str | None, Path]:
     """Why the champion cannot be attacked on these images, None where it can; and the folder that it was brought to."""
     from parapet.tracking.registration import DIGEST_TAG, download
 

@@ -1,0 +1,227 @@
+"""Promotion on a real registry: who is chosen, who is let through, and that a refusal leaves everything as it was."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from parapet.config import Params, parse
+from parapet.errors import InputError, PromotionRefused
+from parapet.files import read_json, write_json
+from parapet.steps import environments, promotion, rollback
+from parapet.steps.comparison import Comparison, Paired
+from parapet.tracking.connection import connect
+from parapet.tracking.registration import DIGEST_TAG, Shipment, register
+from parapet.tracking.registry import Registry
+from tests.finished_search import SETTINGS
+from tests.tracking.registry_dump import dump
+
+_HELD = {"verdict": "held", "label_agreement": 1.0, "robust_difference": 0.0, "reason": None}
+
+
+def params(**changes: Any) -> Params:
+    return parse(Params, {**SETTINGS, "promotion": changes})
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path / "artifacts")
+    return tmp_path / "artifacts"
+
+
+@pytest.fixture
+def uri(migrated: Path, tmp_path: Path) -> str:
+    """An MLflow of its own, on a database without a server."""
+    shutil.copyfile(migrated, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def members(out: Path) -> tuple[str, str]:
+    """The small member and the large one."""
+    small, large = sorted(read_json(out / "front.json")["candidates"], key=lambda member: member["flops"])
+    return small["id"], large["id"]
+
+
+def promote(out: Path, uri: str, candidate: str, **options: Any) -> dict[str, Any]:
+    changes = options.pop("changes", {})
+    return promotion.run(params(**changes), out, uri=uri, candidate=candidate, artifact_root=out.parent / "mlruns",
+                         **options)
+
+
+def bare(out: Path, candidate: str) -> Shipment:
+    """The graph of a candidate and nothing beside it, as an older version registered it."""
+    return Shipment(out / f"onnx/{candidate}.onnx", np.zeros((2, 1, 8, 8), np.float32), {},
+                    artifact_root=out.parent / "mlruns")
+
+
+def change(out: Path, candidate: str, **values: Any) -> None:
+    front = read_json(out / "front.json")
+    for member in front["candidates"]:
+        if member["id"] == candidate:
+            member.update(values)
+    write_json(out / "front.json", front)
+
+
+def test_a_refused_promotion_says_each_reason_and_leaves_the_registry_as_it_was(out: Path, uri: str) -> None:
+    small, _ = members(out)
+    change(out, small, audit={"verdict": "fail", "reasons": ["noise: it is masked."]},
+           onnx_parity={**_HELD, "verdict": "failed", "reason": "they part at head"})
+    with pytest.raises(PromotionRefused) as caught:
+        promote(out, uri, small, changes={"minimum_robust_accuracy": 0.9, "maximum_latency_ms": 1e-6})
+    said = str(caught.value)
+    for reason in ("parapet is as it was: the audit failed (noise: it is masked.);", "below promotion.minimum_robust",
+                   "above promotion.maximum_latency_ms", "(they part at head; labels agree"):
+        assert reason in said
+    held = dump(uri)
+    assert list(held) == ["parapet.promotion-lock"] and held["parapet.promotion-lock"]["versions"] == {}
+
+
+def test_the_better_model_is_let_through_the_worse_one_refused_and_rollback_puts_it_back(out: Path, uri: str) -> None:
+    small, large = members(out)
+    registry = Registry(uri, "parapet")
+    assert promote(out, uri, small)["previous"] is None
+    better = promote(out, uri, large)
+    assert (better["version"], better["previous"], better["moved"]) == ("2", "1", True)
+    assert better["comparison"]["robust"]["only_challenger"] > 20 and better["comparison"]["robust"]["p"] > 0.9
+    tags = registry.version("2").tags
+    assert (tags["candidate"], tags["gate"], tags["gate.champion"]) == (large, "passed", "1")
+
+    before = dump(uri)
+    with pytest.raises(PromotionRefused, match=r"worse than the champion \(version 2\) in robust accuracy"):
+        promote(out, uri, small)
+    assert dump(uri) == before
+    assert promote(out, uri, large) == {"id": large, "reason": f"{large} is the one that was named.", "version": "2",
+                                        "previous": "2", "moved": False, "comparison": None}
+    assert dump(uri) == before
+
+    assert rollback.run(params(), uri=uri) == {"champion": "1", "previous": "2"}
+    assert rollback.run(params(), uri=uri) == {"champion": "2", "previous": "1"}
+    assert environments.copy_champion(params(), "parapet-prod", uri=uri) == {
+        "source": "2", "version": "1", "previous": None, "moved": True}
+    assert not environments.copy_champion(params(), "parapet-prod", uri=uri)["moved"]
+    copied = Registry(uri, "parapet-prod").aliased("champion")
+    assert copied.tags[DIGEST_TAG] == registry.version("2").tags[DIGEST_TAG]
+
+
+def test_a_champion_of_another_search_is_attacked_again_by_today_s_suite_once(out: Path, uri: str) -> None:
+    small, large = members(out)
+    promote(out, uri, small)
+    ids = read_json(out / "search/front_ids.json")
+    write_json(out / "search/front_ids.json", {**ids, "ids": [large]})  # today's search does not know it
+    shutil.rmtree(out / "search/candidates" / small)
+    cache = out.parent / "cache"
+    assert promote(out, uri, large, cache=cache)["moved"]
+    attacked, = cache.glob(f"champions/*/evaluation-*/{small}.json")
+    today = read_json(attacked)
+    assert today["evaluation"]["n"] == SETTINGS["full_evaluation"]["images"]
+    assert set(today["evaluation"]["attacks"]) >= {"fgsm", "apgd_ce", "square", "audit"}
+    rollback.run(params(), uri=uri)
+    assert promote(out, uri, large, cache=cache)["version"] == "2"
+    assert read_json(attacked) == today
+    # What full_evaluation did to the new model was taken from the artifacts.
+    assert read_json(cache / "evaluations" / large / f"{large}.json") == read_json(out / f"evaluation/{large}.json")
+
+
+def test_an_alias_that_somebody_moved_meanwhile_is_told(out: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = members(out)
+    promote(out, uri, small)
+    registry = Registry(uri, "parapet")
+    register(registry, bare(out, large), {}, "")
+
+    def meanwhile(*arguments: Any) -> Comparison:
+        registry.point("champion", "2")
+        return Comparison(Paired(10, 0, 0, 1.0), Paired(10, 0, 0, 1.0))
+    monkeypatch.setattr(promotion, "compare", meanwhile)
+    with pytest.raises(PromotionRefused, match="somebody moved the champion of parapet from version 1 to version 2"):
+        promote(out, uri, large)
+    assert registry.aliases() == {"champion": "2", "challenger": "1"} and registry.version("3") is None
+
+
+def test_a_champion_that_cannot_be_compared_is_a_reason_until_it_is_allowed(out: Path, uri: str) -> None:
+    small, large = members(out)
+    promote(out, uri, small)
+    registry = Registry(uri, "parapet")
+    registry.tag("1", {"data_fingerprint": "f" * 64})
+    before = dump(uri)
+    with pytest.raises(PromotionRefused, match=r"the champion \(version 1\) was trained on other data \(fingerprint "
+                       "ffffffffffff instead of .*--allow-incomparable"):
+        promote(out, uri, large)
+    assert dump(uri) == before
+    found = promote(out, uri, large, allow_incomparable=True)
+    assert found["moved"] and found["comparison"] is None
+    assert registry.version(found["version"]).tags["gate.comparison"] == "none"
+
+
+def test_a_champion_without_weights_is_a_reason(out: Path, uri: str) -> None:
+    small, large = members(out)
+    registry, fingerprint = Registry(uri, "parapet"), read_json(out / "front.json")["data"]["fingerprint"]
+    registry.create_model()
+    register(registry, bare(out, small), {"data_fingerprint": fingerprint}, "")
+    registry.move_champion("1")
+    with pytest.raises(PromotionRefused, match="version 1\\) was registered without its weights"):
+        promote(out, uri, large)
+
+
+def test_cards_lie_with_the_version_and_with_the_run(out: Path, uri: str) -> None:
+    small, _ = members(out)
+    client = connect(uri)
+    experiment = client.create_experiment("parapet", artifact_location=(out.parent / "mlruns").as_uri())
+    run = client.create_run(experiment).info.run_id
+    change(out, small, mlflow_run_id=run)
+    promote(out, uri, small)
+    assert {file.path for file in client.list_artifacts(run, "card")} == {"card/card.md", "card/card.html"}
+    version = client.get_model_version("parapet", "1")
+    assert version.run_id == run and version.description.startswith(f"# {small}: plain 4x1")
+    place = Path(client.get_model_version_download_uri("parapet", "1").removeprefix("file://"))
+    assert {"model.onnx", "model.safetensors", "training.json", "card.md", "card.html"} <= {
+        path.name for path in place.iterdir()}
+
+
+def test_rollback_without_a_champion_before_is_told(out: Path, uri: str) -> None:
+    with pytest.raises(InputError, match="the registered model parapet has no version with the alias champion"):
+        rollback.run(params(), uri=uri)
+    promote(out, uri, members(out)[0])
+    before = dump(uri)
+    with pytest.raises(InputError, match="has no version with the alias previous, so there is nothing to roll back to"):
+        rollback.run(params(), uri=uri)
+    assert dump(uri) == before
+
+
+def test_copying_needs_a_champion_and_another_name(uri: str) -> None:
+    with pytest.raises(InputError, match="parapet has no champion to copy"):
+        environments.copy_champion(params(), "parapet-prod", uri=uri)
+    with pytest.raises(InputError, match="which is the model to copy from"):
+        environments.copy_champion(params(), "parapet", uri=uri)
+    with pytest.raises(InputError, match="cannot name a registered model"):
+        environments.copy_champion(params(), "a/b", uri=uri)
+
+
+def entry(name: str, derived_from: str | None = None, robust: float = 0.5) -> dict[str, Any]:
+    block = {"n": 100, "clean_accuracy": 0.9, "clean_interval": [0.8, 0.95], "robust_accuracy": robust,
+             "robust_interval": [robust - 0.1, robust + 0.1]}
+    return {"id": name, "derived_from": derived_from, "validation": block, "flops": 1000, "params": 10,
+            "latency_ms": {"p50": 0.1}}
+
+
+def test_variants_are_not_chosen_and_an_id_may_be_shortened() -> None:
+    front = {"candidates": [entry("aa1"), entry("ab2", robust=0.6), entry("aa1-int8", "aa1", robust=0.9)]}
+    assert promotion.choose(front, "robust_accuracy >= 0, then most robust_accuracy")[0]["id"] == "ab2"
+    assert promotion.choose(front, "", "ab")[0]["id"] == "ab2"
+    for wrong, sentence in (("aa1-int8", "aa1-int8 is a variant of aa1, whose robustness is only known from above; "
+                             "promote aa1."),
+                            ("a", "'a' is the beginning of more than one member of the front; its members are aa1, "
+                             "ab2."),
+                            ("zz", "'zz' is not the id of a member of the front; its members are aa1, ab2."),
+                            ("", "'' is not the id of a member of the front; its members are aa1, ab2.")):
+        with pytest.raises(InputError) as caught:
+            promotion.choose(front, "", wrong)
+        assert str(caught.value) == sentence
+
+
+def test_what_was_paired_is_plain_data() -> None:
+    assert asdict(Comparison(Paired(1, 0, 0, 1.0), Paired(1, 0, 0, 1.0)))["robust"]["p"] == 1.0
