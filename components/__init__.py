@@ -11,9 +11,12 @@ from components.data_prep import data_prep
 from components.export import export
 from components.front import front
 from components.full_evaluation import full_evaluation
+from components.measure import measure
+from components.outcome import outcome
 from components.promotion import promotion
 from components.report import report
+from components.search import search
 from components.training import training
 
-__all__ = ["attack_evaluation", "candidates", "data_prep", "export", "front", "full_evaluation", "promotion", "report",
-           "training"]
+__all__ = ["attack_evaluation", "candidates", "data_prep", "export", "front", "full_evaluation", "measure", "outcome",
+           "promotion", "report", "search", "training"]

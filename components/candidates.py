@@ -8,10 +8,11 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def candidates(seed: int, device: str, data: str, threat: str, search: str, training: str, attack_evaluation: str,
-               export: str, tracking: str, ask: bool, generations: int, dataset: Input[Dataset],
+               export: str, tracking: str, ask: bool, generations: int, batch: int, dataset: Input[Dataset],
                archive: Output[Artifact], previous: Input[Artifact] = None, trained: Input[list[Model]] = None,
-               attacked: Input[list[Artifact]] = None, exported: Input[list[Model]] = None) -> list[str]:
-    """Tell the results of the last generation, if there was one, and ask for the next; one JSON text a proposal.
+               attacked: Input[list[Artifact]] = None, exported: Input[list[Model]] = None,
+               measured: Input[list[Artifact]] = None) -> list[str]:
+    """Tell the results of the last generation, if there was one, and ask for the next; JSON texts.
 
     Args:
         seed: Seed of the search.
@@ -25,12 +26,14 @@ def candidates(seed: int, device: str, data: str, threat: str, search: str, trai
         tracking: Section of params.yaml as JSON.
         ask: False after the last generation.
         generations: How many generations the pipeline was compiled for.
+        batch: Proposals in each of the texts, as a list; 0 for one proposal a text.
         dataset: What data_prep left.
         archive: The search's state, journal and front.
         previous: The archive of the generation before.
         trained: What training left of each candidate.
         attacked: What attack_evaluation left of each candidate.
         exported: What export left of each candidate.
+        measured: What measure left of each batch, in place of the three.
     """
     import json
     import os
@@ -50,9 +53,13 @@ def candidates(seed: int, device: str, data: str, threat: str, search: str, trai
         raise InputError(f"search.generations is {params.search.generations}, but this pipeline was compiled for "
                          f"{generations}; compile it again, or leave search.generations as it is.")
     folders = [Path(result.path) for result in (trained or []) + (attacked or []) + (exported or [])]
+    folders += [folder for result in measured or [] for folder in sorted(Path(result.path).iterdir())]
     kind = resolve(device, workers=1, threads=1)[0] if device == "auto" else device
     with tracked_task(os.environ, enabled=params.tracking.enabled, experiment=params.tracking.experiment) as task:
         asked = step.run(params, Path(dataset.path), Path(archive.path), device=kind, results=folders, ask=ask,
                          previous=Path(previous.path) if previous else None, tracker=task.tracker,
                          known_runs=task.known)
-    return [json.dumps(proposal) for proposal in asked["proposals"]]
+    proposals = asked["proposals"]
+    if not batch:
+        return [json.dumps(proposal) for proposal in proposals]
+    return [json.dumps(proposals[start:start + batch]) for start in range(0, len(proposals), batch)]

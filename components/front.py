@@ -8,8 +8,8 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def front(seed: int, data: str, threat: str, search: str, front: str, tracking: str,
-          dataset: Input[Dataset], archive: Input[Artifact], evaluation: Input[Artifact], assembled: Output[Artifact],
-          metrics: Output[Metrics]) -> None:
+          workspace: str, dataset: Input[Dataset], archive: Input[Artifact], evaluation: Input[Artifact],
+          assembled: Output[Artifact], metrics: Output[Metrics]) -> None:
     """Assemble front.json, metrics.json and the ONNX files.
 
     Args:
@@ -19,6 +19,7 @@ def front(seed: int, data: str, threat: str, search: str, front: str, tracking: 
         search: Section of params.yaml as JSON.
         front: Section of params.yaml as JSON.
         tracking: Section of params.yaml as JSON.
+        workspace: Folder where the numbers are left for the end of the run; empty where there is none.
         dataset: What data_prep left.
         archive: What the last candidates left.
         evaluation: What full_evaluation left.
@@ -33,6 +34,7 @@ def front(seed: int, data: str, threat: str, search: str, front: str, tracking: 
     from parapet.config import Params, parse
     from parapet.files import read_json
     from parapet.steps import front as step
+    from parapet.steps import outcome
     from parapet.tracking import tracked_task
 
     sections = {"data": data, "threat": threat, "search": search, "front": front, "tracking": tracking}
@@ -46,3 +48,5 @@ def front(seed: int, data: str, threat: str, search: str, front: str, tracking: 
     for name, value in numbers.items():
         metrics.log_metric(name, value)
     shutil.copyfile(out / "metrics.json", metrics.path)
+    if workspace:
+        outcome.note_front(Path(workspace), numbers)

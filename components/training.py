@@ -7,8 +7,8 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def training(seed: int, device: str, data: str, threat: str, search: str, training: str, locks: str, proposal: str,
-             dataset: Input[Dataset], candidate: Output[Model]) -> None:
+def training(seed: int, device: str, data: str, threat: str, search: str, training: str, locks: str, workspace: str,
+             proposal: str, dataset: Input[Dataset], candidate: Output[Model]) -> None:
     """Train one proposal in a child process.
 
     Args:
@@ -19,6 +19,7 @@ def training(seed: int, device: str, data: str, threat: str, search: str, traini
         search: Section of params.yaml as JSON.
         training: Section of params.yaml as JSON.
         locks: Folder of the cores' locks where tasks share a machine, else empty.
+        workspace: Folder that outlives this pod, for its checkpoint; empty where there is none.
         proposal: What candidates asked for, as JSON.
         dataset: What data_prep left.
         candidate: model.safetensors and training.json.
@@ -32,5 +33,6 @@ def training(seed: int, device: str, data: str, threat: str, search: str, traini
     sections = {"data": data, "threat": threat, "search": search, "training": training}
     params = parse(Params, {"seed": seed, "device": device,
                             **{name: json.loads(text) for name, text in sections.items()}})
-    result = supervised.training(params, json.loads(proposal), Path(dataset.path), Path(candidate.path), locks=locks)
+    result = supervised.training(params, json.loads(proposal), Path(dataset.path), Path(candidate.path), locks=locks,
+                                 checkpoints=Path(workspace) / "checkpoints" if workspace else None)
     candidate.metadata.update({name: result[name] for name in ("id", "status")})

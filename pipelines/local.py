@@ -17,8 +17,9 @@ from typing import Any
 from parapet import errors
 from parapet.config import Params, to_dict
 from parapet.errors import WorkError
-from parapet.files import read_json, replacing_folder
+from parapet.files import replacing_folder
 from parapet.progress import Progress
+from pipelines.layout import Layout
 
 # What the tasks leave is here, and is cleared by the next run.
 _WORK, _LOG = ".kfp", "pipeline.log"
@@ -28,22 +29,23 @@ _TASK = re.compile(r"(?:for-loop-(?P<generation>\d+)-iteration-(?P<candidate>\d+
                    r"(?P<name>[a-z-]+?)(?:-(?P<turn>\d+))?")
 
 
-def run(params: Params, out: Path, data_root: str) -> Path:
+def run(params: Params, out: Path, data_root: str, layout: Layout | None = None) -> Path:
     """Run the pipeline into the folder `out` and return the report's page.
 
-    `data_root` is what the component data_prep takes. What kfp.local and the tasks print goes to pipeline.log. Raises
-    the error of the task that failed where it is one of ours, else WorkError.
+    `data_root` is what the component data_prep takes, `layout` how the search is cut into tasks. What kfp.local and
+    the tasks print goes to pipeline.log. Raises the error of the task that failed where it is one of ours, else
+    WorkError.
     """
     out = out.resolve()
     work, log = out / _WORK, out / _LOG
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(work, ignore_errors=True)
     (work / "tmp").mkdir(parents=True)
-    job = {"params": to_dict(params), "arguments": {"data_root": data_root, "locks": str(work / "locks")},
-           "root": str(work), "outputs": str(work / "outputs.json")}
-    search = params.search
-    tasks = 3 * (search.population * search.generations + 1) + search.generations + 5
-    with _started(job, log, work / "tmp") as process, Progress("pipeline", tasks, "tasks") as progress:
+    layout = layout or Layout()
+    job = {"params": to_dict(params), "layout": to_dict(layout), "root": str(work),
+           "arguments": {"data_root": data_root, "locks": str(work / "locks")}}
+    with (_started(job, log, work / "tmp") as process,
+          Progress("pipeline", layout.tasks(params), "tasks") as progress):
         code, seen = None, set()
         while code is None:
             with suppress(subprocess.TimeoutExpired):
@@ -54,8 +56,8 @@ def run(params: Params, out: Path, data_root: str) -> Path:
             progress.update(len(seen), "")
     if code != 0:
         raise _failure(log)
-    outputs = {name: Path(folder) for name, folder in read_json(Path(job["outputs"])).items()}
-    for folder in (outputs["assembled"], outputs["reported"]):
+    for pattern in ("*/front/assembled", "*/report/reported"):
+        [folder] = work.glob(pattern)
         _copy(folder, out)
     return out / "report" / "index.html"
 
@@ -86,12 +88,14 @@ def _finished(work: Path) -> Iterator[Path]:
 
 
 def _describe(task: Path, work: Path) -> str:
-    """`training is done: generation 1, candidate 3` for .../for-loop-1-iteration-2/training-1."""
+    """`training is done: generation 1, candidate 3` for .../for-loop-2-iteration-2/training-1."""
     match = _TASK.fullmatch("/".join(task.relative_to(work).parts[1:]))
     name = match["name"].replace("-", "_")
     if match["generation"] is not None:
-        return f"{name} is done: generation {match['generation']}, candidate {int(match['candidate']) + 1}"
-    return f"{name} is done: turn {match['turn'] or 1}" if name == "candidates" else f"{name} is done"
+        what = "batch" if name == "measure" else "candidate"
+        # The exit handler, which holds the loops, is the first group.
+        return f"{name} is done: generation {int(match['generation']) - 1}, {what} {int(match['candidate']) + 1}"
+    return f"{name} is done: turn {match['turn'] or 1}" if name in ("candidates", "search") else f"{name} is done"
 
 
 def _failure(log: Path) -> Exception:

@@ -2,7 +2,7 @@
 
 Run as `python -m pipelines.local_process`. kfp.local starts every waiting task of a loop before it lets an
 interruption through, and its tasks outlive it; this process ends with its parent and takes its whole group along.
-Reads {params, arguments, root, outputs} as one JSON line and writes the paths of the pipeline's outputs to `outputs`.
+Reads {params, layout, arguments, root} as one JSON line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kfp import local
 
 from components.image import IMAGE
 from parapet.config import Params, parse
-from parapet.files import write_json
+from pipelines.layout import Layout
 from pipelines.robust_search import build
 
 
@@ -34,8 +34,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # the image and the names to display mean nothing here, as kfp says of each task
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=job["root"],
                workspace_root=str(Path(job["root"]) / "workspace"), raise_on_error=True)
-    run = build(parse(Params, job["params"]), IMAGE)(**job["arguments"])
-    write_json(Path(job["outputs"]), {name: artifact.uri for name, artifact in run.outputs.items()})
+    build(parse(Params, job["params"]), IMAGE, layout=parse(Layout, job["layout"]))(**job["arguments"])
 
 
 def _end_with(parent: TextIO) -> None:

@@ -1,42 +1,101 @@
-"""What each step asks of a cluster, in one place; a local run asks for nothing."""
+"""What each step asks of a cluster, in one place, read from a file like pipelines/cluster.yaml; a local run asks for
+nothing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from kfp.dsl import PipelineTask
+import yaml
+from kfp import kubernetes
+from kfp.dsl import KubernetesWorkspaceConfig, PipelineConfig, PipelineTask, WorkspaceConfig
+
+from parapet.config import option, parse
+from parapet.errors import InputError
+from pipelines.layout import Layout
 
 
 @dataclass(frozen=True)
 class Pod:
-    """Requests and, at the same figures, limits: the pod is of class Guaranteed and nobody's neighbour slows it."""
+    """Requests and, at the same figures, limits: the pod is of class Guaranteed and nobody's neighbour slows it.
 
-    cpus: int
-    memory: str
-    gpus: int = 0
+    Whole CPUs, because with a fraction of one the kernel would throttle what is timed. The pod is ended after `hours`.
+    """
+
+    cpus: int = option(1, low=1, high=512)
+    memory: str = option("2Gi")
+    gpus: int = option(0, low=0, high=16)
+    hours: float = option(24.0, low=0.01, high=720.0)
 
 
-_SMALL = Pod(cpus=1, memory="2Gi")
+@dataclass(frozen=True)
+class Toleration:
+    """A taint that pods with a GPU tolerate."""
+
+    key: str = option("nvidia.com/gpu")
+    operator: str = option("Exists", choices=("Exists", "Equal"))
+    value: str | None = option(None)
+    effect: str = option("NoSchedule", choices=("NoSchedule", "NoExecute", "PreferNoSchedule"))
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Environment variables and the keys of a Kubernetes secret that they get their values from."""
+
+    name: str = option("")
+    variables: dict[str, str] = option(dict, factory=True)
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.variables:
+            raise InputError("a secret has no name or no variables; write for example {name: mlflow-client, variables: "
+                             "{MLFLOW_TRACKING_PASSWORD: password}}.")
+
+
+def _gpu_pod(memory: str = "8Gi") -> Any:
+    return option(lambda: Pod(cpus=2, memory=memory, gpus=1), factory=True)
+
+
+def _cpu_pod(cpus: int, memory: str) -> Any:
+    return option(lambda: Pod(cpus=cpus, memory=memory), factory=True)
 
 
 @dataclass(frozen=True)
 class Resources:
-    """A pod for each step, the name of the accelerator, and how often a pod that failed is started again.
+    """A pod for each step, and what all pods, or all with a GPU, have in common.
 
-    Whole CPUs for `export`, because it times: with a fraction of one the kernel would throttle it.
+    `node_selectors` and `tolerations` are for pods with a GPU, `shared_memory` too: PyTorch's worker processes die of
+    a bus error with Kubernetes' 64 MiB. `queue` is a LocalQueue of Kueue. `mlflow_uri` and `secrets` go into every pod.
+    `workspace` is the size of the volume that the tasks of a run share, where a pod that was evicted goes on from.
     """
 
-    data_prep: Pod = _SMALL
-    candidates: Pod = _SMALL
-    training: Pod = Pod(cpus=2, memory="8Gi", gpus=1)
-    attack_evaluation: Pod = Pod(cpus=2, memory="8Gi", gpus=1)
-    export: Pod = Pod(cpus=2, memory="4Gi")
-    full_evaluation: Pod = Pod(cpus=2, memory="8Gi", gpus=1)
-    front: Pod = _SMALL
-    report: Pod = _SMALL
-    accelerator: str = "nvidia.com/gpu"
-    retries: int = 2
-    backoff: str = "30s"
+    data_prep: Pod = option(Pod, factory=True)
+    candidates: Pod = option(Pod, factory=True)
+    training: Pod = _gpu_pod()
+    attack_evaluation: Pod = _gpu_pod()
+    export: Pod = _cpu_pod(2, "4Gi")
+    measure: Pod = _gpu_pod()
+    search: Pod = _gpu_pod()
+    full_evaluation: Pod = _gpu_pod()
+    front: Pod = option(Pod, factory=True)
+    report: Pod = option(Pod, factory=True)
+    promotion: Pod = _cpu_pod(2, "4Gi")
+    outcome: Pod = option(Pod, factory=True)
+    accelerator: str = option("nvidia.com/gpu")
+    retries: int = option(2, low=0, high=10)
+    backoff: str = option("30s")
+    backoff_factor: float = option(2.0, low=1.0, high=10.0)
+    shared_memory: str = option("2Gi")
+    node_selectors: dict[str, str] = option(dict, factory=True)
+    tolerations: tuple[Toleration, ...] = option((Toleration(),))
+    queue: str | None = option(None)
+    mlflow_uri: str | None = option(None)
+    secrets: tuple[Secret, ...] = option(())
+    user: int = option(1000, low=1, high=2**31 - 1)
+    workspace: str = option("10Gi")
+    workspace_access: str = option("ReadWriteMany", choices=("ReadWriteMany", "ReadWriteOnce"))
+    storage_class: str | None = option(None)
+    layout: Layout = option(Layout, factory=True)
 
     @property
     def gpus(self) -> bool:
@@ -48,6 +107,45 @@ class Resources:
         pod: Pod = getattr(self, step)
         task.set_cpu_request(str(pod.cpus)).set_cpu_limit(str(pod.cpus))
         task.set_memory_request(pod.memory).set_memory_limit(pod.memory)
+        task.set_retry(num_retries=self.retries, backoff_duration=self.backoff, backoff_factor=self.backoff_factor)
+        kubernetes.set_timeout(task, seconds=round(3600 * pod.hours))
+        # Kubeflow does not ask for it, and namespaces that are "restricted" do.
+        kubernetes.set_security_context(task, run_as_user=self.user, run_as_non_root=True)
         if pod.gpus and device != "cpu":
-            task.set_accelerator_type(self.accelerator).set_accelerator_limit(pod.gpus)
-        task.set_retry(num_retries=self.retries, backoff_duration=self.backoff, backoff_factor=2.0)
+            self._request_gpus(task, pod.gpus)
+        if self.queue:
+            kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", self.queue)
+        if self.mlflow_uri:
+            task.set_env_variable("MLFLOW_TRACKING_URI", self.mlflow_uri)
+        for secret in self.secrets:
+            kubernetes.use_secret_as_env(task, secret.name, {key: name for name, key in secret.variables.items()})
+
+    def workspace_config(self) -> PipelineConfig:
+        """The volume that the tasks of a run share."""
+        patch: dict[str, Any] = {"accessModes": [self.workspace_access]}
+        if self.storage_class:
+            patch["storageClassName"] = self.storage_class
+        return PipelineConfig(workspace=WorkspaceConfig(
+            size=self.workspace, kubernetes=KubernetesWorkspaceConfig(pvcSpecPatch=patch)))
+
+    def _request_gpus(self, task: PipelineTask, count: int) -> None:
+        task.set_accelerator_type(self.accelerator).set_accelerator_limit(count)
+        kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=self.shared_memory)
+        for key, value in self.node_selectors.items():
+            kubernetes.add_node_selector(task, key, value)
+        for each in self.tolerations:
+            kubernetes.add_toleration(task, key=each.key, operator=each.operator, value=each.value, effect=each.effect)
+
+
+def load(path: Path) -> Resources:
+    """Read a file like pipelines/cluster.yaml. Raises InputError with one sentence for whatever is wrong in it."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; give a file like pipelines/cluster.yaml with --cluster.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as YAML ({' '.join(str(error).split())}); mend it.") from None
+    try:
+        return parse(Resources, {} if values is None else values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

@@ -2,58 +2,51 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from kfp import dsl
 from kfp.dsl import Artifact
 
 import components
 from parapet.config import Params, to_dict
-from parapet.errors import InputError
-from parapet.steps.candidates import refuse_rounds
+from pipelines.layout import Layout
 from pipelines.resources import Resources
 
 NAME = "robust-search"
-# Kubeflow has no loop that runs until something holds, and Kubernetes limits the size of a workflow object.
-MAXIMUM_GENERATIONS = 8
+# Kubeflow's caches know inputs and image; what a promotion does depends on the registry and on its own past.
+_NEVER_CACHED = ("promotion", "outcome")
 
 
-class Outputs(NamedTuple):
-    """What the pipeline leaves: the folder of front.json, and the folder of the report."""
-
-    assembled: Artifact
-    reported: Artifact
-
-
-def build(params: Params, image: str, resources: Resources | None = None) -> Callable[..., Any]:
+def build(params: Params, image: str, resources: Resources | None = None,
+          layout: Layout | None = None) -> Callable[..., Any]:
     """The pipeline for `params`, whose sections become the defaults of its parameters.
 
-    `image` runs every step. Without `resources` nothing is asked of the cluster (a local run). The number of
-    generations is fixed here; InputError where it is more than MAXIMUM_GENERATIONS, or where the search has rounds
-    beside its generations (rungs, second looks, other seeds).
+    `image` runs every step. Without `resources` nothing is asked of the cluster (a local run). `layout` says how the
+    search is cut into tasks, by default as `resources` do. The number of generations is fixed here; InputError where a
+    workflow cannot hold it.
     """
-    generations = params.search.generations
-    if generations > MAXIMUM_GENERATIONS:
-        raise InputError(f"search.generations is {generations}, but a compiled pipeline holds at most "
-                         f"{MAXIMUM_GENERATIONS} of them; lower it and raise search.population, or search longer "
-                         "on one machine with `parapet run`.")
-    refuse_rounds(params)
+    layout = layout or (resources.layout if resources else Layout())
+    stages = layout.stages(params)
     section = {name: json.dumps(value) for name, value in to_dict(params).items()}
     # A small pod proposes and pods with a GPU train: what "auto" means must not depend on which of them asks.
     device = "cuda" if params.device == "auto" and resources and resources.gpus else params.device
+    uri = (resources and resources.mlflow_uri) or ""
 
-    @dsl.pipeline(name=NAME, description="NSGA-II over architectures and adversarial training recipes.")
+    @dsl.pipeline(name=NAME, description="NSGA-II over architectures and adversarial training recipes.",
+                  pipeline_config=(resources or Resources()).workspace_config())
     def robust_search(
             data_root: str = params.data.root, locks: str = "", seed: int = params.seed, device: str = device,
             data: str = section["data"], threat: str = section["threat"], data_prep: str = section["data_prep"],
             search: str = section["search"], training: str = section["training"],
             attack_evaluation: str = section["attack_evaluation"], export: str = section["export"],
             full_evaluation: str = section["full_evaluation"], front: str = section["front"],
-            report: str = section["report"], tracking: str = section["tracking"]) -> Outputs:
+            report: str = section["report"], tracking: str = section["tracking"],
+            promotion: str = section["promotion"], mlflow_uri: str = uri, wish: str = "") -> None:
         given = {"data_root": data_root, "locks": locks, "seed": seed, "device": device, "data": data,
                  "threat": threat, "data_prep": data_prep, "search": search, "training": training,
                  "attack_evaluation": attack_evaluation, "export": export, "full_evaluation": full_evaluation,
-                 "front": front, "report": report, "tracking": tracking}
+                 "front": front, "report": report, "tracking": tracking, "promotion": promotion,
+                 "mlflow_uri": mlflow_uri, "wish": wish, "workspace": dsl.WORKSPACE_PATH_PLACEHOLDER}
 
         def step(name: str, title: str, **arguments: Any) -> dsl.PipelineTask:
             component = getattr(components, name)
@@ -61,28 +54,70 @@ def build(params: Params, image: str, resources: Resources | None = None) -> Cal
             task = component(**{key: value for key, value in given.items() if key in wanted}, **arguments)
             if resources:
                 resources.request(task, name, params.device)
+            if name in _NEVER_CACHED:
+                task.set_caching_options(False)
             return task.set_container_image(image).set_display_name(title)
 
-        dataset = step("data_prep", "Prepare the data").outputs["dataset"]
-        asked = step("candidates", "Ask for generation 1", dataset=dataset, ask=True, generations=generations)
-        for generation in range(1, generations + 1):
+        def searched(dataset: Artifact) -> Artifact:
+            """The archive of a search whose tasks are whole generations or more."""
+            archive = _earlier(layout)
+            for until in stages:
+                more = {"previous": archive} if archive is not None else {}
+                archive = step("search", f"Search up to generation {until}", dataset=dataset, until=until,
+                               end=until == stages[-1], **more).outputs["archive"]
+            return archive
+
+        def unrolled(dataset: Artifact) -> Artifact:
+            """The archive of a search whose candidates are tasks."""
+            begun = _earlier(layout)
+            turn = {"dataset": dataset, "generations": len(stages), "batch": layout.batch}
+            asked = step("candidates", "Ask for generation 1", ask=True, **turn,
+                         **({"previous": begun} if begun is not None else {}))
+            for generation in stages:
+                results = candidate_loop(asked.outputs["Output"], dataset)
+                last = generation == stages[-1]
+                asked = step("candidates", "End the search" if last else f"Ask for generation {generation + 1}",
+                             ask=not last, previous=asked.outputs["archive"], **turn, **results)
+            return asked.outputs["archive"]
+
+        def candidate_loop(texts: Any, dataset: Artifact) -> dict[str, Any]:
+            """Every proposal of a generation measured; what `candidates` is told of them."""
             # Inside the loop an output parameter of an earlier task would silently become the loop's item under
             # kfp.local, so that the body takes artifacts and parameters of the pipeline, and the item.
-            with dsl.ParallelFor(asked.outputs["Output"], parallelism=params.search.workers) as proposal:
-                trained = step("training", "Train", dataset=dataset, proposal=proposal).outputs["candidate"]
-                attacks = step("attack_evaluation", "Attack", dataset=dataset, candidate=trained).outputs["attacks"]
-                graph = step("export", "Export and time", dataset=dataset, candidate=trained).outputs["graph"]
-            last = generation == generations
-            asked = step("candidates", "End the search" if last else f"Ask for generation {generation + 1}",
-                         dataset=dataset, ask=not last, generations=generations, previous=asked.outputs["archive"],
-                         trained=dsl.Collected(trained), attacked=dsl.Collected(attacks),
-                         exported=dsl.Collected(graph))
-        archive = asked.outputs["archive"]
-        evaluation = step("full_evaluation", "Evaluate the front", dataset=dataset,
-                          archive=archive).outputs["evaluation"]
-        assembled = step("front", "Assemble the front", dataset=dataset, archive=archive,
-                         evaluation=evaluation).outputs["assembled"]
-        reported = step("report", "Write the report", assembled=assembled).outputs["reported"]
-        return Outputs(assembled, reported)
+            with dsl.ParallelFor(texts, parallelism=params.search.workers) as item:
+                if layout.batch:
+                    done = {"measured": step("measure", "Train, attack, export", dataset=dataset,
+                                             proposals=item).outputs["measured"]}
+                else:
+                    trained = step("training", "Train", dataset=dataset, proposal=item).outputs["candidate"]
+                    done = {"trained": trained,
+                            "attacked": step("attack_evaluation", "Attack", dataset=dataset,
+                                             candidate=trained).outputs["attacks"],
+                            "exported": step("export", "Export and time", dataset=dataset,
+                                             candidate=trained).outputs["graph"]}
+            return {name: dsl.Collected(output) for name, output in done.items()}
+
+        with dsl.ExitHandler(step("outcome", "Say what it came to")):
+            dataset = step("data_prep", "Prepare the data").outputs["dataset"]
+            archive = (unrolled if layout.generations_per_task is None else searched)(dataset)
+            evaluation = step("full_evaluation", "Evaluate the front", dataset=dataset,
+                              archive=archive).outputs["evaluation"]
+            assembled = step("front", "Assemble the front", dataset=dataset, archive=archive,
+                             evaluation=evaluation).outputs["assembled"]
+            step("report", "Write the report", assembled=assembled)
+            if layout.promote:
+                step("promotion", "Promote", assembled=assembled, **_also("promotion", dataset=dataset))
 
     return robust_search
+
+
+def _earlier(layout: Layout) -> Artifact | None:
+    """The archive that an earlier run left."""
+    if layout.continue_from is None:
+        return None
+    return dsl.importer(artifact_uri=layout.continue_from, artifact_class=Artifact, reimport=False).output
+
+
+def _also(name: str, **arguments: Any) -> dict[str, Any]:
+    """Those of `arguments` that the component takes."""
+    return {key: value for key, value in arguments.items() if key in getattr(components, name).component_spec.inputs}

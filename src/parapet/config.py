@@ -370,6 +370,10 @@ def _convert(name: str, value: Any, hint: Any, limits: Any) -> Any:
             raise InputError(f"{name} is {value!r}, and it must be a list.")
         inner = typing.get_args(hint)[0]
         return tuple(_convert(name, item, inner, limits) for item in value)
+    elif hint == dict[str, str]:
+        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+            raise InputError(f"{name} is {value!r}, and it must map names to texts.")
+        return {str(key): item for key, item in value.items()}
     elif origin is dict:
         if not isinstance(value, dict) or not all(isinstance(item, list) for item in value.values()):
             raise InputError(f"{name} is {value!r}, and it must map names to lists of choices.")

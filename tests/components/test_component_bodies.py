@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 
 import pytest
-from kfp.dsl import Artifact, Dataset
+from kfp.dsl import Artifact, Dataset, Markdown, Metrics, PipelineTaskFinalStatus
 
 import components
 from parapet.errors import InputError
 from parapet.files import read_json
+from parapet.search import archive
 from parapet.steps import candidates as candidates_step
-from parapet.steps import results
+from parapet.steps import outcome, results
 from parapet.tracking.connection import connect
 from tests.components.component_sections import sections
 
@@ -25,14 +26,15 @@ def dataset(tmp_path_factory):
     return prepared
 
 
-def ask(dataset, archive: Path, generations: int = 2, **more) -> list[dict]:
+def ask(dataset, out: Path, generations: int = 2, **more) -> list[dict]:
     """The proposals that the component candidates returns."""
     texts = components.candidates.python_func(**sections("candidates"), ask=more.pop("ask", True), dataset=dataset,
-                                              generations=generations, archive=Artifact(uri=str(archive)), **more)
+                                              batch=0, generations=generations, archive=Artifact(uri=str(out)), **more)
     return [json.loads(text) for text in texts]
 
 
-@pytest.mark.parametrize("name", components.__all__)
+# measure and search stand for steps that a worker and the local search are.
+@pytest.mark.parametrize("name", [name for name in components.__all__ if name not in ("measure", "search")])
 def test_a_component_takes_at_least_the_sections_that_its_step_reads(name):
     component, step = getattr(components, name), importlib.import_module(f"parapet.steps.{name}")
     assert component.component_spec.name == name.replace("_", "-")
@@ -93,6 +95,94 @@ def test_each_turn_tracks_the_candidates_that_have_no_run_yet(tmp_path, dataset,
 def test_candidates_refuses_another_number_of_generations_than_the_pipeline_has(tmp_path, dataset):
     with pytest.raises(InputError, match=r"search\.generations is 2, .* compiled for 5; compile it again"):
         ask(dataset, tmp_path / "archive", generations=5)
+
+
+TINY = {"device": "cpu", "search": {"population": 2, "generations": 2, "space": {
+    "backbone": ["plain"], "width": [4, 8], "depth": [1], "activation": ["relu"], "denoiser": ["none"], "steps": [1]}},
+    "training": {"epochs": 1, "batch_size": 20, "validation_images": 20, "validation_steps": 1},
+    "attack_evaluation": {"images": 20, "pgd_steps": 2, "audit_images": 10},
+    "export": {"latency_warmup": 1, "latency_runs": 10, "latency_seconds": 0.0}}
+
+
+def test_a_batch_leaves_what_three_tasks_a_candidate_would(tmp_path, dataset):
+    asked = sections("candidates", **TINY)
+    texts = components.candidates.python_func(**asked, ask=True, dataset=dataset, generations=2, batch=2,
+                                              archive=Artifact(uri=str(tmp_path / "first")))
+    assert [len(json.loads(text)) for text in texts] == [2, 1]  # two, and the undefended network
+    batches = []
+    for place, text in enumerate(texts):
+        batches.append(Artifact(uri=str(tmp_path / f"batch-{place}")))
+        components.measure.python_func(**sections("measure", **TINY), workspace=str(tmp_path / "shared"),
+                                       proposals=text, dataset=dataset, measured=batches[-1])
+        assert batches[-1].metadata["infeasible"] == []
+        for proposal in json.loads(text):
+            found = {path.name for path in (Path(batches[-1].path) / proposal["id"]).iterdir()}
+            assert {results.TRAINING, results.WEIGHTS, results.ATTACK_EVALUATION, results.EXPORT,
+                    results.ONNX} <= found
+    following = components.candidates.python_func(
+        **asked, ask=False, dataset=dataset, generations=2, batch=2, archive=Artifact(uri=str(tmp_path / "end")),
+        previous=Artifact(uri=str(tmp_path / "first")), measured=batches)
+    assert following == []
+    records = archive.read(tmp_path / "end" / candidates_step.ARCHIVE)
+    assert len(records) == 2 and all(record["validation"] for record in records)
+    # From the shared folder nothing is trained again.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shared").rglob(results.WEIGHTS)}
+    again = Artifact(uri=str(tmp_path / "again"))
+    components.measure.python_func(**sections("measure", **TINY), workspace=str(tmp_path / "shared"),
+                                   proposals=texts[0], dataset=dataset, measured=again)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "shared").rglob(results.WEIGHTS)}
+
+
+def test_a_search_goes_on_from_the_archive_of_the_task_before_on_another_machine(tmp_path, dataset):
+    def search(name: str, until: int, end: bool, previous: str | None = None) -> Path:
+        out = Artifact(uri=str(tmp_path / name))
+        components.search.python_func(
+            **sections("search", **TINY), workspace="", until=until, end=end, dataset=dataset, archive=out,
+            metrics=Metrics(uri=str(tmp_path / f"{name}.json")),
+            previous=Artifact(uri=str(tmp_path / previous)) if previous else None)
+        return tmp_path / name
+
+    whole = search("whole", 2, True)
+    first = search("first", 1, False)
+    assert not (first / candidates_step.FRONT_IDS).exists()
+    second = search("second", 2, True, "first")
+    assert read_json(second / candidates_step.FRONT_IDS) == read_json(whole / candidates_step.FRONT_IDS)
+    ids = [[(record["id"], record["validation"]) for record in archive.read(folder / candidates_step.ARCHIVE)]
+           for folder in (whole, second)]
+    assert ids[0] == ids[1] and len(ids[0]) == 4
+    assert read_json(tmp_path / "second.json")["evaluated"] == 4
+    with pytest.raises(InputError, match="cannot be gone on from: it has no folder cache"):
+        (tmp_path / "empty").mkdir()
+        search("third", 2, True, "empty")
+
+
+def test_an_unrolled_search_goes_on_from_an_earlier_run(tmp_path, dataset):
+    proposals = ask(dataset, tmp_path / "first")
+    ask(dataset, tmp_path / "end", previous=Artifact(uri=str(tmp_path / "first")), ask=False,
+        **told_results(proposals, tmp_path))
+    following = ask(dataset, tmp_path / "later", previous=Artifact(uri=str(tmp_path / "end")))
+    assert {proposal["generation"] for proposal in following} == {1}
+    assert not {proposal["id"] for proposal in following} & {proposal["id"] for proposal in proposals}
+
+
+def test_the_outcome_is_told_with_what_the_run_came_to(tmp_path):
+    front = {"front_size": 3, "evaluated": 8, "best_robust_accuracy": 0.5, "undefended_robust_accuracy": 0.0,
+             "hypervolume": 0.25}
+
+    def told(**status) -> str:
+        text = Markdown(uri=str(tmp_path / "told.md"))
+        components.outcome.python_func(workspace=str(tmp_path), told=text, status=PipelineTaskFinalStatus(
+            pipeline_job_resource_name="run", pipeline_task_name="exit-handler-1", **status))
+        return Path(text.path).read_text()
+
+    assert told(state="FAILED", error_code=1, error_message="Task training\nfailed") == (
+        "# Failed\n\nexit-handler-1: Task training failed\n\nThere is no front: the run ended before it was "
+        "assembled.\n")
+    outcome.note_front(tmp_path, front)
+    outcome.note_promotion(tmp_path, "Refused: the audit failed.")
+    assert told(state="SUCCEEDED", error_code=None, error_message=None) == (
+        "# Done\n\n3 of 8 candidates are on the front; the most robust keeps 50.0% on test, a network trained without "
+        "attacks 0.0%; hypervolume 0.2500.\n\nRefused: the audit failed.\n")
 
 
 def told_results(proposals: list[dict], folder: Path) -> dict[str, list[Artifact]]:

@@ -39,6 +39,9 @@ def _dag_problems(place: str, owner: Spec, components: Spec) -> Iterator[str]:
     except CycleError as error:
         yield f"{place} goes round in a circle: {' -> '.join(error.args[1])}"
     for name, task in whole.items():
+        if task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED" \
+                and not task.get("dependentTasks"):
+            yield f"{place}/{name} is to run whatever comes before it, and waits for nothing"
         component = components[task["componentRef"]["name"]]
         yield from _input_problems(f"{place}/{name}", task, component, whole, owner, components)
     for key, selected in owner["dag"].get("outputs", {}).get("artifacts", {}).items():
@@ -74,6 +77,8 @@ def _input_problems(where: str, task: Spec, component: Spec, tasks: Spec, owner:
 
 def _source(source: Spec, kind: str, tasks: Spec, owner: Spec, components: Spec) -> tuple[Spec | None, str | None]:
     """The definition of what is given, None where there is none, and the task that makes it, if a task does."""
+    if (final := source.get("taskFinalStatus")) is not None:
+        return ({} if final["producerTask"] in tasks else None), final["producerTask"]
     singular = kind.removesuffix("s").capitalize()
     if (output := source.get(f"taskOutput{singular}")) is not None:
         producer = output["producerTask"]

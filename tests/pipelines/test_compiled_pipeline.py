@@ -15,8 +15,10 @@ from parapet.config import Params, load
 from parapet.errors import InputError
 from pipelines.__main__ import main
 from pipelines.compiling import compile_pipeline
-from pipelines.resources import Pod, Resources
-from pipelines.robust_search import MAXIMUM_GENERATIONS, build
+from pipelines.layout import MAXIMUM_GENERATIONS, Layout
+from pipelines.resources import Pod, Resources, Secret, Toleration
+from pipelines.resources import load as load_resources
+from pipelines.robust_search import build
 from tests.pipelines.ir_graph import problems
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -40,8 +42,19 @@ def spec(compiled) -> dict:
 
 
 def read(text: str) -> Any:
-    """YAML by the C reader, which is ten times as fast."""
-    return yaml.load(text, Loader=yaml.CSafeLoader)
+    """The pipeline by the C reader, which is ten times as fast; without what is for Kubernetes alone."""
+    return next(iter(yaml.load_all(text, Loader=yaml.CSafeLoader)))
+
+
+def on_kubernetes(text: str) -> dict:
+    """What each executor asks of Kubernetes, by its name."""
+    _, platform = yaml.load_all(text, Loader=yaml.CSafeLoader)
+    return platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def inside(spec: dict) -> dict:
+    """The tasks before the one that tells the outcome."""
+    return spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
 
 
 def with_generations(count: int, device: str = "auto") -> Params:
@@ -67,9 +80,11 @@ def test_its_graph_holds_together(spec):
 
 
 def test_the_longest_pipeline_holds_together_and_fits_into_a_workflow_object(tmp_path):
-    compile_pipeline(with_generations(MAXIMUM_GENERATIONS), "parapet:dev", tmp_path / "longest.yaml")
+    large = dataclasses.replace(Params().search, population=16, generations=MAXIMUM_GENERATIONS)
+    compile_pipeline(dataclasses.replace(Params(), search=large), "parapet:dev", tmp_path / "longest.yaml")
     assert problems(read((tmp_path / "longest.yaml").read_text())) == []
-    assert (tmp_path / "longest.yaml").stat().st_size < 400_000  # etcd takes 1.5 MiB, and Argo writes some things twice
+    # etcd takes 1.5 MiB, and Argo writes some things twice.
+    assert (tmp_path / "longest.yaml").stat().st_size < 400_000
 
 
 def test_a_longer_search_is_refused_with_the_limit():
@@ -78,9 +93,9 @@ def test_a_longer_search_is_refused_with_the_limit():
 
 
 def test_every_generation_is_a_loop_of_three_steps_that_is_gathered(spec):
-    tasks = spec["root"]["dag"]["tasks"]
-    assert [name for name in tasks if name.startswith("for-loop")] == ["for-loop-1", "for-loop-2"]
-    for place, loop in enumerate(("for-loop-1", "for-loop-2"), 1):
+    tasks = inside(spec)
+    assert [name for name in tasks if name.startswith("for-loop")] == ["for-loop-2", "for-loop-3"]
+    for place, loop in enumerate(("for-loop-2", "for-loop-3"), 1):
         body = spec["components"][f"comp-{loop}"]["dag"]["tasks"]
         assert {name.removesuffix("-2") for name in body} == {"training", "attack-evaluation", "export"}
         assert tasks[loop]["iteratorPolicy"]["parallelismLimit"] == 2
@@ -122,19 +137,20 @@ PLANTED = {
     "waits for a task ghost": lambda spec: task(spec, "front")["dependentTasks"].append("ghost"),
     "has no executor exec-front": lambda spec: spec["deploymentSpec"]["executors"].pop("exec-front"),
     "goes round in a circle": lambda spec: task(spec, "data-prep").update(dependentTasks=["report"]),
+    "and waits for nothing": lambda spec: spec["root"]["dag"]["tasks"]["outcome"].pop("dependentTasks"),
     "from where nothing makes it": lambda spec: artifact(spec, "front", "archive").update(outputArtifactKey="ghost"),
     "does not wait for candidates-3": lambda spec: task(spec, "front")["dependentTasks"].remove("candidates-3"),
     "is not given its archive": lambda spec: task(spec, "front")["inputs"]["artifacts"].pop("archive"),
     "takes archive as": lambda spec: artifact(spec, "front", "archive").update(
         producerTask="data-prep", outputArtifactKey="dataset"),
-    "in place of pipelinechannel--seed": lambda spec: task(spec, "for-loop-2")["inputs"]["parameters"].update(
+    "in place of pipelinechannel--seed": lambda spec: task(spec, "for-loop-3")["inputs"]["parameters"].update(
         {"pipelinechannel--seed": {"taskOutputParameter": {"producerTask": "candidates-2",
                                                            "outputParameterKey": "Output"}}}),
 }
 
 
 def task(spec: dict, name: str) -> dict:
-    return spec["root"]["dag"]["tasks"][name]
+    return inside(spec)[name]
 
 
 def artifact(spec: dict, name: str, key: str) -> dict:
@@ -167,3 +183,98 @@ def test_a_search_with_rounds_beside_its_generations_is_refused():
     search = dataclasses.replace(Params().search, looks=2)
     with pytest.raises(InputError, match="search.looks is given, and a search that is unrolled into tasks has one"):
         build(dataclasses.replace(Params(), search=search), "parapet:test")
+
+
+def test_every_step_but_those_that_depend_on_the_world_may_be_cached(tmp_path):
+    compile_pipeline(with_generations(1), "parapet:dev", tmp_path / "p.yaml", Resources(layout=Layout(promote=True)))
+    spec = read((tmp_path / "p.yaml").read_text())
+    tasks = {**spec["root"]["dag"]["tasks"], **inside(spec), **spec["components"]["comp-for-loop-2"]["dag"]["tasks"]}
+    cached = {name for name, found in tasks.items() if found.get("cachingOptions", {}).get("enableCache")}
+    groups = {"exit-handler-1", "for-loop-2"}
+    assert set(tasks) - cached - groups == {"promotion", "outcome"}
+
+
+@pytest.mark.parametrize("layout", [Layout(batch=2), Layout(generations_per_task=3), Layout(continue_from="s3://b/a"),
+                                    Layout(generations_per_task=5, continue_from="s3://b/a", promote=True)], ids=str)
+def test_other_layouts_hold_together_and_have_the_tasks_they_say(layout, tmp_path):
+    params = with_generations(5)
+    compile_pipeline(params, "parapet:dev", tmp_path / "p.yaml", Resources(layout=layout))
+    spec = read((tmp_path / "p.yaml").read_text())
+    assert problems(spec) == []
+    tasks = inside(spec)
+    loops = [name for name in tasks if name.startswith("for-loop")]
+    bodies = [spec["components"][f"comp-{name}"]["dag"]["tasks"] for name in loops]
+    turns = 0 if layout.generations_per_task else -(-params.search.population // layout.batch) if layout.batch \
+        else params.search.population
+    whole = 1 + len(tasks) - len(loops) + sum(turns * len(body) for body in bodies)
+    importers, undefended = bool(layout.continue_from), 0
+    if loops and not layout.continue_from:
+        undefended = len(bodies[0]) if not layout.batch else -(-9 // layout.batch) - turns
+    assert layout.tasks(params) == whole + undefended - importers
+    assert layout.pods(params) == 2 * layout.tasks(params) + len(loops)
+
+
+def test_what_is_asked_of_kubernetes_comes_from_one_file(tmp_path):
+    (tmp_path / "cluster.yaml").write_text("""
+training: {cpus: 4, memory: 16Gi, gpus: 2, hours: 1.5}
+node_selectors: {nvidia.com/gpu.product: H100}
+tolerations: [{key: gpu, operator: Equal, value: "yes"}]
+shared_memory: 1Gi
+queue: night
+mlflow_uri: http://mlflow.parapet.svc:5000
+secrets: [{name: mlflow-client, variables: {MLFLOW_TRACKING_PASSWORD: password}}]
+workspace: 20Gi
+storage_class: fast
+""")
+    resources = load_resources(tmp_path / "cluster.yaml")
+    assert resources.tolerations == (Toleration("gpu", "Equal", "yes"),)
+    assert resources.secrets == (Secret("mlflow-client", {"MLFLOW_TRACKING_PASSWORD": "password"}),)
+    compile_pipeline(with_generations(1), "parapet:dev", tmp_path / "p.yaml", resources)
+    text = (tmp_path / "p.yaml").read_text()
+    training, front = (on_kubernetes(text)[f"exec-{name}"] for name in ("training", "front"))
+    for executor in (training, front):
+        assert executor["podMetadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "night"}
+        assert executor["securityContext"] == {"runAsNonRoot": True, "runAsUser": "1000"}
+        [secret] = executor["secretAsEnv"]
+        assert secret["keyToEnv"][0]["envVar"] == "MLFLOW_TRACKING_PASSWORD"
+    assert training["activeDeadlineSeconds"] == "5400"
+    assert training["emptyDirMounts"] == [{"medium": "Memory", "mountPath": "/dev/shm", "sizeLimit": "1Gi",
+                                           "volumeName": "dshm"}]
+    assert training["nodeSelector"]["labels"] == {"nvidia.com/gpu.product": "H100"}
+    assert training["tolerations"][0]["key"] == "gpu"
+    assert not {"emptyDirMounts", "nodeSelector", "tolerations"} & set(front)
+    container = read(text)["deploymentSpec"]["executors"]["exec-training"]["container"]
+    assert container["resources"]["accelerator"]["resourceCount"] == "2"
+    assert container["env"] == [{"name": "MLFLOW_TRACKING_URI", "value": "http://mlflow.parapet.svc:5000"}]
+    assert "20Gi" in text and "storageClassName: fast" in text
+
+
+@pytest.mark.parametrize(("text", "sentence"), [
+    ("trainnig: {}", "trainnig is not a known key; did you mean training?"),
+    ("training: {gpus: 99}", "training.gpus is 99; allowed is from 0 to 16."),
+    ("layout: {batch: -1}", "layout.batch is -1; allowed is from 0 to 1000."),
+    ("node_selectors: [a]", "node_selectors is ['a'], and it must map names to texts."),
+    ("secrets: [{name: a}]", "a secret has no name or no variables; write for example"),
+    ("a: [", "cannot be read as YAML"),
+])
+def test_each_mistake_in_the_cluster_file_has_its_sentence(text, sentence, tmp_path):
+    (tmp_path / "cluster.yaml").write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_resources(tmp_path / "cluster.yaml")
+    assert sentence in str(caught.value) and str(tmp_path / "cluster.yaml") in str(caught.value)
+
+
+@pytest.mark.parametrize(("layout", "search", "sentence"), [
+    (Layout(batch=2, generations_per_task=2), {}, "layout.batch and layout.generations_per_task are both given"),
+    (Layout(generations_per_task=2), {"generations": 40}, "which makes 20 tasks of 40 generations, .* set it to 5"),
+    (Layout(generations_per_task=2), {"budget": "2 hours"}, "search.budget is '2 hours', and a run that is cut"),
+])
+def test_a_layout_that_cannot_be_is_refused(layout, search, sentence):
+    params = dataclasses.replace(Params(), search=dataclasses.replace(Params().search, **search))
+    with pytest.raises(InputError, match=sentence):
+        build(params, "parapet:test", layout=layout)
+
+
+def test_rounds_beside_generations_need_tasks_that_search_by_themselves():
+    search = dataclasses.replace(Params().search, looks=2)
+    build(dataclasses.replace(Params(), search=search), "parapet:test", layout=Layout(generations_per_task=4))

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from parapet.config import load
 from parapet.files import read_json
 from parapet.search import archive
 from parapet.search.front import identity
+from pipelines import local
+from pipelines.layout import Layout
 
 ROOT = Path(__file__).parents[2]
 PARAMS = Path(__file__).parent / "same_front_params.yaml"
@@ -57,6 +60,17 @@ def test_the_front_stands_by_itself_and_the_report_is_where_it_says(fronts):
 def test_a_person_reads_a_line_a_task_and_the_rest_is_in_the_log(fronts):
     _, out, said = fronts
     done = [line for line in said.splitlines() if " is done" in line]
-    assert len(done) == len(set(done)) == 15 + 7
+    assert len(done) == len(set(done)) == 15 + 8
+    assert "training is done: generation 2, candidate 2" in done
     assert "KFP Executor" not in said
     assert "KFP Executor" in (out / "pipeline.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [Layout(batch=2), Layout(generations_per_task=1)], ids=str)
+def test_however_it_is_cut_into_tasks_the_front_is_the_same(fronts, layout, tmp_path):
+    local.run(load(PARAMS), tmp_path, str(ROOT / "data"), layout)
+    ours, theirs = (read_json(folder / "front.json") for folder in (fronts[0], tmp_path))
+    assert identity(ours["candidates"]) == identity(theirs["candidates"])
+    assert [candidate["test"] for candidate in ours["candidates"]] \
+        == [candidate["test"] for candidate in theirs["candidates"]]

@@ -186,7 +186,10 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
             told = [entry for proposal, entry in zip(proposals, fresh) if not proposal.get("undefended")]
             known = {entry["id"] for entry in records}
             records += [entry for entry in told if entry["id"] not in known]
-            course.tell(records)
+            if proposals:
+                course.tell(records)
+            else:
+                course.reopen()  # the end of an earlier run
             if not ask:
                 refuse_empty_front(records)
         requests = course.ask(records, lambda: not ask)

@@ -7,6 +7,7 @@ each search's state and journal under its search key. `out` receives copies at t
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,18 +28,21 @@ from parapet.steps.journal import Journal, line_of
 from parapet.tracking.tracker import Tracker
 
 _MEASURE = "parapet.steps.measure:run"
+# What `go_on` leaves of the candidate cache, and where.
+_CACHE, _KEPT = "cache", ("searches", "candidates")
 
 
 def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[str], tracker: Tracker,
-        tags: dict[str, str] | None = None, watch: bool = False) -> dict[str, Any]:
+        tags: dict[str, str] | None = None, watch: bool = False, end: bool = True) -> dict[str, Any]:
     """Search as `params` say, on the prepared `dataset`, and write the archive, the front and its files to `out`.
 
     `devices` has an entry a worker. `tags` (for example the git revision) go to every tracked run. With `watch` a live
     table is shown in a terminal. Goes on where an earlier, interrupted search in the same `cache` stopped; InputError
-    where one is still running there. Returns a few metrics.
+    where one is still running there. Without `end` the search stops after its generations, trains nothing from scratch
+    and writes nothing to `out`. Returns a few metrics.
     """
     info = read_info(dataset)
-    refuse_to_replace(out, [cache, dataset], [candidates.FRONT_IDS])
+    refuse_to_replace(out, [cache, dataset], [candidates.FRONT_IDS, f"{_CACHE}/{_KEPT[0]}"])
     search_id = keys.short_id(keys.search_key(params, info["fingerprint"], devices[0]))
     with only_search(cache), Workers(devices, attempts=params.search.attempts,
                                      timeout=params.search.timeout_seconds) as workers:
@@ -52,13 +56,16 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
         with Display(journal, watch=watch) as display:
             if journal.records:
                 display.note(f"going on with search {search_id}: {len(journal.records)} candidates are there already")
-            while proposals := journal.propose(devices[0]):
+            while (end or not journal.is_over()) and (proposals := journal.propose(devices[0])):
                 for note in journal.notes():
                     display.note(note)
                 fresh = _measure(proposals, journal, params, dataset, cache, workers, display, track)
                 journal.add(proposals, fresh)
             for note in journal.notes():
                 display.note(note)
+        if not end:
+            return {"search_id": search_id, "evaluated": len(journal.outcome()), "front": len(journal.front()),
+                    "hypervolume": journal.hypervolume()}
         records, undefended = journal.outcome(), read_json(journal.home / candidates.UNDEFENDED)
         full = [record for record in records if record["fidelity"]["full"]]
         candidates.refuse_empty_front(course.outcome(records) or full or records)
@@ -72,6 +79,25 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
     tracker.finish(search_id, {"hypervolume": volume, "front_size": len(ids), "evaluated": summary["evaluated"],
                                "infeasible": summary["infeasible"]}, {})
     return {"search_id": search_id, "evaluated": summary["evaluated"], "front": len(ids), "hypervolume": volume}
+
+
+def go_on(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[str], tracker: Tracker,
+          previous: Path | None = None, end: bool = True) -> dict[str, Any]:
+    """As `run`, from where the search in folder `previous` ended, which an earlier call left.
+
+    `out` holds the candidate cache too, since whoever goes on may find nothing of this machine but its `out`. Without
+    `end` there is no front yet and nothing else in it. Raises InputError where `previous` cannot be gone on from.
+    """
+    # What a pod that was killed had done already stands in `cache`, and is newer.
+    if previous is not None and not (cache / _KEPT[0]).exists():
+        if not (previous / _CACHE).is_dir():
+            raise InputError(f"{previous} cannot be gone on from: it has no folder {_CACHE}, because it is of a search "
+                             "whose generations were tasks; give the archive of one with layout.generations_per_task.")
+        shutil.copytree(previous / _CACHE, cache, dirs_exist_ok=True)
+    numbers = run(params, dataset, out, cache, devices=devices, tracker=tracker, end=end)
+    for name in _KEPT:
+        shutil.copytree(cache / name, out / _CACHE / name, dirs_exist_ok=True)
+    return numbers
 
 
 def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, dataset: Path,

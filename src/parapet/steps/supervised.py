@@ -6,6 +6,8 @@ A pod calls these, so that a crash in it is an infeasible candidate with its rea
 from __future__ import annotations
 
 import importlib
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,20 @@ from parapet.files import read_json, write_text
 from parapet.progress import Progress
 from parapet.search.keys import evaluation_key, export_key
 from parapet.search.workers import Task, Workers
+from parapet.steps import measure as measure_step
 from parapet.steps import results
 
+_MEASURE = "parapet.steps.measure:run"
 _WORK = "parapet.steps.supervised:work"
 
 
-def training(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *,
-             locks: str = "") -> dict[str, Any]:
-    """`training.run` of `proposal` in a child process; `locks` is the folder of the cores' locks, if any."""
-    return _supervise("training", params, proposal, dataset, out / results.TRAINING, locks,
+def training(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, locks: str = "",
+             checkpoints: Path | None = None) -> dict[str, Any]:
+    """`training.run` of `proposal` in a child process.
+
+    `locks` is the folder of the cores' locks, if any; what is kept in `checkpoints` outlives this process too.
+    """
+    return _supervise("training", params, proposal, dataset, out / results.TRAINING, locks, checkpoints=checkpoints,
                       candidate=proposal["id"], key=proposal["training_key"])
 
 
@@ -43,8 +50,42 @@ def export(params: Params, candidate: Path, dataset: Path, out: Path, *, locks: 
                       candidate=trained["id"], key=export_key(trained["key"], params))
 
 
+def measure(params: Params, proposals: Sequence[dict[str, Any]], dataset: Path, out: Path, cache: Path) -> list[str]:
+    """Training, attack evaluation and export of each of `proposals` in child processes, as many as there are devices.
+
+    What is done lies in `cache`, so that the same work begun again goes on. Leaves out/<id>/ with the files of each
+    candidate, for one that failed training.json with the reason. Returns the reasons of those.
+    """
+    reasons: list[str] = []
+    tasks = [Task(proposal["id"], _MEASURE, {"proposal": proposal, "params": to_dict(params), "dataset": str(dataset),
+                                             "cache": str(cache)}) for proposal in proposals]
+    devices = resolve(params.device, workers=params.search.workers, threads=params.search.threads)
+    shares = [0.0] * len(tasks)
+    with (Workers(devices[:len(tasks)], attempts=params.search.attempts, timeout=params.search.timeout_seconds)
+          as workers, Progress("measure", len(tasks), "candidates") as line):
+        def show(place: int, text: str, share: float) -> None:
+            shares[place] = share
+            line.update(sum(shares), f"{tasks[place].name[:6]} {text}")
+
+        for place, outcome in workers.run(tasks, show):
+            proposal, folder = proposals[place], out / tasks[place].name
+            show(place, "done", 1.0)
+            for source in measure_step.folders(cache, proposal, params):
+                for name in results.FILES:
+                    if (source / name).exists():
+                        folder.mkdir(parents=True, exist_ok=True)
+                        shutil.copyfile(source / name, folder / name)
+            reason = outcome.reason if outcome.result is None else outcome.result["reason"]
+            if reason is not None:
+                reasons.append(f"{proposal['id']}: {reason}")
+            if outcome.result is None:
+                results.write(folder / results.TRAINING, candidate=proposal["id"], key=proposal["training_key"],
+                              status="infeasible", reason=outcome.reason)
+    return reasons
+
+
 def work(*, step: str, params: dict[str, Any], subject: dict[str, Any] | str, dataset: str, out: str, locks: str,
-         device: str, progress: results.Report = results.ignore) -> dict[str, Any]:
+         device: str, checkpoints: str | None = None, progress: results.Report = results.ignore) -> dict[str, Any]:
     """The child's side: `run` of the step called `step`, with JSON for arguments.
 
     `subject` is what the step works on: a proposal, or the folder that training left.
@@ -53,17 +94,19 @@ def work(*, step: str, params: dict[str, Any], subject: dict[str, Any] | str, da
     cores = Cores(Path(locks)) if locks else FreeCores()
     # The graph that ships is timed on the CPU, whatever trained it.
     where = {} if step == "export" else {"device": device}
+    if checkpoints is not None:
+        where["checkpoints"] = Path(checkpoints)
     return run(parse(Params, params), Path(subject) if isinstance(subject, str) else subject, Path(dataset), Path(out),
                cores=cores, progress=progress, **where)
 
 
 def _supervise(step: str, params: Params, subject: dict[str, Any] | str, dataset: Path, result: Path, locks: str,
-               **common: str) -> dict[str, Any]:
+               checkpoints: Path | None = None, **common: str) -> dict[str, Any]:
     """The step's result; where the child leaves none, an infeasible one, written to `result`."""
     result.parent.mkdir(parents=True, exist_ok=True)
     task = Task(common["candidate"], _WORK, {
         "step": step, "params": to_dict(params), "subject": subject, "dataset": str(dataset),
-        "out": str(result.parent), "locks": locks})
+        "out": str(result.parent), "locks": locks, "checkpoints": checkpoints and str(checkpoints)})
     devices = resolve("cpu" if step == "export" else params.device, workers=1, threads=params.search.threads)
     with (Workers(devices[:1], attempts=params.search.attempts, timeout=params.search.timeout_seconds) as workers,
           Progress(f"{step} {common['candidate'][:6]}", 100, "%") as line):

@@ -21,16 +21,17 @@ from parapet.steps import results
 from parapet.training.loop import TrainingFailed, Turn, train
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "training")
+_FOLDER_LENGTH = 32
 
 
 def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, device: str = "cpu",
-        start: Path | None = None, cores: Cores | FreeCores | None = None,
+        start: Path | None = None, checkpoints: Path | None = None, cores: Cores | FreeCores | None = None,
         progress: results.Report = results.ignore) -> dict[str, Any]:
     """Train `proposal` (an entry of proposals.json) on the prepared `dataset` into the folder `out`.
 
     `start` is the file of the weights that a proposal with a parent begins with. Leaves model.safetensors and
-    training.json; goes on from checkpoint.safetensors where an earlier attempt left it. Raises WorkError where the
-    parent's weights are gone.
+    training.json; goes on from checkpoint.safetensors where an earlier attempt left it, in a folder of its own below
+    `checkpoints` (default: in `out`). Raises WorkError where the parent's weights are gone.
     """
     if (result := results.done(out / results.TRAINING, proposal["training_key"])) is not None:
         return result
@@ -60,6 +61,8 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
 
     config = fidelity.config(params.training, behind=parent["epochs"] if parent else 0, started=parent is not None)
     images = fidelity.images(data.images["train"], config.batch_size)
+    kept = out if checkpoints is None else checkpoints / proposal["training_key"][:_FOLDER_LENGTH]
+    kept.mkdir(parents=True, exist_ok=True)
     turn = (cores or FreeCores()).turn
 
     def beforehand(name: str) -> Turn:
@@ -75,7 +78,7 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
             data.split("validation", device=device, limit=params.training.validation_images),
             classes=len(data.classes), mean=torch.tensor(data.mean), std=torch.tensor(data.std),
             config=config, threat=params.threat, seed=proposal["seed"] + (parent is not None) * fidelity.epochs,
-            device=device, checkpoint_path=out / results.CHECKPOINT, progress=tell, turn=turn, beforehand=beforehand,
+            device=device, checkpoint_path=kept / results.CHECKPOINT, progress=tell, turn=turn, beforehand=beforehand,
             begin=begin)
     except TrainingFailed as error:
         return results.write(out / results.TRAINING, **common, status="infeasible", reason=str(error), started=started)
@@ -86,5 +89,5 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
         out / results.TRAINING, **common, started=started, training_seconds=trained.seconds,
         training_flops=trained.training_flops, best_epoch=trained.best_epoch,
         flops=count_flops(network, network.image_shape), params=count_parameters(network), curves=trained.curves)
-    (out / results.CHECKPOINT).unlink(missing_ok=True)
+    (kept / results.CHECKPOINT).unlink(missing_ok=True)
     return result

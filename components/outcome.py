@@ -1,0 +1,26 @@
+"""outcome: what became of a run, told whether it succeeded or not."""
+
+from kfp import dsl
+from kfp.dsl import Markdown, Output, PipelineTaskFinalStatus
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def outcome(workspace: str, status: PipelineTaskFinalStatus, told: Output[Markdown]) -> None:
+    """Say in a few lines what the run came to.
+
+    Args:
+        workspace: Folder that the tasks of the run share, where front and promotion leave their numbers.
+        status: How the tasks before ended.
+        told: The text, for Kubeflow to show.
+    """
+    from pathlib import Path
+
+    from parapet.files import write_text
+    from parapet.steps import outcome as step
+
+    text = step.run(Path(workspace), state=status.state, task=status.pipeline_task_name,
+                    error=status.error_message or "")
+    write_text(Path(told.path), text)
+    print(text)

@@ -1,0 +1,76 @@
+"""How a search is cut into tasks, and what that costs in pods."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from parapet.config import Params, option
+from parapet.errors import InputError
+from parapet.steps.candidates import refuse_rounds
+
+# Kubeflow has no loop that runs until something holds, and Kubernetes limits the size of a workflow object.
+MAXIMUM_GENERATIONS = 8
+# Kubeflow starts a driver before the pod of every task, and one before every turn of a loop.
+PODS_A_TASK = 2
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`batch` candidates are trained, attacked and exported in one pod, one after the other; 0 gives each candidate
+    three pods of its own. With `generations_per_task` a task searches so many generations by itself, on its own
+    devices: for more than MAXIMUM_GENERATIONS of them, and for searches with rounds beside their generations. `promote`
+    ends the run with the gate. `continue_from` is the address of the archive of an earlier run, which goes on.
+    """
+
+    batch: int = option(0, low=0, high=1000)
+    generations_per_task: int | None = option(None, low=1, high=1000)
+    promote: bool = option(False)
+    continue_from: str | None = option(None)
+
+    def stages(self, params: Params) -> list[int]:
+        """After how many generations each task of the search ends. InputError where a workflow cannot hold them."""
+        generations, each = params.search.generations, self.generations_per_task
+        if each is None:
+            if generations > MAXIMUM_GENERATIONS:
+                raise InputError(
+                    f"search.generations is {generations}, but a compiled pipeline holds at most {MAXIMUM_GENERATIONS} "
+                    "of them; lower it and raise search.population, or set layout.generations_per_task in the cluster "
+                    f"file, for example to {math.ceil(generations / MAXIMUM_GENERATIONS)}.")
+            refuse_rounds(params)
+            return list(range(1, generations + 1))
+        if self.batch:
+            raise InputError("layout.batch and layout.generations_per_task are both given, and a task that searches by "
+                             "itself has no batches; leave one of them out.")
+        if params.search.budget:
+            raise InputError(f"search.budget is {params.search.budget!r}, and a run that is cut into tasks counts "
+                             "generations; leave it out, and say how many with search.generations.")
+        stages = math.ceil(generations / each)
+        if stages > MAXIMUM_GENERATIONS:
+            raise InputError(f"layout.generations_per_task is {each}, which makes {stages} tasks of "
+                             f"{generations} generations, and a compiled pipeline holds at most {MAXIMUM_GENERATIONS}; "
+                             f"set it to {math.ceil(generations / MAXIMUM_GENERATIONS)} or more.")
+        return [min(generations, each * place) for place in range(1, stages + 1)]
+
+    def tasks(self, params: Params) -> int:
+        """Tasks of a whole run that starts anew."""
+        stages = len(self.stages(params))
+        # data_prep, full_evaluation, front, report, outcome
+        around = 5 + self.promote
+        if self.generations_per_task is not None:
+            return around + stages
+        loops = (math.ceil(params.search.population / self.batch) if self.batch else 3 * params.search.population)
+        undefended = 0 if self.continue_from else (_more(params, self.batch) if self.batch else 3)
+        return around + stages + 1 + stages * loops + undefended
+
+    def pods(self, params: Params) -> int:
+        """Pods of a whole run, with the drivers that Kubeflow puts before tasks and loops."""
+        stages = len(self.stages(params))
+        loops = 0 if self.generations_per_task is not None else stages
+        return PODS_A_TASK * self.tasks(params) + loops
+
+
+def _more(params: Params, batch: int) -> int:
+    """Batches that the undefended network adds to the first generation."""
+    population = params.search.population
+    return math.ceil((population + 1) / batch) - math.ceil(population / batch)
