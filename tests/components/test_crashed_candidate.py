@@ -30,7 +30,8 @@ def test_every_step_of_a_candidate_that_is_killed_leaves_an_infeasible_result(tm
     child("die")
     data, trained, attacks, graph = (str(tmp_path / name) for name in ("data", "trained", "attacks", "graph"))
     settings = {"search": {"attempts": 2}}
-    components.training.python_func(**sections("training", **settings), locks="", proposal=json.dumps(PROPOSAL),
+    components.training.python_func(**sections("training", **settings), locks="", workspace="",
+                                    proposal=json.dumps(PROPOSAL),
                                     dataset=Dataset(uri=data), candidate=Model(uri=trained))
     metrics = Metrics(uri=str(tmp_path / "metrics"))
     components.attack_evaluation.python_func(**sections("attack_evaluation", **settings), locks="",
