@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from parapet.report import model_card
-from parapet.report.card import plain
+from parapet.report.card import card_html, plain
 
 
 def test_card_says_threat_attacks_n_intervals_audit_and_latency(made) -> None:
@@ -47,3 +49,42 @@ def test_hostile_text_stays_text(made) -> None:
     card = model_card(candidate, made.front, {})
     assert "<img" not in card and "\n# heading" not in card and "[x]" not in card
     assert plain("a|b\n*c*") == "a\\|b \\*c\\*"
+
+
+def test_card_shows_the_curves_that_the_audit_measured(made) -> None:
+    candidate = made.front["candidates"][5]
+    evaluation = made.evaluations[candidate["id"]]
+    card = model_card(candidate, made.front, evaluation)
+    curves = evaluation["curves"]
+    for name, share in zip(curves["eps"], curves["accuracy"]):
+        assert f"{name:.4g} |" in card and f"{100 * share:.1f} % |" in card
+    assert "| steps | 1 | 2 | 5 | 10 | 20 | 50 | 100 |" in card
+    assert "## Curves" not in model_card(candidate, made.front, {**evaluation, "curves": None})
+
+
+def test_card_says_whether_the_onnx_graph_does_what_the_network_does(made) -> None:
+    candidate = made.front["candidates"][0] | {"onnx_parity": {"verdict": "failed", "reason": "they part at head"}}
+    card = model_card(candidate, made.front, made.evaluations[candidate["id"]])
+    assert "Parity with torch: **failed** (they part at head)." in card
+
+
+def test_the_html_card_says_what_the_markdown_card_says_and_loads_nothing(made) -> None:
+    candidate = made.front["candidates"][5]
+    evaluation = made.evaluations[candidate["id"]]
+    page, card = card_html(candidate, made.front, evaluation), model_card(candidate, made.front, evaluation)
+    headings = re.findall(r"^## (.*)$", card, re.MULTILINE)
+    assert re.findall(r"<h2>(.*)</h2>", page) == headings and len(headings) >= 9
+    rows = [line for line in card.splitlines() if line.startswith("| ") and "---" not in line]
+    assert page.count("<tr>") == len(rows) and page.count("<table>") == card.count("\n| ---")
+    assert page.count("<svg") == 1 and page.count("<circle") == len(evaluation["curves"]["eps"])
+    for outside in ("src=", "href=", "url(", "@import", "<script"):
+        assert outside not in page
+    assert "<svg" not in card_html(candidate, made.front, {})
+
+
+def test_hostile_text_stays_text_in_html_too(made) -> None:
+    candidate = made.front["candidates"][0]
+    candidate["description"] = "a | b <img src=x>\n# heading [x](http://x) `code` <script>alert(1)</script>"
+    page = card_html(candidate, made.front, {})
+    assert "<img" not in page and "<script" not in page and "href" not in page
+    assert "&lt;img src=x&gt;" in page

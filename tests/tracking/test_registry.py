@@ -1,14 +1,12 @@
 """The registry on a real MLflow: aliases that move, names that it cannot keep, refusals in one sentence."""
 
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
 import pytest
 
 from parapet.errors import InputError, WorkError
 from parapet.tracking.connection import connect
 from parapet.tracking.registration import register
 from parapet.tracking.registry import Registry
+from tests.tracking.refusing_server import refusing_server
 from tests.tracking.tiny_models import shipment
 
 
@@ -83,21 +81,8 @@ def test_a_registry_that_is_away_is_one_sentence(free_port, tmp_path, story):
      "does not know itself by that name (403, Invalid Host header); start it with --allowed-hosts"),
 ])
 def test_a_server_that_refuses_the_credentials_is_wrong_input(status, body, sentence):
-    class Refusing(BaseHTTPRequestHandler):
-        def do_GET(self):
-            healthy = self.path == "/health"
-            self.send_response(200 if healthy else status)
-            self.end_headers()
-            self.wfile.write(b"OK" if healthy else body)
-
-        def log_message(self, *args):
-            """Quiet."""
-
-    with HTTPServer(("127.0.0.1", 0), Refusing) as refusing:
-        threading.Thread(target=refusing.serve_forever, daemon=True).start()
-        with pytest.raises(InputError) as caught:
-            Registry(f"http://127.0.0.1:{refusing.server_port}", "m").aliases()
-        refusing.shutdown()
+    with refusing_server(status, body) as uri, pytest.raises(InputError) as caught:
+        Registry(uri, "m").aliases()
     assert sentence in str(caught.value)
 
 

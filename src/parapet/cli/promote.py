@@ -114,10 +114,10 @@ def serve(options: argparse.Namespace) -> None:
     from parapet.tracking.serving import find, serve
 
     name = options.model or load(options.params).promotion.model_name
-    registry = Registry(gateway().uri, name)
-    version = find(registry, options.version)
     if not 0 <= options.port < 65536:
         raise InputError(f"--port is {options.port}; it must lie in 0 to 65535.")
+    registry = Registry(gateway().uri, name)
+    version = find(registry, options.version)
 
     def ready(address: str) -> None:
         print(f"version {version.number} of {name} answers at {address}; Ctrl-C ends it. One request, with images "
