@@ -1,8 +1,12 @@
 """The graph that ships: ONNX export, parity with torch, latency."""
 
-from parapet.deployment.export import export
+from parapet.deployment.export import check_identity, export, read_metadata
+from parapet.deployment.footprint import footprint
+from parapet.deployment.graph_model import GraphModel
 from parapet.deployment.latency import measure_latency
 from parapet.deployment.parity import ParityError, check_parity
+from parapet.deployment.quantization import quantize
 from parapet.deployment.runtime import predict, session
 
-__all__ = ["ParityError", "check_parity", "export", "measure_latency", "predict", "session"]
+__all__ = ["GraphModel", "ParityError", "check_identity", "check_parity", "export", "footprint", "measure_latency",
+           "predict", "quantize", "read_metadata", "session"]

@@ -12,17 +12,20 @@ from typing import Any
 
 import torch
 
+from parapet.errors import InputError
 from parapet.files import replacing
 from parapet.models.network import Network
 
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
+# The key of Parapet's own entry in the file's metadata.
+METADATA = "parapet"
 
 
 def export(network: Network, path: Path, *, opset: int, metadata: dict[str, Any] | None = None) -> None:
     """Write `network` as a single-file ONNX graph: images (batch, C, H, W) in [0, 1] to logits (batch, classes).
 
-    `metadata` is kept in the file as JSON under the key `parapet`. Raises RuntimeError where the graph has no
-    symbolic batch.
+    `metadata` is kept in the file as JSON under the key `parapet`, with what goes in and comes out, opset, IR version
+    and torch's version. Raises RuntimeError where the graph has no symbolic batch.
     """
     import onnx  # several seconds of import that training and attacks do not pay
 
@@ -39,18 +42,44 @@ def export(network: Network, path: Path, *, opset: int, metadata: dict[str, Any]
     if model.graph.input[0].type.tensor_type.shape.dim[0].dim_param != BATCH:
         raise RuntimeError("the exported graph has a fixed batch size; the network's forward pass depends on it")
     entry = model.metadata_props.add()
-    entry.key, entry.value = "parapet", json.dumps(metadata or {})
+    entry.key, entry.value = METADATA, json.dumps({
+        **(metadata or {}), "opset": opset, "ir_version": model.ir_version, "torch": str(torch.__version__),
+        "input": {"name": INPUT, "shape": [BATCH, *network.image_shape], "type": "float32", "range": [0.0, 1.0]},
+        "output": {"name": OUTPUT, "shape": [BATCH, network.classes], "type": "float32", "meaning": "logits"}})
     with replacing(path) as partial:
         onnx.save_model(model, partial, save_as_external_data=False)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The `metadata` that `export` put into an ONNX file; empty where there is none."""
+    """The `metadata` that `export` put into an ONNX file; empty where there is none. InputError where it is damaged."""
     import onnx
+    from google.protobuf.message import DecodeError
 
-    model = onnx.load(path, load_external_data=False)
-    found = [entry.value for entry in model.metadata_props if entry.key == "parapet"]
-    return json.loads(found[0]) if found else {}
+    try:
+        model = onnx.load(path, load_external_data=False)
+        found = [entry.value for entry in model.metadata_props if entry.key == METADATA]
+        return json.loads(found[0]) if found else {}
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; export the model again.") from None
+    except (DecodeError, ValueError) as error:
+        raise InputError(f"{path} is no ONNX file, or a damaged one ({error}); export the model again.") from None
+
+
+def check_identity(path: Path, genome: dict[str, Any]) -> dict[str, Any]:
+    """The metadata of the ONNX file at `path`, which must be of the network with `genome`.
+
+    Raises InputError where the file is damaged, not one of Parapet's, or of another genome.
+    """
+    metadata = read_metadata(path)
+    if "genome" not in metadata:
+        raise InputError(f"{path} does not say which network it is: it was not exported by Parapet; export the model "
+                         "again.")
+    if metadata["genome"] != genome:
+        differing = sorted(name for name in {*genome, *metadata["genome"]}
+                           if genome.get(name) != metadata["genome"].get(name))
+        raise InputError(f"{path} is of another network ({metadata.get('id', 'without an id')}), which differs in "
+                         f"{', '.join(differing)}; export the model again.")
+    return metadata
 
 
 @contextlib.contextmanager

@@ -1,46 +1,64 @@
-"""Latency of an ONNX graph: one session, pinned threads, warm-up left out, percentiles of many runs.
+"""Latency of an ONNX graph: one session, pinned threads, warm-up left out, percentiles of enough runs.
 
-After the MLPerf Inference rules (SingleStream reports p90 of the latency at batch 1).
+After the MLPerf Inference rules: single stream (batch 1, percentiles of the latency of a call) and offline (large
+batches, images in a second). A check beside it says whether the machine was quiet enough to trust.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from parapet.deployment.export import INPUT
 from parapet.deployment.runtime import session
 
+# Half the width of the median's 95 % interval, as a share of it, below which more runs add nothing.
+_STABLE = 0.02
+# Blocks of runs, between whose medians a drift shows, and the longest that timing goes on for a stable median.
+_BLOCKS, _PATIENCE = 8, 4.0
+# Beyond these the machine was busy: processor time of others as a share of one core, and of the median.
+_OTHERS, _DRIFT = 0.25, 0.10
+
 
 def measure_latency(path: Path, image_shape: tuple[int, int, int], *, batch: int = 1, threads: int = 1,
-                    warmup: int = 30, runs: int = 200, seconds: float = 0.2) -> dict[str, Any]:
-    """Milliseconds per call on random images of fixed seed.
+                    warmup: int = 30, runs: int = 200, seconds: float = 0.2,
+                    throughput_batch: int = 0) -> dict[str, Any]:
+    """Milliseconds a call on random images of fixed seed.
 
-    Times at least `runs` calls and at least `seconds`, after `warmup` calls. Returns p50, p90, p99, mean, runs,
-    batch, threads, machine, onnxruntime's version and the providers that are really active.
+    Times at least `runs` calls and at least `seconds`, after `warmup` calls, and then until the median is known to 2 %,
+    but not longer than four times as long. On Linux the process is pinned to `threads` cores meanwhile. Returns p50,
+    p90, p99, mean, runs, median_interval (95 %), stable; batch, threads, pinned; throughput {batch, images_per_second},
+    None where `throughput_batch` is 0; machine, versions and the providers that are really active; noise {verdict
+    "quiet" or "busy", others, drift, reason}: `others` is the processor time of other processes as a share of one core.
     """
     import onnxruntime
 
-    running = session(path, threads=threads)
-    images = np.random.default_rng(0).random((batch, *image_shape), dtype=np.float32)
-    feed = {INPUT: images}
-    for _ in range(warmup):
-        running.run(None, feed)
-    durations: list[int] = []
-    end = time.perf_counter_ns() + int(seconds * 1e9)
-    while len(durations) < runs or time.perf_counter_ns() < end:
-        started = time.perf_counter_ns()
-        running.run(None, feed)
-        durations.append(time.perf_counter_ns() - started)
+    images = np.random.default_rng(0).random((max(batch, throughput_batch), *image_shape), dtype=np.float32)
+    with _pinned(threads) as cores:
+        running = session(path, threads=threads)
+        feed = {INPUT: images[:batch]}
+        for _ in range(warmup):
+            running.run(None, feed)
+        with _Watch() as watch:
+            durations = _timed(running, feed, runs, seconds)
+        throughput = _throughput(running, images[:throughput_batch], seconds) if throughput_batch else None
     milliseconds = np.array(durations) / 1e6
     p50, p90, p99 = (float(value) for value in np.percentile(milliseconds, (50, 90, 99)))
+    low, high = _median_interval(np.sort(milliseconds))
     return {"p50": p50, "p90": p90, "p99": p99, "mean": float(milliseconds.mean()), "runs": len(durations),
-            "batch": batch, "threads": threads, "machine": processor(), "onnxruntime": onnxruntime.__version__,
-            "providers": list(running.get_providers())}
+            "median_interval": [low, high], "stable": high - low <= 2 * _STABLE * p50, "batch": batch,
+            "threads": threads, "pinned": cores, "throughput": throughput, "machine": processor(),
+            "onnxruntime": onnxruntime.__version__, "numpy": np.__version__, "python": platform.python_version(),
+            "providers": list(running.get_providers()), "noise": _noise(watch, milliseconds, p50)}
 
 
 def processor() -> str:
@@ -52,3 +70,103 @@ def processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def _timed(running: Any, feed: dict[str, np.ndarray], runs: int, seconds: float) -> list[int]:
+    """Nanoseconds of each call."""
+    durations: list[int] = []
+    begun = time.perf_counter_ns()
+    least, most = begun + int(seconds * 1e9), begun + int(_PATIENCE * seconds * 1e9)
+    checked = runs
+    while True:
+        started = time.perf_counter_ns()
+        running.run(None, feed)
+        ended = time.perf_counter_ns()
+        durations.append(ended - started)
+        if len(durations) < checked or ended < least:
+            continue
+        if ended >= most or _is_stable(durations):
+            return durations
+        checked = len(durations) + runs  # sorting after every call would be seen in the next one
+
+
+def _is_stable(durations: list[int]) -> bool:
+    ordered = np.sort(durations)
+    low, high = _median_interval(ordered)
+    return high - low <= 2 * _STABLE * float(np.median(ordered))
+
+
+def _median_interval(ordered: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the median by order statistics, whatever the distribution."""
+    half = 0.98 * math.sqrt(len(ordered))
+    middle = len(ordered) / 2
+    low, high = max(0, math.floor(middle - half)), min(len(ordered) - 1, math.ceil(middle + half))
+    return float(ordered[low]), float(ordered[high])
+
+
+def _throughput(running: Any, images: np.ndarray, seconds: float) -> dict[str, Any]:
+    """Images in a second, in batches: the median of calls that take at least `seconds` together."""
+    feed, durations = {INPUT: images}, []
+    running.run(None, feed)
+    end = time.perf_counter() + seconds
+    while len(durations) < 3 or time.perf_counter() < end:
+        started = time.perf_counter()
+        running.run(None, feed)
+        durations.append(time.perf_counter() - started)
+    return {"batch": len(images), "images_per_second": len(images) / float(np.median(durations))}
+
+
+class _Watch:
+    """Processor time of everybody else while a block runs."""
+
+    def __enter__(self) -> _Watch:
+        self._others = -self._by_others()
+        self._clock = -time.perf_counter()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._clock += time.perf_counter()
+        self._others += self._by_others()
+
+    @property
+    def others(self) -> float:
+        """As a share of one core."""
+        # The kernel counts in ticks of 10 ms: over a shorter time less than a few of them means nothing.
+        ticks = 0.02 / max(self._clock, 1e-9)
+        return max(0.0, self._others / max(self._clock, 1e-9) - ticks)
+
+    @staticmethod
+    def _by_others() -> float:
+        times = psutil.cpu_times()
+        busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
+        return busy - time.process_time()
+
+
+def _noise(watch: _Watch, milliseconds: np.ndarray, median: float) -> dict[str, Any]:
+    blocks = [float(np.median(block)) for block in np.array_split(milliseconds, _BLOCKS) if len(block)]
+    drift = (max(blocks) - min(blocks)) / median
+    reasons = []
+    if watch.others > _OTHERS:
+        reasons.append(f"other processes took {watch.others:.0%} of a core meanwhile (at most {_OTHERS:.0%})")
+    if drift > _DRIFT:
+        reasons.append(f"the median moved by {drift:.0%} between blocks of calls (at most {_DRIFT:.0%})")
+    return {"verdict": "busy" if reasons else "quiet", "others": watch.others, "drift": drift,
+            "reason": "; ".join(reasons) or None}
+
+
+@contextlib.contextmanager
+def _pinned(threads: int) -> Iterator[list[int] | None]:
+    """Pin this process to `threads` of its cores; which ones, None where the system cannot.
+
+    The first core is left to the kernel's interrupts where there are others.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield None
+        return
+    before = os.sched_getaffinity(0)
+    chosen = sorted(before)[-threads:]
+    try:
+        os.sched_setaffinity(0, chosen)
+        yield chosen
+    finally:
+        os.sched_setaffinity(0, before)

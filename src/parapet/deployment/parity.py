@@ -1,7 +1,8 @@
-"""Is the graph that ships the network that was measured? Logits and labels, at several batch sizes."""
+"""Is the graph that ships the network that was measured? Logits, labels and robust accuracy."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,45 +10,113 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from parapet.deployment.divergence import parting_layer
 from parapet.deployment.runtime import predict, session
 from parapet.errors import WorkError
 from parapet.models.network import Network
 
 BATCH_SIZES = (1, 7)
+# The least share of images with the same label, and the most that robust accuracy may differ.
+LABEL_AGREEMENT, ROBUST_DIFFERENCE = 0.999, 0.001
+_LAYER_IMAGES = 16
 
 
 class ParityError(WorkError):
     """The ONNX graph does not compute what the torch network computes."""
 
 
-def check_parity(network: Network, path: Path, images: Tensor, *, tolerance: float) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Replay:
+    """What torch and the graph make of the same images.
+
+    largest_difference: of logits. label_agreement: share of images with the same label; where the two highest logits
+    lie closer than `tolerance` allows, either label is the same. accuracy, graph_accuracy: shares of 1.
+    """
+
+    images: int
+    largest_difference: float
+    allowed_difference: float
+    label_agreement: float
+    accuracy: float
+    graph_accuracy: float
+
+    def why_not(self) -> str | None:
+        """In what the two differ more than they may; None where they do not."""
+        if not self.largest_difference <= self.allowed_difference:
+            return f"logits differ by up to {self.largest_difference:.3g} (allowed {self.allowed_difference:.3g})"
+        if self.label_agreement < LABEL_AGREEMENT:
+            return (f"labels agree on {self.label_agreement:.2%} of {self.images} images (at least "
+                    f"{LABEL_AGREEMENT:.1%})")
+        if abs(self.accuracy - self.graph_accuracy) > ROBUST_DIFFERENCE:
+            return (f"of {self.images} images torch gets {self.accuracy:.2%} right and the graph "
+                    f"{self.graph_accuracy:.2%} (at most {100 * ROBUST_DIFFERENCE:.1f} points apart)")
+        return None
+
+
+def replay(network: Network, running: Any, images: Tensor, labels: Tensor, *, tolerance: float,
+           batch_size: int = 512) -> Replay:
+    """Run `images`, float (N, C, H, W) in [0, 1], through `network` and the onnxruntime session `running`.
+
+    Logits may differ by `tolerance` times the largest one, but at least by `tolerance`.
+    """
+    truth, parts = labels.cpu().numpy(), []
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        for start in range(0, len(images), batch_size):
+            batch = images[start:start + batch_size]
+            parts.append(network.eval()(batch.to(device)).float().cpu().numpy())
+    expected = np.concatenate(parts)
+    found = predict(running, np.ascontiguousarray(images.cpu().numpy(), dtype=np.float32), batch_size)
+    return _compared(expected, found, truth, tolerance)
+
+
+def check_parity(network: Network, path: Path, images: Tensor, *, tolerance: float, labels: Tensor | None = None,
+                 adversarial: tuple[Tensor, Tensor] | None = None) -> dict[str, Any]:
     """Compare torch and onnxruntime on float images (N, C, H, W) in [0, 1], N >= 1, at batch sizes 1, 7 and N.
 
-    Returns {largest_difference, label_agreement, batch_sizes, images}. Raises ParityError where logits differ by
-    more than `tolerance` times the largest logit (but at least 1), or a label does although its logits are further
-    apart than that.
+    `adversarial` are images, the ones that an evaluation left, with their `labels`: robust accuracy on them must be the
+    same within 0.1 points. Returns {largest_difference, label_agreement, batch_sizes, images, adversarial}. Raises
+    ParityError, with the layer where the two part, where logits differ by more than `tolerance` times the largest logit
+    (but at least 1), or labels on more than one image in a thousand although their logits are further apart than that.
     """
     running = session(path)
-    with torch.no_grad():
-        expected = network.cpu().eval()(images.cpu()).numpy()
-    array = np.ascontiguousarray(images.cpu().numpy(), dtype=np.float32)
-    allowed = tolerance * max(1.0, float(np.abs(expected).max()))
-    sizes = sorted({min(size, len(array)) for size in (*BATCH_SIZES, len(array))})
-    largest, agreement = 0.0, 1.0
-    for size in sizes:
-        # A few batches of each size are enough to see a frozen batch; the largest size covers every image.
-        part = array[:max(size, 8)]
-        found = predict(running, part, size)
-        reference = expected[:len(part)]
-        largest = max(largest, float(np.abs(found - reference).max()))
-        same = found.argmax(1) == reference.argmax(1)
-        tied = _margin(reference) <= allowed
-        agreement = min(agreement, float(np.mean(same | tied)))
-    if not largest <= allowed or agreement < 1:
-        raise ParityError(f"{path.name} differs from the torch network: logits by up to {largest:.3g} (allowed "
-                          f"{allowed:.3g}), labels agree on {agreement:.2%} of {len(array)} images; "
-                          "raise export.tolerance only if that difference is harmless to you.")
-    return {"largest_difference": largest, "label_agreement": agreement, "batch_sizes": sizes, "images": len(array)}
+    network = network.cpu().eval()
+    labels = torch.zeros(len(images), dtype=torch.long) if labels is None else labels
+    sizes = sorted({min(size, len(images)) for size in (*BATCH_SIZES, len(images))})
+    # A few batches of each size are enough to see a frozen batch; the largest size covers every image.
+    found = [replay(network, running, images[:max(size, 8)], labels[:max(size, 8)], tolerance=tolerance,
+                    batch_size=size) for size in sizes]
+    attacked = None if adversarial is None or len(adversarial[0]) == 0 else replay(
+        network, running, *adversarial, tolerance=tolerance)
+    for where, result in [*((f"in batches of {size}", each) for size, each in zip(sizes, found)),
+                          *([("on adversarial images", attacked)] if attacked else [])]:
+        if (reason := result.why_not()) is not None:
+            raise ParityError(f"{path.name} differs from the torch network {where}: {reason}; "
+                              f"{where_they_part(network, path, images, tolerance)}; raise export.tolerance only if "
+                              "that difference is harmless to you.")
+    return {"largest_difference": max(result.largest_difference for result in found),
+            "label_agreement": min(result.label_agreement for result in found), "batch_sizes": sizes,
+            "images": len(images), "adversarial": attacked and asdict(attacked)}
+
+
+def where_they_part(network: Network, path: Path, images: Tensor, tolerance: float) -> str:
+    """The layer from which on they differ, in words."""
+    part = images[:_LAYER_IMAGES] if len(images) > 1 else images.repeat(2, 1, 1, 1)
+    try:
+        found = parting_layer(network, path, part, tolerance=tolerance)
+    except Exception as error:  # a graph that is broken in other ways has no layers to tell of
+        return f"no layer can be named ({type(error).__name__})"
+    return "no single layer differs" if found is None else (
+        f"they part at {found[0]} (by up to {found[1]:.3g})")
+
+
+def _compared(expected: np.ndarray, found: np.ndarray, truth: np.ndarray, tolerance: float) -> Replay:
+    allowed = tolerance * max(1.0, float(np.abs(expected).max(initial=0.0)))
+    ours, theirs = expected.argmax(1), found.argmax(1)
+    # Which of two logits that are equal within the tolerance is the higher one is nobody's fault.
+    theirs = np.where(_margin(expected) <= allowed, ours, theirs)
+    return Replay(len(truth), float(np.abs(found - expected).max(initial=0.0)), allowed, float((ours == theirs).mean()),
+                  float((ours == truth).mean()), float((theirs == truth).mean()))
 
 
 def _margin(logits: np.ndarray) -> np.ndarray:
