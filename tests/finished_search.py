@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from parapet.data import digits
 from parapet.files import read_json, write_json
 
-ROOT = Path(__file__).parents[1]
 # Every gene has one choice but the two that make a network larger: the front holds a small one and a large one.
 SETTINGS = {
     "search": {"population": 2, "generations": 1, "minimum_clean_accuracy": 0.0,
@@ -25,10 +26,19 @@ SETTINGS = {
 }
 
 
+def members(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The small and the large member of `out`/front.json."""
+    own = [member for member in read_json(out / "front.json")["candidates"] if member["derived_from"] is None]
+    small, large = sorted(own, key=lambda member: member["flops"])
+    return small, large
+
+
 def finish(folder: Path, uri: str | None = None) -> Path:
     """`parapet run` in `folder`, tracked by the MLflow at `uri`; returns the folder of artifacts beside params.yaml."""
     (folder / "params.yaml").write_text(json.dumps({**SETTINGS, "tracking": {"enabled": uri is not None}}))
-    environment = {**os.environ, "PARAPET_DATA": str(ROOT / "data"), "OMP_NUM_THREADS": "1"}
+    digits.export(folder / "data" / "digits")
+    environment = {name: value for name, value in os.environ.items() if name != "PARAPET_DATA"} | {
+        "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-m", "parapet.cli", "run", "--params", "params.yaml", "--out", "artifacts"],
                           cwd=folder, env={**environment, "MLFLOW_TRACKING_URI": uri or ""}, capture_output=True,
                           text=True, check=False)

@@ -236,5 +236,6 @@ def test_under_nohup_the_run_outlives_its_parent(tmp_path: Path) -> None:
 def test_every_step_has_its_verb() -> None:
     said = subprocess.run([sys.executable, "-m", "parapet.cli", "--help"], capture_output=True, text=True, check=True,
                           env={**os.environ, "COLUMNS": "120"}).stdout
-    for verb in ("check", "run", "data_prep", "search", "full_evaluation", "front", "report", "promotion", "sync"):
+    for verb in ("check", "run", "data_prep", "search", "full_evaluation", "front", "report", "promotion", "select",
+                 "promote", "rollback", "serve", "sync"):
         assert re.search(rf"^    {verb}\s", said, re.MULTILINE), verb

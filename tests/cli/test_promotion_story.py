@@ -21,9 +21,8 @@ import requests
 from parapet import cli
 from parapet.data.dataset import Dataset
 from parapet.deployment import runtime
-from parapet.files import read_json
 from parapet.tracking.registry import Registry
-from tests.finished_search import SETTINGS
+from tests import finished_search
 from tests.tracking.refusing_server import refusing_server
 from tests.tracking.registry_dump import dump
 
@@ -32,7 +31,7 @@ from tests.tracking.registry_dump import dump
 def here(finished: Path, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a finished search and a registered model's name of its own."""
     shutil.copytree(finished, tmp_path / "artifacts")
-    settings = {**SETTINGS, "promotion": {"model_name": f"shop {tmp_path.name}", "lock_seconds": 4}}
+    settings = {**finished_search.SETTINGS, "promotion": {"model_name": f"shop {tmp_path.name}", "lock_seconds": 4}}
     (tmp_path / "params.yaml").write_text(json.dumps(settings))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
@@ -42,8 +41,7 @@ def here(finished: Path, server: Any, tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def members(here: Path) -> dict[str, dict[str, Any]]:
-    small, large = sorted(read_json(here / "artifacts/front.json")["candidates"], key=lambda member: member["flops"])
-    return {"small": small, "large": large}
+    return dict(zip(("small", "large"), finished_search.members(here / "artifacts")))
 
 
 @pytest.fixture

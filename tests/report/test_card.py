@@ -88,3 +88,16 @@ def test_hostile_text_stays_text_in_html_too(made) -> None:
     page = card_html(candidate, made.front, {})
     assert "<img" not in page and "<script" not in page and "href" not in page
     assert "&lt;img src=x&gt;" in page
+
+
+def test_card_tells_of_a_busy_machine_of_throughput_and_of_size(made) -> None:
+    candidate = made.front["candidates"][0] | {"bytes": 58_300, "peak_memory_bytes": 92_000_000}
+    candidate["latency_ms"] = candidate["latency_ms"] | {
+        "noise": {"verdict": "busy", "others": 0.9, "drift": 0.0, "reason": "other processes took 90% of a core"},
+        "throughput": {"batch": 64, "images_per_second": 81_234.0}}
+    card = model_card(candidate, made.front, {})
+    assert "The machine was busy while it was measured: other processes took 90% of a core." in card
+    assert "At batch 64 it answers 81.2 k images a second." in card
+    assert "The ONNX file has 58.3 kB, and a process that runs it takes at most 92 MB of memory." in card
+    quiet = candidate | {"latency_ms": candidate["latency_ms"] | {"noise": {"verdict": "quiet", "reason": None}}}
+    assert "busy" not in model_card(quiet, made.front, {})

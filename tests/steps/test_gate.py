@@ -9,18 +9,14 @@ from typing import Any
 import pytest
 
 from parapet.errors import InputError
-from parapet.files import read_json
 from parapet.steps.gate import check_graph, parity
+from tests.finished_search import members
 
 
 @pytest.fixture
 def out(finished: Path, tmp_path: Path) -> Path:
     shutil.copytree(finished, tmp_path / "artifacts")
     return tmp_path / "artifacts"
-
-
-def members(out: Path) -> list[dict[str, Any]]:
-    return read_json(out / "front.json")["candidates"]
 
 
 def refused(chosen: dict[str, Any], out: Path) -> str:

@@ -18,6 +18,7 @@ from parapet.steps.comparison import Comparison, Paired
 from parapet.tracking.connection import connect
 from parapet.tracking.registration import DIGEST_TAG, Shipment, register
 from parapet.tracking.registry import Registry
+from tests import finished_search
 from tests.finished_search import SETTINGS
 from tests.tracking.registry_dump import dump
 
@@ -43,7 +44,7 @@ def uri(migrated: Path, tmp_path: Path) -> str:
 
 def members(out: Path) -> tuple[str, str]:
     """The small member and the large one."""
-    small, large = sorted(read_json(out / "front.json")["candidates"], key=lambda member: member["flops"])
+    small, large = finished_search.members(out)
     return small["id"], large["id"]
 
 

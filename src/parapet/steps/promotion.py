@@ -94,8 +94,8 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                 raise PromotionRefused(f"{chosen['id']} is not promoted, and {config.model_name} is as it was: "
                                        f"{'; '.join(refusals)}.")
             _check_champion(registry, ticket, outcome)
-            registry.tag(version.number, _passed(outcome["previous"], compared))
             registry.move_champion(version.number)
+            registry.tag(version.number, _passed(outcome["previous"], compared))
         if chosen["mlflow_run_id"]:
             attach(uri, chosen["mlflow_run_id"], cards, "card")
     return {**outcome, "version": version.number, "moved": True, "comparison": compared and asdict(compared)}

@@ -1,0 +1,37 @@
+"""The component promotion, through its Python function, on a real registry."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from kfp.dsl import Artifact, Dataset
+
+import components
+from parapet.errors import PromotionRefused
+from parapet.tracking.registry import Registry
+from tests.components.component_sections import sections
+from tests.finished_search import SETTINGS, members
+from tests.tracking.conftest import migrated  # noqa: F401  a fixture
+
+
+def test_the_component_promotes_a_better_member_and_fails_on_a_worse_one(
+        finished: Path, migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(migrated, tmp_path / "mlflow.db")
+    shutil.copytree(finished, tmp_path / "artifacts")
+    shutil.move(tmp_path / "artifacts/dataset", tmp_path / "dataset")  # on a cluster it is an artifact of its own
+    uri, settings = f"sqlite:///{tmp_path / 'mlflow.db'}", {name: SETTINGS[name] for name in ("full_evaluation",)}
+
+    def promote(wish: str) -> str:
+        return components.promotion.python_func(
+            **sections("promotion", **settings), mlflow_uri=uri, wish=wish,
+            dataset=Dataset(uri=str(tmp_path / "dataset")), assembled=Artifact(uri=str(tmp_path / "artifacts")))
+
+    assert promote("weights: flops 1") == "1"
+    assert promote("weights: robust_accuracy 1") == "2"
+    with pytest.raises(PromotionRefused, match="worse than the champion"):
+        promote("weights: flops 1")
+    _, large = members(tmp_path / "artifacts")
+    assert Registry(uri, "parapet").aliased("champion").tags["candidate"] == large["id"]
