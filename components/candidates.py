@@ -58,7 +58,7 @@ def candidates(seed: int, device: str, data: str, threat: str, search: str, trai
     with tracked_task(os.environ, enabled=params.tracking.enabled, experiment=params.tracking.experiment) as task:
         asked = step.run(params, Path(dataset.path), Path(archive.path), device=kind, results=folders, ask=ask,
                          previous=Path(previous.path) if previous else None, tracker=task.tracker,
-                         known_runs=task.known)
+                         tags={"git_revision": os.environ.get("PARAPET_REVISION", "unknown")}, known_runs=task.known)
     proposals = asked["proposals"]
     if not batch:
         return [json.dumps(proposal) for proposal in proposals]

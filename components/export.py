@@ -1,14 +1,14 @@
 """export: the ONNX graph of one candidate, its parity with torch, its latency."""
 
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Model, Output
+from kfp.dsl import Artifact, Dataset, Input, Model, Output
 
 from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def export(device: str, data: str, threat: str, search: str, export: str, locks: str, dataset: Input[Dataset],
-           candidate: Input[Model], graph: Output[Model]) -> None:
+           candidate: Input[Model], attacks: Input[Artifact], graph: Output[Model]) -> None:
     """Export one trained candidate in a child process and time the graph.
 
     Args:
@@ -20,9 +20,11 @@ def export(device: str, data: str, threat: str, search: str, export: str, locks:
         locks: Folder of the cores' locks where tasks share a machine, else empty.
         dataset: What data_prep left.
         candidate: What training left.
+        attacks: What attack_evaluation left, on whose images the graph has to answer as the network did.
         graph: model.onnx and export.json.
     """
     import json
+    import os
     from pathlib import Path
 
     from parapet.config import Params, parse
@@ -30,5 +32,6 @@ def export(device: str, data: str, threat: str, search: str, export: str, locks:
 
     sections = {"data": data, "threat": threat, "search": search, "export": export}
     params = parse(Params, {"device": device, **{name: json.loads(text) for name, text in sections.items()}})
-    result = supervised.export(params, Path(candidate.path), Path(dataset.path), Path(graph.path), locks=locks)
+    result = supervised.export(params, Path(candidate.path), Path(dataset.path), Path(graph.path), locks=locks,
+                               attacks=Path(attacks.path), revision=os.environ.get("PARAPET_REVISION", "unknown"))
     graph.metadata.update({name: result[name] for name in ("id", "status")})

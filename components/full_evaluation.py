@@ -7,7 +7,7 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def full_evaluation(seed: int, device: str, data: str, threat: str, search: str, full_evaluation: str,
+def full_evaluation(seed: int, device: str, data: str, threat: str, search: str, export: str, full_evaluation: str,
                     tracking: str, dataset: Input[Dataset], archive: Input[Artifact],
                     evaluation: Output[Artifact]) -> None:
     """Evaluate every member of the front and the undefended network.
@@ -18,6 +18,7 @@ def full_evaluation(seed: int, device: str, data: str, threat: str, search: str,
         data: Section of params.yaml as JSON.
         threat: Section of params.yaml as JSON.
         search: Section of params.yaml as JSON.
+        export: Section of params.yaml as JSON; the INT8 variants are timed as it says.
         full_evaluation: Section of params.yaml as JSON.
         tracking: Section of params.yaml as JSON.
         dataset: What data_prep left.
@@ -33,7 +34,7 @@ def full_evaluation(seed: int, device: str, data: str, threat: str, search: str,
     from parapet.steps import full_evaluation as step
     from parapet.tracking import tracked_task
 
-    sections = {"data": data, "threat": threat, "search": search, "full_evaluation": full_evaluation,
+    sections = {"data": data, "threat": threat, "search": search, "export": export, "full_evaluation": full_evaluation,
                 "tracking": tracking}
     params = parse(Params, {"seed": seed, "device": device,
                             **{name: json.loads(text) for name, text in sections.items()}})

@@ -26,6 +26,7 @@ def measure(seed: int, device: str, data: str, threat: str, search: str, trainin
         measured: A folder a candidate, with what the three steps leave.
     """
     import json
+    import os
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
@@ -38,5 +39,6 @@ def measure(seed: int, device: str, data: str, threat: str, search: str, trainin
                             **{name: json.loads(text) for name, text in sections.items()}})
     with TemporaryDirectory() as folder:
         cache = Path(workspace or folder) / "cache"
-        failed = supervised.measure(params, json.loads(proposals), Path(dataset.path), Path(measured.path), cache)
+        failed = supervised.measure(params, json.loads(proposals), Path(dataset.path), Path(measured.path), cache,
+                                    revision=os.environ.get("PARAPET_REVISION", "unknown"))
     measured.metadata["infeasible"] = failed

@@ -50,6 +50,7 @@ def search(seed: int, device: str, data: str, threat: str, search: str, training
         numbers = step.go_on(params, Path(dataset.path), Path(archive.path), Path(workspace or folder) / "cache",
                              devices=resolve(device, workers=params.search.workers, threads=params.search.threads),
                              tracker=task.tracker, end=end,
+                             tags={"git_revision": os.environ.get("PARAPET_REVISION", "unknown")},
                              previous=Path(previous.path) if previous else None)
     numbers = {name: value for name, value in numbers.items() if name != "search_id"}
     for name, value in numbers.items():

@@ -29,11 +29,12 @@ _TASK = re.compile(r"(?:for-loop-(?P<generation>\d+)-iteration-(?P<candidate>\d+
                    r"(?P<name>[a-z-]+?)(?:-(?P<turn>\d+))?")
 
 
-def run(params: Params, out: Path, data_root: str, layout: Layout | None = None) -> Path:
+def run(params: Params, out: Path, data_root: str, layout: Layout | None = None, image: str | None = None) -> Path:
     """Run the pipeline into the folder `out` and return the report's page.
 
-    `data_root` is what the component data_prep takes, `layout` how the search is cut into tasks. What kfp.local and
-    the tasks print goes to pipeline.log. Raises the error of the task that failed where it is one of ours, else
+    `data_root` is what the component data_prep takes, `layout` how the search is cut into tasks. With `image` every
+    task is a container of it, which needs a Docker engine; `data_root` is a path inside it then. What kfp.local and the
+    tasks print goes to pipeline.log. Raises the error of the task that failed where it is one of ours, else
     WorkError.
     """
     out = out.resolve()
@@ -42,7 +43,7 @@ def run(params: Params, out: Path, data_root: str, layout: Layout | None = None)
     shutil.rmtree(work, ignore_errors=True)
     (work / "tmp").mkdir(parents=True)
     layout = layout or Layout()
-    job = {"params": to_dict(params), "layout": to_dict(layout), "root": str(work),
+    job = {"params": to_dict(params), "layout": to_dict(layout), "root": str(work), "image": image,
            "arguments": {"data_root": data_root, "locks": str(work / "locks")}}
     with (_started(job, log, work / "tmp") as process,
           Progress("pipeline", layout.tasks(params), "tasks") as progress):

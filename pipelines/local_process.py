@@ -2,13 +2,14 @@
 
 Run as `python -m pipelines.local_process`. kfp.local starts every waiting task of a loop before it lets an
 interruption through, and its tasks outlive it; this process ends with its parent and takes its whole group along.
-Reads {params, layout, arguments, root} as one JSON line.
+Reads {params, layout, arguments, root, image} as one JSON line.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -23,6 +24,9 @@ from parapet.config import Params, parse
 from pipelines.layout import Layout
 from pipelines.robust_search import build
 
+# The image's own.
+_USER = 1000
+
 
 def main() -> None:
     """Run the pipeline that standard input describes, until it is done or standard input ends."""
@@ -32,9 +36,23 @@ def main() -> None:
     job = json.loads(parent.readline())
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     warnings.simplefilter("ignore")  # the image and the names to display mean nothing here, as kfp says of each task
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=job["root"],
-               workspace_root=str(Path(job["root"]) / "workspace"), raise_on_error=True)
-    build(parse(Params, job["params"]), IMAGE, layout=parse(Layout, job["layout"]))(**job["arguments"])
+    workspace = Path(job["root"]) / "workspace"
+    workspace.mkdir()
+    image = job["image"]
+    runner = _containers(Path(job["root"])) if image else local.SubprocessRunner(use_venv=False)
+    local.init(runner, pipeline_root=job["root"], workspace_root=str(workspace), raise_on_error=True)
+    build(parse(Params, job["params"]), image or IMAGE, layout=parse(Layout, job["layout"]))(**job["arguments"])
+
+
+def _containers(root: Path) -> local.DockerRunner:
+    """Containers as a cluster's restricted namespaces have them: not root, nothing to write to but volumes and /tmp."""
+    user = os.getuid()
+    if user == 0:
+        user = _USER
+        for folder in (root, *root.iterdir()):
+            shutil.chown(folder, user, user)
+    return local.DockerRunner(user=f"{user}:{user}", read_only=True, tmpfs={"/tmp": "exec"}, cap_drop=["ALL"],
+                              security_opt=["no-new-privileges"], auto_remove=True)
 
 
 def _end_with(parent: TextIO) -> None:

@@ -90,11 +90,9 @@ def build(params: Params, image: str, resources: Resources | None = None,
                                              proposals=item).outputs["measured"]}
                 else:
                     trained = step("training", "Train", dataset=dataset, proposal=item).outputs["candidate"]
-                    done = {"trained": trained,
-                            "attacked": step("attack_evaluation", "Attack", dataset=dataset,
-                                             candidate=trained).outputs["attacks"],
-                            "exported": step("export", "Export and time", dataset=dataset,
-                                             candidate=trained).outputs["graph"]}
+                    attacks = step("attack_evaluation", "Attack", dataset=dataset, candidate=trained).outputs["attacks"]
+                    graph = step("export", "Export and time", dataset=dataset, candidate=trained, attacks=attacks)
+                    done = {"trained": trained, "attacked": attacks, "exported": graph.outputs["graph"]}
             return {name: dsl.Collected(output) for name, output in done.items()}
 
         with dsl.ExitHandler(step("outcome", "Say what it came to")):

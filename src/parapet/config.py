@@ -198,7 +198,8 @@ class AttackEvaluationConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """ONNX export, its parity with torch, and the latency protocol."""
+    """ONNX export, its parity with torch, and the latency protocol: single stream, and batches of `throughput_batch`
+    (0: none)."""
 
     opset: int = option(20, low=18, high=25)
     tolerance: float = option(1e-3, low=0.0, high=1.0)
@@ -207,6 +208,7 @@ class ExportConfig:
     latency_warmup: int = option(30, low=1)
     latency_runs: int = option(200, low=10)
     latency_seconds: float = option(0.2, low=0.0)
+    throughput_batch: int = option(256, low=0, high=65_536)
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,9 @@ class FullEvaluationConfig:
     """The whole suite and the audit of the front, on the test split.
 
     `apgd_steps`, `apgd_targets`, `fab_steps` and `square_queries` are the budgets of AutoAttack's four, by default the
-    published ones; an attack whose budget is 0 is left out.
+    published ones; an attack whose budget is 0 is left out. Each member has an INT8 variant, calibrated on
+    `calibration_images` of the training split, and attacked on `int8_images` test images (0: no variants) by transfer
+    and by Square with `int8_queries` queries.
     """
 
     images: int = option(10_000, low=1)
@@ -228,6 +232,9 @@ class FullEvaluationConfig:
     square_queries: int = option(5000, low=0, high=1_000_000)
     audit_images: int = option(128, low=1)
     stored_images: int = option(8, low=0, high=1000)
+    calibration_images: int = option(256, low=8, high=100_000)
+    int8_images: int = option(1000, low=0)
+    int8_queries: int = option(1000, low=0, high=1_000_000)
 
 
 @dataclass(frozen=True)

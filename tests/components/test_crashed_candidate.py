@@ -38,7 +38,7 @@ def test_every_step_of_a_candidate_that_is_killed_leaves_an_infeasible_result(tm
                                              dataset=Dataset(uri=data), candidate=Model(uri=trained),
                                              attacks=Artifact(uri=attacks), metrics=metrics)
     components.export.python_func(**sections("export", **settings), locks="", dataset=Dataset(uri=data),
-                                  candidate=Model(uri=trained), graph=Model(uri=graph))
+                                  candidate=Model(uri=trained), attacks=Artifact(uri=attacks), graph=Model(uri=graph))
     parts = [read_json(Path(trained) / results.TRAINING), read_json(Path(attacks) / results.ATTACK_EVALUATION),
              read_json(Path(graph) / results.EXPORT)]
     for step, part in zip(("training", "attack_evaluation", "export"), parts):

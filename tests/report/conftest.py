@@ -51,9 +51,10 @@ def study(members: int = 8, rest: int = 40, variants: int = 1, tracked: bool = T
     undefended["genome"] |= {"loss": "standard", "clean_share": 0.0, "trades_beta": 0.0, "eps_ratio": 0.0, "steps": 1}
     derived = []
     for source in own[:variants]:
-        name = hashlib.sha256(source["id"].encode()).hexdigest()[:12]
+        name = f"{source['id']}-int8"
         derived.append({**source, "id": name, "derived_from": source["id"], "mlflow_run_id": None,
-                        "description": source["description"] + ", INT8", "onnx": f"onnx/{name}.onnx"})
+                        "description": source["description"] + ", INT8", "onnx": f"onnx/{name}.onnx",
+                        "onnx_parity": None, "note": "INT8: its robust accuracy is an upper bound."})
     archive = [_record(random, candidate) for candidate in own]
     archive += [_record(random, _candidate(random, 2000 + index, 10 ** random.uniform(4.2, 6.2), tracked,
                                            handicap=random.uniform(0.02, 0.3))) for index in range(rest)]
@@ -61,7 +62,7 @@ def study(members: int = 8, rest: int = 40, variants: int = 1, tracked: bool = T
         record.update(status="infeasible", reason=reason, validation=None, audit=None, latency_ms=None)
     volumes = [3.4 - 1.1 * math.exp(-0.7 * index) for index in range(5)]
     front = {
-        "schema_version": 4, "threat": {"norm": "linf", "eps": 0.2},
+        "schema_version": 5, "threat": {"norm": "linf", "eps": 0.2},
         "data": {"name": "digits", "fingerprint": hashlib.sha256(b"digits").hexdigest(),
                  "classes": [str(digit) for digit in range(10)], "image_shape": [1, 8, 8],
                  "images": {"train": 1149, "validation": VALIDATION, "test": TEST}},
@@ -75,7 +76,7 @@ def study(members: int = 8, rest: int = 40, variants: int = 1, tracked: bool = T
         "mlflow": {"tracking_uri": "sqlite:///mlflow.db", "experiment_id": "1", "parent_run_id": "f" * 32}
                   if tracked else None,
         "undefended": undefended, "candidates": own + derived}
-    evaluations = {candidate["id"]: _evaluation(random, candidate, front) for candidate in [*own, *derived, undefended]}
+    evaluations = {candidate["id"]: _evaluation(random, candidate, front) for candidate in [*own, undefended]}
     images = {candidate["id"]: _images(random) for candidate in [*own, undefended]}
     schemas.validate("front", front)
     for record in archive:
@@ -102,11 +103,16 @@ def _candidate(random: np.random.Generator, number: int, flops: float, tracked: 
         "training_seconds": 9.0 + flops / 4e4, "training_flops": int(flops * 1149 * 24 * 12),
         "latency_ms": {"p50": 0.021 + flops / 6e6, "p90": 0.026 + flops / 5e6, "p99": 0.04 + flops / 4e6,
                        "mean": 0.023 + flops / 6e6, "runs": 4210, "batch": 1, "threads": 1, "machine": MACHINE,
-                       "onnxruntime": "1.31.1", "providers": ["CPUExecutionProvider"]},
+                       "onnxruntime": "1.31.1", "providers": ["CPUExecutionProvider"], "stable": True,
+                       "throughput": {"batch": 256, "images_per_second": 2e5},
+                       "noise": {"verdict": "quiet", "others": 0.0, "drift": 0.01, "reason": None}},
         "audit": {"verdict": verdict, "reasons": reasons}, "weights": f"search/candidates/{name}/model.safetensors",
         "onnx": f"onnx/{name}.onnx", "evaluation": f"evaluation/{name}.json",
         "mlflow_run_id": hashlib.md5(name.encode()).hexdigest() if tracked else None, "derived_from": None,
-        "seeds": None, "ties": []}
+        "seeds": None, "ties": [], "note": None,
+        "footprint": {"bytes": int(flops / 5), "peak_memory_bytes": 60_000_000, "runtime_memory_bytes": 55_000_000,
+                      "batch": 1},
+        "onnx_parity": {"verdict": "held", "label_agreement": 1.0, "robust_difference": 0.0, "reason": None}}
 
 
 def _block(n: int, clean: float, robust: float, attacks: Any, random: np.random.Generator) -> dict[str, Any]:
@@ -159,7 +165,8 @@ def _evaluation(random: np.random.Generator, candidate: dict[str, Any], front: d
                        "steps": [1, 2, 5, 10, 20, 50, 100], "loss": [-3.0, -2.1, -1.0, -0.4, -0.2, -0.1, -0.1],
                        "steps_accuracy": [0.9, 0.85, 0.8, 0.75, 0.72, 0.7, 0.7]},
             "onnx": {"clean_accuracy": test["clean_accuracy"], "robust_accuracy": test["robust_accuracy"],
-                     "label_agreement": 1.0}, "images": f"evaluation/{candidate['id']}.npz"}
+                     "label_agreement": 1.0, "robust_difference": 0.0, "parity": "held", "reason": None}, "int8": None,
+            "images": f"evaluation/{candidate['id']}.npz"}
 
 
 def _images(random: np.random.Generator, k: int = 8, shape: tuple[int, int, int] = (1, 8, 8)) -> AdversarialImages:

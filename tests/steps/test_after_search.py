@@ -10,7 +10,7 @@ import pytest
 from parapet import schemas
 from parapet.config import Params, parse
 from parapet.data.dataset import Dataset
-from parapet.deployment import runtime
+from parapet.deployment import check_identity, read_metadata, runtime
 from parapet.errors import WorkError
 from parapet.files import read_json, write_json
 from parapet.models import load
@@ -66,8 +66,39 @@ def test_the_page_the_cards_and_the_tables_are_there(artifacts: Path) -> None:
     for candidate in found["candidates"]:
         assert candidate["id"] in page
         assert (artifacts / f"report/cards/{candidate['id']}.md").is_file()
-    assert len(read_json(artifacts / "plots/front.json")) == len(found["candidates"])
-    assert read_json(artifacts / "metrics.json")["front_size"] == len(found["candidates"])
+    own = [candidate for candidate in found["candidates"] if candidate["derived_from"] is None]
+    assert len(read_json(artifacts / "plots/front.json")) == len(own)
+    assert read_json(artifacts / "metrics.json")["front_size"] == len(own)
+
+
+def test_every_member_has_an_int8_variant_beside_it(artifacts: Path) -> None:
+    found = read_json(artifacts / "front.json")["candidates"]
+    own = {candidate["id"]: candidate for candidate in found if candidate["derived_from"] is None}
+    variants = [candidate for candidate in found if candidate["derived_from"] is not None]
+    assert sorted(variant["derived_from"] for variant in variants) == sorted(own)
+    images, labels = Dataset.open(artifacts / "dataset").split("test", limit=60).all()
+    for variant in variants:
+        parent, test = own[variant["derived_from"]], variant["test"]
+        assert variant["id"] == f"{parent['id']}-int8" and "upper bound" in variant["note"]
+        assert variant["audit"]["verdict"] == "warn" and "upper bound" in variant["audit"]["reasons"][0]
+        assert set(test["attacks"]) == {"transfer", "square"} and set(variant["validation"]["attacks"]) == {"transfer"}
+        assert test["robust_accuracy"] <= min(test["attacks"].values()) <= test["clean_accuracy"]
+        logits = runtime.predict(runtime.session(artifacts / variant["onnx"]), images[:test["n"]].numpy())
+        assert float((logits.argmax(1) == labels[:test["n"]].numpy()).mean()) == test["clean_accuracy"]
+        assert variant["footprint"]["bytes"] == (artifacts / variant["onnx"]).stat().st_size
+        assert read_metadata(artifacts / variant["onnx"])["derived_from"] == parent["id"]
+
+
+def test_every_graph_answers_as_its_network_did_and_says_which_it_is(artifacts: Path) -> None:
+    for candidate in read_json(artifacts / "front.json")["candidates"]:
+        metadata = check_identity(artifacts / candidate["onnx"], candidate["genome"])
+        assert metadata["threat"] == str(PARAMS.threat)
+        assert metadata["git_revision"] and metadata["input"]["range"] == [0.0, 1.0]
+        if candidate["derived_from"] is None:
+            assert candidate["onnx_parity"] == {"verdict": "held", "label_agreement": 1.0, "robust_difference": 0.0,
+                                                "reason": None}
+            exported = read_json(artifacts / "search/candidates" / candidate["id"] / "export.json")
+            assert exported["parity"]["adversarial"]["images"] > 8
 
 
 def test_the_same_evaluation_is_not_done_twice_and_another_one_is(artifacts: Path) -> None:

@@ -13,7 +13,7 @@ COLUMNS = ("id", "description", "clean_accuracy", "robust_accuracy", "robust_low
 
 def rows(front: dict[str, Any]) -> list[list[Any]]:
     """A row of `COLUMNS` for each entry of front.json, most robust on validation first; accuracies are on test."""
-    ordered = sorted(front["candidates"], key=lambda entry: -_validated(entry))
+    ordered = sorted(front["candidates"], key=lambda entry: -entry["validation"]["robust_accuracy"])
     return [[entry["id"], entry["description"], entry["test"]["clean_accuracy"], entry["test"]["robust_accuracy"],
              *entry["test"]["robust_interval"], entry["test"]["n"], entry["flops"], entry["params"],
              (entry["latency_ms"] or {}).get("p50"), entry["audit"]["verdict"], entry["derived_from"],
@@ -30,7 +30,3 @@ def as_csv(front: dict[str, Any]) -> str:
 def as_json(front: dict[str, Any]) -> str:
     """The table as MLflow's page of artifacts reads one: pandas' orientation "split"."""
     return json.dumps({"columns": list(COLUMNS), "data": rows(front)}, allow_nan=False)
-
-
-def _validated(entry: dict[str, Any]) -> float:
-    return (entry["validation"] or {}).get("robust_accuracy", 0.0)

@@ -7,7 +7,7 @@ from parapet.fidelity import Fidelity
 from parapet.files import digest
 from parapet.genome import Genome
 from parapet.search.request import Request
-from parapet.versions import ATTACK_VERSION, TRAINING_VERSION
+from parapet.versions import ATTACK_VERSION, EXPORT_VERSION, TRAINING_VERSION
 
 _ID_LENGTH = 12
 
@@ -45,7 +45,7 @@ def evaluation_key(training: str, params: Params, section: str, look: int = 1) -
 
 def export_key(training: str, params: Params) -> str:
     """SHA-256 of a training's key and the export's configuration."""
-    return digest({"training": training, "export": to_dict(params.export)})
+    return digest({"training": training, "export": to_dict(params.export), "version": EXPORT_VERSION})
 
 
 def search_key(params: Params, fingerprint: str, device: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from parapet.attacks import adapted, run_audit, run_suite, search_suite, with_audit
 from parapet.attacks.audit import CHEAP_CHECKS
@@ -13,23 +14,27 @@ from parapet.config import Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
 from parapet.errors import InputError
-from parapet.files import read_json
+from parapet.files import read_json, replacing
 from parapet.models import load
 from parapet.search.keys import evaluation_key
 from parapet.steps import looks, results
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "attack_evaluation")
+# Images that the exported graph has to answer as the network did.
+_KEPT = 256
 
 
 def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: str = "cpu", look: int = 1,
         cores: Cores | FreeCores | None = None, progress: results.Report = results.ignore) -> dict[str, Any]:
-    """Attack the network in folder `candidate` (what `training` left) and write attack_evaluation.json to `out`.
+    """Attack the network in folder `candidate` (what `training` left) and write attack_evaluation.json to `out`, with
+    the images that the attacks left in adversarial.safetensors.
 
     Each `look` has noise of its own, and images of its own while the validation split holds more of them.
     """
     trained = read_json(candidate / results.TRAINING)
     key = evaluation_key(trained["key"], params, "attack_evaluation", look)
-    if (result := results.done(out / results.ATTACK_EVALUATION, key)) is not None:
+    if (result := results.done(out / results.ATTACK_EVALUATION, key)) is not None \
+            and (result["status"] != "done" or (out / results.ADVERSARIAL).exists()):
         return result
     common = {"candidate": trained["id"], "key": key}
     if trained["status"] != "done":
@@ -56,9 +61,11 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
             verdict, points = run_audit(
                 adapted(network), images[:count], labels[:count], norm=threat.norm, eps=threat.eps, checks=CHEAP_CHECKS,
                 generator=torch.Generator().manual_seed(seed))
-        record, _ = with_audit(record, adversarial, verdict, points)
+        record, adversarial = with_audit(record, adversarial, verdict, points)
     except InputError as error:  # logits that are no numbers are this network's fault, and the search goes on
         return results.write(out / results.ATTACK_EVALUATION, **common, status="infeasible", reason=str(error))
+    with replacing(out / results.ADVERSARIAL) as partial:
+        save_file({"adversarial": adversarial[:_KEPT].cpu().contiguous(), "labels": labels[:_KEPT].cpu()}, partial)
     return results.write(out / results.ATTACK_EVALUATION, **common, split="validation", fingerprint=data.fingerprint,
                          look=look, images=len(places), available=available, genome=network.genome.to_dict(),
                          evaluation=record, audit=verdict)

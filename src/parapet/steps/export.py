@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from parapet.config import Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
-from parapet.deployment import ParityError, check_parity, measure_latency
+from parapet.deployment import ParityError, check_parity, footprint, measure_latency
 from parapet.deployment import export as export_onnx
 from parapet.errors import InputError
 from parapet.files import file_digest, read_json
@@ -22,9 +24,14 @@ SECTIONS = ("device", "data", "threat", "search", "export")
 _PARITY_IMAGES = 64
 
 
-def run(params: Params, candidate: Path, dataset: Path, out: Path, *, cores: Cores | FreeCores | None = None,
+def run(params: Params, candidate: Path, dataset: Path, out: Path, *, attacks: Path | None = None,
+        revision: str = "unknown", cores: Cores | FreeCores | None = None,
         progress: results.Report = results.ignore) -> dict[str, Any]:
-    """Export the network in folder `candidate` (what `training` left) to model.onnx and export.json in `out`."""
+    """Export the network in folder `candidate` (what `training` left) to model.onnx and export.json in `out`.
+
+    The graph has to answer as the network does, on clean images and on those in folder `attacks` (what
+    `attack_evaluation` left). `revision` is the code's, for the file's metadata.
+    """
     trained = read_json(candidate / results.TRAINING)
     key = export_key(trained["key"], params)
     if (result := results.done(out / results.EXPORT, key)) is not None and (out / results.ONNX).exists():
@@ -37,20 +44,30 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, cores: Cor
     data = Dataset.open(dataset)
     results.check_data(data.fingerprint, trained["fingerprint"], dataset)
     network = load(candidate / results.WEIGHTS)
-    images, _ = data.split("validation", limit=_PARITY_IMAGES).all()
+    images, labels = data.split("validation", limit=_PARITY_IMAGES).all()
     progress("export", 0.0)
     try:
         with cores.turn():
             export_onnx(network, out / results.ONNX, opset=config.opset, metadata={
                 "id": trained["id"], "genome": network.genome.to_dict(), "threat": str(params.threat),
-                "fingerprint": data.fingerprint, "classes": list(data.classes)})
-            parity = check_parity(network, out / results.ONNX, images, tolerance=config.tolerance)
+                "fingerprint": data.fingerprint, "classes": list(data.classes), "git_revision": revision})
+            parity = check_parity(network, out / results.ONNX, images, labels=labels, tolerance=config.tolerance,
+                                  adversarial=_adversarial(attacks))
     except (ParityError, RuntimeError, InputError) as error:
         return results.write(out / results.EXPORT, **common, status="infeasible", reason=f"export: {error}")
     progress("latency", 0.9)
     with cores.alone():
         latency = measure_latency(out / results.ONNX, network.image_shape, batch=config.latency_batch,
                                   threads=config.latency_threads, warmup=config.latency_warmup,
-                                  runs=config.latency_runs, seconds=config.latency_seconds)
+                                  runs=config.latency_runs, seconds=config.latency_seconds,
+                                  throughput_batch=config.throughput_batch)
     return results.write(out / results.EXPORT, **common, parity=parity, latency_ms=latency,
-                         bytes=(out / results.ONNX).stat().st_size, sha256=file_digest(out / results.ONNX))
+                         footprint=footprint(out / results.ONNX, network.image_shape, batch=config.latency_batch),
+                         sha256=file_digest(out / results.ONNX))
+
+
+def _adversarial(attacks: Path | None) -> tuple[Tensor, Tensor] | None:
+    if attacks is None or not (attacks / results.ADVERSARIAL).exists():
+        return None
+    found = load_file(attacks / results.ADVERSARIAL)
+    return found["adversarial"], found["labels"]

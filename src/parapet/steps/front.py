@@ -19,7 +19,7 @@ from parapet.search.seeds import spread
 from parapet.steps import candidates, results
 
 SECTIONS = ("seed", "data", "threat", "search", "front")
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path, *,
@@ -41,13 +41,16 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
     members = [{**_member(records[name], search, evaluation, out, runs), "seeds": spread(records[name], everything),
                 "ties": ties(records[name], [records[other] for other in ids])} for name in ids]
     kept = [member for member in members if member["audit"]["verdict"] != "fail" or params.front.keep_failed_audits]
+    kept += [variant for member in kept if (variant := _variant(member, evaluation, out)) is not None]
     if not kept:
         reasons = members[0]["audit"]["reasons"]
         raise WorkError(f"the audit failed every one of the {len(members)} members of the front, the first for: "
                         f"{' '.join(reasons)} Set front.keep_failed_audits to look at them all the same.")
     with replacing_folder(out / "onnx") as folder:
         for member in kept:
-            shutil.copyfile(search / "candidates" / member["id"] / results.ONNX, folder / f"{member['id']}.onnx")
+            source = (evaluation / f"{member['id']}.onnx" if member["derived_from"]
+                      else search / "candidates" / member["id"] / results.ONNX)
+            shutil.copyfile(source, folder / f"{member['id']}.onnx")
     summary = read_json(search / candidates.SUMMARY)
     summary.pop("schema_version")
     front = {
@@ -79,4 +82,20 @@ def _member(record: dict[str, Any], search: Path, evaluation: Path, out: Path, r
         "audit": results.verdict(result["audit"]),
         "weights": weights.relative_to(out).as_posix(), "onnx": onnx.relative_to(out).as_posix(),
         "evaluation": (evaluation / f"{name}.json").relative_to(out).as_posix(),
-        "mlflow_run_id": runs and runs["candidates"].get(name), "derived_from": None, "seeds": None, "ties": []}
+        "mlflow_run_id": runs and runs["candidates"].get(name), "derived_from": None, "seeds": None, "ties": [],
+        "footprint": read_json(search / "candidates" / name / results.EXPORT)["footprint"], "note": None,
+        "onnx_parity": {"verdict": result["onnx"]["parity"], **{field: result["onnx"][field] for field in
+                                                               ("label_agreement", "robust_difference", "reason")}}}
+
+
+def _variant(member: dict[str, Any], evaluation: Path, out: Path) -> dict[str, Any] | None:
+    """The INT8 variant of a member, as an entry beside it; None where there is none."""
+    found = read_json(evaluation / f"{member['id']}.json").get("int8")
+    if found is None:
+        return None
+    return {**member, "id": found["id"], "description": f"{member['description']}, INT8",
+            "validation": found["validation"], "test": found["test"], "latency_ms": found["latency_ms"],
+            # No gradient leads through a quantised graph, so that the audit's checks cannot be made.
+            "audit": {"verdict": "warn", "reasons": [found["note"]]},
+            "onnx": (out / "onnx" / f"{found['id']}.onnx").relative_to(out).as_posix(), "footprint": found["footprint"],
+            "derived_from": member["id"], "seeds": None, "ties": [], "note": found["note"], "onnx_parity": None}

@@ -1,21 +1,25 @@
-"""full_evaluation: the whole suite and audit of the front on the test split, replayed on the ONNX graphs."""
+"""full_evaluation: the whole suite and audit of the front on the test split, replayed on the ONNX graphs; INT8."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from parapet.config import Params, parse, to_dict
+from parapet.cores import Cores, FreeCores
 from parapet.errors import WorkError
 from parapet.files import digest, read_json, refuse_to_replace, replacing, replacing_folder
+from parapet.genome import UNATTACKED
 from parapet.progress import Progress
 from parapet.search.keys import evaluation_key
 from parapet.search.workers import Task, Workers
 from parapet.steps import candidates, results
 from parapet.tracking.tracker import Tracker
+from parapet.versions import EXPORT_VERSION
 
-SECTIONS = ("seed", "device", "data", "threat", "search", "full_evaluation")
+SECTIONS = ("seed", "device", "data", "threat", "search", "export", "full_evaluation")
 _EVALUATE = "parapet.steps.full_evaluation:evaluate"
 
 
@@ -23,7 +27,8 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
         cache: Path | None = None, tracker: Tracker | None = None) -> dict[str, Any]:
     """Evaluate every member of the front in folder `search`, and the undefended network, into `out`/<id>.json.
 
-    Stored adversarial images stand beside it as <id>.safetensors. With `cache`, what was evaluated before under the
+    Stored adversarial images stand beside it as <id>.safetensors, the INT8 variant as <id>-int8.onnx.
+    With `cache`, what was evaluated before under the
     same configuration is not evaluated again. Returns a few metrics.
     """
     # Evaluations are called by their candidates' ids, twelve hexadecimal digits.
@@ -33,13 +38,13 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
     undefended = read_json(search / candidates.UNDEFENDED)
     if undefended and undefended["status"] == "feasible":
         ids.insert(0, undefended["id"])
-    with replacing_folder(out) as partial, Workers(devices, attempts=params.search.attempts,
-                                                  timeout=params.search.timeout_seconds) as workers:
+    with replacing_folder(out) as partial, TemporaryDirectory() as spare, Workers(
+            devices, attempts=params.search.attempts, timeout=params.search.timeout_seconds) as workers:
         folders = {name: (cache / "evaluations" / name if cache else partial) for name in ids}
         tasks = [Task(name, _EVALUATE, {
             "params": to_dict(params), "candidate": str(search / "candidates" / name), "dataset": str(dataset),
             "surrogates": [str(search / "candidates" / other) for other in _surrogates(name, ids)],
-            "out": str(folders[name])}) for name in ids]
+            "out": str(folders[name]), "locks": str((cache or Path(spare)) / "locks")}) for name in ids]
         shares, texts = [0.0] * len(tasks), [""] * len(tasks)
         with Progress("full evaluation", len(tasks), "candidates") as progress:
             def show() -> None:
@@ -56,33 +61,37 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
                                     "what is evaluated already is kept, so run again.")
                 shares[place] = 1.0
                 _copy(folders[ids[place]], partial, ids[place])
-                if tracker:
-                    _track(tracker, front["search_id"], folders[ids[place]] / f"{ids[place]}.json")
+    if tracker:
+        for name in ids:
+            _track(tracker, front["search_id"], out / f"{name}.json")
     return {"evaluated": len(ids)}
 
 
 def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates: list[str], out: str, device: str,
-             progress: results.Report = results.ignore) -> dict[str, Any]:
+             locks: str | None = None, progress: results.Report = results.ignore) -> dict[str, Any]:
     """One candidate's evaluation on the test split, into `out`/<id>.json; skipped where it is there already.
 
     `surrogates` are the folders of other candidates, whose adversarial images the audit tries. A killed evaluation
-    goes on with the batch that it was at.
+    goes on with the batch that it was at. `locks` is the folder of the cores' locks: the INT8 variant is timed while
+    nothing else that takes them works.
     """
     import torch  # here and below: this module is also read by a parent process that needs no torch
 
     from parapet.attacks import adapted, full_suite, run_audit, run_suite, with_audit
     from parapet.data.dataset import Dataset
     from parapet.models import load
+    from parapet.steps import int8
 
     settings, folder = parse(Params, params), Path(candidate)
     config, threat = settings.full_evaluation, settings.threat
     trained = read_json(folder / results.TRAINING)
     key = digest([evaluation_key(trained["key"], settings, "full_evaluation"),
-                  [Path(folder).name for folder in surrogates]])
+                  [Path(folder).name for folder in surrogates], to_dict(settings.export), EXPORT_VERSION])
     path = Path(out) / f"{trained['id']}.json"
     if results.done(path, key) is not None:
         return {"id": trained["id"]}
     torch.set_num_threads(settings.search.threads)
+    cores = Cores(Path(locks)) if locks else FreeCores()
     data = Dataset.open(Path(dataset))
     results.check_data(data.fingerprint, trained["fingerprint"], Path(dataset))
     network = load(folder / results.WEIGHTS, device).to(memory_format=torch.channels_last)
@@ -96,19 +105,24 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     record, adversarial = run_suite(
         network, images, labels, norm=threat.norm, eps=threat.eps, suite=suite, batch_size=config.batch_size,
         generator=torch.Generator().manual_seed(settings.seed), state=state,
-        progress=lambda name, share: progress(f"attack {name}", share * 0.7))
+        progress=lambda name, share: progress(f"attack {name}", share * 0.7), turn=cores.turn)
     progress("audit", 0.7)
     count = config.audit_images
-    verdict, points = run_audit(
-        adapted(network), images[:count], labels[:count], norm=threat.norm, eps=threat.eps,
-        generator=torch.Generator().manual_seed(settings.seed),
-        surrogates=[load(Path(folder) / results.WEIGHTS, device) for folder in surrogates])
-    record, adversarial = with_audit(record, adversarial, verdict, points)
-    replay = _replay(folder / results.ONNX, network, images, labels, adversarial)
+    with cores.turn():
+        verdict, points = run_audit(
+            adapted(network), images[:count], labels[:count], norm=threat.norm, eps=threat.eps,
+            generator=torch.Generator().manual_seed(settings.seed),
+            surrogates=[load(Path(folder) / results.WEIGHTS, device) for folder in surrogates])
+        record, adversarial = with_audit(record, adversarial, verdict, points)
+        replay = _replay(folder / results.ONNX, network, images, labels, adversarial, settings.export.tolerance)
+    variant = None
+    if config.int8_images and network.genome.loss not in UNATTACKED:
+        variant = int8.run(settings, folder, data, path.parent, images, labels, adversarial, cores=cores,
+                           progress=lambda text, share: progress(text, 0.9 + share * 0.1))
     stored = _store(path.with_suffix(".safetensors"), network, images, labels, adversarial, config.stored_images)
     results.write(path, candidate=trained["id"], key=key, split="test", fingerprint=data.fingerprint,
                   genome=network.genome.to_dict(), evaluation=record, audit=verdict,
-                  curves=_curves(verdict), onnx=replay, images=stored)
+                  curves=_curves(verdict), onnx=replay, int8=variant, images=stored)
     shutil.rmtree(state, ignore_errors=True)
     return {"id": trained["id"]}
 
@@ -137,17 +151,24 @@ def _track(tracker: Tracker, search_id: str, path: Path) -> None:
     tracker.evaluation(search_id, result["id"], numbers, {"test": path})
 
 
-def _replay(path: Path, network: Any, images: Any, labels: Any, adversarial: Any) -> dict[str, float]:
-    """Clean and robust accuracy of the exported graph on the very images that the torch network met."""
-    from parapet.attacks.inputs import predict
-    from parapet.deployment import runtime
+def _replay(path: Path, network: Any, images: Any, labels: Any, adversarial: Any, tolerance: float) -> dict[str, Any]:
+    """What the exported graph makes of the very images that the torch network met, and whether the two agree.
 
-    running, truth = runtime.session(path), labels.cpu().numpy()
-    clean, robust = (runtime.predict(running, batch.cpu().contiguous().numpy()).argmax(1)
-                     for batch in (images, adversarial))
-    same = (clean == predict(network, images).cpu().numpy()).mean()
-    return {"clean_accuracy": float((clean == truth).mean()), "robust_accuracy": float((robust == truth).mean()),
-            "label_agreement": float(same)}
+    Where they do not, that is told and not raised: the evaluation is worth keeping, and the gate reads it.
+    """
+    from parapet.deployment import runtime
+    from parapet.deployment.parity import replay, where_they_part
+
+    running = runtime.session(path)
+    clean, robust = (replay(network, running, batch, labels, tolerance=tolerance) for batch in (images, adversarial))
+    found = {"clean_accuracy": clean.graph_accuracy, "robust_accuracy": robust.graph_accuracy,
+             "label_agreement": min(clean.label_agreement, robust.label_agreement),
+             "robust_difference": abs(robust.accuracy - robust.graph_accuracy)}
+    reasons = [f"on {name} images {why}" for name, each in (("clean", clean), ("adversarial", robust))
+               if (why := each.why_not()) is not None]
+    if reasons:
+        reasons.append(where_they_part(network.cpu(), path, images.cpu(), tolerance))
+    return {**found, "parity": "failed" if reasons else "held", "reason": "; ".join(reasons) or None}
 
 
 def _store(path: Path, network: Any, images: Any, labels: Any, adversarial: Any, count: int) -> str | None:
@@ -168,7 +189,7 @@ def _store(path: Path, network: Any, images: Any, labels: Any, adversarial: Any,
 
 
 def _copy(source: Path, target: Path, name: str) -> None:
-    for suffix in (".json", ".safetensors"):
+    for suffix in (".json", ".safetensors", "-int8.onnx"):
         path = source / f"{name}{suffix}"
         if source != target and path.exists():
             shutil.copyfile(path, target / path.name)

@@ -18,10 +18,10 @@ _KEY_LENGTH = 16
 
 
 def run(*, proposal: dict[str, Any], params: dict[str, Any], dataset: str, cache: str, device: str,
-        progress: results.Report = results.ignore) -> dict[str, Any]:
+        revision: str = "unknown", progress: results.Report = results.ignore) -> dict[str, Any]:
     """All steps of `proposal` in its folder of `cache`, each skipped where its result is there; the archive record.
 
-    Everything is JSON, because it comes from another process.
+    Everything is JSON, because it comes from another process. `revision` is the code's.
     """
     # torch stays out of whoever only asks for what is stored
     from parapet.steps import attack_evaluation, export, training
@@ -43,7 +43,7 @@ def run(*, proposal: dict[str, Any], params: dict[str, Any], dataset: str, cache
         attack_evaluation.run(settings, place, data, folder, device=device, look=look, cores=cores,
                               progress=lambda text, share: progress(text, _TRAINING_SHARE + share * _ATTACK_SHARE))
     if _is_exported(proposal, settings):
-        export.run(settings, place, data, exported, cores=cores,
+        export.run(settings, place, data, exported, attacks=attacked[0], revision=revision, cores=cores,
                    progress=lambda text, share: progress(text, 0.85 + share * _ATTACK_SHARE))
     return stored(proposal, settings, place)
 

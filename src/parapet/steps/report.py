@@ -33,7 +33,9 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
     """
     front = read_json(out / "front.json")
     shown = [front["undefended"], *front["candidates"]]
-    evaluations = {member["id"]: read_json(out / member["evaluation"]) for member in shown}
+    # A variant's own numbers are in front.json; the file that it names is its parent's.
+    evaluations = {member["id"]: read_json(out / member["evaluation"]) for member in shown
+                   if member["derived_from"] is None}
     images = {name: _images(out / "evaluation" / result["images"])
               for name, result in evaluations.items() if result.get("images")}
     records = archive.latest(archive.read(out / "search" / candidates.ARCHIVE))
@@ -43,7 +45,8 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
         write_text(folder / "index.html", page)
         write_text(folder / "front.svg", front_svg(front))
         for member in front["candidates"]:
-            write_text(folder / "cards" / f"{member['id']}.md", model_card(member, front, evaluations[member["id"]]))
+            card = model_card(member, front, evaluations.get(member["id"], {}))
+            write_text(folder / "cards" / f"{member['id']}.md", card)
         for name, write in (("front.svg", front_svg), ("front.csv", as_csv), ("front.json", as_json)):
             write_text(folder / "pareto" / name, write(front))
     with replacing_folder(out / "plots") as folder:

@@ -12,8 +12,10 @@ from parapet.files import read_json, write_json
 SCHEMA_VERSION = 4
 TRAINING, ATTACK_EVALUATION, EXPORT = "training.json", "attack_evaluation.json", "export.json"
 WEIGHTS, ONNX, CHECKPOINT = "model.safetensors", "model.onnx", "checkpoint.safetensors"
+# Of the search's attacks: `adversarial`, the images that they left, and their `labels`.
+ADVERSARIAL = "adversarial.safetensors"
 # What a finished candidate consists of.
-FILES = (WEIGHTS, TRAINING, ATTACK_EVALUATION, ONNX, EXPORT)
+FILES = (WEIGHTS, TRAINING, ATTACK_EVALUATION, ADVERSARIAL, ONNX, EXPORT)
 # What a tracker keeps of it, by the folder it gets in the run.
 ARTIFACTS = {"weights": WEIGHTS, "onnx": ONNX, "validation": ATTACK_EVALUATION}
 Report = Callable[[str, float], None]

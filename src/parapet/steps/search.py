@@ -59,7 +59,8 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
             while (end or not journal.is_over()) and (proposals := journal.propose(devices[0])):
                 for note in journal.notes():
                     display.note(note)
-                fresh = _measure(proposals, journal, params, dataset, cache, workers, display, track)
+                fresh = _measure(proposals, journal, params, dataset, cache, workers, display, track,
+                                 (tags or {}).get("git_revision", "unknown"))
                 journal.add(proposals, fresh)
             for note in journal.notes():
                 display.note(note)
@@ -82,7 +83,7 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
 
 
 def go_on(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[str], tracker: Tracker,
-          previous: Path | None = None, end: bool = True) -> dict[str, Any]:
+          tags: dict[str, str] | None = None, previous: Path | None = None, end: bool = True) -> dict[str, Any]:
     """As `run`, from where the search in folder `previous` ended, which an earlier call left.
 
     `out` holds the candidate cache too, since whoever goes on may find nothing of this machine but its `out`. Without
@@ -94,7 +95,7 @@ def go_on(params: Params, dataset: Path, out: Path, cache: Path, *, devices: lis
             raise InputError(f"{previous} cannot be gone on from: it has no folder {_CACHE}, because it is of a search "
                              "whose generations were tasks; give the archive of one with layout.generations_per_task.")
         shutil.copytree(previous / _CACHE, cache, dirs_exist_ok=True)
-    numbers = run(params, dataset, out, cache, devices=devices, tracker=tracker, end=end)
+    numbers = run(params, dataset, out, cache, devices=devices, tracker=tracker, tags=tags, end=end)
     for name in _KEPT:
         shutil.copytree(cache / name, out / _CACHE / name, dirs_exist_ok=True)
     return numbers
@@ -102,7 +103,7 @@ def go_on(params: Params, dataset: Path, out: Path, cache: Path, *, devices: lis
 
 def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, dataset: Path,
              cache: Path, workers: Workers, display: Display,
-             track: Callable[[dict[str, Any], bool], None]) -> list[dict[str, Any]]:
+             track: Callable[[dict[str, Any], bool], None], revision: str) -> list[dict[str, Any]]:
     """The archive records of `proposals`, in their order: from the journal, from the cache, or measured now."""
     folders = [measure.folder_of(cache, proposal["training_key"]) for proposal in proposals]
     known = journal.known()
@@ -120,8 +121,8 @@ def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, 
     for index in set(range(len(proposals))) - set(missing):
         keep(index, found[index])
     tasks = [Task(proposals[index]["id"], _MEASURE, {
-        "proposal": proposals[index], "params": to_dict(params), "dataset": str(dataset), "cache": str(cache)})
-        for index in missing]
+        "proposal": proposals[index], "params": to_dict(params), "dataset": str(dataset), "cache": str(cache),
+        "revision": revision}) for index in missing]
     for place, outcome in workers.run(tasks, lambda place, text, share: display.moved(missing[place], text, share),
                                       display.tick):
         index = missing[place]

@@ -31,8 +31,9 @@ def training(params: Params, proposal: dict[str, Any], dataset: Path, out: Path,
 
     `locks` is the folder of the cores' locks, if any; what is kept in `checkpoints` outlives this process too.
     """
-    return _supervise("training", params, proposal, dataset, out / results.TRAINING, locks, checkpoints=checkpoints,
-                      candidate=proposal["id"], key=proposal["training_key"])
+    return _supervise("training", params, proposal, dataset, out / results.TRAINING, locks,
+                      {"checkpoints": checkpoints and str(checkpoints)}, candidate=proposal["id"],
+                      key=proposal["training_key"])
 
 
 def attack_evaluation(params: Params, candidate: Path, dataset: Path, out: Path, *,
@@ -43,14 +44,17 @@ def attack_evaluation(params: Params, candidate: Path, dataset: Path, out: Path,
                       candidate=trained["id"], key=evaluation_key(trained["key"], params, "attack_evaluation"))
 
 
-def export(params: Params, candidate: Path, dataset: Path, out: Path, *, locks: str = "") -> dict[str, Any]:
-    """`export.run` of folder `candidate` in a child process."""
+def export(params: Params, candidate: Path, dataset: Path, out: Path, *, locks: str = "", attacks: Path | None = None,
+           revision: str = "unknown") -> dict[str, Any]:
+    """`export.run` of folder `candidate` in a child process; `attacks` is what `attack_evaluation` left."""
     trained = read_json(candidate / results.TRAINING)
     return _supervise("export", params, str(candidate), dataset, out / results.EXPORT, locks,
-                      candidate=trained["id"], key=export_key(trained["key"], params))
+                      {"attacks": attacks and str(attacks), "revision": revision}, candidate=trained["id"],
+                      key=export_key(trained["key"], params))
 
 
-def measure(params: Params, proposals: Sequence[dict[str, Any]], dataset: Path, out: Path, cache: Path) -> list[str]:
+def measure(params: Params, proposals: Sequence[dict[str, Any]], dataset: Path, out: Path, cache: Path, *,
+            revision: str = "unknown") -> list[str]:
     """Training, attack evaluation and export of each of `proposals` in child processes, as many as there are devices.
 
     What is done lies in `cache`, so that the same work begun again goes on. Leaves out/<id>/ with the files of each
@@ -58,7 +62,7 @@ def measure(params: Params, proposals: Sequence[dict[str, Any]], dataset: Path, 
     """
     reasons: list[str] = []
     tasks = [Task(proposal["id"], _MEASURE, {"proposal": proposal, "params": to_dict(params), "dataset": str(dataset),
-                                             "cache": str(cache)}) for proposal in proposals]
+                                             "cache": str(cache), "revision": revision}) for proposal in proposals]
     devices = resolve(params.device, workers=params.search.workers, threads=params.search.threads)
     shares = [0.0] * len(tasks)
     with (Workers(devices[:len(tasks)], attempts=params.search.attempts, timeout=params.search.timeout_seconds)
@@ -85,28 +89,28 @@ def measure(params: Params, proposals: Sequence[dict[str, Any]], dataset: Path, 
 
 
 def work(*, step: str, params: dict[str, Any], subject: dict[str, Any] | str, dataset: str, out: str, locks: str,
-         device: str, checkpoints: str | None = None, progress: results.Report = results.ignore) -> dict[str, Any]:
+         device: str, more: dict[str, str | None], progress: results.Report = results.ignore) -> dict[str, Any]:
     """The child's side: `run` of the step called `step`, with JSON for arguments.
 
-    `subject` is what the step works on: a proposal, or the folder that training left.
+    `subject` is what the step works on: a proposal, or the folder that training left. `more` are arguments of that step
+    alone.
     """
     run = importlib.import_module(f"parapet.steps.{step}").run
     cores = Cores(Path(locks)) if locks else FreeCores()
     # The graph that ships is timed on the CPU, whatever trained it.
     where = {} if step == "export" else {"device": device}
-    if checkpoints is not None:
-        where["checkpoints"] = Path(checkpoints)
+    where |= {name: value if name == "revision" else Path(value) for name, value in more.items() if value is not None}
     return run(parse(Params, params), Path(subject) if isinstance(subject, str) else subject, Path(dataset), Path(out),
                cores=cores, progress=progress, **where)
 
 
 def _supervise(step: str, params: Params, subject: dict[str, Any] | str, dataset: Path, result: Path, locks: str,
-               checkpoints: Path | None = None, **common: str) -> dict[str, Any]:
+               more: dict[str, str | None] | None = None, **common: str) -> dict[str, Any]:
     """The step's result; where the child leaves none, an infeasible one, written to `result`."""
     result.parent.mkdir(parents=True, exist_ok=True)
     task = Task(common["candidate"], _WORK, {
         "step": step, "params": to_dict(params), "subject": subject, "dataset": str(dataset),
-        "out": str(result.parent), "locks": locks, "checkpoints": checkpoints and str(checkpoints)})
+        "out": str(result.parent), "locks": locks, "more": more or {}})
     devices = resolve("cpu" if step == "export" else params.device, workers=1, threads=params.search.threads)
     with (Workers(devices[:1], attempts=params.search.attempts, timeout=params.search.timeout_seconds) as workers,
           Progress(f"{step} {common['candidate'][:6]}", 100, "%") as line):
