@@ -7,8 +7,9 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def promotion(seed: int, device: str, data: str, threat: str, search: str, tracking: str, full_evaluation: str,
-              promotion: str, mlflow_uri: str, wish: str, dataset: Input[Dataset], assembled: Input[Artifact]) -> str:
+def promotion(seed: int, device: str, data: str, threat: str, search: str, export: str, tracking: str,
+              full_evaluation: str, promotion: str, mlflow_uri: str, wish: str, dataset: Input[Dataset],
+              assembled: Input[Artifact], workspace: str = "") -> str:
     """Promote a member of an assembled front; returns the version that is now champion. A refusal fails the task.
 
     Args:
@@ -17,6 +18,7 @@ def promotion(seed: int, device: str, data: str, threat: str, search: str, track
         data: Section of params.yaml as JSON.
         threat: Section of params.yaml as JSON.
         search: Section of params.yaml as JSON.
+        export: Section of params.yaml as JSON.
         tracking: Section of params.yaml as JSON.
         full_evaluation: Section of params.yaml as JSON.
         promotion: Section of params.yaml as JSON.
@@ -24,6 +26,7 @@ def promotion(seed: int, device: str, data: str, threat: str, search: str, track
         wish: knee, weights or constraints; empty for what the section promotion says.
         dataset: What data_prep left.
         assembled: What front left.
+        workspace: Folder that the tasks of the run share, where what became of it is left; empty for none.
     """
     import json
     import tempfile
@@ -31,15 +34,27 @@ def promotion(seed: int, device: str, data: str, threat: str, search: str, track
 
     from parapet.config import Params, parse
     from parapet.devices import resolve
+    from parapet.errors import PromotionRefused
+    from parapet.steps import outcome
     from parapet.steps import promotion as step
 
-    sections = {"data": data, "threat": threat, "search": search, "tracking": tracking,
+    sections = {"data": data, "threat": threat, "search": search, "export": export, "tracking": tracking,
                 "full_evaluation": full_evaluation, "promotion": promotion}
     params = parse(Params, {"seed": seed, "device": device,
                             **{name: json.loads(text) for name, text in sections.items()}})
     devices = resolve(device, workers=2, threads=params.search.threads)
-    with tempfile.TemporaryDirectory() as cache:
-        outcome = step.run(params, Path(assembled.path), uri=mlflow_uri, wish=wish or None, dataset=Path(dataset.path),
-                           cache=Path(cache), devices=devices, tell=print)
-    print(outcome["reason"])
-    return outcome["version"]
+
+    def tell(text: str) -> None:
+        print(text, flush=True)
+        if workspace:
+            outcome.note_promotion(Path(workspace), text)
+
+    try:
+        with tempfile.TemporaryDirectory() as cache:
+            found = step.run(params, Path(assembled.path), uri=mlflow_uri, wish=wish or None,
+                             dataset=Path(dataset.path), cache=Path(cache), devices=devices, tell=print)
+    except PromotionRefused as error:
+        tell(str(error))
+        raise
+    tell(f"{found['reason']} Version {found['version']} of {params.promotion.model_name} is champion.")
+    return found["version"]

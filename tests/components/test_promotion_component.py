@@ -10,6 +10,7 @@ from kfp.dsl import Artifact, Dataset
 
 import components
 from parapet.errors import PromotionRefused
+from parapet.files import read_json
 from parapet.tracking.registry import Registry
 from tests.components.component_sections import sections
 from tests.finished_search import SETTINGS, members
@@ -26,12 +27,14 @@ def test_the_component_promotes_a_better_member_and_fails_on_a_worse_one(
 
     def promote(wish: str) -> str:
         return components.promotion.python_func(
-            **sections("promotion", **settings), mlflow_uri=uri, wish=wish,
+            **sections("promotion", **settings), mlflow_uri=uri, wish=wish, workspace=str(tmp_path / "workspace"),
             dataset=Dataset(uri=str(tmp_path / "dataset")), assembled=Artifact(uri=str(tmp_path / "artifacts")))
 
     assert promote("weights: flops 1") == "1"
     assert promote("weights: robust_accuracy 1") == "2"
+    assert "Version 2 of parapet is champion." in read_json(tmp_path / "workspace/outcome-promotion.json")["told"]
     with pytest.raises(PromotionRefused, match="worse than the champion"):
         promote("weights: flops 1")
+    assert "worse than the champion (version 2)" in read_json(tmp_path / "workspace/outcome-promotion.json")["told"]
     _, large = members(tmp_path / "artifacts")
     assert Registry(uri, "parapet").aliased("champion").tags["candidate"] == large["id"]

@@ -91,7 +91,7 @@ def test_hostile_text_stays_text_in_html_too(made) -> None:
 
 
 def test_card_tells_of_a_busy_machine_of_throughput_and_of_size(made) -> None:
-    candidate = made.front["candidates"][0] | {"bytes": 58_300, "peak_memory_bytes": 92_000_000}
+    candidate = made.front["candidates"][0] | {"footprint": {"bytes": 58_300, "peak_memory_bytes": 92_000_000}}
     candidate["latency_ms"] = candidate["latency_ms"] | {
         "noise": {"verdict": "busy", "others": 0.9, "drift": 0.0, "reason": "other processes took 90% of a core"},
         "throughput": {"batch": 64, "images_per_second": 81_234.0}}
@@ -101,3 +101,12 @@ def test_card_tells_of_a_busy_machine_of_throughput_and_of_size(made) -> None:
     assert "The ONNX file has 58.3 kB, and a process that runs it takes at most 92 MB of memory." in card
     quiet = candidate | {"latency_ms": candidate["latency_ms"] | {"noise": {"verdict": "quiet", "reason": None}}}
     assert "busy" not in model_card(quiet, made.front, {})
+
+
+def test_a_variant_s_card_does_not_borrow_what_was_measured_on_its_float_model(made) -> None:
+    variant = made.front["candidates"][-1] | {"note": "INT8: an upper bound."}
+    parent = made.evaluations[variant["derived_from"]]
+    card = model_card(variant, made.front, parent)
+    assert "outside dominance. INT8: an upper bound." in card and "## Curves" not in card and "not recorded" in card
+    assert "| check | verdict |" not in card and "parapet.models" not in card
+    assert "<svg" not in card_html(variant, made.front, parent)

@@ -20,8 +20,10 @@ _AFTER_CURVES = "\n## Audit\n"
 def model_card(candidate: dict[str, Any], front: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """The card of `candidate`, a member or variant of `front`, with its record evaluation/<id>.json, as Markdown.
 
-    An empty `evaluation` is allowed: the card then lacks intervals of single attacks, curves and the audit's checks.
+    An empty `evaluation` is allowed: the card then lacks intervals of single attacks, curves and the audit's checks. So
+    does that of a variant, whose `evaluation` is its float model's.
     """
+    evaluation = {} if candidate["derived_from"] else evaluation
     measured = evaluation.get("evaluation", {}).get("attacks", {})
     rows = [(name, accuracy, measured.get(name, {}).get("interval"),
              front["undefended"]["test"]["attacks"].get(name))
@@ -44,7 +46,7 @@ def card_html(candidate: dict[str, Any], front: dict[str, Any], evaluation: dict
     # CommonMark without its HTML: names and reasons come from outside, and stay text.
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     before, mark, after = model_card(candidate, front, evaluation).partition(_AFTER_CURVES)
-    curves = evaluation.get("curves")
+    curves = None if candidate["derived_from"] else evaluation.get("curves")
     figure = Markup(curve_svg(curves["eps"], curves["accuracy"], front["threat"])) if curves else ""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(_asset("card.html")).render(

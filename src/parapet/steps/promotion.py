@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from parapet.tracking.registration import Shipment
     from parapet.tracking.registry import Registry, Version
 
-SECTIONS = ("seed", "device", "data", "threat", "tracking", "search", "full_evaluation", "promotion")
+SECTIONS = ("seed", "device", "data", "threat", "tracking", "search", "export", "full_evaluation", "promotion")
 CARDS = ("card.md", "card.html")
 
 
