@@ -137,6 +137,9 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(here, members, server, caps
     assert "cannot name a registered model" in wrong("rollback", "--model", "a/b")
     assert "has no version with the alias champion" in wrong("rollback")
     assert "'zz' is not the id of a member of the front" in wrong("promote", "--candidate", "zz")
+    small = members["small"]["id"]
+    assert f"{small}-int8 is a variant of {small}, whose robustness is only known from above; promote {small}." in \
+        wrong("promote", "--candidate", f"{small}-int8")
     onnx = here / "artifacts" / members["small"]["onnx"]
     onnx.write_bytes(onnx.read_bytes()[:1000])
     assert "is damaged: onnxruntime cannot load it" in wrong("promote", "--candidate", members["small"]["id"])

@@ -74,6 +74,7 @@ def compare(params: Params, challenger: str, champion: Path, out: Path, dataset:
             _bring(out / "evaluation", places[name], name)
     tasks = [Task(name, _EVALUATE, {
         "params": to_dict(params), "candidate": str(folder), "dataset": str(dataset), "out": str(places[name]),
+        "locks": str(cache / "locks"),
         "surrogates": [str(home / one) for one in (_surrogates(name, ids) if name in ids else [ids[0], challenger])]})
         for name, folder in folders.items()]
     _run(tasks, params, devices)
