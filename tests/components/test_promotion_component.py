@@ -23,7 +23,8 @@ def test_the_component_promotes_a_better_member_and_fails_on_a_worse_one(
     shutil.copyfile(migrated, tmp_path / "mlflow.db")
     shutil.copytree(finished, tmp_path / "artifacts")
     shutil.move(tmp_path / "artifacts/dataset", tmp_path / "dataset")  # on a cluster it is an artifact of its own
-    uri, settings = f"sqlite:///{tmp_path / 'mlflow.db'}", {name: SETTINGS[name] for name in ("export", "full_evaluation")}
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    settings = {name: SETTINGS[name] for name in ("export", "full_evaluation")}
 
     def promote(wish: str) -> str:
         return components.promotion.python_func(
