@@ -51,7 +51,7 @@ def _agreement(genome: Genome, path: Path) -> float:
     one, seven, all_ = (predict(running, images.numpy(), size) for size in (1, 7, 16))
     for found in (one, seven):
         assert np.allclose(found, all_, atol=1e-3 * np.abs(all_).max())
-    # Random weights have hardly any margins: of the worst network it is 0.6, of nearly all above 0.95.
+    # Of one network, whose random weights leave a dead map beside a lively one, it is 0.71; of all others over 0.999.
     assert float(np.corrcoef(all_.ravel(), expected.ravel())[0, 1]) > 0.5, genome
     return agreement
 
