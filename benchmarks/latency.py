@@ -92,8 +92,8 @@ def main() -> int:
                 rows.append(row)
                 verdicts = ", ".join(noise["verdict"] for noise in row["noise"])
                 print(f"{family:<14} p50 {row['p50']:.4f} ms, again {row['again']:.4f} ({row['twice']:.1%} apart, "
-                      f"limit {WITHIN_TWICE:.0%}); bare loop {row['bare']:.4f}, ratio {row['against_bare']:.3f} (within "
-                      f"{WITHIN_BARE:.0%} of 1); INT8 {row['int8']:.4f}; machine {verdicts}", flush=True)
+                      f"limit {WITHIN_TWICE:.0%}); bare loop {row['bare']:.4f}, ratio {row['against_bare']:.3f} "
+                      f"(within {WITHIN_BARE:.0%} of 1); INT8 {row['int8']:.4f}; machine {verdicts}", flush=True)
             company = with_company(folder, options.seconds)
             print(f"with every core loaded: {company['verdict']}: {company['reason']}")
         write_json(RECORD, {"schema_version": 1, "hardware": hardware("cpu"), "seconds": options.seconds,
