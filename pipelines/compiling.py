@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from parapet.config import Params
 from parapet.files import write_text
@@ -14,9 +16,13 @@ from pipelines.robust_search import build
 
 def compile_pipeline(params: Params, image: str, out: Path, resources: Resources | None = None) -> None:
     """Compile the search for a cluster and write it to the file `out`."""
+    write(build(params, image, resources or Resources()), out)
+
+
+def write(pipeline: Callable[..., Any], out: Path) -> None:
+    """Compile `pipeline` to the file `out`."""
     from kfp import compiler
 
-    pipeline = build(params, image, resources or Resources())
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         compiled = Path(folder) / "pipeline.yaml"

@@ -107,7 +107,8 @@ class Resources:
         pod: Pod = getattr(self, step)
         task.set_cpu_request(str(pod.cpus)).set_cpu_limit(str(pod.cpus))
         task.set_memory_request(pod.memory).set_memory_limit(pod.memory)
-        task.set_retry(num_retries=self.retries, backoff_duration=self.backoff, backoff_factor=self.backoff_factor)
+        if step != "promotion":  # one that was refused would be refused again
+            task.set_retry(num_retries=self.retries, backoff_duration=self.backoff, backoff_factor=self.backoff_factor)
         kubernetes.set_timeout(task, seconds=round(3600 * pod.hours))
         # Kubeflow does not ask for it, and namespaces that are "restricted" do.
         kubernetes.set_security_context(task, run_as_user=self.user, run_as_non_root=True)

@@ -214,6 +214,21 @@ def test_other_layouts_hold_together_and_have_the_tasks_they_say(layout, tmp_pat
     assert layout.pods(params) == 2 * layout.tasks(params) + len(loops)
 
 
+def test_the_pipeline_promote_holds_together_and_is_the_same_every_time(tmp_path):
+    command = ["compile", "--pipeline", "promote", "--assembled", "s3://bucket/assembled", "--params",
+               str(GOLDEN / "params.yaml"), "--out"]
+    for name in ("once", "again"):
+        assert main([*command, str(tmp_path / name)]) == 0
+    text = (tmp_path / "once").read_text()
+    assert text == (tmp_path / "again").read_text()
+    spec = read(text)
+    assert problems(spec) == []
+    tasks = {**spec["root"]["dag"]["tasks"], **inside(spec)}
+    assert set(tasks) == {"exit-handler-1", "outcome", "data-prep", "importer", "promotion"}
+    assert not tasks["promotion"]["cachingOptions"].get("enableCache")
+    assert "retryPolicy" not in tasks["promotion"]  # one that was refused would be refused again
+
+
 def test_what_is_asked_of_kubernetes_comes_from_one_file(tmp_path):
     (tmp_path / "cluster.yaml").write_text("""
 training: {cpus: 4, memory: 16Gi, gpus: 2, hours: 1.5}

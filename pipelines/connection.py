@@ -1,0 +1,135 @@
+"""The Kubeflow Pipelines API: a client that gives up in time, and its failures in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parapet.errors import InputError, WorkError
+
+if TYPE_CHECKING:
+    import kfp
+
+_ENDPOINT = "KF_PIPELINES_ENDPOINT"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the API is and how to be let in; None leaves it to the kfp client.
+
+    host: else KF_PIPELINES_ENDPOINT, the service inside a cluster, or the current kubectl context. token_file: a bearer
+    token, read anew for each client; in a pod a projected service account token is found by itself. seconds: the
+    longest that one request may take.
+    """
+
+    host: str | None = None
+    namespace: str | None = None
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    seconds: float = 30.0
+
+
+class Unavailable(WorkError):
+    """The API does not answer, or is in trouble: the same request may go through later."""
+
+
+def connect(endpoint: Endpoint) -> kfp.Client:
+    """A client of the API at `endpoint`. Raises InputError and WorkError as `asking` does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import kfp
+
+        class Client(kfp.Client):
+            """One that asks once, and not for ever."""
+
+            def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+                _limit(self, endpoint.seconds)
+                return self._healthz_api.healthz_service_get_healthz()
+
+        with asking(endpoint):
+            client = Client(host=endpoint.host, namespace=endpoint.namespace or "kubeflow",
+                            existing_token=_token(endpoint.token_file),
+                            ssl_ca_cert=endpoint.ca_file and str(endpoint.ca_file))
+    _limit(client, endpoint.seconds)
+    return client
+
+
+@contextmanager
+def asking(endpoint: Endpoint) -> Iterator[None]:
+    """What goes wrong inside becomes one sentence: InputError for refused credentials and bad requests, `Unavailable`
+    where the server is away or in trouble, WorkError for the rest."""
+    import urllib3
+    from kfp_server_api import ApiException
+
+    where = endpoint.host or "the Kubeflow Pipelines API"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the client prints links of its own
+            yield
+    except ApiException as error:
+        told = _told(error)
+        if error.status in (401, 403):
+            raise InputError(f"{where} refuses the credentials ({error.status}: {told}); give a bearer token with "
+                             "--token-file, or run in a pod whose service account may create runs.") from None
+        if error.status == 0 or error.status >= 500 or error.status == 429:
+            raise Unavailable(f"{where} is in trouble ({error.status}: {told}); try again later.") from None
+        raise (InputError if error.status in (400, 404) else WorkError)(
+            f"{where} refused the request ({error.status}: {told}).") from None
+    except urllib3.exceptions.HTTPError as error:
+        raise Unavailable(f"{where} does not answer ({_cause(error)}); check --host or {_ENDPOINT}.") from None
+
+
+def _limit(client: kfp.Client, seconds: float) -> None:
+    rest = client._healthz_api.api_client.rest_client  # the generated client has no other place for a time limit
+    if not isinstance(rest.pool_manager, _InTime):
+        rest.pool_manager = _InTime(rest.pool_manager, seconds)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether the API said that such a thing exists already."""
+    return "(409: " in str(error)
+
+
+def _token(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); give a file with a bearer token.") from None
+
+
+def _told(error: Any) -> str:
+    try:
+        body = json.loads(error.body)
+        return str(body.get("message") or body.get("error") or error.reason)
+    except (TypeError, ValueError, AttributeError):
+        return str(error.reason)
+
+
+def _cause(error: BaseException) -> str:
+    inner = getattr(error, "reason", None) or error
+    text = str(inner)
+    return text.rpartition(": ")[2] or type(inner).__name__
+
+
+class _InTime:
+    """A pool of connections whose requests have a time limit; nothing is sent twice but by whoever asked."""
+
+    def __init__(self, pool: Any, seconds: float) -> None:
+        self._pool, self._seconds = pool, seconds
+
+    def request(self, method: str, url: str, **options: Any) -> Any:
+        import urllib3
+
+        options["timeout"] = options.get("timeout") or urllib3.Timeout(total=self._seconds)
+        return self._pool.request(method, url, **{"retries": False, **options})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)

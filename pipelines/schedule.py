@@ -1,0 +1,202 @@
+"""schedule: recurring runs as a file says, reconciled: created, replaced where they changed, deleted where they are
+gone.
+
+Kubeflow cannot change a recurring run, so that a changed one is made anew: switched off at first, then the old one
+deleted, then switched on. Killed in between, the next call ends what was begun. What this command did not make, it does
+not touch: its own are marked in their description, with what they were made from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from cronsim import CronSim, CronSimError
+
+from parapet.config import option, parse
+from parapet.errors import InputError
+from pipelines.connection import Endpoint, asking
+from pipelines.submit import Version
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+PIPELINES = ("robust_search", "promote")
+_MARK = "Kept by `python -m pipelines schedule`; change the file, not this. "
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recurring run: `pipeline` with the parameters of file `params`, at the times of `cron` (minute, hour, day of
+    month, month, day of week; with a sixth field before them, seconds), in the time zone of the cluster's controller,
+    which is UTC unless its CRON_SCHEDULE_TIMEZONE says otherwise.
+    """
+
+    name: str = option("")
+    cron: str = option("")
+    pipeline: str = option("robust_search", choices=PIPELINES)
+    params: str = option("params.yaml")
+    cluster: str | None = option(None)
+    image: str = option("")
+    experiment: str = option("parapet")
+    service_account: str | None = option(None)
+    enabled: bool = option(True)
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.cron or not self.image:
+            missing = next(name for name in ("name", "cron", "image") if not getattr(self, name))
+            raise InputError(f"the recurring run {self.name!r} has no {missing}; it needs a name, a cron expression "
+                             "and an image.")
+        self.next_times(datetime.now(UTC))
+
+    @property
+    def kubeflow_cron(self) -> str:
+        """The expression with seconds first, as Kubeflow reads it."""
+        fields = self.cron.split()
+        return " ".join(fields if len(fields) == 6 else ["0", *fields])
+
+    def next_times(self, after: datetime) -> list[datetime]:
+        """The next times. InputError where the expression cannot be read, or names a time that never comes."""
+        try:
+            seconds, *fields = self.kubeflow_cron.split()
+            if len(fields) != 5 or not seconds.isdigit() or not 0 <= int(seconds) <= 59:
+                raise CronSimError("it has to have five fields, or six with seconds from 0 to 59 first")
+            times = CronSim(" ".join("*" if field == "?" else field for field in fields), after)
+            return [next(times).replace(second=int(seconds)) for _ in range(_SHOWN)]
+        except (CronSimError, StopIteration) as error:
+            raise InputError(f"the cron expression {self.cron!r} of {self.name} cannot be used "
+                             f"({error or 'it names a time that never comes'}); write for example \"0 2 * * *\" for "
+                             "every night at two.") from None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What has to be done for one name: `action` is create, replace, tidy, enable, disable, delete or keep."""
+
+    name: str
+    action: str
+    reason: str
+    entry: Entry | None = None
+    wanted: dict[str, Any] | None = None
+    keep: Any = None
+    remove: tuple[Any, ...] = ()
+
+
+def read(path: Path) -> list[Entry]:
+    """The entries of a file: a list of mappings. InputError for whatever is wrong in it, before anything is sent."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; give a file like pipelines/schedules.yaml with --file.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as YAML ({' '.join(str(error).split())}); mend it.") from None
+    if not isinstance(values, list):
+        raise InputError(f"{path} is no list; write one mapping for each recurring run.")
+    try:
+        entries = [parse(Entry, value, f"entry {place}: ") for place, value in enumerate(values, 1)]
+        names = [entry.name for entry in entries]
+        if double := next((name for name in names if names.count(name) > 1), None):
+            raise InputError(f"two recurring runs are called {double}; give each a name of its own.")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return entries
+
+
+def plan(client: Any, endpoint: Endpoint, entries: Sequence[Entry],
+         version_of: Callable[[Entry], str]) -> list[Change]:
+    """What has to change on the server. `version_of` names the version that an entry's run is of."""
+    there: dict[str, list[Any]] = {}
+    for job in _ours(client, endpoint):
+        there.setdefault(job.display_name, []).append(job)
+    changes = []
+    for entry in entries:
+        wanted = {"cron": entry.kubeflow_cron, "experiment": entry.experiment, "pipeline": entry.pipeline,
+                  "service_account": entry.service_account, "version": version_of(entry)}
+        changes.append(_change(entry, wanted, there.pop(entry.name, [])))
+    return changes + [Change(name, "delete", "the file no longer has it", remove=tuple(jobs))
+                      for name, jobs in there.items()]
+
+
+def apply(client: Any, endpoint: Endpoint, change: Change, upload: Callable[[Entry], Version]) -> None:
+    """Do one change."""
+    new = change.keep
+    if change.action in ("create", "replace"):
+        version = upload(change.entry)
+        with asking(endpoint):
+            home = client.create_experiment(change.entry.experiment, namespace=endpoint.namespace)
+            # Off until the old one is gone: both must not run at once.
+            new = client.create_recurring_run(
+                home.experiment_id, change.name, description=_MARK + json.dumps(change.wanted, sort_keys=True),
+                cron_expression=change.entry.kubeflow_cron, max_concurrency=1, no_catchup=True,
+                pipeline_id=version.pipeline_id, version_id=version.version_id, enabled=False,
+                service_account=change.entry.service_account)
+    for job in change.remove:
+        with asking(endpoint):
+            client.delete_recurring_run(job.recurring_run_id)
+    if change.entry is not None and new is not None and _is_on(new) != change.entry.enabled:
+        with asking(endpoint):
+            switch = client.enable_recurring_run if change.entry.enabled else client.disable_recurring_run
+            switch(new.recurring_run_id)
+
+
+def shown(changes: Sequence[Change]) -> Table:
+    """The changes as a table, with the next times of what will run."""
+    from rich.table import Table
+
+    table = Table(title="recurring runs", title_justify="left")
+    for name in ("name", "change", "why", "next"):
+        table.add_column(name)
+    for change in changes:
+        entry = change.entry
+        times = entry.next_times(datetime.now(UTC)) if entry and entry.enabled else []
+        table.add_row(change.name, change.action, change.reason, ", ".join(f"{time:%a %d %b %H:%M}" for time in times))
+    return table
+
+
+def _change(entry: Entry, wanted: dict[str, Any], jobs: list[Any]) -> Change:
+    same = [job for job in jobs if _made_from(job) == wanted]
+    # Of several that a killed call left, one that runs already is kept.
+    same.sort(key=lambda job: not _is_on(job))
+    others = tuple(job for job in jobs if job not in same[:1])
+    if not jobs:
+        return Change(entry.name, "create", "it is not there", entry, wanted)
+    if not same:
+        before = _made_from(jobs[0])
+        changed = [f"{name} was {before.get(name)}" for name in wanted if before.get(name) != wanted[name]]
+        return Change(entry.name, "replace", "; ".join(changed), entry, wanted, remove=others)
+    if others:
+        return Change(entry.name, "tidy", "an earlier one was left", entry, wanted, same[0], others)
+    if _is_on(same[0]) != entry.enabled:
+        action, reason = ("enable", "it is off") if entry.enabled else ("disable", "it is on")
+        return Change(entry.name, action, reason, entry, wanted, same[0])
+    return Change(entry.name, "keep", "", entry, wanted, same[0])
+
+
+def _ours(client: Any, endpoint: Endpoint) -> Iterator[Any]:
+    token = ""
+    while True:
+        with asking(endpoint):
+            page = client.list_recurring_runs(page_token=token, page_size=100, namespace=endpoint.namespace)
+        for job in page.recurring_runs or []:
+            if (job.description or "").startswith(_MARK):
+                yield job
+        token = page.next_page_token
+        if not token:
+            return
+
+
+def _made_from(job: Any) -> dict[str, Any]:
+    try:
+        return json.loads(job.description.removeprefix(_MARK))
+    except ValueError:
+        return {}
+
+
+def _is_on(job: Any) -> bool:
+    return str(job.status or job.mode).startswith("ENABLE")

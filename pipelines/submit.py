@@ -1,0 +1,95 @@
+"""submit: a version of the pipeline named by the git revision, a run of it, followed to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parapet.errors import InputError, WorkError
+from parapet.files import file_digest
+from pipelines.connection import Endpoint, asking, is_conflict
+from pipelines.following import failure, follow
+
+# The beginning of a version's description, followed by the digest of what was uploaded.
+_CONTENT = "content sha256 "
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a pipeline on the server."""
+
+    pipeline_id: str
+    version_id: str
+    name: str
+
+
+def version_name(revision: str, digest: str, *, dirty: bool) -> str:
+    """The revision, and the beginning of the content's digest: other parameters are another version."""
+    return f"{revision[:12]}{'-dirty' if dirty else ''}-{digest[:8]}"
+
+
+def upload(client: Any, endpoint: Endpoint, pipeline: str, compiled: Path, revision: str, *, dirty: bool) -> Version:
+    """The version of `pipeline` that holds the file `compiled`, uploaded unless it is there.
+
+    Raises InputError where a version of that name holds something else, and as `asking` does.
+    """
+    digest = file_digest(compiled)
+    name, described = version_name(revision, digest, dirty=dirty), _CONTENT + digest
+    with asking(endpoint):
+        pipeline_id = client.get_pipeline_id(pipeline)
+    if pipeline_id is None:
+        try:
+            with asking(endpoint):
+                client.upload_pipeline(str(compiled), pipeline, described)
+        except WorkError as error:
+            if not is_conflict(error):  # somebody made it meanwhile
+                raise
+        with asking(endpoint):
+            pipeline_id = client.get_pipeline_id(pipeline)
+    known = _version(client, endpoint, pipeline_id, name)
+    if known is None:
+        try:
+            with asking(endpoint):
+                client.upload_pipeline_version(str(compiled), name, pipeline_id=pipeline_id, description=described)
+        except WorkError as error:
+            if not is_conflict(error):
+                raise
+        known = _version(client, endpoint, pipeline_id, name)
+    if known is None or (known.description or described) != described:
+        raise InputError(f"version {name} of pipeline {pipeline} holds something else; commit what changed, so that it "
+                         "has another revision.")
+    return Version(pipeline_id, known.pipeline_version_id, name)
+
+
+def run(client: Any, endpoint: Endpoint, version: Version, *, experiment: str, title: str, say: Callable[[str], None],
+        wait: bool, arguments: dict[str, Any] | None = None, page: str | None = None,
+        service_account: str | None = None, interval: float = 10.0, patience: float = 600.0,
+        longest: float | None = None) -> str:
+    """Run `version` and, with `wait`, follow it; the run's id. Raises WorkError where it fails."""
+    with asking(endpoint):
+        home = client.create_experiment(experiment, namespace=endpoint.namespace)
+        made = client.run_pipeline(home.experiment_id, title, pipeline_id=version.pipeline_id,
+                                   version_id=version.version_id, params=arguments or {},
+                                   service_account=service_account)
+    say(f"run {made.run_id} of {version.name}" + (f": {page.rstrip('/')}/#/runs/details/{made.run_id}" if page else ""))
+    if not wait:
+        return made.run_id
+    done = follow(client, endpoint, made.run_id, say, interval=interval, patience=patience, longest=longest)
+    if str(done.state) != "SUCCEEDED":
+        raise WorkError(f"run {made.run_id} {str(done.state).lower()}: {failure(done)}")
+    return made.run_id
+
+
+def _version(client: Any, endpoint: Endpoint, pipeline_id: str, name: str) -> Any | None:
+    token = ""
+    while True:
+        with asking(endpoint):
+            page = client.list_pipeline_versions(pipeline_id, page_token=token, page_size=100)
+        for version in page.pipeline_versions or []:
+            if version.display_name == name:
+                return version
+        token = page.next_page_token
+        if not token:
+            return None
