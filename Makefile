@@ -9,7 +9,7 @@ PULL   := $(BIN)/dvc pull --quiet data.dvc 2>/dev/null || true
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install check repro run pipeline test test-slow test-gpu lint ui clean
+.PHONY: help install check repro run pipeline test test-slow test-containers images test-gpu lint ui clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,16 @@ test: $(READY) lint ## lint, import rules and every test that is neither slow no
 
 test-slow: $(READY) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
+
+test-containers: $(READY) ## build the cpu image and run the whole pipeline in containers (needs Docker, a quarter of an hour)
+	@$(PULL)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[images]'
+	@$(BIN)/python -m pytest -m slow tests/containers
+
+images: $(READY) ## build the images, print their sizes (and digests, with REGISTRY=host/path), write SBOMs to build/sbom
+	@$(PULL)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[images]'
+	@$(BIN)/python -m pipelines.images $(if $(REGISTRY),--registry $(REGISTRY)) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 test-gpu: $(READY) ## the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu

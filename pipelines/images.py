@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from parapet import __version__, cli
 from parapet.cli.tracking import git_revision
@@ -23,6 +25,8 @@ from parapet.errors import InputError, WorkError
 from parapet.files import write_text
 
 TARGETS = ("cpu", "cuda")
+# What the Dockerfile copies.
+CONTEXT = ("pyproject.toml", "README.md", "constraints.txt", "src", "data")
 _DOCKERFILE = "components/Dockerfile"
 
 
@@ -46,8 +50,13 @@ def build(target: str, *, name: str = "parapet", arguments: Sequence[str] = (), 
         raise InputError("data/ is empty, and the image holds the default data set; run `dvc pull data.dvc` first.")
     tag = f"{name}:{target}"
     given = [f"REVISION={git_revision()}", f"VERSION={__version__}", *arguments]
-    _docker("build", "-f", _DOCKERFILE, "--target", target, "-t", tag,
-            *(word for argument in given for word in ("--build-arg", argument)), *options, ".")
+    with TemporaryDirectory() as folder:
+        # Only BuildKit reads a Dockerfile's own .dockerignore, and the working directory may hold gigabytes.
+        for part in CONTEXT:
+            copy = shutil.copytree if Path(part).is_dir() else shutil.copyfile
+            copy(part, Path(folder) / part)
+        _docker("build", "-f", _DOCKERFILE, "--target", target, "-t", tag,
+                *(word for argument in given for word in ("--build-arg", argument)), *options, folder)
     return Image(target, tag, int(_inspect(tag, "{{.Size}}")))
 
 
