@@ -119,7 +119,7 @@ def _generations(journal: Journal, params: Params, cache: Path, count: int) -> t
             for note in journal.notes():
                 display.note(note)
             fresh = search._measure(proposals, journal, params, cache / "dataset", cache, Formula(params), display,
-                                    lambda entry, undefended: None)
+                                    lambda entry, undefended: None, "unknown")
             journal.add(proposals, fresh)
             candidates.refuse_empty_front(journal.records)
         return time.perf_counter() - started, time.process_time() - used, len(journal.records) - before

@@ -35,7 +35,8 @@ def test_the_outcome_is_as_the_design_says(undisturbed: Path) -> None:
     assert {path.name for path in (out / "candidates").iterdir()} == shown
     for name in shown:
         files = {path.name for path in (out / "candidates" / name).iterdir()}
-        assert files == {"model.safetensors", "model.onnx", "training.json", "attack_evaluation.json", "export.json"}
+        assert files == {"model.safetensors", "model.onnx", "training.json", "attack_evaluation.json",
+                         "adversarial.safetensors", "export.json"}
 
 
 def test_a_finished_search_costs_nothing_to_repeat(undisturbed: Path, digits_folder: Path) -> None:

@@ -40,6 +40,8 @@ def serve(registry: Registry, version: Version, *, host: str, port: int, ready: 
         server = uvicorn.Server(uvicorn.Config(_told(scoring_server.init(model), lambda: ready(_address(listener))),
                                                log_level="warning", access_log=False, lifespan="on"))
         server.run(sockets=[listener])
+        # uvicorn hands the signal that ended it on, but to nobody where a shell had it ignored in the background.
+        raise KeyboardInterrupt
 
 
 def _told(app: Any, ready: Callable[[], None]) -> Any:
