@@ -52,7 +52,7 @@ def _containers(root: Path) -> local.DockerRunner:
         for folder in (root, *root.iterdir()):
             shutil.chown(folder, user, user)
     return local.DockerRunner(user=f"{user}:{user}", read_only=True, tmpfs={"/tmp": "exec"}, cap_drop=["ALL"],
-                              security_opt=["no-new-privileges"], auto_remove=True)
+                              security_opt=["no-new-privileges"])
 
 
 def _end_with(parent: TextIO) -> None:
