@@ -1,14 +1,15 @@
 """report: one HTML page, model cards and tables for plots."""
 
 from kfp import dsl
-from kfp.dsl import HTML, Artifact, Input, Output
+from kfp.dsl import HTML, Artifact, ClassificationMetrics, Input, Output
 
 from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def report(report: str, tracking: str, assembled: Input[Artifact], page: Output[HTML],
-           reported: Output[Artifact]) -> None:
+           reported: Output[Artifact], clean: Output[ClassificationMetrics],
+           attacked: Output[ClassificationMetrics]) -> None:
     """Write the report of an assembled front.
 
     Args:
@@ -17,6 +18,8 @@ def report(report: str, tracking: str, assembled: Input[Artifact], page: Output[
         assembled: What front left.
         page: The page alone, for Kubeflow to show.
         reported: report/ and plots/.
+        clean: What the most robust member takes the test images for.
+        attacked: What it takes them for under every attack of the suite.
     """
     import json
     import os
@@ -25,6 +28,8 @@ def report(report: str, tracking: str, assembled: Input[Artifact], page: Output[
     from tempfile import TemporaryDirectory
 
     from parapet.config import Params, parse
+    from parapet.files import read_json, write_json
+    from parapet.report.members import best
     from parapet.steps import report as step
     from parapet.tracking import tracked_task
 
@@ -36,5 +41,10 @@ def report(report: str, tracking: str, assembled: Input[Artifact], page: Output[
             written = step.run(params, out, tracker=task.tracker,
                                mlflow_ui=os.environ.get("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000"))
         shutil.copyfile(written, page.path)
+        front = read_json(out / "front.json")
+        matrices = read_json(out / best(front)["evaluation"])["confusion"]
+        for metrics, name in ((clean, "clean"), (attacked, "adversarial")):
+            metrics.log_confusion_matrix(front["data"]["classes"], matrices[name])
+            write_json(Path(metrics.path), {"classes": front["data"]["classes"], "matrix": matrices[name]})
         for name in ("report", "plots"):
             shutil.copytree(out / name, Path(reported.path) / name, dirs_exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from parapet import schemas
@@ -87,6 +88,15 @@ def test_every_member_has_an_int8_variant_beside_it(artifacts: Path) -> None:
         assert float((logits.argmax(1) == labels[:test["n"]].numpy()).mean()) == test["clean_accuracy"]
         assert variant["footprint"]["bytes"] == (artifacts / variant["onnx"]).stat().st_size
         assert read_metadata(artifacts / variant["onnx"])["derived_from"] == parent["id"]
+
+
+def test_the_confusion_matrices_count_every_image_once(artifacts: Path) -> None:
+    for candidate in read_json(artifacts / "front.json")["candidates"]:
+        result = read_json(artifacts / candidate["evaluation"])
+        for name, share in (("clean", "clean_accuracy"), ("adversarial", "robust_accuracy")):
+            matrix = np.array(result["confusion"][name])
+            assert matrix.shape == (10, 10) and matrix.sum() == result["evaluation"]["n"]
+            assert np.trace(matrix) / matrix.sum() == pytest.approx(result["evaluation"][share])
 
 
 def test_every_graph_answers_as_its_network_did_and_says_which_it_is(artifacts: Path) -> None:

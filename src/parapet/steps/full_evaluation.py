@@ -119,10 +119,12 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     if config.int8_images and network.genome.loss not in UNATTACKED:
         variant = int8.run(settings, folder, data, path.parent, images, labels, adversarial, cores=cores,
                            progress=lambda text, share: progress(text, 0.9 + share * 0.1))
+    confusion = {name: _confusion(network, batch, labels) for name, batch in (("clean", images),
+                                                                              ("adversarial", adversarial))}
     stored = _store(path.with_suffix(".safetensors"), network, images, labels, adversarial, config.stored_images)
     results.write(path, candidate=trained["id"], key=key, split="test", fingerprint=data.fingerprint,
                   genome=network.genome.to_dict(), evaluation=record, audit=verdict,
-                  curves=_curves(verdict), onnx=replay, int8=variant, images=stored)
+                  curves=_curves(verdict), onnx=replay, int8=variant, images=stored, confusion=confusion)
     shutil.rmtree(state, ignore_errors=True)
     return {"id": trained["id"]}
 
@@ -169,6 +171,17 @@ def _replay(path: Path, network: Any, images: Any, labels: Any, adversarial: Any
     if reasons:
         reasons.append(where_they_part(network.cpu(), path, images.cpu(), tolerance))
     return {**found, "parity": "failed" if reasons else "held", "reason": "; ".join(reasons) or None}
+
+
+def _confusion(network: Any, images: Any, labels: Any) -> list[list[int]]:
+    """How many images of each class (a row) the network takes for each (a column)."""
+    import torch
+
+    from parapet.attacks.inputs import predict
+
+    device = next(network.parameters()).device
+    pairs = labels.cpu() * network.classes + predict(network, images.to(device)).cpu()
+    return torch.bincount(pairs, minlength=network.classes ** 2).reshape(network.classes, -1).tolist()
 
 
 def _store(path: Path, network: Any, images: Any, labels: Any, adversarial: Any, count: int) -> str | None:
