@@ -28,8 +28,7 @@ def report(report: str, tracking: str, assembled: Input[Artifact], page: Output[
     from tempfile import TemporaryDirectory
 
     from parapet.config import Params, parse
-    from parapet.files import read_json, write_json
-    from parapet.report.members import best
+    from parapet.files import write_json
     from parapet.steps import report as step
     from parapet.tracking import tracked_task
 
@@ -41,10 +40,9 @@ def report(report: str, tracking: str, assembled: Input[Artifact], page: Output[
             written = step.run(params, out, tracker=task.tracker,
                                mlflow_ui=os.environ.get("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000"))
         shutil.copyfile(written, page.path)
-        front = read_json(out / "front.json")
-        matrices = read_json(out / best(front)["evaluation"])["confusion"]
+        found = step.confusion(out)
         for metrics, name in ((clean, "clean"), (attacked, "adversarial")):
-            metrics.log_confusion_matrix(front["data"]["classes"], matrices[name])
-            write_json(Path(metrics.path), {"classes": front["data"]["classes"], "matrix": matrices[name]})
+            metrics.log_confusion_matrix(found["classes"], found[name])
+            write_json(Path(metrics.path), {"classes": found["classes"], "matrix": found[name]})
         for name in ("report", "plots"):
             shutil.copytree(out / name, Path(reported.path) / name, dirs_exist_ok=True)

@@ -12,7 +12,7 @@ from parapet import schemas
 from parapet.config import Params, parse
 from parapet.data.dataset import Dataset
 from parapet.deployment import check_identity, read_metadata, runtime
-from parapet.errors import WorkError
+from parapet.errors import InputError, WorkError
 from parapet.files import read_json, write_json
 from parapet.models import load
 from parapet.steps import front, full_evaluation, promotion, report
@@ -161,3 +161,13 @@ def test_the_gate_lets_a_good_model_through() -> None:
 def test_the_gate_says_each_reason(candidate: dict, sentence: str) -> None:
     refusals = promotion.gate(candidate, GATE)
     assert len(refusals) == 1 and sentence in refusals[0]
+
+
+def test_a_front_of_another_version_is_refused(artifacts: Path, tmp_path: Path) -> None:
+    old = {**read_json(artifacts / "front.json"), "schema_version": 4}
+    write_json(tmp_path / "front.json", old)
+    with pytest.raises(InputError, match="has schema version 4, and this Parapet reads version 5; run `parapet full_"):
+        front.read(tmp_path / "front.json")
+    (tmp_path / "front.json").write_text("[")
+    with pytest.raises(InputError, match="front.json is damaged; run `parapet front` again"):
+        front.read(tmp_path / "front.json")

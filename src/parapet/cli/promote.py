@@ -11,8 +11,8 @@ from parapet.cli.tracking import gateway
 from parapet.config import load
 from parapet.devices import resolve
 from parapet.errors import InputError
-from parapet.files import read_json
 from parapet.report import wording
+from parapet.steps.front import read as read_front
 
 WISHES = ('"knee", weights such as "weights: robust_accuracy 3, flops 1", or constraints such as "robust_accuracy >= '
           '0.6, latency_ms <= 0.2, then fewest FLOPs"')
@@ -60,7 +60,7 @@ def select(options: argparse.Namespace) -> None:
     """One member of the front, its numbers and the reason."""
     from parapet.steps.promotion import choose
 
-    wish, front = options.wish or load(options.params).promotion.select, read_json(options.out / "front.json")
+    wish, front = options.wish or load(options.params).promotion.select, read_front(options.out / "front.json")
     chosen, reason = choose(front, wish)
     if options.json:
         print(json.dumps({"reason": reason, "candidate": chosen}, indent=1))

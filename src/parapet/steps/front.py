@@ -9,7 +9,7 @@ from typing import Any
 from parapet import schemas
 from parapet.config import Params, to_dict
 from parapet.data.info import read_info
-from parapet.errors import WorkError
+from parapet.errors import InputError, WorkError
 from parapet.files import read_json, replacing_folder, write_json
 from parapet.genome import Genome
 from parapet.report.dvc_plots import metrics
@@ -65,6 +65,19 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
     numbers = metrics(front)
     write_json(out / "metrics.json", numbers)
     return numbers
+
+
+def read(path: Path) -> dict[str, Any]:
+    """front.json at `path`. InputError where it is of another schema version, or none."""
+    try:
+        front = read_json(path)
+        version = front.get("schema_version")
+    except (ValueError, AttributeError):
+        raise InputError(f"{path} is damaged; run `parapet front` again.") from None
+    if version != SCHEMA_VERSION:
+        raise InputError(f"{path} has schema version {version}, and this Parapet reads version {SCHEMA_VERSION}; run "
+                         "`parapet full_evaluation` and `parapet front` again.")
+    return front
 
 
 def _member(record: dict[str, Any], search: Path, evaluation: Path, out: Path, runs: dict[str, Any] | None,

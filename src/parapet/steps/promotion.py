@@ -17,6 +17,7 @@ from parapet.report.card import card_html, model_card
 from parapet.search.selection import select
 from parapet.steps import results
 from parapet.steps.comparison import Comparison, compare
+from parapet.steps.front import read as read_front
 from parapet.steps.gate import check_graph, gate, parity
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     from parapet.tracking.registration import DIGEST_TAG, attach
     from parapet.tracking.registry import CHAMPION, Registry
 
-    config, front, cache = params.promotion, read_json(out / "front.json"), cache or out / ".parapet"
+    config, front, cache = params.promotion, read_front(out / "front.json"), cache or out / ".parapet"
     chosen, reason = choose(front, config.select if wish is None else wish, candidate)
     registry = Registry(uri, config.model_name)
     onnx, refusals = check_graph(chosen, out), [*gate(chosen, params), *parity(chosen)]

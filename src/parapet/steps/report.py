@@ -13,11 +13,13 @@ from parapet.files import read_json, replacing_folder, write_json, write_text
 from parapet.report.card import model_card
 from parapet.report.dvc_plots import metrics, plot_tables
 from parapet.report.images import AdversarialImages
+from parapet.report.members import best
 from parapet.report.page import render
 from parapet.report.pareto import as_csv, as_json
 from parapet.report.svg import front_svg
 from parapet.search import archive
 from parapet.steps import candidates
+from parapet.steps.front import read as read_front
 from parapet.tracking.tracker import Tracker
 
 SECTIONS = ("report",)
@@ -31,7 +33,7 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
 
     Returns the page. `mlflow_ui` is the address that the links to runs lead to.
     """
-    front = read_json(out / "front.json")
+    front = read_front(out / "front.json")
     shown = [front["undefended"], *front["candidates"]]
     # A variant's own numbers are in front.json; the file that it names is its parent's.
     evaluations = {member["id"]: read_json(out / member["evaluation"]) for member in shown
@@ -58,6 +60,13 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
                                                    "front": out / "front.json",
                                                    "pareto": out / "report" / "pareto"})
     return out / "report" / "index.html"
+
+
+def confusion(out: Path) -> dict[str, Any]:
+    """{classes, clean, adversarial}: what the most robust member of `out`/front.json takes test images of each class
+    (a row) for (a column), as they are and under every attack of the suite."""
+    front = read_front(out / "front.json")
+    return {"classes": front["data"]["classes"], **read_json(out / best(front)["evaluation"])["confusion"]}
 
 
 def _images(path: Path) -> AdversarialImages:
