@@ -7,6 +7,7 @@ import time
 import pytest
 
 from parapet.tracking import BackgroundSender, Outbox, flush
+from parapet.tracking.connection import connect
 from tests.tracking.tracked_story import Story, name_of
 
 
@@ -84,3 +85,35 @@ def test_two_pods_that_begin_at_once_share_one_parent(tmp_path, sqlite_uri, proc
     runs = story.children(sqlite_uri)
     assert sorted(runs) == [name_of(index) for index in range(4)]
     assert {run.data.tags["mlflow.parentRunId"] for (run,) in runs.values()} == {parent.info.run_id}
+
+
+def test_a_database_whose_making_was_killed_is_made_by_the_next_one(tmp_path, processes):
+    uri, chance, kills = f"sqlite:///{tmp_path / 'mlflow.db'}", random.Random(0), 0
+    while not (tmp_path / "mlflow.db").exists() and kills < 8:
+        child = processes.Process(target=connect, args=(uri,))
+        child.start()
+        child.join(chance.uniform(0.5, 4.0))
+        child.kill()
+        child.join()
+        kills += 1
+    assert kills > 0
+    client = connect(uri)
+    client.create_experiment("after all of them")
+    assert not list(tmp_path.glob("mlflow.db-*"))
+    assert [found.name for found in client.search_experiments()] == ["after all of them", "Default"]
+
+
+def test_two_that_make_a_database_at_once_use_the_same(tmp_path, processes):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    stories = [Story(tmp_path, candidates=1) for _ in range(2)]
+    for place, story in enumerate(stories):
+        story.outbox = Outbox(tmp_path / f"outbox-{place}")
+        story.tell()
+    children = [processes.Process(target=flush, args=(story.outbox, uri, story.experiment, story.artifact_root))
+                for story in stories]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    for story in stories:
+        story.check(uri)

@@ -5,11 +5,15 @@ The probes here use the standard library and take seconds at most, because MLflo
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import shutil
 import socket
 import sqlite3
+import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
@@ -19,6 +23,8 @@ from parapet.files import digest
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+# Seconds after which nobody is still making a database.
+_STALE = 3600.0
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -35,7 +41,28 @@ def connect(uri: str) -> MlflowClient:
     environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
     # Its warnings and tracebacks would repeat what the user is told once, in one sentence.
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+    _make_database(sqlite_path(uri))
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _make_database(path: Path | None) -> None:
+    """Make the SQLite file whole or not at all.
+
+    MLflow makes its tables one after the other for seconds, and one that was killed in between can never be used again.
+    """
+    if path is None or path.exists() or not path.parent.is_dir():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    for stale in path.parent.glob(f".{path.name}.*"):
+        if time.time() - stale.stat().st_mtime > _STALE:
+            shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        partial = Path(folder) / path.name
+        store = SqlAlchemyStore(f"sqlite:///{partial}", "./mlruns")
+        store.engine.dispose()
+        with contextlib.suppress(FileExistsError):  # somebody else made it meanwhile, and may have used it already
+            os.link(partial, path)
 
 
 def without_telemetry() -> None:
