@@ -9,6 +9,7 @@ from kfp.dsl import Artifact
 
 import components
 from parapet.config import Params, to_dict
+from parapet.errors import InputError
 from pipelines.layout import Layout
 from pipelines.resources import Resources
 
@@ -31,6 +32,9 @@ def build(params: Params, image: str, resources: Resources | None = None,
     # A small pod proposes and pods with a GPU train: what "auto" means must not depend on which of them asks.
     device = "cuda" if params.device == "auto" and resources and resources.gpus else params.device
     uri = (resources and resources.mlflow_uri) or ""
+    if layout.promote and not uri:
+        raise InputError("layout.promote is true and mlflow_uri is not given, and a promotion needs a model registry; "
+                         "give the address of the MLflow server in the cluster file.")
 
     @dsl.pipeline(name=NAME, description="NSGA-II over architectures and adversarial training recipes.",
                   pipeline_config=(resources or Resources()).workspace_config())

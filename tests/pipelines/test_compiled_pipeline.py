@@ -23,6 +23,7 @@ from tests.pipelines.ir_graph import problems
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parents[2]
+MLFLOW = "http://mlflow.parapet.svc:5000"
 CPU_POD = Pod(cpus=2, memory="4Gi")
 REFRESH = ("The compiled pipeline has changed. If it was meant to, write it again from the root of the repository and "
            "read the difference:\n  python -m pipelines compile --params tests/pipelines/golden/params.yaml "
@@ -186,7 +187,8 @@ def test_a_search_with_rounds_beside_its_generations_is_refused():
 
 
 def test_every_step_but_those_that_depend_on_the_world_may_be_cached(tmp_path):
-    compile_pipeline(with_generations(1), "parapet:dev", tmp_path / "p.yaml", Resources(layout=Layout(promote=True)))
+    resources = Resources(layout=Layout(promote=True), mlflow_uri=MLFLOW)
+    compile_pipeline(with_generations(1), "parapet:dev", tmp_path / "p.yaml", resources)
     spec = read((tmp_path / "p.yaml").read_text())
     tasks = {**spec["root"]["dag"]["tasks"], **inside(spec), **spec["components"]["comp-for-loop-2"]["dag"]["tasks"]}
     cached = {name for name, found in tasks.items() if found.get("cachingOptions", {}).get("enableCache")}
@@ -198,7 +200,7 @@ def test_every_step_but_those_that_depend_on_the_world_may_be_cached(tmp_path):
                                     Layout(generations_per_task=5, continue_from="s3://b/a", promote=True)], ids=str)
 def test_other_layouts_hold_together_and_have_the_tasks_they_say(layout, tmp_path):
     params = with_generations(5)
-    compile_pipeline(params, "parapet:dev", tmp_path / "p.yaml", Resources(layout=layout))
+    compile_pipeline(params, "parapet:dev", tmp_path / "p.yaml", Resources(layout=layout, mlflow_uri=MLFLOW))
     spec = read((tmp_path / "p.yaml").read_text())
     assert problems(spec) == []
     tasks = inside(spec)
@@ -283,6 +285,7 @@ def test_each_mistake_in_the_cluster_file_has_its_sentence(text, sentence, tmp_p
     (Layout(batch=2, generations_per_task=2), {}, "layout.batch and layout.generations_per_task are both given"),
     (Layout(generations_per_task=2), {"generations": 40}, "which makes 20 tasks of 40 generations, .* set it to 5"),
     (Layout(generations_per_task=2), {"budget": "2 hours"}, "search.budget is '2 hours', and a run that is cut"),
+    (Layout(promote=True), {}, "layout.promote is true and mlflow_uri is not given"),
 ])
 def test_a_layout_that_cannot_be_is_refused(layout, search, sentence):
     params = dataclasses.replace(Params(), search=dataclasses.replace(Params().search, **search))
