@@ -1,0 +1,12 @@
+#!/bin/sh
+# Put both databases of MLflow back to the dumps in /backup; they must exist, and nobody may use them meanwhile.
+set -eu
+for database in mlflow mlflow_auth; do
+  pg_restore --list "/backup/$database.dump" > /dev/null
+done
+for database in mlflow mlflow_auth; do
+  # Everything goes, also the tables of a newer MLflow, which would be in the way of its migrations later.
+  psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --dbname="$database" --command="DROP OWNED BY CURRENT_USER CASCADE"
+  pg_restore --no-owner --no-privileges --exit-on-error --single-transaction --dbname="$database" \
+    "/backup/$database.dump"
+done

@@ -1,0 +1,2 @@
+-- PostgreSQL's image makes `mlflow` by itself; this one holds MLflow's accounts.
+CREATE DATABASE mlflow_auth;
