@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from parapet.config import Params
+from parapet.config import Params, to_dict
 from parapet.errors import InputError, PromotionRefused
 from parapet.files import read_json, write_text
 from parapet.report.card import card_html, model_card
@@ -72,6 +72,9 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     from parapet.tracking.registry import CHAMPION, Registry
 
     config, front, cache = params.promotion, read_front(out / "front.json"), cache or out / ".parapet"
+    if front["threat"] != to_dict(params.threat):
+        raise InputError(f"{out / 'front.json'} was measured under {front['threat']}, and params.yaml says "
+                         f"{params.threat}; promote with the threat model that was measured, or search again.")
     chosen, reason = choose(front, config.select if wish is None else wish, candidate)
     registry = Registry(uri, config.model_name)
     onnx, refusals = check_graph(chosen, out), [*gate(chosen, params), *parity(chosen)]
