@@ -85,6 +85,10 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
             champion, compared = registry.aliased(CHAMPION), None
             outcome = {"id": chosen["id"], "reason": reason, "previous": champion and champion.number}
             if champion is not None and champion.tags.get(DIGEST_TAG) == shipment.digest:
+                if refusals:
+                    raise PromotionRefused(f"{chosen['id']}, champion of {config.model_name} as version "
+                                           f"{champion.number}, no longer passes the gate: {'; '.join(refusals)}; "
+                                           "`parapet rollback` puts the one before back.")
                 return {**outcome, "version": champion.number, "moved": False, "comparison": None}
             version = _challenge(registry, ticket, shipment, _tags(chosen, front, params), cards[CARDS[0]])
             if champion is not None:
