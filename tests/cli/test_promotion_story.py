@@ -134,7 +134,11 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(here, members, server, caps
     assert "has no version 'champion'; give the number of a version or one of its aliases: it has none yet" in \
         wrong("serve")
     assert "--port is 70000; it must lie in 0 to 65535." in wrong("serve", "--port", "70000")
-    assert "cannot name a registered model" in wrong("rollback", "--model", "a/b")
+    for verb, name in (("rollback", "a/b"), ("rollback", ""), ("serve", "")):
+        assert f"{name!r} cannot name a registered model; use up to" in wrong(verb, "--model", name)
+    assert "in which promotions wait" in wrong("rollback", "--model", f"shop {here.name}.promotion-lock")
+    assert "'²' cannot be an alias of a model version" in wrong("serve", "²")
+    assert f"has no version '{'9' * 30}'" in wrong("serve", "9" * 30)
     assert "has no version with the alias champion" in wrong("rollback")
     assert "'zz' is not the id of a member of the front" in wrong("promote", "--candidate", "zz")
     small = members["small"]["id"]
@@ -142,11 +146,25 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(here, members, server, caps
         wrong("promote", "--candidate", f"{small}-int8")
     onnx = here / "artifacts" / members["small"]["onnx"]
     onnx.write_bytes(onnx.read_bytes()[:1000])
-    assert "is damaged: onnxruntime cannot load it" in wrong("promote", "--candidate", members["small"]["id"])
+    assert "it is damaged, and onnxruntime cannot load it" in wrong("promote", "--candidate", members["small"]["id"])
     with refusing_server(401, b"You are not authenticated.") as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert "refuses the credentials (401); set MLFLOW_TRACKING_USERNAME" in \
             wrong("promote", "--candidate", members["large"]["id"])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "bogus://here")
+    assert "MLFLOW_TRACKING_URI is bogus://here, where no model registry can be; use" in wrong("rollback")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here}/nowhere/mlflow.db")
+    for arguments in (["rollback"], ["serve"], ["promote", "--to", "prod"]):
+        assert "nowhere/mlflow.db, MLflow's database with the registered models, does not exist; promote a model " \
+               "first" in wrong(*arguments)
+    assert not (here / "nowhere").exists()
+    front = here / "artifacts/front.json"
+    for content, sentence in (('{"schema_version": 6}', "is damaged ($: "), ("[]", "is damaged; run"),
+                              ('{"schema_version": 5}', "has schema version 5, and this Parapet reads version 6")):
+        front.write_text(content)
+        assert sentence in wrong("select")
+    front.unlink()
+    assert "front.json does not exist; finish a search with `parapet run` first" in wrong("select")
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def study(members: int = 8, rest: int = 40, variants: int = 1, tracked: bool = T
         record.update(status="infeasible", reason=reason, validation=None, audit=None, latency_ms=None)
     volumes = [3.4 - 1.1 * math.exp(-0.7 * index) for index in range(5)]
     front = {
-        "schema_version": 5, "threat": {"norm": "linf", "eps": 0.2},
+        "schema_version": 6, "threat": {"norm": "linf", "eps": 0.2},
         "data": {"name": "digits", "fingerprint": hashlib.sha256(b"digits").hexdigest(),
                  "classes": [str(digit) for digit in range(10)], "image_shape": [1, 8, 8],
                  "images": {"train": 1149, "validation": VALIDATION, "test": TEST}},
@@ -112,7 +112,8 @@ def _candidate(random: np.random.Generator, number: int, flops: float, tracked: 
         "seeds": None, "ties": [], "note": None,
         "footprint": {"bytes": int(flops / 5), "peak_memory_bytes": 60_000_000, "runtime_memory_bytes": 55_000_000,
                       "batch": 1},
-        "onnx_parity": {"verdict": "held", "label_agreement": 1.0, "robust_difference": 0.0, "reason": None}}
+        "onnx_parity": {"verdict": "held", "label_agreement": 1.0, "robust_difference": 0.0, "reason": None},
+        "sha256": {"weights": "a" * 64, "onnx": "b" * 64}}
 
 
 def _block(n: int, clean: float, robust: float, attacks: Any, random: np.random.Generator) -> dict[str, Any]:
@@ -165,7 +166,8 @@ def _evaluation(random: np.random.Generator, candidate: dict[str, Any], front: d
                        "steps": [1, 2, 5, 10, 20, 50, 100], "loss": [-3.0, -2.1, -1.0, -0.4, -0.2, -0.1, -0.1],
                        "steps_accuracy": [0.9, 0.85, 0.8, 0.75, 0.72, 0.7, 0.7]},
             "onnx": {"clean_accuracy": test["clean_accuracy"], "robust_accuracy": test["robust_accuracy"],
-                     "label_agreement": 1.0, "robust_difference": 0.0, "parity": "held", "reason": None}, "int8": None,
+                     "label_agreement": 1.0, "robust_difference": 0.0, "ties": 0, "parity": "held", "reason": None},
+            "int8": None, "files": candidate["sha256"],
             "images": f"evaluation/{candidate['id']}.npz"}
 
 

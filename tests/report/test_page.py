@@ -85,7 +85,7 @@ def test_page_refers_to_nothing_on_a_network_but_mlflow(standard) -> None:
         if address.startswith("http://127.0.0.1:5000/#/experiments/1/runs/"):
             assert address.rsplit("/", 1)[1] in runs
         else:
-            assert address.startswith(("#", "../", "data:")), address
+            assert address.startswith(("#", "../", "cards/", "data:")), address
     policy = next(values["content"] for tag, values in parsed.elements
                   if values.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'") and "http" not in policy
@@ -105,6 +105,7 @@ def test_every_candidate_has_rows_a_panel_and_links(standard) -> None:
     for candidate in [*front["candidates"], front["undefended"]]:
         links = parsed.links[candidate["id"]]
         assert {f"../{candidate[name]}" for name in ("onnx", "weights", "evaluation")} <= set(links)
+        assert (f"cards/{candidate['id']}.html" in links) == (candidate is not front["undefended"])
         run = f"http://127.0.0.1:5000/#/experiments/1/runs/{candidate['mlflow_run_id']}"
         assert (run in links) == (candidate["mlflow_run_id"] is not None)
         # One row in the table of the front (the undefended net has none there), one in that of the attacks.
@@ -180,7 +181,7 @@ def test_untracked_candidates_say_so(make_study) -> None:
     html = rendered(make_study(members=2, tracked=False))
     assert "not tracked" in html and "http://127.0.0.1" not in html
     parsed = Page(html)
-    assert all(address.startswith(("#", "../", "data:")) for address in parsed.addresses)
+    assert all(address.startswith(("#", "../", "cards/", "data:")) for address in parsed.addresses)
 
 
 def test_run_links_go_to_the_server_given(make_study) -> None:

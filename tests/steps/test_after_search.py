@@ -66,7 +66,8 @@ def test_the_page_the_cards_and_the_tables_are_there(artifacts: Path) -> None:
     page = (artifacts / "report/index.html").read_text()
     for candidate in found["candidates"]:
         assert candidate["id"] in page
-        assert (artifacts / f"report/cards/{candidate['id']}.md").is_file()
+        for card in (f"report/cards/{candidate['id']}.md", f"report/cards/{candidate['id']}.html"):
+            assert candidate["id"] in (artifacts / card).read_text(), card
     own = [candidate for candidate in found["candidates"] if candidate["derived_from"] is None]
     assert len(read_json(artifacts / "plots/front.json")) == len(own)
     assert read_json(artifacts / "metrics.json")["front_size"] == len(own)
@@ -166,7 +167,7 @@ def test_the_gate_says_each_reason(candidate: dict, sentence: str) -> None:
 def test_a_front_of_another_version_is_refused(artifacts: Path, tmp_path: Path) -> None:
     old = {**read_json(artifacts / "front.json"), "schema_version": 4}
     write_json(tmp_path / "front.json", old)
-    with pytest.raises(InputError, match="has schema version 4, and this Parapet reads version 5; run `parapet full_"):
+    with pytest.raises(InputError, match="has schema version 4, and this Parapet reads version 6; run `parapet full_"):
         front.read(tmp_path / "front.json")
     (tmp_path / "front.json").write_text("[")
     with pytest.raises(InputError, match="front.json is damaged; run `parapet front` again"):

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from parapet.config import Params, parse
 from parapet.errors import InputError
-from parapet.steps.gate import check_graph, parity
+from parapet.files import file_digest
+from parapet.steps.gate import check_files, gate, parity
 from tests.finished_search import members
 
 
@@ -19,16 +21,16 @@ def out(finished: Path, tmp_path: Path) -> Path:
     return tmp_path / "artifacts"
 
 
-def refused(chosen: dict[str, Any], out: Path) -> str:
+def refused(chosen: dict[str, Any], out: Path, advice: str = "run `parapet front` again") -> str:
     with pytest.raises(InputError) as caught:
-        check_graph(chosen, out)
-    assert "\n" not in str(caught.value) and "run `parapet front` again" in str(caught.value)
+        check_files(chosen, out)
+    assert "\n" not in str(caught.value) and advice in str(caught.value)
     return str(caught.value)
 
 
-def test_the_file_that_was_measured_is_let_through(out: Path) -> None:
+def test_the_files_that_were_measured_are_let_through(out: Path) -> None:
     for chosen in members(out):
-        assert check_graph(chosen, out) == out / chosen["onnx"]
+        check_files(chosen, out)
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:len(content) // 2], lambda content: b"",
@@ -37,21 +39,23 @@ def test_a_damaged_onnx_file_is_told(out: Path, damage: Any) -> None:
     chosen = members(out)[0]
     path = out / chosen["onnx"]
     path.write_bytes(damage(path.read_bytes()))
-    assert f"{path}, the graph of candidate {chosen['id']}, is damaged" in refused(chosen, out)
+    assert refused(chosen, out).startswith(f"{path} is not the graph that was measured for candidate {chosen['id']}: "
+                                           "it is damaged, and onnxruntime cannot load it; ")
 
 
-def test_an_onnx_file_that_is_not_there_is_told(out: Path) -> None:
-    chosen = members(out)[0]
-    (out / chosen["onnx"]).unlink()
-    assert "does not exist" in refused(chosen, out)
+def test_files_that_are_not_there_are_told(out: Path) -> None:
+    small, large = members(out)
+    (out / small["onnx"]).unlink()
+    assert "the graph of candidate" in (said := refused(small, out)) and "does not exist" in said
+    (out / large["weights"]).unlink()
+    assert "the weights of candidate" in (said := refused(large, out, "dvc checkout")) and "does not exist" in said
 
 
 def test_an_onnx_file_of_another_genome_is_told_with_both(out: Path) -> None:
     small, large = members(out)
     shutil.copyfile(out / large["onnx"], out / small["onnx"])
-    said = refused(small, out)
-    assert f"holds the genome [{large['description']}]" in said
-    assert f"but candidate {small['id']} is the genome [{small['description']}]" in said
+    assert (f"it holds the genome [{large['description']}], and not the genome [{small['description']}]"
+            in refused(small, out))
 
 
 def test_weights_that_were_changed_in_the_onnx_file_are_told(out: Path) -> None:
@@ -64,7 +68,39 @@ def test_weights_that_were_changed_in_the_onnx_file_are_told(out: Path) -> None:
     first = model.graph.initializer[0]
     first.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(first) + 1, first.name))
     onnx.save_model(model, path)
-    assert f"is not the graph that was measured for candidate {chosen['id']}: its SHA-256 is" in refused(chosen, out)
+    # What export wrote down is not asked, so that it cannot be forgotten either.
+    (out / "search/candidates" / chosen["id"] / "export.json").unlink()
+    expected = f"its SHA-256 is {file_digest(path)[:12]} instead of {chosen['sha256']['onnx'][:12]}"
+    assert expected in refused(chosen, out)
+
+
+def test_weights_that_are_not_those_that_were_attacked_are_told(out: Path) -> None:
+    small, large = members(out)
+    path = out / small["weights"]
+    shutil.copyfile(out / large["weights"], path)
+    said = refused(small, out, "bring it back with `dvc checkout`")
+    assert said.startswith(f"{path} does not hold the weights that were attacked for candidate {small['id']}: its "
+                           f"SHA-256 is {large['sha256']['weights'][:12]} instead of ")
+
+
+@pytest.mark.parametrize("content", [None, "not json", "[]", "{}", '{"id": "another", "key": "k", "fingerprint": "f"}'])
+def test_a_record_of_the_training_that_is_none_is_told(out: Path, content: str | None) -> None:
+    chosen = members(out)[0]
+    path = (out / chosen["weights"]).parent / "training.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    assert f"{path}, the record of the training of candidate {chosen['id']}, is missing, damaged or another" in \
+        refused(chosen, out, "dvc checkout")
+
+
+def test_a_latency_that_is_in_doubt_says_so(out: Path) -> None:
+    chosen = members(out)[0]
+    params = parse(Params, {"promotion": {"maximum_latency_ms": 1e-6}})
+    chosen["latency_ms"]["noise"] = {"verdict": "quiet", "others": 0.0, "drift": 0.0, "reason": None}
+    assert gate(chosen, params)[-1].endswith("above promotion.maximum_latency_ms 1e-06")
+    chosen["latency_ms"]["noise"] = {"verdict": "busy", "others": 1.4, "drift": 0.0, "reason": "others took 140 %"}
+    assert gate(chosen, params)[-1].endswith("1e-06 (timed while the machine was busy: others took 140 %)")
 
 
 @pytest.mark.parametrize(("found", "sentence"), [

@@ -22,8 +22,6 @@ from tests import finished_search
 from tests.finished_search import SETTINGS
 from tests.tracking.registry_dump import dump
 
-_HELD = {"verdict": "held", "label_agreement": 1.0, "robust_difference": 0.0, "reason": None}
-
 
 def params(**changes: Any) -> Params:
     return parse(Params, {**SETTINGS, "promotion": changes})
@@ -70,16 +68,23 @@ def change(out: Path, candidate: str, **values: Any) -> None:
 
 def test_a_refused_promotion_says_each_reason_and_leaves_the_registry_as_it_was(out: Path, uri: str) -> None:
     small, _ = members(out)
-    change(out, small, audit={"verdict": "fail", "reasons": ["noise: it is masked."]},
-           onnx_parity={**_HELD, "verdict": "failed", "reason": "they part at head"})
+    checks = [{"id": "noise", "verdict": "fail", "numbers": {}, "advice": "it is masked."}]
+    evaluation = out / f"evaluation/{small}.json"
+    result = read_json(evaluation)
+    result["audit"] |= {"verdict": "fail", "checks": checks}
+    result["onnx"] |= {"parity": "failed", "reason": "they part at head"}
+    write_json(evaluation, result)
+    shutil.rmtree(out / ".parapet/evaluations", ignore_errors=True)
     with pytest.raises(PromotionRefused) as caught:
         promote(out, uri, small, changes={"minimum_robust_accuracy": 0.9, "maximum_latency_ms": 1e-6})
     said = str(caught.value)
     for reason in ("parapet is as it was: the audit failed (noise: it is masked.);", "below promotion.minimum_robust",
                    "above promotion.maximum_latency_ms", "(they part at head; labels agree"):
         assert reason in said
-    held = dump(uri)
+    held, client = dump(uri), connect(uri)
     assert list(held) == ["parapet.promotion-lock"] and held["parapet.promotion-lock"]["versions"] == {}
+    experiment = client.get_experiment_by_name(params().tracking.experiment).experiment_id
+    assert list(client.search_logged_models([experiment])) == []
 
 
 def test_the_better_model_is_let_through_the_worse_one_refused_and_rollback_puts_it_back(out: Path, uri: str) -> None:
@@ -97,7 +102,7 @@ def test_the_better_model_is_let_through_the_worse_one_refused_and_rollback_puts
         promote(out, uri, small)
     assert dump(uri) == before
     assert promote(out, uri, large) == {"id": large, "reason": f"{large} is the one that was named.", "version": "2",
-                                        "previous": "2", "moved": False, "comparison": None}
+                                        "previous": "2", "moved": False, "refreshed": False, "comparison": None}
     assert dump(uri) == before
 
     assert rollback.run(params(), uri=uri) == {"champion": "1", "previous": "2"}
@@ -128,16 +133,51 @@ def test_a_champion_of_another_search_is_attacked_again_by_today_s_suite_once(ou
     assert read_json(cache / "evaluations" / large / f"{large}.json") == read_json(out / f"evaluation/{large}.json")
 
 
+def harder(out: Path, uri: str, candidate: str, **options: Any) -> dict[str, Any]:
+    """A promotion with a suite that front.json was not measured by: another number of test images."""
+    evaluation = {**SETTINGS["full_evaluation"], "images": 120}
+    settings = parse(Params, {**SETTINGS, "full_evaluation": evaluation, "promotion": options})
+    return promotion.run(settings, out, uri=uri, candidate=candidate, artifact_root=out.parent / "mlruns")
+
+
+def test_the_gate_the_tags_and_the_card_are_of_today_s_suite_and_not_of_an_old_front(out: Path, uri: str) -> None:
+    small, large = members(out)
+    old = read_json(out / "front.json")
+    with pytest.raises(PromotionRefused, match="the lower end of robust accuracy's 95 % interval is 0"):
+        harder(out, uri, small, minimum_robust_accuracy=0.99)
+    promote(out, uri, small)
+    compared = harder(out, uri, large)["comparison"]
+    assert compared["robust"]["n"] == compared["clean"]["n"] == 120
+    registry = Registry(uri, "parapet")
+    today = read_json(out / f".parapet/evaluations/{large}/{large}.json")["evaluation"]
+    tags = registry.version("2").tags
+    assert tags["test_images"] == "120" and tags["robust_accuracy"] == str(today["robust_accuracy"])
+    assert "n = 120" in connect(uri).get_model_version("parapet", "2").description
+    assert read_json(out / "front.json") == old
+
+    # Promoted again by the suite of before, the champion stays, and says what it is measured by now.
+    again = promote(out, uri, large)
+    assert (again["moved"], again["refreshed"], again["version"]) == (False, True, "2")
+    assert registry.version("2").tags["test_images"] == "200"
+    assert "n = 200" in connect(uri).get_model_version("parapet", "2").description
+    rollback.run(params(), uri=uri)
+    assert harder(out, uri, large)["version"] == "2"
+    assert registry.version("2").tags["test_images"] == "120"
+
+
 def test_an_alias_that_somebody_moved_meanwhile_is_told(out: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small, large = members(out)
     promote(out, uri, small)
     registry = Registry(uri, "parapet")
     register(registry, bare(out, large), {}, "")
 
-    def meanwhile(*arguments: Any) -> Comparison:
-        registry.point("champion", "2")
-        return Comparison(Paired(10, 0, 0, 1.0), Paired(10, 0, 0, 1.0))
-    monkeypatch.setattr(promotion, "compare", meanwhile)
+    attack = promotion.attack
+
+    def meanwhile(params: Params, challenger: str, champion: Path | None, *arguments: Any) -> list[dict[str, Any]]:
+        if champion is not None:
+            registry.point("champion", "2")
+        return attack(params, challenger, champion, *arguments)
+    monkeypatch.setattr(promotion, "attack", meanwhile)
     with pytest.raises(PromotionRefused, match="somebody moved the champion of parapet from version 1 to version 2"):
         promote(out, uri, large)
     assert registry.aliases() == {"champion": "2", "challenger": "1"} and registry.version("3") is None
@@ -186,6 +226,7 @@ def test_cards_lie_with_the_version_and_with_the_run(out: Path, uri: str) -> Non
 def test_rollback_without_a_champion_before_is_told(out: Path, uri: str) -> None:
     with pytest.raises(InputError, match="the registered model parapet has no version with the alias champion"):
         rollback.run(params(), uri=uri)
+    assert dump(uri) == {}
     promote(out, uri, members(out)[0])
     before = dump(uri)
     with pytest.raises(InputError, match="has no version with the alias previous, so there is nothing to roll back to"):
@@ -200,6 +241,8 @@ def test_copying_needs_a_champion_and_another_name(uri: str) -> None:
         environments.copy_champion(params(), "parapet", uri=uri)
     with pytest.raises(InputError, match="cannot name a registered model"):
         environments.copy_champion(params(), "a/b", uri=uri)
+    with pytest.raises(InputError, match="names that end in .promotion-lock are those of the queues"):
+        environments.copy_champion(params(), "parapet.promotion-lock", uri=uri)
 
 
 def entry(name: str, derived_from: str | None = None, robust: float = 0.5) -> dict[str, Any]:

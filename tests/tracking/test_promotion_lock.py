@@ -14,7 +14,7 @@ import pytest
 from parapet.errors import PromotionRefused
 from parapet.tracking.connection import connect
 from parapet.tracking.promotion_lock import TICKET_TAG, promotion_lock
-from parapet.tracking.registration import register
+from parapet.tracking.registration import DIGEST_TAG, copy, download, register
 from parapet.tracking.registry import Registry
 from tests.tracking.tiny_models import shipment
 
@@ -89,6 +89,30 @@ def test_what_was_begun_is_taken_back_after_an_error(registry, story, tmp_path):
         registry.point("previous", "1")  # as far as moving the champion had come
         raise KeyboardInterrupt
     assert registry.aliases() == before and registry.version(made.number) is None and tickets(registry) == []
+
+
+def test_a_copy_that_was_begun_is_taken_back_and_other_versions_stay(registry, story, tmp_path):
+    there = Registry(registry.uri, f"{registry.model_name} prod")
+    there.create_model()
+    register(there, shipment(tmp_path, 3, story), {}, "")
+    source = registry.version("1")
+    with pytest.raises(KeyboardInterrupt), promotion_lock(there) as ticket:
+        ticket.begin(aliases=there.aliases(), copying={"digest": source.tags[DIGEST_TAG], "after": there.newest()})
+        copy(registry, source, there)
+        raise KeyboardInterrupt
+    assert there.newest() == 1 and registry.version("1") is not None
+    # The model behind the source is still there to serve.
+    assert download(registry, source, tmp_path / "back").is_dir()
+
+
+def test_a_copy_into_a_model_that_did_not_exist_leaves_none(registry):
+    fresh, source = Registry(registry.uri, f"{registry.model_name} prod"), registry.version("1")
+    with pytest.raises(KeyboardInterrupt), promotion_lock(fresh) as ticket:
+        ticket.begin(aliases={}, model_created=True, copying={"digest": source.tags[DIGEST_TAG], "after": 0})
+        fresh.create_model()
+        copy(registry, source, fresh)
+        raise KeyboardInterrupt
+    assert not fresh.exists()
 
 
 def test_what_people_moved_meanwhile_stays_where_they_put_it(registry):

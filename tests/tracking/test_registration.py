@@ -9,7 +9,7 @@ import pytest
 from parapet.errors import WorkError
 from parapet.tracking import flush
 from parapet.tracking.connection import connect
-from parapet.tracking.registration import DIGEST_TAG, attach, copy, download, known, register
+from parapet.tracking.registration import DIGEST_TAG, attach, copy, download, file_tags, known, register, withdraw
 from parapet.tracking.registry import Registry
 from tests.tracking.tiny_models import shipment
 
@@ -33,14 +33,14 @@ def test_a_version_is_the_file_that_was_measured_and_what_lies_beside_it(story, 
 
     run_id = run_of(story, registry.uri)
     shipped = shipment(tmp_path, 1.0, story, run_id, card="the card")
-    assert known(registry, shipped.digest) is None
+    assert known(registry, shipped.digests) is None
     made = register(registry, shipped, {"eps": "8/255"}, "the first")
     version = connect(registry.uri).get_model_version(registry.model_name, made.number)
     assert (made.number, version.run_id) == ("1", run_id)
     assert (version.description, version.tags["eps"]) == ("the first", "8/255")
     assert version.tags[DIGEST_TAG] == hashlib.sha256(shipped.onnx.read_bytes()).hexdigest()
-    assert known(registry, shipped.digest, having="card.md").number == "1"
-    assert known(registry, shipped.digest, having="model.safetensors") is None
+    assert known(registry, shipped.identity("card.md")).number == "1" and known(registry, {}) is None
+    assert known(registry, shipped.identity() | {"parapet.sha256.model.safetensors": "0" * 64}) is None
 
     folder = download(registry, made, tmp_path / "back")
     assert (folder / "model.onnx").read_bytes() == shipped.onnx.read_bytes()
@@ -88,15 +88,36 @@ def test_a_description_that_mlflow_could_not_keep_everywhere_is_cut(story, sqlit
     assert len(description) == 5000 and description.endswith("…")
 
 
-def test_a_registered_file_that_was_changed_is_told(story, sqlite_uri, tmp_path):
+@pytest.mark.parametrize("name", ["model.onnx", "card.md"])
+def test_a_registered_file_that_was_changed_is_told(story, sqlite_uri, tmp_path, name):
     registry = Registry(sqlite_uri, f"model {story.id}")
     registry.create_model()
-    made = register(registry, shipment(tmp_path, 1.0, story), {}, "")
-    stored, = Path(story.artifact_root).rglob("model.onnx")
-    stored.write_bytes(stored.read_bytes() + b"\0")
-    with pytest.raises(WorkError, match="version 1 of model .* is damaged: its model.onnx is not the file that was"):
-        download(registry, made, tmp_path / "back")
-    assert not (tmp_path / "back").exists()
+    made = register(registry, shipment(tmp_path, 1.0, story, card="the card"), {}, "")
+    back = download(registry, made, tmp_path / "back")
+    stored, = Path(story.artifact_root).rglob(name)
+    whole = stored.read_bytes()
+    stored.write_bytes(whole + b"\0")
+    with pytest.raises(WorkError, match=f"version 1 of model .* is damaged: its {name} is not the file that was"):
+        download(registry, made, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+    # What was brought before is looked at again, and brought anew where it is no longer what it was.
+    assert download(registry, made, back) == back
+    (back / name).write_bytes(b"")
+    stored.write_bytes(whole)
+    assert (download(registry, made, back) / name).read_bytes() == whole
+
+
+def test_a_version_is_withdrawn_with_its_model_unless_another_needs_it(story, sqlite_uri, tmp_path):
+    registry, other = Registry(sqlite_uri, f"model {story.id}"), Registry(sqlite_uri, f"other {story.id}")
+    client, shipped = connect(sqlite_uri), shipment(tmp_path, 1.0, story)
+    for place in (registry, other):
+        place.create_model()
+    made, again = register(registry, shipped, {}, ""), register(other, shipped, {}, "")
+    experiment = client.get_experiment_by_name(story.experiment).experiment_id
+    withdraw(registry, made)
+    assert registry.version("1") is None and len(client.search_logged_models([experiment])) == 1
+    withdraw(other, again)
+    assert other.version("1") is None and list(client.search_logged_models([experiment])) == []
 
 
 def test_a_copy_has_the_tags_and_the_bytes_of_its_source(story, registry, tmp_path, capfd):
@@ -104,6 +125,6 @@ def test_a_copy_has_the_tags_and_the_bytes_of_its_source(story, registry, tmp_pa
     made = register(registry, shipped, {"eps": "8/255"}, "the first")
     there = Registry(registry.uri, f"{registry.model_name} prod")
     copied = copy(registry, made, there)
-    assert (copied.number, copied.tags["eps"], known(there, shipped.digest).number) == ("1", "8/255", "1")
+    assert (copied.number, copied.tags["eps"], known(there, file_tags(made.tags)).number) == ("1", "8/255", "1")
     assert (download(there, copied, tmp_path / "back") / "model.onnx").read_bytes() == shipped.onnx.read_bytes()
     assert capfd.readouterr().err == ""

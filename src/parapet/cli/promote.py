@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from parapet.cli.tracking import gateway
+from parapet.cli.tracking import gateway, registry_uri
 from parapet.config import load
 from parapet.devices import resolve
 from parapet.errors import InputError
@@ -58,6 +58,7 @@ def serve_options(parser: argparse.ArgumentParser) -> None:
 
 def select(options: argparse.Namespace) -> None:
     """One member of the front, its numbers and the reason."""
+    from parapet.steps.gate import doubt
     from parapet.steps.promotion import choose
 
     wish, front = options.wish or load(options.params).promotion.select, read_front(options.out / "front.json")
@@ -69,7 +70,8 @@ def select(options: argparse.Namespace) -> None:
     for name in ("validation", "test"):
         print(f"{name:<10}  {_accuracies(chosen[name])}")
     print(f"{'cost':<10}  {wording.count(chosen['flops'])} FLOPs, {wording.count(chosen['params'])} parameters, median "
-          f"latency {wording.milliseconds(chosen['latency_ms']['p50'])}; audit {chosen['audit']['verdict']}")
+          f"latency {wording.milliseconds(chosen['latency_ms']['p50'])}{doubt(chosen)}; audit "
+          f"{chosen['audit']['verdict']}")
     print(reason)
 
 
@@ -88,8 +90,8 @@ def promote(options: argparse.Namespace) -> None:
                        allow_incomparable=options.allow_incomparable, tell=_tell)
     print(outcome["reason"])
     if not outcome["moved"]:
-        print(f"it is champion of {params.promotion.model_name} already, as version {outcome['version']}; nothing was "
-              "changed.")
+        changed = "its tags and description are now today's" if outcome["refreshed"] else "nothing was changed"
+        print(f"it is champion of {params.promotion.model_name} already, as version {outcome['version']}; {changed}.")
         return
     if outcome["comparison"]:
         print(_pairs(outcome["comparison"], outcome["previous"]))
@@ -102,8 +104,8 @@ def rollback(options: argparse.Namespace) -> None:
     from parapet.steps import rollback as step
 
     params = load(options.params)
-    name = options.model or params.promotion.model_name
-    outcome = step.run(params, uri=gateway().uri, model_name=name, tell=_tell)
+    name = params.promotion.model_name if options.model is None else options.model
+    outcome = step.run(params, uri=registry_uri(), model_name=name, tell=_tell)
     print(f"version {outcome['champion']} of {name} is champion again; version {outcome['previous']} is previous, and "
           "another rollback puts it back.")
 
@@ -113,10 +115,10 @@ def serve(options: argparse.Namespace) -> None:
     from parapet.tracking.registry import Registry
     from parapet.tracking.serving import find, serve
 
-    name = options.model or load(options.params).promotion.model_name
+    name = load(options.params).promotion.model_name if options.model is None else options.model
     if not 0 <= options.port < 65536:
         raise InputError(f"--port is {options.port}; it must lie in 0 to 65535.")
-    registry = Registry(gateway().uri, name)
+    registry = Registry(registry_uri(), name)
     version = find(registry, options.version)
 
     def ready(address: str) -> None:
@@ -134,7 +136,7 @@ def _copy(options: argparse.Namespace) -> None:
     from parapet.steps.environments import copy_champion
 
     params = load(options.params)
-    outcome = copy_champion(params, options.to, uri=gateway().uri, tell=_tell)
+    outcome = copy_champion(params, options.to, uri=registry_uri(), tell=_tell)
     source = f"version {outcome['source']} of {params.promotion.model_name}"
     if outcome["moved"]:
         print(f"{source} is now champion of {options.to}, as its version {outcome['version']}.")

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from parapet.config import Params
 from parapet.cores import Cores
+from parapet.errors import InputError
 from parapet.files import write_text
 from parapet.tracking import BackgroundSender, NullTracker, Outbox, SystemMetrics
+from parapet.tracking.connection import sqlite_path
 from parapet.tracking.tracker import Tracker
 
 _LOCAL_PAGE = "http://127.0.0.1:5000"
@@ -36,6 +38,15 @@ def gateway() -> Gateway:
         return Gateway(uri, None, uri)
     here = Path.cwd()
     return Gateway(uri or f"sqlite:///{here / 'mlflow.db'}", here / "mlruns", _LOCAL_PAGE)
+
+
+def registry_uri() -> str:
+    """Where a registry is that must exist already; InputError for an SQLite file that does not."""
+    uri = gateway().uri
+    if (path := sqlite_path(uri)) is not None and not path.exists():
+        raise InputError(f"{path}, MLflow's database with the registered models, does not exist; promote a model "
+                         "first, or set MLFLOW_TRACKING_URI to where they are.")
+    return uri
 
 
 @contextmanager

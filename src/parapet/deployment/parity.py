@@ -29,8 +29,12 @@ class ParityError(WorkError):
 class Replay:
     """What torch and the graph make of the same images.
 
-    largest_difference: of logits. label_agreement: share of images with the same label; where the two highest logits
-    lie closer than `tolerance` allows, either label is the same. accuracy, graph_accuracy: shares of 1.
+    largest_difference: of logits, of the image where it is the largest share of what is allowed there, and
+    allowed_difference what that is. accuracy, graph_accuracy: shares of 1, by torch's labels and by onnxruntime's.
+
+    ties: images whose two highest logits lie closer than the tolerance, so that either label is right; there the two
+    may name different ones. label_agreement: share of images with the same label, ties counted as agreeing.
+    untied_difference: by how much the accuracies differ, ties left out, as a share of all images.
     """
 
     images: int
@@ -39,6 +43,8 @@ class Replay:
     label_agreement: float
     accuracy: float
     graph_accuracy: float
+    ties: int
+    untied_difference: float
 
     def why_not(self) -> str | None:
         """In what the two differ more than they may; None where they do not."""
@@ -47,7 +53,7 @@ class Replay:
         if self.label_agreement < LABEL_AGREEMENT:
             return (f"labels agree on {self.label_agreement:.2%} of {self.images} images (at least "
                     f"{LABEL_AGREEMENT:.1%})")
-        if abs(self.accuracy - self.graph_accuracy) > ROBUST_DIFFERENCE:
+        if self.untied_difference > ROBUST_DIFFERENCE:
             return (f"of {self.images} images torch gets {self.accuracy:.2%} right and the graph "
                     f"{self.graph_accuracy:.2%} (at most {100 * ROBUST_DIFFERENCE:.1f} points apart)")
         return None
@@ -57,7 +63,7 @@ def replay(network: Network, running: Any, images: Tensor, labels: Tensor, *, to
            batch_size: int = 512) -> Replay:
     """Run `images`, float (N, C, H, W) in [0, 1], through `network` and the onnxruntime session `running`.
 
-    Logits may differ by `tolerance` times the largest one, but at least by `tolerance`.
+    An image's logits may differ by `tolerance` times the largest of them, but at least by `tolerance`.
     """
     truth, parts = labels.cpu().numpy(), []
     device = next(network.parameters()).device
@@ -76,8 +82,9 @@ def check_parity(network: Network, path: Path, images: Tensor, *, tolerance: flo
 
     `adversarial` are images, the ones that an evaluation left, with their `labels`: robust accuracy on them must be the
     same within 0.1 points. Returns {largest_difference, label_agreement, batch_sizes, images, adversarial}. Raises
-    ParityError, with the layer where the two part, where logits differ by more than `tolerance` times the largest logit
-    (but at least 1), or labels on more than one image in a thousand although their logits are further apart than that.
+    ParityError, with the layer where the two part, where an image's logits differ by more than `tolerance` times the
+    largest of them (but at least 1), or labels on more than one image in a thousand although their logits are further
+    apart than that.
     """
     running = session(path)
     network = network.cpu().eval()
@@ -111,12 +118,17 @@ def where_they_part(network: Network, path: Path, images: Tensor, tolerance: flo
 
 
 def _compared(expected: np.ndarray, found: np.ndarray, truth: np.ndarray, tolerance: float) -> Replay:
-    allowed = tolerance * max(1.0, float(np.abs(expected).max(initial=0.0)))
+    allowed = tolerance * np.maximum(1.0, np.abs(expected).max(1, initial=0.0))
+    # Written so that a logit that is no number counts as infinitely far off.
+    differences = np.nan_to_num(np.abs(found - expected), nan=np.inf).max(1, initial=0.0)
+    worst = int((differences / allowed).argmax())
     ours, theirs = expected.argmax(1), found.argmax(1)
     # Which of two logits that are equal within the tolerance is the higher one is nobody's fault.
-    theirs = np.where(_margin(expected) <= allowed, ours, theirs)
-    return Replay(len(truth), float(np.abs(found - expected).max(initial=0.0)), allowed, float((ours == theirs).mean()),
-                  float((ours == truth).mean()), float((theirs == truth).mean()))
+    tied = _margin(expected) <= allowed
+    right, graph_right = ours == truth, theirs == truth
+    return Replay(len(truth), float(differences[worst]), float(allowed[worst]),
+                  float(((ours == theirs) | tied).mean()), float(right.mean()), float(graph_right.mean()),
+                  int(tied.sum()), float(abs(right[~tied].sum() - graph_right[~tied].sum()) / len(truth)))
 
 
 def _margin(logits: np.ndarray) -> np.ndarray:

@@ -21,3 +21,9 @@ def schema(name: str) -> dict[str, Any]:
 def validate(name: str, value: Any) -> None:
     """Raise jsonschema.ValidationError where `value` does not meet the schema."""
     jsonschema.Draft202012Validator(schema(name)).validate(value)
+
+
+def problem(name: str, value: Any) -> str | None:
+    """In what `value` does not meet the schema, and where, in a few words; None where it does."""
+    found = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema(name)).iter_errors(value))
+    return None if found is None else f"{found.json_path}: {found.message[:200]}"

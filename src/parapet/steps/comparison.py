@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from parapet.files import digest, read_json
 from parapet.progress import Progress
 from parapet.search.workers import Task, Workers
 from parapet.steps import candidates, results
+from parapet.steps.full_evaluation import key_of
 
 _EVALUATE = "parapet.steps.full_evaluation:evaluate"
 
@@ -47,6 +49,12 @@ class Comparison:
     clean: Paired
     robust: Paired
 
+    @classmethod
+    def of(cls, champion: dict[str, Any], challenger: dict[str, Any]) -> Comparison:
+        """From two evaluations of the same images (evaluation/<id>.json)."""
+        marks = [_marks(result["evaluation"]["outcomes"]) for result in (champion, challenger)]
+        return cls(*(Paired.of(*(found[kind] for found in marks)) for kind in ("clean", "robust")))
+
     def refusals(self, champion: str, significance: float) -> list[str]:
         """In what the challenger is worse than `champion` (its name) beyond noise, with the numbers."""
         return [f"it is worse than {champion} in {name} accuracy beyond noise: of {pairs.n:,} test images "
@@ -56,30 +64,37 @@ class Comparison:
                 for name, pairs in (("clean", self.clean), ("robust", self.robust)) if pairs.p < significance]
 
 
-def compare(params: Params, challenger: str, champion: Path, out: Path, dataset: Path, cache: Path,
-            devices: Sequence[str]) -> Comparison:
-    """Attack candidate `challenger` of `out`/front.json and the model in folder `champion`, and pair the outcomes.
+def attack(params: Params, challenger: str, champion: Path | None, out: Path, dataset: Path, cache: Path,
+           devices: Sequence[str]) -> list[dict[str, Any]]:
+    """Today's evaluations (evaluation/<id>.json) of candidate `challenger` of `out`/front.json and, unless it is None,
+    of the model in folder `champion`, in this order.
 
     `champion` holds model.safetensors, model.onnx and training.json. What was evaluated before under the same
     configuration (by full_evaluation, or here) is taken from `cache` or `out` and not attacked again. Raises
     InputError where `dataset` is not the one that both were trained for, WorkError where an evaluation fails.
     """
     ids, home = _ids(out), out / "search" / "candidates"
-    other = read_json(champion / results.TRAINING)["id"]
-    folders = {challenger: home / challenger, other: home / other if other in ids else champion}
-    places = {name: cache / "evaluations" / name if name in ids else
-              champion / f"evaluation-{digest(to_dict(params.threat))[:12]}" for name in folders}
-    for name in folders:
-        if name in ids:
-            _bring(out / "evaluation", places[name], name)
-    tasks = [Task(name, _EVALUATE, {
-        "params": to_dict(params), "candidate": str(folder), "dataset": str(dataset), "out": str(places[name]),
-        "locks": str(cache / "locks"),
-        "surrogates": [str(home / one) for one in (_surrogates(name, ids) if name in ids else [ids[0], challenger])]})
-        for name, folder in folders.items()]
-    _run(tasks, params, devices)
-    marks = [_marks(read_json(places[name] / f"{name}.json")["evaluation"]["outcomes"]) for name in (other, challenger)]
-    return Comparison(*(Paired.of(*(found[kind] for found in marks)) for kind in ("clean", "robust")))
+    folders, records, tasks = [home / challenger], [], []
+    if champion is not None:
+        own = home / read_json(champion / results.TRAINING)["id"]
+        folders.append(own if own.name in ids and own.is_dir() and _same(own, champion) else champion)
+    for folder in folders:
+        trained = read_json(folder / results.TRAINING)
+        name, known = trained["id"], folder != champion
+        place = cache / "evaluations" / name if known else (
+            champion / f"evaluation-{digest(to_dict(params.threat))[:12]}")
+        surrogates = [str(home / one) for one in (_surrogates(name, ids) if known else [ids[0], challenger])]
+        key, record = key_of(params, trained["key"], results.file_digests(folder), surrogates), f"{name}.json"
+        if known and not results.done(place / record, key) and results.done(out / "evaluation" / record, key):
+            _bring(out / "evaluation", place, name)
+        if not results.done(place / record, key):
+            tasks.append(Task(name, _EVALUATE, {
+                "params": to_dict(params), "candidate": str(folder), "dataset": str(dataset), "out": str(place),
+                "locks": str(cache / "locks"), "surrogates": surrogates}))
+        records.append(place / record)
+    if tasks:
+        _run(tasks, params, devices)
+    return [read_json(path) for path in records]
 
 
 def _run(tasks: list[Task], params: Params, devices: Sequence[str]) -> None:
@@ -112,13 +127,17 @@ def _surrogates(name: str, ids: list[str]) -> list[str]:
     return [other for other in dict.fromkeys([ids[0], following]) if other != name]
 
 
+def _same(first: Path, second: Path) -> bool:
+    return results.file_digests(first) == results.file_digests(second)
+
+
 def _bring(source: Path, target: Path, name: str) -> None:
-    """What full_evaluation left in the artifacts, where its cache is not at hand."""
-    if not (target / f"{name}.json").exists():
-        target.mkdir(parents=True, exist_ok=True)
-        for path in source.glob(f"{name}.*"):
-            if path.is_file():
-                shutil.copyfile(path, target / path.name)
+    """What full_evaluation left in the artifacts, where its cache is not at hand or of another time."""
+    target.mkdir(parents=True, exist_ok=True)
+    # The record last: where it is, everything is.
+    for path in sorted(source.glob(f"{name}[.-]*"), key=lambda path: path.suffix == ".json"):
+        if path.is_file():
+            shutil.copyfile(path, target / path.name)
 
 
 def _marks(outcomes: dict[str, str]) -> dict[str, np.ndarray]:

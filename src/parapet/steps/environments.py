@@ -18,7 +18,7 @@ def copy_champion(params: Params, to: str, *, uri: str, model_name: str | None =
     where there is no champion, PromotionRefused where somebody moved the champion of `to` meanwhile.
     """
     from parapet.tracking.promotion_lock import promotion_lock
-    from parapet.tracking.registration import DIGEST_TAG, copy, known
+    from parapet.tracking.registration import DIGEST_TAG, copy, file_tags, known
     from parapet.tracking.registry import CHAMPION, Registry
 
     source, target = Registry(uri, model_name or params.promotion.model_name), Registry(uri, to)
@@ -30,12 +30,13 @@ def copy_champion(params: Params, to: str, *, uri: str, model_name: str | None =
     with promotion_lock(target, expiry=params.promotion.lock_seconds, tell=tell) as ticket:
         before, there = target.aliases(), target.aliased(CHAMPION)
         outcome = {"source": champion.number, "previous": there and there.number}
-        digest = champion.tags.get(DIGEST_TAG, "")
-        if there is not None and there.tags.get(DIGEST_TAG) == digest:
+        files = file_tags(champion.tags)
+        if there is not None and files and file_tags(there.tags) == files:
             return {**outcome, "version": there.number, "moved": False}
-        ticket.begin(aliases=before, model_created=not target.exists())
+        ticket.begin(aliases=before, model_created=not target.exists(),
+                     copying={"digest": champion.tags.get(DIGEST_TAG, ""), "after": target.newest()})
         target.create_model()
-        version = known(target, digest) or copy(source, champion, target)
+        version = known(target, files) or copy(source, champion, target)
         ticket.begin(version=version.number)
         ticket.check()
         if target.aliases().get(CHAMPION) != outcome["previous"]:

@@ -10,7 +10,7 @@ from parapet import schemas
 from parapet.config import Params, to_dict
 from parapet.data.info import read_info
 from parapet.errors import InputError, WorkError
-from parapet.files import read_json, replacing_folder, write_json
+from parapet.files import file_digest, read_json, replacing_folder, write_json
 from parapet.genome import Genome
 from parapet.report.dvc_plots import metrics
 from parapet.search import archive
@@ -19,7 +19,7 @@ from parapet.search.seeds import spread
 from parapet.steps import candidates, results
 
 SECTIONS = ("seed", "data", "threat", "search", "front")
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path, *,
@@ -51,6 +51,7 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
             source = (evaluation / f"{member['id']}.onnx" if member["derived_from"]
                       else search / "candidates" / member["id"] / results.ONNX)
             shutil.copyfile(source, folder / f"{member['id']}.onnx")
+            _check_copy(folder / f"{member['id']}.onnx", source, member)
     summary = read_json(search / candidates.SUMMARY)
     summary.pop("schema_version")
     front = {
@@ -68,15 +69,20 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
 
 
 def read(path: Path) -> dict[str, Any]:
-    """front.json at `path`. InputError where it is of another schema version, or none."""
+    """front.json at `path`. InputError where it is damaged, of another schema version, or does not meet its schema."""
     try:
         front = read_json(path)
         version = front.get("schema_version")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; finish a search with `parapet run` first, or name the folder of its "
+                         "artifacts.") from None
     except (ValueError, AttributeError):
         raise InputError(f"{path} is damaged; run `parapet front` again.") from None
     if version != SCHEMA_VERSION:
         raise InputError(f"{path} has schema version {version}, and this Parapet reads version {SCHEMA_VERSION}; run "
                          "`parapet full_evaluation` and `parapet front` again.")
+    if (problem := schemas.problem("front", front)) is not None:
+        raise InputError(f"{path} is damaged ({problem}); run `parapet front` again.")
     return front
 
 
@@ -89,16 +95,13 @@ def _member(record: dict[str, Any], search: Path, evaluation: Path, out: Path, r
     return {
         "id": name, "genome": record["genome"], "description": str(Genome.from_dict(record["genome"])),
         "generation": record["generation"], "seed": record["seed"], "validation": record["validation"],
-        "test": results.accuracies(result["evaluation"]),
+        **results.tested(result),
         **{field: record[field] for field in
            ("flops", "params", "training_seconds", "training_flops", "latency_ms")},
-        "audit": results.verdict(result["audit"]),
         "weights": weights.relative_to(out).as_posix(), "onnx": onnx.relative_to(out).as_posix(),
         "evaluation": (evaluation / f"{name}.json").relative_to(out).as_posix(),
         "mlflow_run_id": runs and runs["candidates"].get(name), "derived_from": None, "seeds": None, "ties": [],
-        "footprint": read_json(search / "candidates" / name / results.EXPORT)["footprint"], "note": None,
-        "onnx_parity": {"verdict": result["onnx"]["parity"], **{field: result["onnx"][field] for field in
-                                                               ("label_agreement", "robust_difference", "reason")}}}
+        "footprint": read_json(search / "candidates" / name / results.EXPORT)["footprint"], "note": None}
 
 
 def _variant(member: dict[str, Any], evaluation: Path, out: Path) -> dict[str, Any] | None:
@@ -111,4 +114,11 @@ def _variant(member: dict[str, Any], evaluation: Path, out: Path) -> dict[str, A
             # No gradient leads through a quantised graph, so that the audit's checks cannot be made.
             "audit": {"verdict": "warn", "reasons": [found["note"]]},
             "onnx": (out / "onnx" / f"{found['id']}.onnx").relative_to(out).as_posix(), "footprint": found["footprint"],
+            "sha256": {"weights": None, "onnx": found["sha256"]},
             "derived_from": member["id"], "seeds": None, "ties": [], "note": found["note"], "onnx_parity": None}
+
+
+def _check_copy(copied: Path, source: Path, member: dict[str, Any]) -> None:
+    if file_digest(copied) != member["sha256"]["onnx"]:
+        raise InputError(f"{source} is not the graph that was evaluated for {member['id']}; run `parapet "
+                         "full_evaluation` again.")

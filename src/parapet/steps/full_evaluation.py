@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -84,9 +85,8 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
 
     settings, folder = parse(Params, params), Path(candidate)
     config, threat = settings.full_evaluation, settings.threat
-    trained = read_json(folder / results.TRAINING)
-    key = digest([evaluation_key(trained["key"], settings, "full_evaluation"),
-                  [Path(folder).name for folder in surrogates], to_dict(settings.export), EXPORT_VERSION])
+    trained, files = read_json(folder / results.TRAINING), results.file_digests(folder)
+    key = key_of(settings, trained["key"], files, surrogates)
     path = Path(out) / f"{trained['id']}.json"
     if results.done(path, key) is not None:
         return {"id": trained["id"]}
@@ -123,10 +123,17 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
                                                                               ("adversarial", adversarial))}
     stored = _store(path.with_suffix(".safetensors"), network, images, labels, adversarial, config.stored_images)
     results.write(path, candidate=trained["id"], key=key, split="test", fingerprint=data.fingerprint,
-                  genome=network.genome.to_dict(), evaluation=record, audit=verdict,
+                  genome=network.genome.to_dict(), files=files, evaluation=record, audit=verdict,
                   curves=_curves(verdict), onnx=replay, int8=variant, images=stored, confusion=confusion)
     shutil.rmtree(state, ignore_errors=True)
     return {"id": trained["id"]}
+
+
+def key_of(params: Params, training: str, files: dict[str, str], surrogates: Iterable[str]) -> str:
+    """SHA-256 of what an evaluation depends on: the training's key, the very files (`results.file_digests`), the
+    folders of the surrogates by their names, and the configuration."""
+    return digest([evaluation_key(training, params, "full_evaluation"), files,
+                   [Path(folder).name for folder in surrogates], to_dict(params.export), EXPORT_VERSION])
 
 
 def _surrogates(name: str, ids: list[str]) -> list[str]:
@@ -165,7 +172,7 @@ def _replay(path: Path, network: Any, images: Any, labels: Any, adversarial: Any
     clean, robust = (replay(network, running, batch, labels, tolerance=tolerance) for batch in (images, adversarial))
     found = {"clean_accuracy": clean.graph_accuracy, "robust_accuracy": robust.graph_accuracy,
              "label_agreement": min(clean.label_agreement, robust.label_agreement),
-             "robust_difference": abs(robust.accuracy - robust.graph_accuracy)}
+             "robust_difference": robust.untied_difference, "ties": max(clean.ties, robust.ties)}
     reasons = [f"on {name} images {why}" for name, each in (("clean", clean), ("adversarial", robust))
                if (why := each.why_not()) is not None]
     if reasons:

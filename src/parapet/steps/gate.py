@@ -1,4 +1,4 @@
-"""The gate that a model passes before it may be champion: whose graph it is, bars, and the champion that it meets."""
+"""The gate that a model passes before it may be champion: whose files they are, and the bars."""
 
 from __future__ import annotations
 
@@ -12,33 +12,54 @@ from parapet.genome import Genome
 from parapet.steps import results
 
 
-def check_graph(chosen: dict[str, Any], out: Path) -> Path:
-    """The ONNX file of `chosen`, an entry of `out`/front.json; InputError unless it is the very file that was measured.
+def check_files(chosen: dict[str, Any], out: Path) -> None:
+    """Raise InputError unless the ONNX file and the weights of `chosen`, an entry of `out`/front.json, are the very
+    files that were attacked, and the record of its training lies beside the weights.
 
-    It is damaged if onnxruntime cannot load it, another candidate's if the genome inside is another, and was changed
-    if its digest is not the one that `export` wrote down.
+    Digests tell a file that was changed; for one that is, what can be found out is told: the ONNX file is damaged if
+    onnxruntime cannot load it, and another candidate's if the genome inside is another.
     """
+    onnx, weights = out / chosen["onnx"], out / chosen["weights"]
+    again = "run `parapet front` again, which copies the file that was measured"
+    if _changed(onnx, chosen, "onnx", "the graph", again):
+        why = _what_it_is(onnx, chosen["genome"]) or f"its SHA-256 is {_differs(onnx, chosen, 'onnx')}"
+        raise InputError(f"{onnx} is not the graph that was measured for candidate {chosen['id']}: {why}; {again}.")
+    again = "bring it back with `dvc checkout`, or run `parapet search` and what follows again"
+    if _changed(weights, chosen, "weights", "the weights", again):
+        raise InputError(f"{weights} does not hold the weights that were attacked for candidate {chosen['id']}: its "
+                         f"SHA-256 is {_differs(weights, chosen, 'weights')}; {again}.")
+    training = weights.parent / results.TRAINING
+    try:
+        record = read_json(training)
+        complete = record["id"] == chosen["id"] and {"key", "fingerprint"} <= record.keys()
+    except (OSError, ValueError, TypeError, KeyError):
+        complete = False
+    if not complete:
+        raise InputError(f"{training}, the record of the training of candidate {chosen['id']}, is missing, damaged or "
+                         f"another one's; {again}.")
+
+
+def _changed(path: Path, chosen: dict[str, Any], name: str, what: str, again: str) -> bool:
+    if not path.is_file():
+        raise InputError(f"{path}, {what} of candidate {chosen['id']}, does not exist; {again}.")
+    return file_digest(path) != chosen["sha256"][name]
+
+
+def _differs(path: Path, chosen: dict[str, Any], name: str) -> str:
+    return f"{file_digest(path)[:12]} instead of {chosen['sha256'][name][:12]}"
+
+
+def _what_it_is(path: Path, expected: dict[str, Any]) -> str | None:
+    """What an ONNX file is that is not the expected one; None where it looks like it."""
     from parapet.deployment.export import read_metadata
     from parapet.deployment.runtime import session
 
-    path = out / chosen["onnx"]
-    again = "run `parapet front` again, which copies the file that was measured"
-    if not path.is_file():
-        raise InputError(f"{path}, the graph of candidate {chosen['id']}, does not exist; {again}.")
     try:
         session(path)
         genome = read_metadata(path).get("genome")
     except Exception:  # onnxruntime and protobuf raise kinds of their own
-        raise InputError(f"{path}, the graph of candidate {chosen['id']}, is damaged: onnxruntime cannot load it; "
-                         f"{again}.") from None
-    if genome != chosen["genome"]:
-        raise InputError(f"{path} holds {_named(genome)}, but candidate {chosen['id']} is {_named(chosen['genome'])}; "
-                         f"{again}.")
-    exported = out / "search" / "candidates" / chosen["id"] / results.EXPORT
-    if exported.is_file() and (expected := read_json(exported).get("sha256")) not in (None, file_digest(path)):
-        raise InputError(f"{path} is not the graph that was measured for candidate {chosen['id']}: its SHA-256 is "
-                         f"{file_digest(path)[:12]} instead of {expected[:12]}; {again}.")
-    return path
+        return "it is damaged, and onnxruntime cannot load it"
+    return None if genome == expected else f"it holds {_named(genome)}, and not {_named(expected)}"
 
 
 def gate(chosen: dict[str, Any], params: Params) -> list[str]:
@@ -56,8 +77,14 @@ def gate(chosen: dict[str, Any], params: Params) -> list[str]:
     latency = chosen["latency_ms"]["p50"]
     if latency > config.maximum_latency_ms:
         refusals.append(f"the median latency is {latency:.3g} ms, above promotion.maximum_latency_ms "
-                        f"{config.maximum_latency_ms:g}")
+                        f"{config.maximum_latency_ms:g}{doubt(chosen)}")
     return refusals
+
+
+def doubt(chosen: dict[str, Any]) -> str:
+    """What speaks against the latency of `chosen`, to follow it in a sentence; empty where nothing does."""
+    noise = chosen["latency_ms"].get("noise") or {}
+    return f" (timed while the machine was busy: {noise['reason']})" if noise.get("verdict") == "busy" else ""
 
 
 def parity(chosen: dict[str, Any]) -> list[str]:

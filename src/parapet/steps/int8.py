@@ -16,7 +16,7 @@ from parapet.config import Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
 from parapet.deployment import GraphModel, footprint, measure_latency, quantize
-from parapet.files import read_json
+from parapet.files import file_digest, read_json
 from parapet.steps import results
 
 SUFFIX = "-int8"
@@ -50,8 +50,8 @@ def run(params: Params, candidate: Path, data: Dataset, out: Path, images: Tenso
         latency = measure_latency(path, shape, batch=export.latency_batch, threads=export.latency_threads,
                                   warmup=export.latency_warmup, runs=export.latency_runs,
                                   seconds=export.latency_seconds, throughput_batch=export.throughput_batch)
-    return {"id": path.stem, "file": path.name, "quantization": done, "note": NOTE, "threat": str(threat),
-            "test": record, "validation": validation, "latency_ms": latency,
+    return {"id": path.stem, "file": path.name, "sha256": file_digest(path), "quantization": done, "note": NOTE,
+            "threat": str(threat), "test": record, "validation": validation, "latency_ms": latency,
             "footprint": footprint(path, shape, batch=export.latency_batch)}
 
 

@@ -12,13 +12,13 @@ import numpy as np
 
 from parapet.config import Params, to_dict
 from parapet.errors import InputError, PromotionRefused
-from parapet.files import read_json, write_text
+from parapet.files import digest, write_text
 from parapet.report.card import card_html, model_card
 from parapet.search.selection import select
 from parapet.steps import results
-from parapet.steps.comparison import Comparison, compare
+from parapet.steps.comparison import Comparison, attack
 from parapet.steps.front import read as read_front
-from parapet.steps.gate import check_graph, gate, parity
+from parapet.steps.gate import check_files, gate, parity
 
 if TYPE_CHECKING:
     from parapet.tracking.promotion_lock import Ticket
@@ -57,14 +57,16 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
 
     It is chosen by `wish` (default: `promotion.select`) or by its id, `candidate`. The gate reads the test split:
     audit not failed, lower end of the 95 % interval of robust accuracy above its bar, latency under its ceiling, ONNX
-    parity held, and not worse than the champion beyond noise on the same images, where the champion is attacked again
-    by today's suite (it needs `dataset`, by default `out`/dataset, and keeps what it did in `cache`, by default
-    `out`/.parapet). With `allow_incomparable` a champion that cannot be attacked on these images (other data, no
-    weights) is no obstacle. Only one promotion goes on at a time; `tell` is told whom it waits for.
+    parity held, and not worse than the champion beyond noise on the same images. Both are judged under today's suite:
+    whichever was evaluated under another one is attacked again (it needs `dataset`, by default `out`/dataset, and keeps
+    what it did in `cache`, by default `out`/.parapet). With `allow_incomparable` a champion that cannot be attacked on
+    these images (other data, no weights) is no obstacle. Only one promotion goes on at a time; `tell` is told whom it
+    waits for.
 
-    Returns {id, reason, version, previous, moved, comparison}; `moved` is False where it is champion already. Raises
-    InputError for an ONNX file that is damaged or not the one that was measured, and PromotionRefused with every
-    reason; then champion, previous, challenger and the versions are as they were.
+    Returns {id, reason, version, previous, moved, refreshed, comparison}. `moved` is False where it is champion
+    already; then `refreshed` tells whether its tags and description had to be brought up to today's evaluation. Raises
+    InputError for files that are damaged or not those that were measured, and PromotionRefused with every reason; then
+    champion, previous, challenger and the versions are as they were.
     """
     # imports of MLflow are slow, and only this step needs the registry
     from parapet.tracking.promotion_lock import promotion_lock
@@ -77,24 +79,31 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                          f"{params.threat}; promote with the threat model that was measured, or search again.")
     chosen, reason = choose(front, config.select if wish is None else wish, candidate)
     registry = Registry(uri, config.model_name)
-    onnx, refusals = check_graph(chosen, out), [*gate(chosen, params), *parity(chosen)]
+    check_files(chosen, out)
+    registry.aliases()  # a registry that is away is told before anything is attacked
+    evaluation, = attack(params, chosen["id"], None, out, dataset or out / "dataset", cache, devices)
+    chosen = {**chosen, **results.tested(evaluation)}
+    refusals, tags = [*gate(chosen, params), *parity(chosen)], _tags(chosen, front, params)
     with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
-        cards = _cards(chosen, front, read_json(out / chosen["evaluation"]), Path(folder))
-        shipment = _shipment(chosen, front, out, onnx, cards, params.tracking.experiment, artifact_root)
+        cards = _cards(chosen, front, evaluation, Path(folder))
+        shipment = _shipment(chosen, front, out, cards, params.tracking.experiment, artifact_root)
         with promotion_lock(registry, expiry=config.lock_seconds, tell=tell) as ticket:
             champion, compared = registry.aliased(CHAMPION), None
-            outcome = {"id": chosen["id"], "reason": reason, "previous": champion and champion.number}
+            outcome = {"id": chosen["id"], "reason": reason, "previous": champion and champion.number,
+                       "refreshed": False}
             if champion is not None and champion.tags.get(DIGEST_TAG) == shipment.digest:
                 if refusals:
                     raise PromotionRefused(f"{chosen['id']}, champion of {config.model_name} as version "
                                            f"{champion.number}, no longer passes the gate: {'; '.join(refusals)}; "
                                            "`parapet rollback` puts the one before back.")
-                return {**outcome, "version": champion.number, "moved": False, "comparison": None}
-            version = _challenge(registry, ticket, shipment, _tags(chosen, front, params), cards[CARDS[0]])
+                return {**outcome, "version": champion.number, "moved": False, "comparison": None,
+                        "refreshed": _refresh(registry, champion, tags, cards[CARDS[0]])}
+            version = _challenge(registry, ticket, shipment, tags, cards[CARDS[0]])
             if champion is not None:
                 obstacle, place = _incomparable(registry, champion, front, cache)
                 if obstacle is None:
-                    compared = compare(params, chosen["id"], place, out, dataset or out / "dataset", cache, devices)
+                    pair = attack(params, chosen["id"], place, out, dataset or out / "dataset", cache, devices)
+                    compared = Comparison.of(pair[-1], pair[0])
                     refusals += compared.refusals(f"the champion (version {champion.number})", config.significance)
                 elif not allow_incomparable:
                     refusals.append(obstacle)
@@ -103,7 +112,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                                        f"{'; '.join(refusals)}.")
             _check_champion(registry, ticket, outcome)
             registry.move_champion(version.number)
-            registry.tag(version.number, _passed(outcome["previous"], compared))
+            _refresh(registry, version, {**tags, **_passed(outcome["previous"], compared)}, cards[CARDS[0]])
         if chosen["mlflow_run_id"]:
             attach(uri, chosen["mlflow_run_id"], cards, "card")
     return {**outcome, "version": version.number, "moved": True, "comparison": compared and asdict(compared)}
@@ -117,11 +126,20 @@ def _challenge(registry: Registry, ticket: Ticket, shipment: Shipment, tags: dic
 
     ticket.begin(aliases=registry.aliases(), model_created=not registry.exists())
     registry.create_model()
-    version = known(registry, shipment.digest, having=results.WEIGHTS) or register(
+    version = known(registry, shipment.identity(results.WEIGHTS, results.TRAINING)) or register(
         registry, shipment, {**tags, TICKET_TAG: ticket.nonce}, card.read_text(encoding="utf-8"))
     ticket.begin(version=version.number)
     registry.point(CHALLENGER, version.number)
     return version
+
+
+def _refresh(registry: Registry, version: Version, tags: dict[str, str], card: Path) -> bool:
+    """Bring the tags of a version, and its description, up to date; whether there was anything to do."""
+    if all(version.tags.get(name) == value for name, value in tags.items()):
+        return False
+    registry.tag(version.number, tags)
+    registry.describe(version.number, card.read_text(encoding="utf-8"))
+    return True
 
 
 def _check_champion(registry: Registry, ticket: Ticket, outcome: dict[str, Any]) -> None:
@@ -143,7 +161,7 @@ def _cards(chosen: dict[str, Any], front: dict[str, Any], evaluation: dict[str, 
     return {name: folder / name for name in CARDS}
 
 
-def _shipment(chosen: dict[str, Any], front: dict[str, Any], out: Path, onnx: Path, cards: dict[str, Path],
+def _shipment(chosen: dict[str, Any], front: dict[str, Any], out: Path, cards: dict[str, Path],
               experiment: str, artifact_root: Path | None) -> Shipment:
     """The graph, what the next gate needs to attack it by its gradients, and the cards."""
     from parapet.tracking.registration import Shipment
@@ -151,7 +169,7 @@ def _shipment(chosen: dict[str, Any], front: dict[str, Any], out: Path, onnx: Pa
     weights = out / chosen["weights"]
     files = {results.WEIGHTS: weights, results.TRAINING: weights.parent / results.TRAINING, **cards}
     example = np.zeros((2, *front["data"]["image_shape"]), dtype=np.float32)
-    return Shipment(onnx, example, files, chosen["mlflow_run_id"], experiment, artifact_root)
+    return Shipment(out / chosen["onnx"], example, files, chosen["mlflow_run_id"], experiment, artifact_root)
 
 
 def _tags(chosen: dict[str, Any], front: dict[str, Any], params: Params) -> dict[str, str]:
@@ -166,9 +184,9 @@ def _tags(chosen: dict[str, Any], front: dict[str, Any], params: Params) -> dict
 def _incomparable(registry: Registry, champion: Version, front: dict[str, Any],
                   cache: Path) -> tuple[str | None, Path]:
     """Why the champion cannot be attacked on these images, None where it can; and the folder that it was brought to."""
-    from parapet.tracking.registration import DIGEST_TAG, download
+    from parapet.tracking.registration import download, file_tags
 
-    place = cache / "champions" / champion.tags.get(DIGEST_TAG, champion.number)[:32]
+    place = cache / "champions" / digest(file_tags(champion.tags) or champion.number)[:32]
     name = f"version {champion.number}"
     advice = "give --allow-incomparable to promote without the comparison"
     fingerprint = champion.tags.get("data_fingerprint", "unknown")

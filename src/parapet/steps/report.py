@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from parapet.config import Params
 from parapet.files import read_json, replacing_folder, write_json, write_text
-from parapet.report.card import model_card
+from parapet.report.card import card_html, model_card
 from parapet.report.dvc_plots import metrics, plot_tables
 from parapet.report.images import AdversarialImages
 from parapet.report.members import best
@@ -47,8 +47,9 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
         write_text(folder / "index.html", page)
         write_text(folder / "front.svg", front_svg(front))
         for member in front["candidates"]:
-            card = model_card(member, front, evaluations.get(member["id"], {}))
-            write_text(folder / "cards" / f"{member['id']}.md", card)
+            for ending, make in (("md", model_card), ("html", card_html)):
+                card = make(member, front, evaluations.get(member["id"], {}))
+                write_text(folder / "cards" / f"{member['id']}.{ending}", card)
         for name, write in (("front.svg", front_svg), ("front.csv", as_csv), ("front.json", as_json)):
             write_text(folder / "pareto" / name, write(front))
     with replacing_folder(out / "plots") as folder:

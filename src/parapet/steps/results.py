@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from parapet.errors import InputError
-from parapet.files import read_json, write_json
+from parapet.files import file_digest, read_json, write_json
 
 SCHEMA_VERSION = 4
 TRAINING, ATTACK_EVALUATION, EXPORT = "training.json", "attack_evaluation.json", "export.json"
@@ -60,6 +60,23 @@ def verdict(audit: dict[str, Any]) -> dict[str, Any]:
     """The block `audit`: the verdict, and one line for each check that did not pass."""
     return {"verdict": audit["verdict"], "reasons": [f"{check['id']}: {check['advice']}" for check in audit["checks"]
                                                      if check["verdict"] != "pass"]}
+
+
+def parity(onnx: dict[str, Any]) -> dict[str, Any]:
+    """The block `onnx_parity` of front.json, from the block `onnx` of evaluation/<id>.json."""
+    return {"verdict": onnx["parity"], **{name: onnx[name] for name in ("label_agreement", "robust_difference",
+                                                                        "reason")}}
+
+
+def tested(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """What front.json takes from evaluation/<id>.json: `test`, `audit`, `onnx_parity`, and the files it was about."""
+    return {"test": accuracies(evaluation["evaluation"]), "audit": verdict(evaluation["audit"]),
+            "onnx_parity": parity(evaluation["onnx"]), "sha256": evaluation["files"]}
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 (hex) of a candidate's `weights` and `onnx`."""
+    return {"weights": file_digest(folder / WEIGHTS), "onnx": file_digest(folder / ONNX)}
 
 
 def ignore(text: str, share: float) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from parapet.config import Params
 from parapet.errors import InputError
+
+if TYPE_CHECKING:
+    from parapet.tracking.registry import Registry
 
 
 def run(params: Params, *, uri: str, model_name: str | None = None,
@@ -18,14 +22,21 @@ def run(params: Params, *, uri: str, model_name: str | None = None,
     from parapet.tracking.promotion_lock import promotion_lock
     from parapet.tracking.registry import CHAMPION, PREVIOUS, Registry
 
-    registry = Registry(uri, model_name or params.promotion.model_name)
+    registry = Registry(uri, params.promotion.model_name if model_name is None else model_name)
+    _check_aliases(registry, registry.aliases())  # before a queue is made for a model that is not there
     with promotion_lock(registry, expiry=params.promotion.lock_seconds, tell=tell) as ticket:
         aliases = registry.aliases()
-        for alias in (CHAMPION, PREVIOUS):
-            if alias not in aliases:
-                raise InputError(f"the registered model {registry.model_name} has no version with the alias {alias}, "
-                                 "so there is nothing to roll back to; promote twice before, or set the alias by hand.")
+        _check_aliases(registry, aliases)
         ticket.begin(aliases=aliases, version=aliases[PREVIOUS])
         ticket.check()
         registry.move_champion(aliases[PREVIOUS])
     return {"champion": aliases[PREVIOUS], "previous": aliases[CHAMPION]}
+
+
+def _check_aliases(registry: Registry, aliases: dict[str, str]) -> None:
+    from parapet.tracking.registry import CHAMPION, PREVIOUS
+
+    for alias in (CHAMPION, PREVIOUS):
+        if alias not in aliases:
+            raise InputError(f"the registered model {registry.model_name} has no version with the alias {alias}, so "
+                             "there is nothing to roll back to; promote twice before, or set the alias by hand.")

@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from parapet.errors import ParapetError, PromotionRefused
+from parapet.tracking.registration import DIGEST_TAG, withdraw
 from parapet.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version, asking
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 # A version that was made under a ticket carries the ticket's nonce here.
 TICKET_TAG = "parapet.ticket"
-_SUFFIX = ".promotion-lock"
 _DESCRIPTION = "Tickets of promotions under way. It is empty most of the time, and Parapet needs it: do not delete it."
 _OWNER, _NONCE, _EXPIRY, _BEGAN = "owner", "nonce", "expiry_seconds", "journal"
 
@@ -44,7 +44,8 @@ class Ticket:
         self._journal: dict[str, Any] = {}
 
     def begin(self, **values: Any) -> None:
-        """Write down what is about to change, before it does: `aliases` as they are, `model_created`, `version`."""
+        """Write down what is about to change, before it does: `aliases` as they are, `model_created`, `version`,
+        `copying` {digest, after}: the digest of a version that is copied, and the newest version before."""
         self._journal |= values
         self.queue.tag(self.number, {_BEGAN: json.dumps(self._journal)})
 
@@ -69,7 +70,7 @@ def promotion_lock(registry: Registry, *, expiry: float = 60.0,
     of life (its own expiry counts, not this one's), and what it began is undone. Where the block ends with an error,
     what it began by `Ticket.begin` is undone too.
     """
-    queue = Registry(registry.uri, f"{registry.model_name[:200 - len(_SUFFIX)]}{_SUFFIX}")
+    queue = Registry.queue(registry)
     if queue.create_model():
         with asking(queue.uri) as client:
             client.update_registered_model(queue.model_name, _DESCRIPTION)
@@ -124,6 +125,10 @@ def _undo(registry: Registry, journal: dict[str, Any], nonce: str) -> None:
     if "aliases" not in journal:
         return
     before, now, made = journal["aliases"], registry.aliases(), registry.tagged(TICKET_TAG, nonce)
+    if copying := journal.get("copying"):
+        # A copy carries the tags of its source and not this ticket's: it is known by what it is and when it came.
+        made += [version for version in registry.tagged(DIGEST_TAG, copying["digest"])
+                 if int(version.number) > copying["after"]]
     touched = {version.number for version in made} | {journal.get("version")}
     if now.get(CHAMPION) in touched and now.get(CHAMPION) != before.get(CHAMPION):
         return
@@ -133,7 +138,7 @@ def _undo(registry: Registry, journal: dict[str, Any], nonce: str) -> None:
     if now.get(PREVIOUS) == before.get(CHAMPION) and now.get(PREVIOUS) != before.get(PREVIOUS):
         _restore(registry, PREVIOUS, before.get(PREVIOUS))
     for version in made:
-        registry.delete(version.number)
+        withdraw(registry, version)
     if journal.get("model_created"):
         registry.delete_model()
 

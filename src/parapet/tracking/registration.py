@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from parapet.errors import WorkError
 from parapet.files import file_digest, replacing_folder
-from parapet.tracking.registry import Registry, Version, asking
+from parapet.tracking.registry import LONGEST_DESCRIPTION, Registry, Version, asking
 from parapet.tracking.runs import Runs
 from parapet.tracking.values import shortened
 
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 DIGEST_TAG = "parapet.onnx_sha256"
 MODEL = "model.onnx"
 _FILE_TAG = "parapet.sha256."
-# Where MLflow keeps its tables in PostgreSQL or MySQL, a description may be that long.
-_LONGEST_DESCRIPTION = 5000
+_MODEL_TAG = "parapet.logged_model"
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,23 @@ class Shipment:
         """The digests of all files, by the tags that hold them."""
         return {DIGEST_TAG: self.digest, **{_FILE_TAG + name: file_digest(path) for name, path in self.files.items()}}
 
+    def identity(self, *names: str) -> dict[str, str]:
+        """The digests of the ONNX file and of those of `files`, by their tags: what a version is known by."""
+        return {tag: self.digests[tag] for tag in (DIGEST_TAG, *(_FILE_TAG + name for name in names))}
 
-def known(registry: Registry, digest: str, *, having: str | None = None) -> Version | None:
-    """The oldest version with this ONNX file, and with a file called `having` beside it."""
-    return next((version for version in registry.tagged(DIGEST_TAG, digest)
-                 if having is None or _FILE_TAG + having in version.tags), None)
+
+def file_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Those of a version's tags that hold digests of its files."""
+    return {name: value for name, value in tags.items() if name == DIGEST_TAG or name.startswith(_FILE_TAG)}
+
+
+def known(registry: Registry, identity: Mapping[str, str]) -> Version | None:
+    """The oldest version with these digests (`Shipment.identity`, `file_tags`); None where there is none, or none are
+    given."""
+    if DIGEST_TAG not in identity:
+        return None
+    return next((version for version in registry.tagged(DIGEST_TAG, identity[DIGEST_TAG])
+                 if all(version.tags.get(name) == value for name, value in identity.items())), None)
 
 
 def register(registry: Registry, shipment: Shipment, tags: Mapping[str, str], description: str) -> Version:
@@ -78,8 +89,9 @@ def register(registry: Registry, shipment: Shipment, tags: Mapping[str, str], de
         served = registry.uri.startswith("http")
         made = client.create_model_version(
             registry.model_name, f"models:/{model.model_id}" if served else model.artifact_location, run_id=run_id,
-            model_id=model.model_id if served else None, tags={**tags, **shipment.digests},
-            description=shortened(description, _LONGEST_DESCRIPTION))
+            model_id=model.model_id if served else None,
+            tags={**tags, **shipment.digests, _MODEL_TAG: model.model_id},
+            description=shortened(description, LONGEST_DESCRIPTION))
         return Version(str(made.version), dict(made.tags), run_id)
 
 
@@ -94,9 +106,9 @@ def attach(uri: str, run_id: str, files: Mapping[str, Path], folder: str) -> Non
 def download(registry: Registry, version: Version, folder: Path) -> Path:
     """Bring everything that was registered with a version into `folder`, unless it is there; returns `folder`.
 
-    Raises WorkError where the ONNX file is not the one whose digest the version carries.
+    Raises WorkError where a file is not the one whose digest the version carries.
     """
-    if (folder / MODEL).exists():
+    if (folder / MODEL).exists() and _damaged(folder, version) is None:
         return folder
     with asking(registry.uri) as client, replacing_folder(folder) as partial:
         from mlflow.artifacts import download_artifacts
@@ -108,11 +120,19 @@ def download(registry: Registry, version: Version, folder: Path) -> Path:
         found = Path(download_artifacts(artifact_uri=place, dst_path=str(partial), tracking_uri=registry.uri))
         if found != partial:
             shutil.copytree(found, partial, dirs_exist_ok=True)
-        digest = version.tags.get(DIGEST_TAG)
-        if digest is not None and file_digest(partial / MODEL) != digest:
-            raise WorkError(f"version {version.number} of {registry.model_name} is damaged: its {MODEL} is not the "
+        if (name := _damaged(partial, version)) is not None:
+            raise WorkError(f"version {version.number} of {registry.model_name} is damaged: its {name} is not the "
                             "file that was registered; register that model again.")
     return folder
+
+
+def withdraw(registry: Registry, version: Version) -> None:
+    """Delete a version, and the logged model behind it unless a version of some registered model still needs it."""
+    registry.delete(version.number)
+    model = version.tags.get(_MODEL_TAG)
+    with asking(registry.uri) as client:
+        if model and not client.search_model_versions(f"tags.`{_MODEL_TAG}` = '{model}'", max_results=1):
+            client.delete_logged_model(model)
 
 
 def copy(source: Registry, version: Version, target: Registry) -> Version:
@@ -124,6 +144,15 @@ def copy(source: Registry, version: Version, target: Registry) -> Version:
     with asking(source.uri) as client, contextlib.redirect_stderr(io.StringIO()):
         made = client.copy_model_version(f"models:/{source.model_name}/{version.number}", target.model_name)
         return Version(str(made.version), dict(made.tags), made.run_id or None)
+
+
+def _damaged(folder: Path, version: Version) -> str | None:
+    """The first file in `folder` that is not the one whose digest the version carries."""
+    for tag, expected in file_tags(version.tags).items():
+        name = MODEL if tag == DIGEST_TAG else tag.removeprefix(_FILE_TAG)
+        if not (folder / name).is_file() or file_digest(folder / name) != expected:
+            return name
+    return None
 
 
 def _home(client: MlflowClient, shipment: Shipment) -> tuple[str | None, str]:

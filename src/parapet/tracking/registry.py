@@ -14,11 +14,16 @@ from typing import TYPE_CHECKING
 
 from parapet.errors import InputError, ParapetError, WorkError
 from parapet.tracking.connection import connect, masked, sentence, unreachable
+from parapet.tracking.values import shortened
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+# Where MLflow keeps its tables in PostgreSQL or MySQL, a description may be that long.
+LONGEST_DESCRIPTION = 5000
+# What Parapet keeps its queues of promotions under, and how long a name it writes.
+_QUEUE, _LONGEST_NAME = ".promotion-lock", 200
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 _REFUSED = {"UNAUTHENTICATED": 401, "CUSTOMER_UNAUTHORIZED": 401, "PERMISSION_DENIED": 403}
 
@@ -43,6 +48,13 @@ class Registry:
         """InputError for a name that MLflow cannot keep."""
         check_name(model_name)
         self.uri, self.model_name = uri, model_name
+
+    @classmethod
+    def queue(cls, registry: Registry) -> Registry:
+        """The registered model that stands beside another one for the promotions that wait (promotion_lock)."""
+        queue = cls(registry.uri, registry.model_name)
+        queue.model_name = f"{registry.model_name[:_LONGEST_NAME - len(_QUEUE)]}{_QUEUE}"
+        return queue
 
     def aliases(self) -> dict[str, str]:
         """The number of the version by alias; empty where the model does not exist."""
@@ -96,6 +108,17 @@ class Registry:
             for name, value in tags.items():
                 client.set_model_version_tag(self.model_name, number, name, value)
 
+    def describe(self, number: str, text: str) -> None:
+        """Set the description of a version, of which MLflow keeps 5,000 characters."""
+        with asking(self.uri) as client:
+            client.update_model_version(self.model_name, number, description=shortened(text, LONGEST_DESCRIPTION))
+
+    def newest(self) -> int:
+        """The highest number of a version; 0 where there is none."""
+        with asking(self.uri) as client:
+            return max((int(version.version) for version in
+                        client.search_model_versions(f"name = '{self.model_name}'")), default=0)
+
     def delete(self, number: str) -> None:
         """Delete a version and what points at it; one that is gone already is no error."""
         with asking(self.uri) as client, _absent_is_none():
@@ -128,10 +151,13 @@ class Registry:
 
 
 def check_name(name: str) -> None:
-    """Raise InputError for a name of a registered model that MLflow cannot keep."""
-    if not re.fullmatch(r"[\w.\- ]{1,200}", name) or not name.strip(". "):
-        raise InputError(f"{name!r} cannot name a registered model; use up to 200 letters, digits, spaces, "
+    """Raise InputError for a name of a registered model that MLflow cannot keep, or that Parapet keeps for itself."""
+    if not re.fullmatch(rf"[\w.\- ]{{1,{_LONGEST_NAME}}}", name) or not name.strip(". "):
+        raise InputError(f"{name!r} cannot name a registered model; use up to {_LONGEST_NAME} letters, digits, spaces, "
                          "'_', '-' and '.'.")
+    if name.endswith(_QUEUE):
+        raise InputError(f"{name!r} cannot name a registered model: names that end in {_QUEUE} are those of the queues "
+                         "in which promotions wait.")
 
 
 def check_alias(alias: str) -> None:
@@ -152,6 +178,10 @@ def asking(uri: str) -> Iterator[MlflowClient]:
     except ParapetError:
         raise
     except Exception as error:  # MLflow raises its own kinds, requests' and SQLAlchemy's
+        if type(error).__name__ == "UnsupportedModelRegistryStoreURIException":
+            raise InputError(f"MLFLOW_TRACKING_URI is {masked(uri)}, where no model registry can be; use the http:// "
+                             "or https:// address of a server, or sqlite:///FILE.db, postgresql://, mysql:// or mssql://."
+                             ) from error
         refused = _credentials_refused(uri, error)
         if refused:
             raise InputError(refused) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Callable
@@ -16,7 +17,11 @@ from parapet.tracking.registry import Registry, Version
 
 def find(registry: Registry, name: str) -> Version:
     """The version that an alias or a number names; InputError where there is none, with those that there are."""
-    version = registry.version(name) if name.isdigit() else registry.aliased(name)
+    if re.fullmatch(r"[0-9]+", name):
+        # longer numbers do not fit into the column of a registry's table
+        version = registry.version(name) if len(name) < 10 else None
+    else:
+        version = registry.aliased(name)
     if version is None:
         aliases = registry.aliases()
         known = ", ".join(f"{alias} (version {number})" for alias, number in sorted(aliases.items()))
