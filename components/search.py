@@ -48,7 +48,8 @@ def search(seed: int, device: str, data: str, threat: str, search: str, training
     with (TemporaryDirectory() as folder, tracked_task(os.environ, enabled=params.tracking.enabled,
                                                        experiment=params.tracking.experiment) as task):
         numbers = step.go_on(params, Path(dataset.path), Path(archive.path), Path(workspace or folder) / "cache",
-                             devices=resolve(device, workers=params.search.workers, threads=params.search.threads),
+                             devices=resolve(device, workers=params.search.workers, threads=params.search.threads,
+                                             together=params.training.gpus),
                              tracker=task.tracker, end=end,
                              tags={"git_revision": os.environ.get("PARAPET_REVISION", "unknown")},
                              previous=Path(previous.path) if previous else None)

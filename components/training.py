@@ -8,8 +8,8 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def training(seed: int, device: str, data: str, threat: str, search: str, training: str, locks: str, workspace: str,
-             proposal: str, dataset: Input[Dataset], candidate: Output[Model]) -> None:
-    """Train one proposal in a child process.
+             proposal: str, dataset: Input[Dataset], candidate: Output[Model], train_job: str = "") -> None:
+    """Train one proposal in a child process, or by a TrainJob of Kubeflow Trainer.
 
     Args:
         seed: Seed of the search; the candidate's own is in the proposal.
@@ -23,16 +23,22 @@ def training(seed: int, device: str, data: str, threat: str, search: str, traini
         proposal: What candidates asked for, as JSON.
         dataset: What data_prep left.
         candidate: model.safetensors and training.json.
+        train_job: What to ask Kubeflow Trainer for, as JSON; empty to train here.
     """
     import json
     from pathlib import Path
 
     from parapet.config import Params, parse
     from parapet.steps import supervised
+    from parapet.steps import train_job as jobs
 
     sections = {"data": data, "threat": threat, "search": search, "training": training}
     params = parse(Params, {"seed": seed, "device": device,
                             **{name: json.loads(text) for name, text in sections.items()}})
-    result = supervised.training(params, json.loads(proposal), Path(dataset.path), Path(candidate.path), locks=locks,
-                                 checkpoints=Path(workspace) / "checkpoints" if workspace else None)
+    where = json.loads(proposal), Path(dataset.path), Path(candidate.path)
+    if train_job:
+        result = jobs.run(params, *where, shared=Path(workspace), demand=jobs.Demand(**json.loads(train_job)))
+    else:
+        result = supervised.training(params, *where, locks=locks,
+                                     checkpoints=Path(workspace) / "checkpoints" if workspace else None)
     candidate.metadata.update({name: result[name] for name in ("id", "status")})

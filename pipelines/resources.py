@@ -3,7 +3,8 @@ nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import yaml
 from kfp import kubernetes
 from kfp.dsl import KubernetesWorkspaceConfig, PipelineConfig, PipelineTask, WorkspaceConfig
 
-from parapet.config import option, parse
+from parapet.config import Params, option, parse
 from parapet.errors import InputError
+from parapet.steps.train_job import Demand
 from pipelines.layout import Layout
 
 
@@ -67,6 +69,10 @@ class Resources:
     `node_selectors` and `tolerations` are for pods with a GPU, `shared_memory` too: PyTorch's worker processes die of
     a bus error with Kubernetes' 64 MiB. `queue` is a LocalQueue of Kueue. `mlflow_uri` and `secrets` go into every pod.
     `workspace` is the size of the volume that the tasks of a run share, where a pod that was evicted goes on from.
+
+    A candidate with `training.gpus` above 1 is trained in its task's own pod, which then has as many; or, with
+    `training_runtime`, the name of a TrainingRuntime, by a TrainJob of Kubeflow Trainer whose pods are what `training`
+    says, as many as it takes, while the task waits.
     """
 
     data_prep: Pod = option(Pod, factory=True)
@@ -89,6 +95,7 @@ class Resources:
     node_selectors: dict[str, str] = option(dict, factory=True)
     tolerations: tuple[Toleration, ...] = option((Toleration(),))
     queue: str | None = option(None)
+    training_runtime: str | None = option(None)
     mlflow_uri: str | None = option(None)
     secrets: tuple[Secret, ...] = option(())
     user: int = option(1000, low=1, high=2**31 - 1)
@@ -102,9 +109,42 @@ class Resources:
         """Whether any step asks for an accelerator."""
         return any(pod.gpus for pod in (self.training, self.attack_evaluation, self.full_evaluation))
 
-    def request(self, task: PipelineTask, step: str, device: str) -> None:
-        """Set on `task` what `step` asks for; no accelerator where `device` is cpu."""
-        pod: Pod = getattr(self, step)
+    def train_job(self, params: Params) -> str:
+        """What the component `training` is told of TrainJobs, as JSON; empty where it trains in its own pod.
+
+        Raises InputError where a candidate asks for more cards than its pod has and nothing else can be done.
+        """
+        gpus, cards = params.training.gpus, params.device != "cpu"
+        if gpus == 1:
+            return ""
+        alone = self.training_runtime is None or self.layout.batch or self.layout.generations_per_task is not None
+        if alone:
+            step = "measure" if self.layout.batch else "training" if self.layout.generations_per_task is None \
+                else "search"
+            there = getattr(self, step).gpus
+            if cards and there < gpus:
+                raise InputError(f"training.gpus is {gpus}, and a pod of the step {step} has {there} of them; give it "
+                                 f"{step}: {{gpus: {gpus}}} in the cluster file, or let each candidate be trained by a "
+                                 "TrainJob: name a training_runtime, without layout.batch and "
+                                 "layout.generations_per_task.")
+            return ""
+        each = min(gpus, self.training.gpus or gpus)
+        if gpus % each:
+            raise InputError(f"training.gpus is {gpus}, and the pods of the step training have {each} each, which "
+                             "does not divide it; change one of them.")
+        wanted = {"cpu": str(self.training.cpus), "memory": self.training.memory}
+        demand = Demand(self.training_runtime, gpus // each, each, wanted | ({self.accelerator: str(each)} if cards
+                                                                             else {}),
+                        round(3600 * self.training.hours), self.queue)
+        if cards:
+            demand = replace(demand, node_selectors=self.node_selectors,
+                             tolerations=tuple(_without_none(each) for each in self.tolerations))
+        return json.dumps(asdict(demand))
+
+    def request(self, task: PipelineTask, step: str, device: str, *, waits: bool = False) -> None:
+        """Set on `task` what `step` asks for; no accelerator where `device` is cpu, and next to nothing for a task
+        that `waits` for what others do."""
+        pod: Pod = replace(getattr(self, step), cpus=1, memory="2Gi", gpus=0) if waits else getattr(self, step)
         task.set_cpu_request(str(pod.cpus)).set_cpu_limit(str(pod.cpus))
         task.set_memory_request(pod.memory).set_memory_limit(pod.memory)
         if step != "promotion":  # one that was refused would be refused again
@@ -114,7 +154,7 @@ class Resources:
         kubernetes.set_security_context(task, run_as_user=self.user, run_as_non_root=True)
         if pod.gpus and device != "cpu":
             self._request_gpus(task, pod.gpus)
-        if self.queue:
+        if self.queue and not waits:  # or two tasks that wait could keep the quota that each waits for
             kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", self.queue)
         if self.mlflow_uri:
             task.set_env_variable("MLFLOW_TRACKING_URI", self.mlflow_uri)
@@ -136,6 +176,10 @@ class Resources:
             kubernetes.add_node_selector(task, key, value)
         for each in self.tolerations:
             kubernetes.add_toleration(task, key=each.key, operator=each.operator, value=each.value, effect=each.effect)
+
+
+def _without_none(toleration: Toleration) -> dict[str, str]:
+    return {name: value for name, value in asdict(toleration).items() if value is not None}
 
 
 def load(path: Path) -> Resources:

@@ -32,6 +32,7 @@ def build(params: Params, image: str, resources: Resources | None = None,
     # A small pod proposes and pods with a GPU train: what "auto" means must not depend on which of them asks.
     device = "cuda" if params.device == "auto" and resources and resources.gpus else params.device
     uri = (resources and resources.mlflow_uri) or ""
+    job = resources.train_job(params) if resources else ""
     if layout.promote and not uri:
         raise InputError("layout.promote is true and mlflow_uri is not given, and a promotion needs a model registry; "
                          "give the address of the MLflow server in the cluster file.")
@@ -45,19 +46,21 @@ def build(params: Params, image: str, resources: Resources | None = None,
             attack_evaluation: str = section["attack_evaluation"], export: str = section["export"],
             full_evaluation: str = section["full_evaluation"], front: str = section["front"],
             report: str = section["report"], tracking: str = section["tracking"],
-            promotion: str = section["promotion"], mlflow_uri: str = uri, wish: str = "") -> None:
+            promotion: str = section["promotion"], train_job: str = job, mlflow_uri: str = uri,
+            wish: str = "") -> None:
         given = {"data_root": data_root, "locks": locks, "seed": seed, "device": device, "data": data,
                  "threat": threat, "data_prep": data_prep, "search": search, "training": training,
                  "attack_evaluation": attack_evaluation, "export": export, "full_evaluation": full_evaluation,
                  "front": front, "report": report, "tracking": tracking, "promotion": promotion,
-                 "mlflow_uri": mlflow_uri, "wish": wish, "workspace": dsl.WORKSPACE_PATH_PLACEHOLDER}
+                 "train_job": train_job, "mlflow_uri": mlflow_uri, "wish": wish,
+                 "workspace": dsl.WORKSPACE_PATH_PLACEHOLDER}
 
         def step(name: str, title: str, **arguments: Any) -> dsl.PipelineTask:
             component = getattr(components, name)
             wanted = component.component_spec.inputs
             task = component(**{key: value for key, value in given.items() if key in wanted}, **arguments)
             if resources:
-                resources.request(task, name, params.device)
+                resources.request(task, name, params.device, waits=name == "training" and bool(job))
             if name in _NEVER_CACHED:
                 task.set_caching_options(False)
             return task.set_container_image(image).set_display_name(title)

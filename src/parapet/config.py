@@ -165,7 +165,8 @@ class TrainingConfig:
     `eps_ramp` is the share of training over which the radius grows to its full size; `weight_average` the decay of the
     weights' moving average, 0 for none; `adapt` lets attack steps, radius and regularisers follow what validation shows
     each epoch; `precision` "auto" is bfloat16 on CUDA and float32 elsewhere; `compile` hands the network to
-    torch.compile, which takes a minute to begin with and gains nothing on the CPU (not run on a GPU).
+    torch.compile, which takes a minute to begin with and gains nothing on the CPU (not run on a GPU). `gpus` cards
+    train one candidate together, each on its share of every batch; on the CPU so many processes do.
     """
 
     epochs: int = option(12, low=1, high=10_000)
@@ -183,6 +184,7 @@ class TrainingConfig:
     validation_images: int = option(512, low=1)
     validation_steps: int = option(5, low=1, high=1000)
     checkpoint_seconds: float = option(5.0, low=0.0)
+    gpus: int = option(1, low=1, high=64)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ class Cores:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder: Path | None = folder
         self._turnstile, self._room = folder / "turnstile.lock", folder / "cores.lock"
 
     @contextmanager
@@ -39,6 +40,8 @@ class Cores:
 
 class FreeCores:
     """Stands in for `Cores` where nothing else shares the machine."""
+
+    folder: Path | None = None
 
     def turn(self) -> AbstractContextManager:
         """No waiting."""

@@ -13,25 +13,32 @@ from parapet.errors import InputError
 _DRIVER_SIGNS = ("/proc/driver/nvidia/version", "/dev/dxg")
 
 
-def resolve(device: str, *, workers: int | None, threads: int,
-            per_card: Callable[[str], int] = lambda card: 1) -> list[str]:
+def resolve(device: str, *, workers: int | None, threads: int, per_card: Callable[[str], int] = lambda card: 1,
+            together: int = 1) -> list[str]:
     """One device a worker for params.yaml's `device`: auto, cpu, cuda or cuda:N.
 
     On the CPU there are cores // threads workers unless `workers` says otherwise; on CUDA as many a card as `per_card`
-    says of the first of them, which is asked only then.
+    says of the first of them, which is asked only then. Where `together` cards (or processes on the CPU) train one
+    candidate, a worker has so many, of which its device is the first.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise InputError(f"device is {device!r}; allowed: auto, cpu, cuda, cuda:0, cuda:1, ...")
     cards = 0 if device == "cpu" else _cuda_devices()
     if device == "cpu" or (device == "auto" and cards == 0):
-        return ["cpu"] * (workers or max(1, cpu_count() // threads))
+        return ["cpu"] * (workers or max(1, cpu_count() // (threads * together)))
     if cards == 0:
         raise InputError(f"device is {device!r}, but this machine has no CUDA device that torch can use; "
                          "set device to auto or cpu.")
     if ":" in device and int(device.split(":")[1]) >= cards:
         raise InputError(f"device is {device!r}, but this machine has {cards} CUDA devices (cuda:0 to "
                          f"cuda:{cards - 1}); choose one of them, or auto.")
-    chosen = [device] if ":" in device else [f"cuda:{place}" for place in range(cards)]
+    first = int(device.split(":")[1]) if ":" in device else 0
+    if first + together > cards:
+        raise InputError(f"training.gpus is {together}, but from {f'cuda:{first}'} on this machine has "
+                         f"{cards - first} of its {cards} CUDA devices; set training.gpus to at most that.")
+    chosen = [device] if ":" in device else [f"cuda:{place}" for place in range(0, cards - together + 1, together)]
+    if together > 1:
+        return [chosen[place % len(chosen)] for place in range(min(workers or len(chosen), len(chosen)))]
     return [chosen[place % len(chosen)] for place in range(workers or len(chosen) * per_card(chosen[0]))]
 
 

@@ -53,7 +53,7 @@ def test_it_has_a_digest_a_revision_and_no_entrypoint(image: images.Image) -> No
     config = json.loads(images._inspect(image.tag, "{{json .Config}}"))
     revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     assert config["Labels"]["org.opencontainers.image.revision"] == revision
-    assert config["User"] == "1000" and not config["Entrypoint"] and config["Healthcheck"]["Test"]
+    assert config["User"] == "1000" and not config.get("Entrypoint") and config["Healthcheck"]["Test"]
 
 
 def test_it_runs_as_nobody_with_nothing_to_write_to_but_tmp(image: images.Image) -> None:

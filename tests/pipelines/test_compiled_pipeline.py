@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import yaml
 
 from parapet.config import Params, load
 from parapet.errors import InputError
+from parapet.steps import train_job
 from pipelines.__main__ import main
 from pipelines.compiling import compile_pipeline
 from pipelines.layout import MAXIMUM_GENERATIONS, Layout
@@ -296,3 +298,51 @@ def test_a_layout_that_cannot_be_is_refused(layout, search, sentence):
 def test_rounds_beside_generations_need_tasks_that_search_by_themselves():
     search = dataclasses.replace(Params().search, looks=2)
     build(dataclasses.replace(Params(), search=search), "parapet:test", layout=Layout(generations_per_task=4))
+
+
+def with_gpus(count: int, device: str = "cuda") -> Params:
+    return dataclasses.replace(with_generations(1, device), training=dataclasses.replace(Params().training, gpus=count))
+
+
+def test_a_candidate_on_several_cards_is_a_train_job_and_its_task_only_waits(tmp_path):
+    resources = Resources(training=Pod(cpus=8, memory="32Gi", gpus=4, hours=2), training_runtime="parapet-torch",
+                          queue="night", node_selectors={"gpu": "h100"})
+    compile_pipeline(with_gpus(8), "parapet:dev", tmp_path / "p.yaml", resources)
+    spec = read((tmp_path / "p.yaml").read_text())
+    demand = train_job.Demand(**json.loads(
+        spec["root"]["inputDefinitions"]["parameters"]["train_job"]["defaultValue"]))
+    assert (demand.runtime, demand.nodes, demand.processes, demand.seconds) == ("parapet-torch", 2, 4, 7200)
+    assert demand.resources == {"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": "4"}
+    assert demand.queue == "night" and demand.node_selectors == {"gpu": "h100"}
+    assert demand.tolerations == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    asked = spec["deploymentSpec"]["executors"]["exec-training"]["container"]["resources"]
+    assert "accelerator" not in asked and asked["resourceCpuLimit"] == "1"
+    training = on_kubernetes((tmp_path / "p.yaml").read_text())["exec-training"]
+    # Tasks that wait must not fill the queue that the jobs wait in.
+    assert not {"podMetadata", "nodeSelector", "tolerations", "emptyDirMounts"} & set(training)
+    assert problems(spec) == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_without_a_runtime_the_task_itself_trains(count, tmp_path):
+    resources = Resources(training=Pod(cpus=2, memory="8Gi", gpus=2))
+    assert resources.train_job(with_gpus(count)) == ""
+    compile_pipeline(with_gpus(count), "parapet:dev", tmp_path / "p.yaml", resources)
+    container = read((tmp_path / "p.yaml").read_text())["deploymentSpec"]["executors"]["exec-training"]["container"]
+    assert container["resources"]["accelerator"]["resourceCount"] == "2"
+
+
+def test_a_train_job_on_cpus_asks_for_no_card():
+    demand = json.loads(Resources(training_runtime="parapet-torch").train_job(with_gpus(2, "cpu")))
+    assert (demand["nodes"], demand["processes"]) == (2, 1)
+    assert demand["resources"] == {"cpu": "2", "memory": "8Gi"} and demand["node_selectors"] is None
+
+
+@pytest.mark.parametrize(("resources", "sentence"), [
+    (Resources(), r"training.gpus is 4, and a pod of the step training has 1 of them; give it training: \{gpus: 4\}"),
+    (Resources(training_runtime="r", layout=Layout(batch=2)), "a pod of the step measure has 1 of them"),
+    (Resources(training_runtime="r", layout=Layout(generations_per_task=2)), "a pod of the step search has 1 of them"),
+    (Resources(training_runtime="r", training=Pod(gpus=3)), "have 3 each, which does not divide it; change one")])
+def test_cards_that_no_pod_has_are_refused(resources, sentence):
+    with pytest.raises(InputError, match=sentence):
+        build(with_gpus(4), "parapet:test", resources)

@@ -60,6 +60,9 @@ def train(options: argparse.Namespace) -> None:
         raise InputError(f"--seed is {options.seed}; it must lie in 0 to 2**63 - 1.")
     if options.threads is not None and options.threads < 1:
         raise InputError(f"--threads is {options.threads}; it must be at least 1.")
+    if recipe.training.gpus > 1:
+        raise InputError(f"training.gpus is {recipe.training.gpus}, and `parapet train` trains on one device; several "
+                         "cards train the candidates of a search. Leave training.gpus out here.")
     device = resolve(options.device, workers=1, threads=1)[0]
     _train(recipe, options, device)
 

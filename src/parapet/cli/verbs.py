@@ -117,7 +117,8 @@ def _sharing(params: Params, dataset: Path, kept: Path) -> list[str]:
     def timed(card: str) -> int:
         print("timing how many candidates should share a card", flush=True)
         return per_card(params, dataset, card, kept)
-    return resolve(params.device, workers=params.search.workers, threads=params.search.threads, per_card=timed)
+    return resolve(params.device, workers=params.search.workers, threads=params.search.threads, per_card=timed,
+                   together=params.training.gpus)
 
 
 def _data_prep(params: Params, out: Path) -> None:

@@ -25,7 +25,7 @@ def training_key(request: Request, params: Params, fingerprint: str, device: str
     The name of its rung is not among it: the same training is the same on every ladder.
     """
     training = {name: value for name, value in to_dict(params.training).items()
-                if name not in ("checkpoint_seconds", "epochs")}
+                if name not in ("checkpoint_seconds", "epochs") and (name, value) != ("gpus", 1)}
     fidelity = request.fidelity
     return digest({"genome": request.genome.canonical().to_dict(),
                    "fidelity": [fidelity.epochs, fidelity.data_share, fidelity.crafting], "data": fingerprint,

@@ -63,7 +63,8 @@ def measure(params: Params, proposals: Sequence[dict[str, Any]], dataset: Path, 
     reasons: list[str] = []
     tasks = [Task(proposal["id"], _MEASURE, {"proposal": proposal, "params": to_dict(params), "dataset": str(dataset),
                                              "cache": str(cache), "revision": revision}) for proposal in proposals]
-    devices = resolve(params.device, workers=params.search.workers, threads=params.search.threads)
+    devices = resolve(params.device, workers=params.search.workers, threads=params.search.threads,
+                      together=params.training.gpus)
     shares = [0.0] * len(tasks)
     with (Workers(devices[:len(tasks)], attempts=params.search.attempts, timeout=params.search.timeout_seconds)
           as workers, Progress("measure", len(tasks), "candidates") as line):
@@ -111,7 +112,8 @@ def _supervise(step: str, params: Params, subject: dict[str, Any] | str, dataset
     task = Task(common["candidate"], _WORK, {
         "step": step, "params": to_dict(params), "subject": subject, "dataset": str(dataset),
         "out": str(result.parent), "locks": locks, "more": more or {}})
-    devices = resolve("cpu" if step == "export" else params.device, workers=1, threads=params.search.threads)
+    devices = resolve("cpu" if step == "export" else params.device, workers=1, threads=params.search.threads,
+                      together=params.training.gpus if step == "training" else 1)
     with (Workers(devices[:1], attempts=params.search.attempts, timeout=params.search.timeout_seconds) as workers,
           Progress(f"{step} {common['candidate'][:6]}", 100, "%") as line):
         [(_, outcome)] = workers.run([task], lambda _, text, share: line.update(100 * share, text))

@@ -17,8 +17,9 @@ from parapet.genome import Genome
 from parapet.models import Network, check_fit, load, save
 from parapet.models.cost import count_flops, count_parameters
 from parapet.models.inheritance import inherit
-from parapet.steps import results
+from parapet.steps import results, together
 from parapet.training.loop import TrainingFailed, Turn, train
+from parapet.training.team import ALONE, Team
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "training")
 _FOLDER_LENGTH = 32
@@ -26,27 +27,37 @@ _FOLDER_LENGTH = 32
 
 def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, device: str = "cpu",
         start: Path | None = None, checkpoints: Path | None = None, cores: Cores | FreeCores | None = None,
-        progress: results.Report = results.ignore) -> dict[str, Any]:
+        progress: results.Report = results.ignore, team: Team = ALONE) -> dict[str, Any]:
     """Train `proposal` (an entry of proposals.json) on the prepared `dataset` into the folder `out`.
 
     `start` is the file of the weights that a proposal with a parent begins with. Leaves model.safetensors and
     training.json; goes on from checkpoint.safetensors where an earlier attempt left it, in a folder of its own below
-    `checkpoints` (default: in `out`). Raises WorkError where the parent's weights are gone.
+    `checkpoints` (default: in `out`). With `training.gpus` above 1 so many processes do it together, the first on
+    `device` and the others on the cards after it; each of them calls this with its place in the `team`, and the first
+    one writes. Raises WorkError where the parent's weights are gone, or one of the processes dies.
     """
     if (result := results.done(out / results.TRAINING, proposal["training_key"])) is not None:
         return result
     out.mkdir(parents=True, exist_ok=True)
+    if params.training.gpus > team.size:
+        asked = together.request(params, proposal, dataset, out, device=device, start=start, checkpoints=checkpoints,
+                                 locks=cores.folder if cores else None)
+        return together.train(asked, params.training.gpus, progress)
     torch.set_num_threads(params.search.threads)
     genome, data = Genome.from_dict(proposal["genome"]), Dataset.open(dataset)
     fidelity, parent = Fidelity.from_dict(proposal["fidelity"]), proposal["parent"]
     results.check_data(data.fingerprint, proposal["fingerprint"], dataset)
     common = {"candidate": proposal["id"], "key": proposal["training_key"], "fingerprint": data.fingerprint}
     started = time.time()
+
+    def write(**values: Any) -> dict[str, Any]:
+        return results.write(out / results.TRAINING, **common, **values) if team.leads else {}
+
     try:
         check_fit(genome, data.image_shape, len(data.classes))
     except InputError as error:
         # The space may hold such genomes beside others that fit: the search goes on without them.
-        return results.write(out / results.TRAINING, **common, status="infeasible", reason=str(error), started=started)
+        return write(status="infeasible", reason=str(error), started=started)
 
     begin = None
     if parent is not None:
@@ -79,14 +90,16 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
             classes=len(data.classes), mean=torch.tensor(data.mean), std=torch.tensor(data.std),
             config=config, threat=params.threat, seed=proposal["seed"] + (parent is not None) * fidelity.epochs,
             device=device, checkpoint_path=kept / results.CHECKPOINT, progress=tell, turn=turn, beforehand=beforehand,
-            begin=begin)
+            begin=begin, team=team)
     except TrainingFailed as error:
-        return results.write(out / results.TRAINING, **common, status="infeasible", reason=str(error), started=started)
+        return write(status="infeasible", reason=str(error), started=started)
+    if not team.leads:
+        return {}
     network = trained.network.cpu()
     network.genome = genome  # not the cheaper recipe of its rung
     save(network, out / results.WEIGHTS)
-    result = results.write(
-        out / results.TRAINING, **common, started=started, training_seconds=trained.seconds,
+    result = write(
+        started=started, training_seconds=trained.seconds,
         training_flops=trained.training_flops, best_epoch=trained.best_epoch,
         flops=count_flops(network, network.image_shape), params=count_parameters(network), curves=trained.curves)
     (kept / results.CHECKPOINT).unlink(missing_ok=True)

@@ -27,6 +27,7 @@ from parapet.training.learner import Learner
 from parapet.training.losses import Pieces
 from parapet.training.morel import MorelHead, classifier_layer
 from parapet.training.recipe import Recipe
+from parapet.training.team import ALONE, Team
 from parapet.training.validation import feedback, validate
 from parapet.training.weight_perturbation import perturbed
 from parapet.versions import TRAINING_VERSION
@@ -59,16 +60,18 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
           checkpoint_path: Path | None = None,
           progress: Callable[[int, int, dict[str, Any]], None] | None = None,
           turn: Turn = nullcontext, beforehand: Callable[[str], Turn] | None = None,
-          begin: Callable[[Network], None] | None = None) -> Trained:
+          begin: Callable[[Network], None] | None = None, team: Team = ALONE) -> Trained:
     """Train one genome, and before it the networks that it learns from.
 
     `seed` fixes weights, order of images and noise. With `checkpoint_path` the run goes on from the last saved epoch.
     `progress` is told (epoch, epochs, metrics) after each epoch; `turn` is entered for each batch, so that latency
     can be timed in between, or, where a network called `name` is trained first, `beforehand(name)`. `begin` may put
     weights into the network before its first step, always the same ones. A network that has learnt to mislead single
-    steps is rolled back to its last good epoch and attacked harder from there. Raises TrainingFailed where loss or
-    weights are not finite; InputError where a batch is larger than the data.
+    steps is rolled back to its last good epoch and attacked harder from there. In a `team` every process calls this
+    with the same arguments, and the first one writes the checkpoints that all of them read. Raises TrainingFailed
+    where loss or weights are not finite; InputError where a batch is larger than the data, or not to be shared.
     """
+    team.check(config.batch_size)
     if config.batch_size > len(train_images):
         raise InputError(f"training.batch_size is {config.batch_size}, and there are {len(train_images)} training "
                          f"images; choose a batch of at most {len(train_images)}.")
@@ -85,6 +88,8 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
     key = f"{genome.digest()}-{seed}-{config}-{threat}-{TRAINING_VERSION}-{len(train_images)}"
     state = checkpoint.restore(checkpoint_path, key, learner, generator) if checkpoint_path else None
     state = state or checkpoint.Progress()
+    if team.agreed(state.epoch) != state.epoch:
+        raise TrainingFailed(f"the processes that train together do not see the same checkpoint at {checkpoint_path}")
     companions = _ALONE
     if state.epoch < config.epochs:
         finished = {}
@@ -96,7 +101,7 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
                     other, train_images, validation_images, classes=classes, mean=mean, std=std,
                     config=replace(config, validate_every=config.epochs), threat=threat, seed=seed + place,
                     device=device, turn=turn if beforehand is None else beforehand(name),
-                    checkpoint_path=checkpoint_of(checkpoint_path, name) if checkpoint_path else None)
+                    checkpoint_path=checkpoint_of(checkpoint_path, name) if checkpoint_path else None, team=team)
             except TrainingFailed as error:
                 raise TrainingFailed(f"the {name}, which is trained first: {error}") from None
         companions = Companions.of({name: trained.network for name, trained in finished.items()})
@@ -108,7 +113,7 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
         started = time.monotonic()
         now = recipe.with_defence(state.defence)
         metrics = _epoch(learner, train_images, now, genome.learning_rate, config, threat, generator, state.epoch, turn,
-                         companions)
+                         companions, team)
         if not all(torch.isfinite(torch.tensor(value)) for value in metrics.values()) or not _finite(network):
             best = f"; epoch {state.best_epoch} had been the best" if state.best_epoch else ""
             raise TrainingFailed(f"the loss was not finite in epoch {state.epoch + 1} of {config.epochs} "
@@ -119,18 +124,18 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
         look = last or state.epoch % config.validate_every == 0
         if now.crafting is not None and (look or now.crafting.single):
             metrics |= _watch(learner, state, validation_images, now.crafting, config, metrics["training_eps"],
-                              threat.norm, turn)
+                              threat.norm, turn, team)
         # What a rollback put back has been looked at when it was new.
         if look and not (metrics.get("rolled_back") and state.best_weights):
-            metrics |= _keep_best(learner, state, validation_images, config, threat, turn)
+            metrics |= _keep_best(learner, state, validation_images, config, threat, turn, team)
         state.seconds += time.monotonic() - started
         state.curves.append({"epoch": state.epoch, "time": time.time(), **metrics, **now.used()})
         if progress:
             progress(state.epoch, config.epochs, state.curves[-1])
-        if checkpoint_path and (last or time.monotonic() - saved >= config.checkpoint_seconds):
+        if checkpoint_path and team.leads and (last or time.monotonic() - saved >= config.checkpoint_seconds):
             checkpoint.save(checkpoint_path, key, learner, generator, state)
             saved = time.monotonic()
-    for name in needed(genome) if checkpoint_path else ():
+    for name in needed(genome) if checkpoint_path and team.leads else ():
         checkpoint_of(checkpoint_path, name).unlink(missing_ok=True)
     network.load_state_dict(state.best_weights)
     network._compiled_call_impl = None  # what is handed back can be saved, exported and attacked like any other
@@ -149,7 +154,7 @@ def _compile(network: Network, recipe: Recipe) -> None:
 
 def _epoch(learner: Learner, images: Images, recipe: Recipe, peak: float, config: TrainingConfig, threat: ThreatModel,
            generator: torch.Generator, epoch: int, turn: Turn,
-           companions: Companions = _ALONE) -> dict[str, float]:
+           companions: Companions = _ALONE, team: Team = ALONE) -> dict[str, float]:
     network, optimiser = learner.network.train(), learner.optimiser
     batches = len(images) // config.batch_size
     steps, device = config.epochs * batches, images.images.device
@@ -162,23 +167,25 @@ def _epoch(learner: Learner, images: Images, recipe: Recipe, peak: float, config
             eps = threat.eps * recipe.eps_ratio * schedules.ramp(step, steps, config.eps_ramp)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            seeds = image_seeds(len(batch), generator, device)
+            batch, labels, seeds = team.share(batch, labels, image_seeds(len(batch), generator, device))
             batch = augment(batch, seeds, config.augmentation)
             adversarial = None if recipe.crafting is None else craft(
                 network, batch, labels, recipe.crafting, eps, threat.norm, seeds, static=companions.static,
                 generator=generator)
             loss, pieces = _descend(learner, recipe, batch, labels, adversarial, eps, threat.norm, seeds, config,
-                                    companions.teacher)
+                                    companions.teacher, team)
             learner.average.update(network)
             for name, value in {"loss": loss, **pieces}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=device)) + value
+    team.average(totals.values())
     return {**{name: float(total) / batches for name, total in totals.items()},
             "learning_rate": rate, "training_eps": eps,
             **({"training_step_size": recipe.crafting.step_size(eps)} if recipe.crafting else {})}
 
 
 def _descend(learner: Learner, recipe: Recipe, images: Tensor, labels: Tensor, adversarial: Tensor | None, eps: float,
-             norm: str, seeds: Tensor, config: TrainingConfig, teacher: nn.Module | None) -> tuple[Tensor, Pieces]:
+             norm: str, seeds: Tensor, config: TrainingConfig, teacher: nn.Module | None,
+             team: Team) -> tuple[Tensor, Pieces]:
     """One step of the optimiser; (loss, pieces), detached."""
     network = learner.network
 
@@ -186,10 +193,11 @@ def _descend(learner: Learner, recipe: Recipe, images: Tensor, labels: Tensor, a
         return recipe.objective(network, images, labels, adversarial, eps=eps, norm=norm,
                                 seeds=derived(seeds, _REGULARISER_NOISE), morel_head=learner.head, teacher=teacher)
     gamma = recipe.weight_perturbation
-    with perturbed(network, lambda: objective()[0], gamma) if gamma > 0 else nullcontext():
+    with perturbed(network, lambda: objective()[0], gamma, average=team.average) if gamma > 0 else nullcontext():
         loss, pieces = objective()
         learner.optimiser.zero_grad()
         loss.backward()
+    team.average_step(learner.parameters, network)
     if config.gradient_clip > 0:
         nn.utils.clip_grad_norm_(learner.parameters, config.gradient_clip)
     learner.optimiser.step()
@@ -197,14 +205,14 @@ def _descend(learner: Learner, recipe: Recipe, images: Tensor, labels: Tensor, a
 
 
 def _watch(learner: Learner, state: checkpoint.Progress, images: Images, crafting: Crafting, config: TrainingConfig,
-           eps: float, norm: str, turn: Turn) -> dict[str, float]:
+           eps: float, norm: str, turn: Turn, team: Team) -> dict[str, float]:
     """See whether the network misleads single steps; roll back and attack harder if it began to, else adapt."""
     largest = 1.0 if norm == "linf" else images.images[0].numel() ** 0.5
     if eps <= 0:
         return {}
     with turn():
-        seen = feedback(learner.network, images, count=_WATCHED, eps=min(eps, largest), norm=norm,
-                        steps=max(_WATCHED_STEPS, config.validation_steps))
+        seen = team.agreed(feedback(learner.network, images, count=_WATCHED, eps=min(eps, largest), norm=norm,
+                        steps=max(_WATCHED_STEPS, config.validation_steps)))
     collapsed = seen.collapsed(state.defence)
     if collapsed:
         learner.restore(state.good)
@@ -223,11 +231,11 @@ def _finite(network: Network) -> bool:
 
 
 def _keep_best(learner: Learner, state: checkpoint.Progress, images: Images, config: TrainingConfig,
-               threat: ThreatModel, turn: Turn) -> dict[str, float]:
+               threat: ThreatModel, turn: Turn, team: Team) -> dict[str, float]:
     network = learner.network
     with learner.average.in_place_of(network):
-        metrics = validate(network, images, threat, steps=config.validation_steps, batch_size=config.batch_size,
-                           turn=turn)
+        metrics = team.agreed(validate(network, images, threat, steps=config.validation_steps,
+                                       batch_size=config.batch_size, turn=turn))
         if metrics["validation_robust_accuracy"] >= state.best_robust_accuracy:
             state.best_epoch, state.best_robust_accuracy = state.epoch, metrics["validation_robust_accuracy"]
             state.best_weights = {name: value.clone() for name, value in network.state_dict().items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -15,7 +15,8 @@ _TINY = 1e-12
 
 
 @contextmanager
-def perturbed(model: nn.Module, loss_fn: Callable[[], Tensor], gamma: float) -> Iterator[Tensor]:
+def perturbed(model: nn.Module, loss_fn: Callable[[], Tensor], gamma: float, *,
+              average: Callable[[Iterable[Tensor]], None] = lambda tensors: None) -> Iterator[Tensor]:
     """Inside the block each weight w is w + gamma |w| g / |g|, with g the gradient of `loss_fn()`; yields that loss.
 
     Algorithm 1 of the paper with one ascent step; |.| is the L2 norm over one layer's weight. `loss_fn` gives a scalar
@@ -27,7 +28,8 @@ def perturbed(model: nn.Module, loss_fn: Callable[[], Tensor], gamma: float) -> 
             loss(model).backward()
         optimiser.step()
 
-    Buffers are put back after `loss_fn`, so that the statistics of batch norm see each batch once.
+    Buffers are put back after `loss_fn`, so that the statistics of batch norm see each batch once. Where several
+    processes share a batch, `average` puts the mean over them into each g.
     """
     if not (math.isfinite(gamma) and gamma >= 0):
         raise InputError(f"the weight perturbation's gamma is {gamma:g}; it must be a finite number of at least 0.")
@@ -37,6 +39,7 @@ def perturbed(model: nn.Module, loss_fn: Callable[[], Tensor], gamma: float) -> 
     directions = torch.autograd.grad(loss, weights, allow_unused=True) if gamma > 0 and weights else ()
     moved = [(weight, weight.detach().clone(), direction) for weight, direction in zip(weights, directions)
              if direction is not None]
+    average([direction for _, _, direction in moved])
     with torch.no_grad():
         for buffer, value in zip(model.buffers(), kept):
             buffer.copy_(value)

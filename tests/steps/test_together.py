@@ -1,0 +1,126 @@
+"""Several processes that train one candidate: the step as a user of it sees it, and what happens when one dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from parapet import cli
+from parapet.config import Params, parse
+from parapet.data.info import read_info
+from parapet.errors import WorkError
+from parapet.fidelity import Fidelity
+from parapet.files import read_json
+from parapet.genome import Genome
+from parapet.models import load
+from parapet.search.request import Request
+from parapet.steps import results, training
+from parapet.steps.candidates import proposal_of
+from tests.steps.tiny import TINY
+
+GENOME = Genome(backbone="plain", width=4, depth=1, steps=2, learning_rate=0.1)
+ROOT = Path(__file__).parents[2]
+
+
+def settings(**changes: Any) -> Params:
+    return parse(Params, {**TINY, "device": "cpu", "training": {**TINY["training"], "gpus": 2, **changes}})
+
+
+def asked(dataset: Path, params: Params, genome: Genome = GENOME) -> dict[str, Any]:
+    full = Fidelity.ladder((), params.training.epochs)[-1]
+    return proposal_of(Request(genome, full), params, read_info(dataset), "cpu", 0)
+
+
+def started(*, below: int | None = None) -> list[psutil.Process]:
+    """The processes that train together, of all on this machine or of those that `below` started."""
+    found = psutil.Process(below).children(recursive=True) if below else psutil.process_iter()
+    kept = []
+    for process in found:
+        try:
+            words = process.cmdline()
+        except psutil.Error:
+            continue
+        if "parapet.steps.together" in words and "torch.distributed.run" not in words:
+            kept.append(process)
+    return kept
+
+
+def test_two_processes_leave_what_one_leaves(digits_folder: Path, tmp_path: Path) -> None:
+    params, told = settings(), []
+    proposal = asked(digits_folder, params)
+    found = training.run(params, proposal, digits_folder, tmp_path / "out",
+                         progress=lambda text, share: told.append((text, share)))
+    assert (found["status"], found["id"], len(found["curves"])) == ("done", proposal["id"], 3)
+    assert found == read_json(tmp_path / "out" / results.TRAINING)
+    assert load(tmp_path / "out" / results.WEIGHTS).genome == GENOME.canonical()
+    assert [text for text, _ in told] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"] and told[-1][1] == 1
+    assert not (tmp_path / "out" / results.CHECKPOINT).exists()
+    # Asked again it is there, and its key tells it from what one process makes.
+    assert training.run(params, proposal, digits_folder, tmp_path / "out") == found
+    one = asked(digits_folder, settings(gpus=1))
+    assert one["training_key"] != proposal["training_key"]
+    assert one["training_key"] == asked(digits_folder, parse(Params, {**TINY, "device": "cpu"}))["training_key"]
+
+
+def test_numbers_that_went_bad_are_a_result_with_its_reason(digits_folder: Path, tmp_path: Path) -> None:
+    params = settings(gradient_clip=0.0)
+    wild = Genome(backbone="plain", width=4, depth=1, steps=2, learning_rate=10.0)
+    found = training.run(params, asked(digits_folder, params, wild), digits_folder, tmp_path / "out")
+    assert found["status"] == "infeasible" and "the loss was not finite " in found["reason"]
+
+
+def test_what_a_process_died_of_is_told(digits_folder: Path, tmp_path: Path) -> None:
+    params = settings(batch_size=33)
+    with pytest.raises(WorkError, match=r"one of the 2 processes that trained together died .*InputError: "
+                       "training.batch_size is 33, which 2 processes cannot share equally"):
+        training.run(params, asked(digits_folder, params), digits_folder, tmp_path / "out")
+
+
+def begun(digits_folder: Path, tmp_path: Path) -> tuple[subprocess.Popen, list[psutil.Process]]:
+    """A process that has two train for a long time, and the two, once they have left a checkpoint."""
+    params = settings(epochs=2000)
+    code = ("import json, sys; from pathlib import Path; from parapet.config import Params, parse; "
+            "from parapet.steps import training; job = json.loads(sys.argv[1]); "
+            "training.run(parse(Params, job['params']), job['proposal'], Path(job['data']), Path(job['out']))")
+    job = {"params": {**TINY, "device": "cpu", "training": {**TINY["training"], "gpus": 2, "epochs": 2000}},
+           "proposal": asked(digits_folder, params), "data": str(digits_folder), "out": str(tmp_path / "out")}
+    process = subprocess.Popen([sys.executable, "-c", code, json.dumps(job)], cwd=ROOT, stderr=subprocess.PIPE,
+                               text=True)
+    until = time.monotonic() + 60
+    while not (tmp_path / "out" / results.CHECKPOINT).exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    workers = started(below=process.pid)
+    assert len(workers) == 2
+    return process, workers
+
+
+def test_where_one_is_killed_the_other_ends_too_and_the_signal_is_told(digits_folder: Path, tmp_path: Path) -> None:
+    process, workers = begun(digits_folder, tmp_path)
+    os.kill(workers[1].pid, signal.SIGKILL)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert "one of the 2 processes that trained together died" in said and "signal 9" in said
+    assert not any(worker.is_running() for worker in workers)
+    assert (tmp_path / "out" / results.CHECKPOINT).exists()
+
+
+def test_they_do_not_outlive_the_one_that_started_them(digits_folder: Path, tmp_path: Path) -> None:
+    process, workers = begun(digits_folder, tmp_path)
+    process.kill()
+    process.communicate(timeout=30)
+    gone, alive = psutil.wait_procs(workers, timeout=30)
+    assert len(gone) == 2 and not alive
+
+
+def test_a_recipe_trains_on_one_device(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--recipe", "digits", "--set", "training.gpus=2"]) == 2
+    assert "training.gpus is 2, and `parapet train` trains on one device" in capsys.readouterr().err
