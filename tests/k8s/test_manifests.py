@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,6 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
+
+from parapet.steps import train_job
+from tests.k8s import custom_resources
 
 K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = ("dev", "prod")
@@ -39,6 +43,8 @@ def pods(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
         spec = found.get("spec", {})
         if found["kind"] == "CronJob":
             spec = spec["jobTemplate"]["spec"]
+        if found["kind"] == "TrainingRuntime":
+            spec = spec["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
         if "template" in spec:
             yield f"{found['kind']} {found['metadata']['name']}", spec["template"]
 
@@ -50,7 +56,8 @@ def containers(template: dict[str, Any]) -> list[dict[str, Any]]:
 def problems(objects: list[dict[str, Any]]) -> list[str]:
     """Everything that is wrong, a sentence each."""
     names = {(found["kind"], found["metadata"]["name"]) for found in objects}
-    return [text for check in (_hardening, _references, _services) for text in check(objects, names)]
+    checks = (_hardening, _references, _services, _policies, _quotas)
+    return [text for check in checks for text in check(objects, names)]
 
 
 def _hardening(objects: list, names: set) -> Iterator[str]:
@@ -71,9 +78,9 @@ def _hardening(objects: list, names: set) -> Iterator[str]:
                 yield f"{where} keeps privileges"
             if context.get("readOnlyRootFilesystem") is not True:
                 yield f"{where} may write to its image"
-            if {"requests", "limits"} - set(container.get("resources", {})):
+            if not name.startswith("TrainingRuntime") and {"requests", "limits"} - set(container.get("resources", {})):
                 yield f"{where} has no requests or no limits"
-        if not name.startswith("CronJob"):
+        if not name.startswith(("CronJob", "TrainingRuntime")):
             for container in spec["containers"]:
                 if missing := {"startupProbe", "readinessProbe", "livenessProbe"} - set(container):
                     yield f"{name}/{container['name']} has no {', '.join(sorted(missing))}"
@@ -82,8 +89,10 @@ def _hardening(objects: list, names: set) -> Iterator[str]:
 def _references(objects: list, names: set) -> Iterator[str]:
     for name, template in pods(objects):
         spec = template["spec"]
-        if ("ServiceAccount", spec["serviceAccountName"]) not in names:
-            yield f"{name} runs as {spec['serviceAccountName']}, which is not there"
+        # Account and resources of a TrainingRuntime's pods come with the job.
+        account = spec.get("serviceAccountName", "default")
+        if not name.startswith("TrainingRuntime") and ("ServiceAccount", account) not in names:
+            yield f"{name} runs as {account}, which is not there"
         volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
         for volume in volumes.values():
             if "configMap" in volume and ("ConfigMap", volume["configMap"]["name"]) not in names:
@@ -99,7 +108,7 @@ def _references(objects: list, names: set) -> Iterator[str]:
 
 
 def _services(objects: list, names: set) -> Iterator[str]:
-    labels = [template["metadata"]["labels"] for _, template in pods(objects)]
+    labels = _labels(objects)
     for found in objects:
         selector = found.get("spec", {}).get("selector")
         if found["kind"] == "PodDisruptionBudget":
@@ -109,18 +118,125 @@ def _services(objects: list, names: set) -> Iterator[str]:
             yield f"{found['kind']} {found['metadata']['name']} selects no pod"
         if found["kind"] == "Service":
             ports = {port["name"] for _, template in pods(objects)
-                     if selector.items() <= template["metadata"]["labels"].items()
+                     if selector.items() <= template["metadata"].get("labels", {}).items()
                      for container in containers(template) for port in container.get("ports", [])}
             for port in found["spec"]["ports"]:
                 if port["targetPort"] not in ports:
                     yield f"Service {found['metadata']['name']} leads to {port['targetPort']}, which no container has"
 
 
+def _labels(objects: list) -> list[dict[str, str]]:
+    return [template["metadata"].get("labels", {}) for _, template in pods(objects)]
+
+
+def _policies(objects: list, names: set) -> Iterator[str]:
+    """A policy that selects nothing, or lets in nobody, protects nothing, without a word."""
+    labels = _labels(objects)
+    for found in objects:
+        if found["kind"] != "NetworkPolicy":
+            continue
+        name, spec = found["metadata"]["name"], found["spec"]
+        peers = [peer for rule in [*spec.get("ingress", []), *spec.get("egress", [])]
+                 for peer in [*rule.get("from", []), *rule.get("to", [])]]
+        for selector in [spec["podSelector"], *(peer["podSelector"] for peer in peers if "podSelector" in peer)]:
+            wanted = [*([key, [value]] for key, value in selector.get("matchLabels", {}).items()),
+                      *([each["key"], each["values"]] for each in selector.get("matchExpressions", []))]
+            if not any(all(each.get(key) in values for key, values in wanted) for each in labels):
+                yield f"NetworkPolicy {name} selects no pod"
+
+
+def _quotas(objects: list, names: set) -> Iterator[str]:
+    """What there is in a namespace, everything at once and one more of each Deployment while it is rolled out."""
+    for quota in (found for found in objects if found["kind"] == "ResourceQuota"):
+        namespace, used = quota["metadata"]["namespace"], {"pods": 0.0}
+        for found in objects:
+            if found["metadata"].get("namespace") != namespace:
+                continue
+            for _, template in pods([found]):
+                count = found["spec"].get("replicas", 1) + (found["kind"] == "Deployment")
+                used["pods"] += count
+                for kind in ("requests", "limits"):
+                    for resource in ("cpu", "memory"):
+                        each = [_quantity(container["resources"][kind][resource]) for container in
+                                template["spec"]["containers"] if container.get("resources")]
+                        first = [_quantity(container["resources"][kind][resource]) for container in
+                                 template["spec"].get("initContainers", [])]
+                        key = f"{kind}.{resource}"
+                        used[key] = used.get(key, 0.0) + count * max([sum(each), *first])
+        for key, value in used.items():
+            if value > _quantity(limit := quota["spec"]["hard"][key]):
+                yield f"ResourceQuota of {namespace}: {key} of all pods is {value:g}, above {limit}"
+
+
+def _quantity(text: str) -> float:
+    number, unit = re.fullmatch(r"([0-9.]+)(m|Mi|Gi|)", str(text)).groups()
+    return float(number) * {"m": 1e-3, "Mi": 2.0**20, "Gi": 2.0**30, "": 1.0}[unit]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_valid_to_the_last_field(objects: list, version: str) -> None:
     validator = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
     for found in objects:
-        validator.validate(found, version, strict=True)
+        if not custom_resources.is_custom(found):
+            validator.validate(found, version, strict=True)
+
+
+@pytest.mark.skipif(custom_resources.folder() is None, reason=custom_resources.MISSING)
+def test_custom_resources_meet_their_published_schemas() -> None:
+    found = [each for each in render("prod") if custom_resources.is_custom(each)]
+    assert {each["kind"] for each in found} == {"ResourceFlavor", "ClusterQueue", "LocalQueue", "TrainingRuntime"}
+    for each in found:
+        assert custom_resources.problems(each) == [], each["metadata"]["name"]
+    demand = train_job.Demand("parapet-torch", 2, 4, {"cpu": "8", "nvidia.com/gpu": "4"}, 7200, "parapet",
+                              {"nvidia.com/gpu.product": "H100"}, [{"key": "nvidia.com/gpu", "operator": "Exists"}])
+    home = train_job.Home("team", "registry.example/parapet@sha256:0", [], "parapet-pipeline", "run-workspace", "/data")
+    job = train_job.manifest("parapet-0123456789ab-01234567", Path("/data/request.json"), home, demand, threads=1)
+    assert custom_resources.problems(job) == []
+
+
+@pytest.mark.skipif(custom_resources.folder() is None, reason=custom_resources.MISSING)
+@pytest.mark.parametrize(("kind", "change", "sentence"), [
+    ("LocalQueue", {"clusterQueu": "parapet"}, "Additional properties are not allowed ('clusterQueu' was unexpected)"),
+    ("ClusterQueue", {"queueingStrategy": "Fair"}, "$.spec.queueingStrategy: 'Fair' is not one of"),
+    ("TrainingRuntime", {"mlPolicy": {"numNodes": "two"}}, "$.spec.mlPolicy.numNodes: 'two' is not of type 'integer'"),
+])
+def test_what_a_schema_does_not_allow_is_found(kind: str, change: dict[str, Any], sentence: str) -> None:
+    found = copy.deepcopy(next(each for each in render("prod") if each["kind"] == kind))
+    found["spec"].update(change)
+    assert any(sentence in problem for problem in custom_resources.problems(found)), custom_resources.problems(found)
+
+
+def test_the_pipelines_may_make_train_jobs_and_nothing_else_more() -> None:
+    roles = {overlay: next(found for found in render(overlay) if found["kind"] == "Role") for overlay in OVERLAYS}
+    more = [rule for rule in roles["prod"]["rules"] if rule not in roles["dev"]["rules"]]
+    assert more == [{"apiGroups": ["trainer.kubeflow.org"], "resources": ["trainjobs"],
+                     "verbs": ["create", "get", "delete"]}]
+    needed = {"create_namespaced_custom_object", "get_namespaced_custom_object", "delete_namespaced_custom_object"}
+    used = set(re.findall(r"\w+_namespaced_\w+", Path(train_job.__file__).read_text()))
+    assert used == needed | {"read_namespaced_pod"}
+
+
+def test_the_queue_of_the_cluster_file_and_the_runtime_are_the_ones_that_there_are() -> None:
+    objects = render("prod")
+    names = {found["kind"]: found["metadata"] for found in objects if custom_resources.is_custom(found)}
+    text = (K8S.parent / "pipelines/cluster.yaml").read_text()
+    assert f"# queue: {names['LocalQueue']['name']} " in text
+    assert f"# training_runtime: {names['TrainingRuntime']['name']} " in text
+    account = next(found for found in objects if found["kind"] == "ServiceAccount"
+                   and found["metadata"]["name"] == "parapet-pipeline")
+    assert names["LocalQueue"]["namespace"] == names["TrainingRuntime"]["namespace"] \
+        == account["metadata"]["namespace"]
+    runtime = next(found for found in objects if found["kind"] == "TrainingRuntime")
+    job, = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    container, = job["template"]["spec"]["template"]["spec"]["containers"]
+    # The names that a TrainJob's patches go by.
+    assert (job["name"], container["name"]) == (train_job._NODE, train_job._NODE)
+    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+                                            "capabilities": {"drop": ["ALL"]}}
+    policies = [found for found in objects if found["kind"] == "NetworkPolicy"]
+    opened = {peer["namespaceSelector"]["matchLabels"].get("kubernetes.io/metadata.name") for policy in policies
+              for rule in policy["spec"].get("ingress", []) for peer in rule["from"] if "namespaceSelector" in peer}
+    assert account["metadata"]["namespace"] in opened
 
 
 def test_nothing_is_wrong(objects: list) -> None:
@@ -130,7 +246,7 @@ def test_nothing_is_wrong(objects: list) -> None:
 def test_production_names_its_images_by_digest_and_denies_by_default() -> None:
     objects = render("prod")
     images = {container["image"] for _, template in pods(objects) for container in containers(template)}
-    assert len(images) == 2 and all("@sha256:" in image for image in images)
+    assert len(images) == 3 and all("@sha256:" in image for image in images)
     policies = {found["metadata"]["name"]: found["spec"] for found in objects if found["kind"] == "NetworkPolicy"}
     assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     settings = next(found["data"] for found in objects if found["metadata"]["name"].startswith("mlflow-settings"))
@@ -159,6 +275,11 @@ PLANTED: dict[str, Callable[[list], Any]] = {
     "Service mlflow selects no pod": lambda objects: next(
         found for found in objects if found["kind"] == "Service" and found["metadata"]["name"] == "mlflow")[
             "spec"].update(selector={"app": "ghost"}),
+    "NetworkPolicy database selects no pod": lambda objects: next(
+        found for found in objects if found["kind"] == "NetworkPolicy")["spec"]["ingress"][0]["from"][0]["podSelector"][
+            "matchExpressions"][0].update(values=["mlfow"]),
+    "requests.cpu of all pods is": lambda objects: next(
+        found for found in objects if found["kind"] == "Deployment")["spec"].update(replicas=20),
     "is a secret that lies in the repository": lambda objects: objects.append(
         {"kind": "Secret", "metadata": {"name": "plain"}}),
 }
