@@ -46,9 +46,9 @@ test: $(READY) lint ## lint, import rules and every test that is neither slow no
 test-slow: $(READY) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
 
-test-containers: $(READY) ## build the cpu image and run the whole pipeline in containers (needs Docker, a quarter of an hour)
+test-containers: $(READY) ## build the cpu image; run the pipeline, and MLflow from the manifests, in containers (needs Docker, a quarter of an hour)
 	@$(PULL)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[images]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[images,containers]'
 	@$(BIN)/python -m pytest -m slow tests/containers
 
 images: $(READY) ## build the images, print their sizes (and digests, with REGISTRY=host/path), write SBOMs to build/sbom

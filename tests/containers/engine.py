@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BASE = "python:3.11-slim"
+POSTGRES = "parapet-test-postgres"
 _PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -83,22 +84,75 @@ def base_image() -> list[str]:
         return ["--pull=false", *_network()]
     if _quiet("pull", BASE):
         return _network()
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "root"
-        subprocess.run(["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", str(root)],
-                       check=True, stdout=subprocess.DEVNULL)
+    with _debian(_PACKAGES) as root:
         for marker in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
             marker.unlink()
         (root / "usr/bin/python").symlink_to("python3")
         if _CERTIFICATES.exists():
             shutil.copyfile(_CERTIFICATES, root / "etc/ssl/certs/ca-certificates.crt")
         _copy_pip_configuration(root)
-        shutil.rmtree(root / "var/cache/apt", ignore_errors=True)
-        packed = subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE)
-        subprocess.run(["docker", "import", "--change", f"ENV PATH={_PATH}", "-", BASE], check=True,
-                       stdin=packed.stdout, stdout=subprocess.DEVNULL)
-        packed.wait()
+        _import(root, BASE)
     return ["--pull=false", *_network()]
+
+
+def postgres_image(wanted: str) -> str:
+    """The image `wanted`, PostgreSQL's own, or one that does the same where it cannot be pulled; its tag."""
+    for tag in (wanted, POSTGRES):
+        if _quiet("image", "inspect", tag):
+            return tag
+    if _quiet("pull", wanted):
+        return wanted
+    with _debian("postgresql,postgresql-client") as root:
+        # The account that PostgreSQL's image has, and its entry point as far as it is used here.
+        with (root / "etc/passwd").open("a") as accounts:
+            accounts.write("official:x:999:999::/var/lib/postgresql:/bin/sh\n")
+        start = root / "usr/local/bin/docker-entrypoint.sh"
+        start.write_text(_POSTGRES_START)
+        start.chmod(0o755)
+        binaries, = root.glob("usr/lib/postgresql/*/bin")
+        _import(root, POSTGRES, f"ENV PATH=/{binaries.relative_to(root)}:{_PATH}",
+                'CMD ["/usr/local/bin/docker-entrypoint.sh"]')
+    return POSTGRES
+
+
+# Databases and files of SQL in a fresh data directory, then the server.
+_POSTGRES_START = """#!/bin/sh
+set -eu
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+  printf %s "$POSTGRES_PASSWORD" > /tmp/password
+  initdb --encoding=UTF8 --locale=C.UTF-8 --pgdata="$PGDATA" --username="$POSTGRES_USER" --pwfile=/tmp/password --auth-local=trust \\
+    --auth-host=scram-sha-256
+  rm /tmp/password
+  echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"
+  pg_ctl --pgdata="$PGDATA" --options="-c listen_addresses=''" --wait start
+  createdb --username="$POSTGRES_USER" "$POSTGRES_DB"
+  for file in /docker-entrypoint-initdb.d/*.sql; do
+    psql --username="$POSTGRES_USER" --dbname="$POSTGRES_DB" --set=ON_ERROR_STOP=1 --file="$file"
+  done
+  pg_ctl --pgdata="$PGDATA" --mode=fast --wait stop
+fi
+exec postgres -D "$PGDATA" -c "listen_addresses=*"
+"""
+
+
+@contextmanager
+def _debian(packages: str) -> Iterator[Path]:
+    """The root of a Debian with these packages and little else."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "root"
+        subprocess.run(["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(root)],
+                       check=True, stdout=subprocess.DEVNULL)
+        shutil.rmtree(root / "var/cache/apt", ignore_errors=True)
+        yield root
+
+
+def _import(root: Path, tag: str, *changes: str) -> None:
+    """Make a folder the image `tag`."""
+    options = [word for change in changes or (f"ENV PATH={_PATH}",) for word in ("--change", change)]
+    packed = subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE)
+    subprocess.run(["docker", "import", *options, "-", tag], check=True, stdin=packed.stdout,
+                   stdout=subprocess.DEVNULL)
+    packed.wait()
 
 
 def _copy_pip_configuration(root: Path) -> None:

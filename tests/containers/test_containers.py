@@ -6,10 +6,8 @@ Takes a quarter of an hour and a Docker engine: `make test-containers`.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,25 +19,7 @@ from tests.containers import engine
 
 ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "tests/pipelines/same_front_params.yaml"
-# The ordinary index has torch too, for those whom PyTorch's own does not reach.
-INDEX = os.environ.get("PARAPET_TORCH_INDEX", "https://pypi.org/simple")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(engine.missing() is not None, reason=str(engine.missing()))]
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[images.Image]:
-    """The target cpu, built from this tree and in a registry on loopback."""
-    before = Path.cwd()
-    os.chdir(ROOT)
-    try:
-        with engine.engine(), engine.registry() as there:
-            built = images.build("cpu", name="parapet-test", arguments=[f"TORCH_INDEX={INDEX}"],
-                                 options=engine.base_image())
-            images.bill_of_materials(built, tmp_path_factory.mktemp("sbom") / "sbom.json")
-            print(f"{built.tag}: {built.size / 1e9:.2f} GB")
-            yield images.push(built, there)
-    finally:
-        os.chdir(before)
 
 
 def _run(image: images.Image, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,8 @@ for database in mlflow mlflow_auth; do
 done
 for database in mlflow mlflow_auth; do
   # Everything goes, also the tables of a newer MLflow, which would be in the way of its migrations later.
-  psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --dbname="$database" --command="DROP OWNED BY CURRENT_USER CASCADE"
+  psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --dbname="$database" \
+    --command="DROP SCHEMA IF EXISTS public CASCADE" --command="CREATE SCHEMA public"
   pg_restore --no-owner --no-privileges --exit-on-error --single-transaction --dbname="$database" \
     "/backup/$database.dump"
 done
