@@ -120,8 +120,8 @@ _POSTGRES_START = """#!/bin/sh
 set -eu
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   printf %s "$POSTGRES_PASSWORD" > /tmp/password
-  initdb --encoding=UTF8 --locale=C.UTF-8 --pgdata="$PGDATA" --username="$POSTGRES_USER" --pwfile=/tmp/password --auth-local=trust \\
-    --auth-host=scram-sha-256
+  initdb --encoding=UTF8 --locale=C.UTF-8 --pgdata="$PGDATA" --username="$POSTGRES_USER" \\
+    --pwfile=/tmp/password --auth-local=trust --auth-host=scram-sha-256
   rm /tmp/password
   echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"
   pg_ctl --pgdata="$PGDATA" --options="-c listen_addresses=''" --wait start
