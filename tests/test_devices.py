@@ -43,3 +43,15 @@ def test_workers_that_are_given_are_not_timed() -> None:
 def test_a_card_that_is_not_there_is_told() -> None:
     with pytest.raises(InputError, match=r"device is 'cuda:2', but this machine has 2 CUDA devices"):
         devices.resolve("cuda:2", workers=None, threads=1)
+
+
+def test_where_cards_train_together_a_worker_has_several_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_cuda_devices", lambda: 5)
+    assert devices.resolve("cuda", workers=None, threads=1, per_card=_nobody, together=2) == ["cuda:0", "cuda:2"]
+    # More workers than groups of cards would share them, and wait for each other inside every step.
+    assert devices.resolve("auto", workers=8, threads=1, together=2) == ["cuda:0", "cuda:2"]
+    assert devices.resolve("cuda:3", workers=None, threads=1, together=2) == ["cuda:3"]
+    assert devices.resolve("cpu", workers=None, threads=1, together=2) == ["cpu"] * max(1, cpu_count() // 2)
+    for device, rest in (("cuda:4", "from cuda:4 on this machine has 1 of its 5"), ("cuda", "")):
+        with pytest.raises(InputError, match=f"training.gpus is 6, but .*{rest}"):
+            devices.resolve(device, workers=None, threads=1, together=6)
