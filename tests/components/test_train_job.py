@@ -105,6 +105,12 @@ def test_a_job_that_lost_a_machine_is_tried_again_and_goes_on(digits_folder, clu
     assert found["curves"][0]["time"] < found["started"] < found["curves"][-1]["time"]
 
 
+def test_a_server_that_is_away_for_a_while_is_waited_for(digits_folder, cluster, shared, tmp_path) -> None:
+    cluster.away = 5
+    found, _ = run(digits_folder, shared, tmp_path / "out")
+    assert found["status"] == "done" and cluster.away == 0 and len(cluster.seen) == 1
+
+
 def test_a_task_that_is_tried_again_waits_for_the_job_that_is_there(digits_folder, cluster, shared, tmp_path) -> None:
     params = parse(Params, settings())
 

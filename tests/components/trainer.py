@@ -27,12 +27,14 @@ _JOBS = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{NAMESPACE}/trainjobs"
 
 @dataclass
 class Trainer:
-    """The API's state: the jobs by name, every manifest that came, and what it refuses, by method."""
+    """The API's state: the jobs by name, every manifest that came, what it refuses, by method, and how many
+    requests meet a server that is away once there is a job."""
 
     mount: Path
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     seen: list[dict[str, Any]] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)
+    away: int = 0
     machines: list[subprocess.Popen] = field(default_factory=list)
 
     def pod(self) -> dict[str, Any]:
@@ -71,6 +73,9 @@ class Trainer:
 
     def answer(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
         """(status, JSON) of a request."""
+        if self.away and self.jobs:
+            self.away -= 1
+            return 503, {"message": "starting"}
         if method in self.refused:
             return self.refused[method], {"message": "no"}
         if path == f"/api/v1/namespaces/{NAMESPACE}/pods/{POD}":

@@ -7,25 +7,22 @@ goes on waiting; a job that is tried again goes on from its checkpoint.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parapet.config import Params
-from parapet.errors import InputError, WorkError
-from parapet.files import digest, replacing_folder, write_json
+from parapet.errors import InputError
+from parapet.files import digest, read_json, replacing_folder, write_json
 from parapet.steps import results, together
+from parapet.steps import train_job_api as api
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
-GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
-_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _MANAGER, _NODE = "parapet.dev/pipeline", "node"
 
 
@@ -67,29 +64,29 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, s
     does not know or refuses TrainJobs.
     """
     out.mkdir(parents=True, exist_ok=True)
-    client, namespace = _connect()
+    client, namespace = api.connect()
     home = _home(client, namespace, shared)
     name = f"parapet-{proposal['id']}-{digest([home.claim, proposal['training_key']])[:8]}"
     place = shared / "teams" / name
     path = _prepare(params, proposal, dataset, place, shared)
     for attempt in range(1, params.search.attempts + 1):
-        job = _find(client, namespace, name)
-        if job is not None and _condition(job, "Failed"):
-            _delete(client, namespace, name, pause)
+        job = api.find(client, namespace, name)
+        if job is not None and api.condition(job, "Failed"):
+            api.delete(client, namespace, name, pause)
             job = None
         if job is None:
-            _create(client, manifest(name, path, home, demand, threads=params.search.threads))
+            api.create(client, manifest(name, path, home, demand, threads=params.search.threads))
             tell(f"TrainJob {name} is created: {demand.nodes} x {demand.processes} processes, attempt {attempt}")
         else:
             tell(f"TrainJob {name} is there already; waiting for it")
-        failure = _wait(client, namespace, name, pause)
+        failure = api.wait(client, namespace, name, pause)
         if failure is None:
             for source in (place / "out").iterdir():
                 shutil.copyfile(source, out / source.name)
-            _delete(client, namespace, name, pause)
-            return json.loads((out / results.TRAINING).read_text(encoding="utf-8"))
+            api.delete(client, namespace, name, pause)
+            return read_json(out / results.TRAINING)
         tell(f"TrainJob {name} failed: {failure}")
-    _delete(client, namespace, name, pause)
+    api.delete(client, namespace, name, pause)
     return results.write(out / results.TRAINING, candidate=proposal["id"], key=proposal["training_key"],
                          status="infeasible", reason=f"training: the TrainJob {name} failed: {failure}")
 
@@ -108,10 +105,10 @@ def manifest(name: str, request: Path, home: Home, demand: Demand, *, threads: i
         pod["tolerations"] = [dict(each) for each in demand.tolerations]
     jobs = [{"name": _NODE, "template": {"spec": {"template": {"spec": pod}}}}]
     return {
-        "apiVersion": f"{GROUP}/{VERSION}", "kind": "TrainJob",
+        "apiVersion": f"{api.GROUP}/{api.VERSION}", "kind": "TrainJob",
         "metadata": {"name": name, "namespace": home.namespace, "labels": labels, "ownerReferences": home.owners},
         "spec": {
-            "runtimeRef": {"apiGroup": GROUP, "kind": "TrainingRuntime", "name": demand.runtime},
+            "runtimeRef": {"apiGroup": api.GROUP, "kind": "TrainingRuntime", "name": demand.runtime},
             "activeDeadlineSeconds": demand.seconds,
             "trainer": {"image": home.image, "numNodes": demand.nodes, "numProcPerNode": demand.processes,
                         # The rest of what torchrun needs Kubeflow Trainer puts into its environment.
@@ -136,29 +133,11 @@ def _prepare(params: Params, proposal: dict[str, Any], dataset: Path, place: Pat
     return place / "request.json"
 
 
-def _connect() -> tuple[ApiClient, str]:
-    """A client of the cluster that this pod is in, or that kubeconfig names, and the namespace."""
-    from kubernetes import client, config
-
-    try:
-        config.load_incluster_config()
-        return client.ApiClient(), _NAMESPACE.read_text(encoding="utf-8").strip()
-    except (config.ConfigException, FileNotFoundError):
-        pass
-    where = os.environ.get("KUBECONFIG")  # what the client read when it was imported may be out of date
-    try:
-        config.load_kube_config(where)
-        return client.ApiClient(), config.list_kube_config_contexts(where)[1]["context"].get("namespace", "default")
-    except (config.ConfigException, TypeError):
-        raise InputError("a TrainJob is asked for, and this is neither a pod of a cluster nor is there a kubeconfig; "
-                         "leave training_runtime out of the cluster's file to train in the task itself.") from None
-
-
 def _home(client: ApiClient, namespace: str, shared: Path) -> Home:
     from kubernetes.client import CoreV1Api
 
     name = os.environ.get("KFP_POD_NAME") or os.environ.get("HOSTNAME", "")
-    with _refused(f"reading the pod {name}", "the role parapet-pipeline of k8s/base/pipelines"):
+    with api.refused(f"reading the pod {name}", "the role parapet-pipeline of k8s/base/pipelines"):
         pod = CoreV1Api(client).read_namespaced_pod(name, namespace)
     claims = {volume.name: volume.persistent_volume_claim.claim_name for volume in pod.spec.volumes or []
               if volume.persistent_volume_claim}
@@ -172,92 +151,3 @@ def _home(client: ApiClient, namespace: str, shared: Path) -> Home:
               for owner in pod.metadata.owner_references or []]
     return Home(namespace, container.image, owners, pod.spec.service_account_name or "default", claims[mount.name],
                 mount.mount_path)
-
-
-def _find(client: ApiClient, namespace: str, name: str) -> dict[str, Any] | None:
-    from kubernetes.client import CustomObjectsApi
-    from kubernetes.client.exceptions import ApiException
-
-    with _refused("reading a TrainJob", "Kubeflow Trainer, and the role parapet-pipeline"):
-        try:
-            return CustomObjectsApi(client).get_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, name)
-        except ApiException as error:
-            if error.status != 404:
-                raise
-            return None
-
-
-def _create(client: ApiClient, body: dict[str, Any]) -> None:
-    from kubernetes.client import CustomObjectsApi
-    from kubernetes.client.exceptions import ApiException
-
-    with _refused("creating a TrainJob", "Kubeflow Trainer 2.2 or later, and the role parapet-pipeline"):
-        try:
-            CustomObjectsApi(client).create_namespaced_custom_object(
-                GROUP, VERSION, body["metadata"]["namespace"], PLURAL, body)
-        except ApiException as error:
-            if error.status != 409:  # another try of this task was faster
-                raise
-
-
-def _delete(client: ApiClient, namespace: str, name: str, pause: float) -> None:
-    """Delete a job and wait until it is gone, its pods with it."""
-    from kubernetes.client import CustomObjectsApi, V1DeleteOptions
-    from kubernetes.client.exceptions import ApiException
-
-    while _find(client, namespace, name) is not None:
-        with _refused("deleting a TrainJob", "the role parapet-pipeline"):
-            try:
-                CustomObjectsApi(client).delete_namespaced_custom_object(
-                    GROUP, VERSION, namespace, PLURAL, name, body=V1DeleteOptions(propagation_policy="Foreground"))
-            except ApiException as error:
-                if error.status != 404:
-                    raise
-        time.sleep(pause)
-
-
-def _wait(client: ApiClient, namespace: str, name: str, pause: float) -> str | None:
-    """Until the job has ended; None where it is complete, else why it failed."""
-    while True:
-        job = _find(client, namespace, name)
-        if job is None:
-            return "it was deleted"
-        if _condition(job, "Complete"):
-            return None
-        if (failed := _condition(job, "Failed")) is not None:
-            return failed.get("message") or failed.get("reason") or "it does not say why"
-        time.sleep(pause)
-
-
-def _condition(job: dict[str, Any], kind: str) -> dict[str, Any] | None:
-    conditions = (job.get("status") or {}).get("conditions") or []
-    return next((each for each in conditions if each["type"] == kind and each["status"] == "True"), None)
-
-
-class _refused:
-    """What Kubernetes refuses inside, as an InputError with what is needed; what goes wrong otherwise, a WorkError."""
-
-    def __init__(self, what: str, needed: str) -> None:
-        self.what, self.needed = what, needed
-
-    def __enter__(self) -> None:
-        """Nothing to do."""
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
-        from kubernetes.client.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
-
-        if isinstance(error, ApiException):
-            said = f"{self.what} was refused by Kubernetes ({error.status} {error.reason}: {_message(error)})"
-            if error.status in (400, 401, 403, 404, 422):
-                raise InputError(f"{said}; it needs {self.needed}.") from None
-            raise WorkError(f"{said}.") from None
-        if isinstance(error, HTTPError):
-            raise WorkError(f"{self.what}: Kubernetes does not answer ({error}).") from None
-
-
-def _message(error: Any) -> str:
-    try:
-        return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return "no reason given"

@@ -1,0 +1,136 @@
+"""TrainJobs on the Kubernetes API: found, created, waited for, deleted; what it refuses becomes one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parapet.errors import InputError, WorkError
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
+# Seconds for which the server may be away.
+_PATIENCE = 900.0
+_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def connect() -> tuple[ApiClient, str]:
+    """A client of the cluster that this pod is in, or that kubeconfig names, and the namespace."""
+    from kubernetes import client, config
+
+    try:
+        config.load_incluster_config()
+        return client.ApiClient(), _NAMESPACE.read_text(encoding="utf-8").strip()
+    except (config.ConfigException, FileNotFoundError):
+        pass
+    where = os.environ.get("KUBECONFIG")  # what the client read when it was imported may be out of date
+    try:
+        config.load_kube_config(where)
+        return client.ApiClient(), config.list_kube_config_contexts(where)[1]["context"].get("namespace", "default")
+    except (config.ConfigException, TypeError):
+        raise InputError("a TrainJob is asked for, and this is neither a pod of a cluster nor is there a kubeconfig; "
+                         "leave training_runtime out of the cluster's file to train in the task itself.") from None
+
+
+def find(client: ApiClient, namespace: str, name: str) -> dict[str, Any] | None:
+    """A job by its name; None where there is none."""
+    from kubernetes.client import CustomObjectsApi
+    from kubernetes.client.exceptions import ApiException
+
+    with refused("reading a TrainJob", "Kubeflow Trainer, and the role parapet-pipeline"):
+        try:
+            return CustomObjectsApi(client).get_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, name)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return None
+
+
+def create(client: ApiClient, body: dict[str, Any]) -> None:
+    """Create a job, unless it is there."""
+    from kubernetes.client import CustomObjectsApi
+    from kubernetes.client.exceptions import ApiException
+
+    with refused("creating a TrainJob", "Kubeflow Trainer 2.2 or later, and the role parapet-pipeline"):
+        try:
+            CustomObjectsApi(client).create_namespaced_custom_object(
+                GROUP, VERSION, body["metadata"]["namespace"], PLURAL, body)
+        except ApiException as error:
+            if error.status != 409:  # another try of this task was faster
+                raise
+
+
+def delete(client: ApiClient, namespace: str, name: str, pause: float) -> None:
+    """Delete a job and wait until it is gone, its pods with it."""
+    from kubernetes.client import CustomObjectsApi, V1DeleteOptions
+    from kubernetes.client.exceptions import ApiException
+
+    while find(client, namespace, name) is not None:
+        with refused("deleting a TrainJob", "the role parapet-pipeline"):
+            try:
+                CustomObjectsApi(client).delete_namespaced_custom_object(
+                    GROUP, VERSION, namespace, PLURAL, name, body=V1DeleteOptions(propagation_policy="Foreground"))
+            except ApiException as error:
+                if error.status != 404:
+                    raise
+        time.sleep(pause)
+
+
+def wait(client: ApiClient, namespace: str, name: str, pause: float) -> str | None:
+    """Until the job has ended; None where it is complete, else why it failed.
+
+    A server that is away for a while is waited for: the job goes on without it.
+    """
+    answered = time.monotonic()
+    while True:
+        try:
+            job, answered = find(client, namespace, name), time.monotonic()
+        except WorkError:
+            if time.monotonic() - answered > _PATIENCE:
+                raise
+            time.sleep(pause)
+            continue
+        if job is None:
+            return "it was deleted"
+        if condition(job, "Complete"):
+            return None
+        if (failed := condition(job, "Failed")) is not None:
+            return failed.get("message") or failed.get("reason") or "it does not say why"
+        time.sleep(pause)
+
+
+def condition(job: dict[str, Any], kind: str) -> dict[str, Any] | None:
+    """A job's condition of this kind where it holds, else None."""
+    conditions = (job.get("status") or {}).get("conditions") or []
+    return next((each for each in conditions if each["type"] == kind and each["status"] == "True"), None)
+
+
+@contextmanager
+def refused(what: str, needed: str) -> Iterator[None]:
+    """What Kubernetes refuses inside becomes an InputError with what is `needed`; what goes wrong else, a WorkError."""
+    from kubernetes.client.exceptions import ApiException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except ApiException as error:
+        said = f"{what} was refused by Kubernetes ({error.status} {error.reason}: {_message(error)})"
+        if error.status in (400, 401, 403, 404, 422):
+            raise InputError(f"{said}; it needs {needed}.") from None
+        raise WorkError(f"{said}.") from None
+    except HTTPError as error:
+        raise WorkError(f"{what}: Kubernetes does not answer ({error}).") from None
+
+
+def _message(error: Any) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return "no reason given"
