@@ -94,7 +94,7 @@ def _schedule(options: argparse.Namespace) -> int:
             path = Path(folder) / f"{entry.name}.yaml"
             if not path.exists():
                 _write(entry.pipeline, load(Path(entry.params)), entry.image,
-                       _resources(Path(entry.cluster) if entry.cluster else None), None, path)
+                       _resources(Path(entry.cluster) if entry.cluster else None), entry.assembled, path)
             return path
 
         for entry in entries:

@@ -13,6 +13,7 @@ from kfp.dsl import Artifact
 
 import components
 from parapet.config import Params, to_dict
+from parapet.errors import InputError
 from pipelines.resources import Resources
 
 NAME = "promote"
@@ -23,6 +24,9 @@ def build(params: Params, image: str, resources: Resources, assembled: str) -> C
     """The pipeline for `params`; `assembled` is the address of the artifact that the component front left."""
     section = {name: json.dumps(value) for name, value in to_dict(params).items() if name in _SECTIONS}
     uri = resources.mlflow_uri or ""
+    if not uri:
+        raise InputError("mlflow_uri is not given, and a promotion needs a model registry; give the address of the "
+                         "MLflow server in the cluster file.")
 
     @dsl.pipeline(name=NAME, description="The gate and the promotion alone.",
                   pipeline_config=resources.workspace_config())
@@ -40,7 +44,8 @@ def build(params: Params, image: str, resources: Resources, assembled: str) -> C
         def step(name: str, title: str, **arguments: Any) -> dsl.PipelineTask:
             component = getattr(components, name)
             wanted = component.component_spec.inputs
-            task = component(**{key: value for key, value in given.items() if key in wanted}, **arguments)
+            own = {"device": resources.device(name)} if resources.device(name) else {}
+            task = component(**{key: value for key, value in {**given, **own}.items() if key in wanted}, **arguments)
             resources.request(task, name, params.device)
             return task.set_container_image(image).set_display_name(title)
 

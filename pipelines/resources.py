@@ -4,6 +4,7 @@ nothing."""
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ class Pod:
     gpus: int = option(0, low=0, high=16)
     hours: float = option(24.0, low=0.01, high=720.0)
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?([KMGT]i|[kMGT])?", self.memory):
+            raise InputError(f"the memory of a pod is {self.memory!r}; write for example 8Gi.")
+
 
 @dataclass(frozen=True)
 class Toleration:
@@ -54,6 +59,12 @@ class Secret:
                              "{MLFLOW_TRACKING_PASSWORD: password}}.")
 
 
+# The steps whose pods go through the queue: those that train, attack and time.
+_QUEUED = ("training", "attack_evaluation", "export", "measure", "search", "full_evaluation", "promotion")
+# Steps that take whatever device their pod has; what trains is told which, because keys depend on it.
+_ADAPTABLE = ("attack_evaluation", "full_evaluation", "promotion")
+
+
 def _gpu_pod(memory: str = "8Gi") -> Any:
     return option(lambda: Pod(cpus=2, memory=memory, gpus=1), factory=True)
 
@@ -67,7 +78,8 @@ class Resources:
     """A pod for each step, and what all pods, or all with a GPU, have in common.
 
     `node_selectors` and `tolerations` are for pods with a GPU, `shared_memory` too: PyTorch's worker processes die of
-    a bus error with Kubernetes' 64 MiB. `queue` is a LocalQueue of Kueue. `mlflow_uri` and `secrets` go into every pod.
+    a bus error with Kubernetes' 64 MiB. `queue` is a LocalQueue of Kueue for the pods that train, attack and
+    time, where a TrainJob waits for up to `queue_hours`. `mlflow_uri` and `secrets` go into every pod.
     `workspace` is the size of the volume that the tasks of a run share, where a pod that was evicted goes on from.
 
     A candidate with `training.gpus` above 1 is trained in its task's own pod, which then has as many; or, with
@@ -85,7 +97,7 @@ class Resources:
     full_evaluation: Pod = _gpu_pod()
     front: Pod = option(Pod, factory=True)
     report: Pod = option(Pod, factory=True)
-    promotion: Pod = _cpu_pod(2, "4Gi")
+    promotion: Pod = _gpu_pod()
     outcome: Pod = option(Pod, factory=True)
     accelerator: str = option("nvidia.com/gpu")
     retries: int = option(2, low=0, high=10)
@@ -95,6 +107,7 @@ class Resources:
     node_selectors: dict[str, str] = option(dict, factory=True)
     tolerations: tuple[Toleration, ...] = option((Toleration(),))
     queue: str | None = option(None)
+    queue_hours: float = option(24.0, low=0.0, high=720.0)
     training_runtime: str | None = option(None)
     mlflow_uri: str | None = option(None)
     secrets: tuple[Secret, ...] = option(())
@@ -106,45 +119,64 @@ class Resources:
 
     @property
     def gpus(self) -> bool:
-        """Whether any step asks for an accelerator."""
-        return any(pod.gpus for pod in (self.training, self.attack_evaluation, self.full_evaluation))
+        """Whether candidates are trained on accelerators."""
+        return getattr(self, self._trainer).gpus > 0
+
+    @property
+    def _trainer(self) -> str:
+        """The step in whose pods candidates are trained."""
+        return "measure" if self.layout.batch else "training" if self.layout.generations_per_task is None else "search"
+
+    def __post_init__(self) -> None:
+        for name in ("queue", "training_runtime"):
+            value = getattr(self, name)
+            if value is not None and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", value):
+                raise InputError(f"{name} is {value!r}, which cannot be a name in Kubernetes; use small letters, "
+                                 "digits, '-' and '.'.")
+
+    def device(self, step: str) -> str | None:
+        """What `step` is told instead of params.yaml's device; None where that holds."""
+        return "cpu" if step in _ADAPTABLE and getattr(self, step).gpus == 0 else None
 
     def train_job(self, params: Params) -> str:
         """What the component `training` is told of TrainJobs, as JSON; empty where it trains in its own pod.
 
         Raises InputError where a candidate asks for more cards than its pod has and nothing else can be done.
         """
-        gpus, cards = params.training.gpus, params.device != "cpu"
+        gpus, cards = params.training.gpus, params.device != "cpu" and self.training.gpus > 0
         if gpus == 1:
             return ""
-        alone = self.training_runtime is None or self.layout.batch or self.layout.generations_per_task is not None
-        if alone:
-            step = "measure" if self.layout.batch else "training" if self.layout.generations_per_task is None \
-                else "search"
+        step = self._trainer
+        if self.training_runtime is None or step != "training":
             there = getattr(self, step).gpus
-            if cards and there < gpus:
+            if params.device != "cpu" and 0 < there < gpus:
                 raise InputError(f"training.gpus is {gpus}, and a pod of the step {step} has {there} of them; give it "
                                  f"{step}: {{gpus: {gpus}}} in the cluster file, or let each candidate be trained by a "
                                  "TrainJob: name a training_runtime, without layout.batch and "
                                  "layout.generations_per_task.")
             return ""
-        each = min(gpus, self.training.gpus or gpus)
+        if self.workspace_access != "ReadWriteMany":
+            raise InputError(f"workspace_access is {self.workspace_access}, and the pods of a TrainJob share the run's "
+                             "volume with its task; set it to ReadWriteMany.")
+        each = min(gpus, self.training.gpus or 1)
         if gpus % each:
             raise InputError(f"training.gpus is {gpus}, and the pods of the step training have {each} each, which "
                              "does not divide it; change one of them.")
         wanted = {"cpu": str(self.training.cpus), "memory": self.training.memory}
-        demand = Demand(self.training_runtime, gpus // each, each, wanted | ({self.accelerator: str(each)} if cards
-                                                                             else {}),
-                        round(3600 * self.training.hours), self.queue)
+        demand = Demand(self.training_runtime, gpus // each, each, "cuda" if cards else "cpu",
+                        wanted | ({self.accelerator: str(each)} if cards else {}), round(3600 * self.training.hours),
+                        self.shared_memory, self.user, self.queue)
         if cards:
             demand = replace(demand, node_selectors=self.node_selectors,
                              tolerations=tuple(_without_none(each) for each in self.tolerations))
         return json.dumps(asdict(demand))
 
-    def request(self, task: PipelineTask, step: str, device: str, *, waits: bool = False) -> None:
+    def request(self, task: PipelineTask, step: str, device: str, *, waits: int = 0) -> None:
         """Set on `task` what `step` asks for; no accelerator where `device` is cpu, and next to nothing for a task
-        that `waits` for what others do."""
-        pod: Pod = replace(getattr(self, step), cpus=1, memory="2Gi", gpus=0) if waits else getattr(self, step)
+        that waits for TrainJobs, up to `waits` of them one after the other."""
+        pod: Pod = getattr(self, step)
+        if waits:
+            pod = replace(pod, cpus=1, memory="2Gi", gpus=0, hours=pod.hours * waits + self.queue_hours)
         task.set_cpu_request(str(pod.cpus)).set_cpu_limit(str(pod.cpus))
         task.set_memory_request(pod.memory).set_memory_limit(pod.memory)
         if step != "promotion":  # one that was refused would be refused again
@@ -154,7 +186,8 @@ class Resources:
         kubernetes.set_security_context(task, run_as_user=self.user, run_as_non_root=True)
         if pod.gpus and device != "cpu":
             self._request_gpus(task, pod.gpus)
-        if self.queue and not waits:  # or two tasks that wait could keep the quota that each waits for
+        # Tasks that wait would keep the quota that what they wait for needs.
+        if self.queue and step in _QUEUED and not waits:
             kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", self.queue)
         if self.mlflow_uri:
             task.set_env_variable("MLFLOW_TRACKING_URI", self.mlflow_uri)

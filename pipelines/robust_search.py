@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from kfp import dsl
@@ -27,6 +28,7 @@ def build(params: Params, image: str, resources: Resources | None = None,
     workflow cannot hold it.
     """
     layout = layout or (resources.layout if resources else Layout())
+    resources = resources and replace(resources, layout=layout)
     stages = layout.stages(params)
     section = {name: json.dumps(value) for name, value in to_dict(params).items()}
     # A small pod proposes and pods with a GPU train: what "auto" means must not depend on which of them asks.
@@ -58,9 +60,11 @@ def build(params: Params, image: str, resources: Resources | None = None,
         def step(name: str, title: str, **arguments: Any) -> dsl.PipelineTask:
             component = getattr(components, name)
             wanted = component.component_spec.inputs
-            task = component(**{key: value for key, value in given.items() if key in wanted}, **arguments)
+            own = {"device": resources.device(name)} if resources and resources.device(name) else {}
+            task = component(**{key: value for key, value in {**given, **own}.items() if key in wanted}, **arguments)
             if resources:
-                resources.request(task, name, params.device, waits=name == "training" and bool(job))
+                resources.request(task, name, params.device,
+                                  waits=params.search.attempts if name == "training" and job else 0)
             if name in _NEVER_CACHED:
                 task.set_caching_options(False)
             return task.set_container_image(image).set_display_name(title)

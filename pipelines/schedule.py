@@ -43,6 +43,7 @@ class Entry:
     pipeline: str = option("robust_search", choices=PIPELINES)
     params: str = option("params.yaml")
     cluster: str | None = option(None)
+    assembled: str | None = option(None)
     image: str = option("")
     experiment: str = option("parapet")
     service_account: str | None = option(None)
@@ -53,6 +54,10 @@ class Entry:
             missing = next(name for name in ("name", "cron", "image") if not getattr(self, name))
             raise InputError(f"the recurring run {self.name!r} has no {missing}; it needs a name, a cron expression "
                              "and an image.")
+        if (self.pipeline == "promote") != (self.assembled is not None):
+            raise InputError(f"the recurring run {self.name!r} is of the pipeline {self.pipeline}, and "
+                             + ("has no assembled, the address of the artifact `assembled` of an earlier run's front."
+                                if self.assembled is None else "assembled is for the pipeline promote alone."))
         self.next_times(datetime.now(UTC))
 
     @property

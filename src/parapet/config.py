@@ -186,6 +186,11 @@ class TrainingConfig:
     checkpoint_seconds: float = option(5.0, low=0.0)
     gpus: int = option(1, low=1, high=64)
 
+    def __post_init__(self) -> None:
+        if self.batch_size % self.gpus:
+            raise InputError(f"training.batch_size is {self.batch_size}, which {self.gpus} processes cannot share "
+                             f"equally; make it a multiple of training.gpus, {self.gpus}.")
+
 
 @dataclass(frozen=True)
 class AttackEvaluationConfig:

@@ -21,6 +21,10 @@ class WorkError(ParapetError):
     """The input was right and the work failed, for example on a full disk. Exit code 1."""
 
 
+class ProcessDied(ParapetError):
+    """A process that was started for a piece of work ended without a result: it crashed, and may be tried again."""
+
+
 class PromotionRefused(ParapetError):
     """The gate refused a promotion; the text lists every reason. Exit code 3."""
 

@@ -26,8 +26,8 @@ from tests.components.trainer import CLAIM, IMAGE, NAMESPACE, Trainer, trainer
 from tests.steps.test_together import asked
 from tests.steps.tiny import TINY
 
-DEMAND = Demand("parapet-torch", nodes=2, processes=1, resources={"cpu": "2", "memory": "8Gi"}, seconds=600,
-                queue="parapet")
+DEMAND = Demand("parapet-torch", nodes=2, processes=1, device="cpu", resources={"cpu": "2", "memory": "8Gi"},
+                seconds=600, shared_memory="1Gi", user=1234, queue="parapet")
 
 
 @pytest.fixture
@@ -72,7 +72,10 @@ def test_the_component_has_a_train_job_do_it(digits_folder, cluster, shared, tmp
     assert asked_for["resourcesPerNode"]["limits"] == {"cpu": "2", "memory": "8Gi"}
     pod = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0][
         "template"]["spec"]["template"]["spec"]
-    assert pod["volumes"] == [{"name": "shared", "persistentVolumeClaim": {"claimName": CLAIM}}]
+    assert pod["volumes"] == [{"name": "shared", "persistentVolumeClaim": {"claimName": CLAIM}},
+                              {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}]
+    assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": 1234, "runAsGroup": 1234, "fsGroup": 1234}
+    assert list((shared / "teams").iterdir()) == []  # what was taken over is not kept twice
     assert pod["containers"] == [{"name": "node", "volumeMounts": [{"name": "shared", "mountPath": str(shared)}]}]
     assert pod["nodeSelector"] == {"gpu": "h100"} and pod["tolerations"][0]["key"] == "nvidia.com/gpu"
     assert pod["serviceAccountName"] == "parapet-pipeline"
@@ -125,10 +128,63 @@ def test_a_task_that_is_tried_again_waits_for_the_job_that_is_there(digits_folde
 
 
 def test_a_job_that_fails_every_time_is_an_infeasible_candidate(digits_folder, cluster, shared, tmp_path) -> None:
-    found, told = run(digits_folder, shared, tmp_path / "out", batch_size=33)  # not to be shared by two
+    cluster.broken = True
+    found, told = run(digits_folder, shared, tmp_path / "out")
     assert found == read_json(tmp_path / "out" / results.TRAINING) and found["status"] == "infeasible"
     assert "failed: jobset failed on 2 machines" in found["reason"]
     assert len(cluster.seen) == Params().search.attempts and cluster.jobs == {}
+
+
+def test_the_attempts_of_a_task_that_was_evicted_count(digits_folder, cluster, shared, tmp_path) -> None:
+    params = parse(Params, settings())
+    cluster.broken = True
+
+    def evicted(text: str) -> None:
+        if "failed" in text:
+            raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        train_job.run(params, asked(digits_folder, params), digits_folder, tmp_path / "first", shared=shared,
+                      demand=DEMAND, tell=evicted, pause=0.1)
+    found, told = run(digits_folder, shared, tmp_path / "second")
+    assert found["status"] == "infeasible" and len(cluster.seen) == Params().search.attempts
+    assert f"attempt {Params().search.attempts}" in told[-1]
+
+
+def test_a_sentence_for_the_user_comes_through_and_is_not_tried_again(digits_folder, cluster, shared, tmp_path) -> None:
+    params = parse(Params, settings())
+    proposal = {**asked(digits_folder, params), "fingerprint": "f" * 64}
+    with pytest.raises(InputError, match=r"holds other data \(fingerprint .* than this search began with"):
+        train_job.run(params, proposal, digits_folder, tmp_path / "out", shared=shared, demand=DEMAND, pause=0.1)
+    assert len(cluster.seen) == 1
+
+
+def test_a_pipeline_that_was_compiled_for_another_number_of_processes_is_told(digits_folder, shared, tmp_path) -> None:
+    params = parse(Params, settings(gpus=4))
+    with pytest.raises(InputError, match="training.gpus is 4, and the pipeline was compiled for TrainJobs of 2 x 1 "):
+        train_job.run(params, asked(digits_folder, params), digits_folder, tmp_path / "out", shared=shared,
+                      demand=DEMAND)
+
+
+def test_tasks_that_begin_together_leave_each_other_the_data(digits_folder, tmp_path) -> None:
+    target, missing, over = tmp_path / "shared" / "data", [], threading.Event()
+
+    def read() -> None:
+        """A job that reads what is there, from the moment that it is."""
+        while not over.is_set():
+            if target.exists() and not (target / "dataset.json").exists():
+                missing.append(1)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    writers = [threading.Thread(target=train_job._publish, args=(digits_folder, target)) for _ in range(6)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    over.set()
+    reader.join()
+    assert missing == [] and [path.name for path in target.parent.iterdir()] == ["data"]
+    assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in digits_folder.iterdir())
 
 
 @pytest.mark.parametrize(("method", "status", "sentence"), [

@@ -28,13 +28,14 @@ _JOBS = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{NAMESPACE}/trainjobs"
 @dataclass
 class Trainer:
     """The API's state: the jobs by name, every manifest that came, what it refuses, by method, and how many
-    requests meet a server that is away once there is a job."""
+    requests meet a server that is away once there is a job; `broken` machines fail at once."""
 
     mount: Path
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     seen: list[dict[str, Any]] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)
     away: int = 0
+    broken: bool = False
     machines: list[subprocess.Popen] = field(default_factory=list)
 
     def pod(self) -> dict[str, Any]:
@@ -56,6 +57,8 @@ class Trainer:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         command = [sys.executable if word == "python" else word for word in trainer["command"]]
+        if self.broken:
+            command = [sys.executable, "-c", "raise SystemExit(1)"]
         machines = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={
             **os.environ, **{each["name"]: each["value"] for each in trainer["env"]},
             "PET_NNODES": str(trainer["numNodes"]), "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"]),

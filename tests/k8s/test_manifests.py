@@ -163,8 +163,9 @@ def _quotas(objects: list, names: set) -> Iterator[str]:
                                  template["spec"].get("initContainers", [])]
                         key = f"{kind}.{resource}"
                         used[key] = used.get(key, 0.0) + count * max([sum(each), *first])
+        hard = quota["spec"]["hard"]
         for key, value in used.items():
-            if value > _quantity(limit := quota["spec"]["hard"][key]):
+            if key in hard and value > _quantity(limit := hard[key]):
                 yield f"ResourceQuota of {namespace}: {key} of all pods is {value:g}, above {limit}"
 
 
@@ -187,8 +188,9 @@ def test_custom_resources_meet_their_published_schemas() -> None:
     assert {each["kind"] for each in found} == {"ResourceFlavor", "ClusterQueue", "LocalQueue", "TrainingRuntime"}
     for each in found:
         assert custom_resources.problems(each) == [], each["metadata"]["name"]
-    demand = train_job.Demand("parapet-torch", 2, 4, {"cpu": "8", "nvidia.com/gpu": "4"}, 7200, "parapet",
-                              {"nvidia.com/gpu.product": "H100"}, [{"key": "nvidia.com/gpu", "operator": "Exists"}])
+    demand = train_job.Demand("parapet-torch", 2, 4, "cuda", {"cpu": "8", "nvidia.com/gpu": "4"}, 7200, "2Gi", 1000,
+                              "parapet", {"nvidia.com/gpu.product": "H100"},
+                              [{"key": "nvidia.com/gpu", "operator": "Exists"}])
     home = train_job.Home("team", "registry.example/parapet@sha256:0", [], "parapet-pipeline", "run-workspace", "/data")
     job = train_job.manifest("parapet-0123456789ab-01234567", Path("/data/request.json"), home, demand, threads=1)
     assert custom_resources.problems(job) == []
@@ -204,6 +206,16 @@ def test_what_a_schema_does_not_allow_is_found(kind: str, change: dict[str, Any]
     found = copy.deepcopy(next(each for each in render("prod") if each["kind"] == kind))
     found["spec"].update(change)
     assert any(sentence in problem for problem in custom_resources.problems(found)), custom_resources.problems(found)
+
+
+def test_a_queue_is_not_preceded_by_a_quota_that_refuses_what_should_wait() -> None:
+    prod, dev = ({found["metadata"]["namespace"]: found["spec"]["hard"] for found in render(overlay)
+                  if found["kind"] == "ResourceQuota"}["kubeflow-user-example-com"] for overlay in ("prod", "dev"))
+    queue = next(found for found in render("prod") if found["kind"] == "ClusterQueue")
+    queued = {resource for group in queue["spec"]["resourceGroups"] for resource in group["coveredResources"]}
+    assert queued == {"cpu", "memory", "nvidia.com/gpu"}
+    assert not {f"requests.{name}" for name in queued} & set(prod)
+    assert dev["requests.nvidia.com/gpu"] == "8" and "requests.cpu" in dev
 
 
 def test_the_pipelines_may_make_train_jobs_and_nothing_else_more() -> None:

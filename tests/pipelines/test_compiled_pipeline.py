@@ -15,6 +15,7 @@ import yaml
 from parapet.config import Params, load
 from parapet.errors import InputError
 from parapet.steps import train_job
+from pipelines import promote
 from pipelines.__main__ import main
 from pipelines.compiling import compile_pipeline
 from pipelines.layout import MAXIMUM_GENERATIONS, Layout
@@ -219,8 +220,9 @@ def test_other_layouts_hold_together_and_have_the_tasks_they_say(layout, tmp_pat
 
 
 def test_the_pipeline_promote_holds_together_and_is_the_same_every_time(tmp_path):
+    (tmp_path / "cluster.yaml").write_text(f"mlflow_uri: {MLFLOW}\n")
     command = ["compile", "--pipeline", "promote", "--assembled", "s3://bucket/assembled", "--params",
-               str(GOLDEN / "params.yaml"), "--out"]
+               str(GOLDEN / "params.yaml"), "--cluster", str(tmp_path / "cluster.yaml"), "--out"]
     for name in ("once", "again"):
         assert main([*command, str(tmp_path / name)]) == 0
     text = (tmp_path / "once").read_text()
@@ -251,8 +253,9 @@ storage_class: fast
     compile_pipeline(with_generations(1), "parapet:dev", tmp_path / "p.yaml", resources)
     text = (tmp_path / "p.yaml").read_text()
     training, front = (on_kubernetes(text)[f"exec-{name}"] for name in ("training", "front"))
+    assert training["podMetadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "night"}
+    assert "podMetadata" not in front  # it works for seconds, and a full queue would keep it from the end of the run
     for executor in (training, front):
-        assert executor["podMetadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "night"}
         assert executor["securityContext"] == {"runAsNonRoot": True, "runAsUser": "1000"}
         [secret] = executor["secretAsEnv"]
         assert secret["keyToEnv"][0]["envVar"] == "MLFLOW_TRACKING_PASSWORD"
@@ -274,6 +277,8 @@ storage_class: fast
     ("layout: {batch: -1}", "layout.batch is -1; allowed is from 0 to 1000."),
     ("node_selectors: [a]", "node_selectors is ['a'], and it must map names to texts."),
     ("secrets: [{name: a}]", "a secret has no name or no variables; write for example"),
+    ("training: {memory: lots}", "the memory of a pod is 'lots'; write for example 8Gi."),
+    ("training_runtime: Bad Name!", "training_runtime is 'Bad Name!', which cannot be a name in Kubernetes"),
     ("a: [", "cannot be read as YAML"),
 ])
 def test_each_mistake_in_the_cluster_file_has_its_sentence(text, sentence, tmp_path):
@@ -312,12 +317,15 @@ def test_a_candidate_on_several_cards_is_a_train_job_and_its_task_only_waits(tmp
     demand = train_job.Demand(**json.loads(
         spec["root"]["inputDefinitions"]["parameters"]["train_job"]["defaultValue"]))
     assert (demand.runtime, demand.nodes, demand.processes, demand.seconds) == ("parapet-torch", 2, 4, 7200)
+    assert (demand.device, demand.shared_memory, demand.user) == ("cuda", "2Gi", 1000)
     assert demand.resources == {"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": "4"}
     assert demand.queue == "night" and demand.node_selectors == {"gpu": "h100"}
     assert demand.tolerations == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     asked = spec["deploymentSpec"]["executors"]["exec-training"]["container"]["resources"]
     assert "accelerator" not in asked and asked["resourceCpuLimit"] == "1"
     training = on_kubernetes((tmp_path / "p.yaml").read_text())["exec-training"]
+    # Every attempt of the job, and a day in the queue.
+    assert training["activeDeadlineSeconds"] == str(3600 * (2 * Params().search.attempts + 24))
     # Tasks that wait must not fill the queue that the jobs wait in.
     assert not {"podMetadata", "nodeSelector", "tolerations", "emptyDirMounts"} & set(training)
     assert problems(spec) == []
@@ -333,16 +341,38 @@ def test_without_a_runtime_the_task_itself_trains(count, tmp_path):
 
 
 def test_a_train_job_on_cpus_asks_for_no_card():
-    demand = json.loads(Resources(training_runtime="parapet-torch").train_job(with_gpus(2, "cpu")))
-    assert (demand["nodes"], demand["processes"]) == (2, 1)
-    assert demand["resources"] == {"cpu": "2", "memory": "8Gi"} and demand["node_selectors"] is None
+    without = Resources(training_runtime="parapet-torch", training=Pod(cpus=2, memory="8Gi"))
+    for resources, device in ((Resources(training_runtime="parapet-torch"), "cpu"), (without, "auto")):
+        demand = json.loads(resources.train_job(with_gpus(2, device)))
+        assert (demand["nodes"], demand["processes"], demand["device"]) == (2, 1, "cpu")
+        assert demand["resources"] == {"cpu": "2", "memory": "8Gi"} and demand["node_selectors"] is None
 
 
 @pytest.mark.parametrize(("resources", "sentence"), [
     (Resources(), r"training.gpus is 4, and a pod of the step training has 1 of them; give it training: \{gpus: 4\}"),
     (Resources(training_runtime="r", layout=Layout(batch=2)), "a pod of the step measure has 1 of them"),
     (Resources(training_runtime="r", layout=Layout(generations_per_task=2)), "a pod of the step search has 1 of them"),
+    (Resources(training_runtime="r", workspace_access="ReadWriteOnce"), "set it to ReadWriteMany"),
     (Resources(training_runtime="r", training=Pod(gpus=3)), "have 3 each, which does not divide it; change one")])
 def test_cards_that_no_pod_has_are_refused(resources, sentence):
     with pytest.raises(InputError, match=sentence):
         build(with_gpus(4), "parapet:test", resources)
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_the_champion_is_attacked_on_what_the_pod_of_the_promotion_has(gpus, tmp_path):
+    resources = Resources(mlflow_uri=MLFLOW, promotion=dataclasses.replace(CPU_POD, gpus=gpus),
+                          layout=Layout(promote=True))
+    compile_pipeline(with_generations(1), "parapet:dev", tmp_path / "p.yaml", resources)
+    spec = read((tmp_path / "p.yaml").read_text())
+    assert spec["root"]["inputDefinitions"]["parameters"]["device"]["defaultValue"] == "cuda"
+    told = inside(spec)["promotion"]["inputs"]["parameters"]["device"]
+    asked = spec["deploymentSpec"]["executors"]["exec-promotion"]["container"]["resources"]
+    assert ("accelerator" in asked) == bool(gpus)
+    assert told == ({"componentInputParameter": "pipelinechannel--device"} if gpus else
+                    {"runtimeValue": {"constant": "cpu"}})
+
+
+def test_a_promotion_without_a_registry_is_refused():
+    with pytest.raises(InputError, match="mlflow_uri is not given, and a promotion needs a model registry"):
+        promote.build(Params(), "parapet:test", Resources(), "minio://front")

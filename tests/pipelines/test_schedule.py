@@ -17,6 +17,7 @@ from pipelines.__main__ import main
 from pipelines.schedule import Entry
 from tests.pipelines.test_submit import GOLDEN, IMAGE, repository, server  # noqa: F401 (fixtures)
 
+MLFLOW = "http://mlflow.parapet.svc:5000"
 NIGHTLY = {"name": "nightly", "cron": "0 2 * * *", "image": IMAGE}
 WEEKLY = {"name": "weekly", "cron": "30 1 * * 0", "image": IMAGE, "experiment": "weeks", "enabled": False}
 
@@ -104,6 +105,15 @@ def test_what_a_failure_leaves_the_next_call_ends(server, repository, pattern: s
     assert job.trigger["cron_schedule"]["cron"] == "0 0 3 * * *" and job.status == "ENABLED"
 
 
+def test_the_audit_of_the_champion_can_be_scheduled(server, repository) -> None:  # noqa: F811
+    state, uri = server
+    (repository / "cluster.yaml").write_text(f"mlflow_uri: {MLFLOW}\n")
+    audit = {**NIGHTLY, "name": "audit", "pipeline": "promote", "cluster": "cluster.yaml",
+             "assembled": "minio://mlpipeline/v2/artifacts/front/assembled"}
+    assert _call(uri, repository, [audit], "--apply", "--allow-dirty") == 0
+    assert _jobs(state)["audit"].status == "ENABLED"
+
+
 def test_switching_on_and_off_makes_nothing_anew(server, repository) -> None:  # noqa: F811
     state, uri = server
     _call(uri, repository, [NIGHTLY], "--apply")
@@ -130,6 +140,8 @@ def test_another_revision_of_the_parameters_replaces(server, repository) -> None
     ([{**NIGHTLY, "cron": "70 0 2 * * *"}], "or six with seconds from 0 to 59 first"),
     ([{"name": "a", "cron": "0 2 * * *"}], "the recurring run 'a' has no image; it needs a name, a cron expression"),
     ([NIGHTLY, NIGHTLY], "two recurring runs are called nightly; give each a name of its own."),
+    ([{**NIGHTLY, "pipeline": "promote"}], "is of the pipeline promote, and has no assembled, the address of the"),
+    ([{**NIGHTLY, "assembled": "minio://x"}], "robust_search, and assembled is for the pipeline promote alone."),
     ([{**NIGHTLY, "pipeline": "serach"}], "pipeline is 'serach'. Allowed: robust_search, promote."),
     ([{**NIGHTLY, "corn": "1"}], "corn is not a known key; did you mean entry 1: cron?"),
     ([{**NIGHTLY, "image": "parapet:dev"}], "the image 'parapet:dev' is named by a tag"),

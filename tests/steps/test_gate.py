@@ -83,6 +83,14 @@ def test_weights_that_are_not_those_that_were_attacked_are_told(out: Path) -> No
                            f"SHA-256 is {large['sha256']['weights'][:12]} instead of ")
 
 
+def test_a_graph_beside_the_weights_that_is_another_than_the_one_that_ships_is_told(out: Path) -> None:
+    # What is attacked and compared with torch is this one.
+    small, large = members(out)
+    path = (out / small["weights"]).parent / "model.onnx"
+    shutil.copyfile(out / large["onnx"], path)
+    assert refused(small, out, "dvc checkout").startswith(f"{path} is not the graph that was measured for candidate ")
+
+
 @pytest.mark.parametrize("content", [None, "not json", "[]", "{}", '{"id": "another", "key": "k", "fingerprint": "f"}'])
 def test_a_record_of_the_training_that_is_none_is_told(out: Path, content: str | None) -> None:
     chosen = members(out)[0]

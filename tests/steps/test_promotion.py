@@ -208,6 +208,17 @@ def test_a_champion_without_weights_is_a_reason(out: Path, uri: str) -> None:
         promote(out, uri, large)
 
 
+def test_a_champion_without_weights_gets_them_by_being_promoted_again(out: Path, uri: str) -> None:
+    small, large = members(out)
+    registry, fingerprint = Registry(uri, "parapet"), read_json(out / "front.json")["data"]["fingerprint"]
+    registry.create_model()
+    register(registry, bare(out, small), {"data_fingerprint": fingerprint}, "")
+    registry.move_champion("1")
+    again = promote(out, uri, small)
+    assert (again["moved"], again["version"], again["previous"], again["comparison"]) == (True, "2", "1", None)
+    assert promote(out, uri, large)["comparison"]["robust"]["n"] == 200
+
+
 def test_cards_lie_with_the_version_and_with_the_run(out: Path, uri: str) -> None:
     small, _ = members(out)
     client = connect(uri)

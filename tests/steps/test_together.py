@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ import pytest
 from parapet import cli
 from parapet.config import Params, parse
 from parapet.data.info import read_info
-from parapet.errors import WorkError
+from parapet.errors import InputError
 from parapet.fidelity import Fidelity
 from parapet.files import read_json
 from parapet.genome import Genome
 from parapet.models import load
 from parapet.search.request import Request
-from parapet.steps import results, training
+from parapet.steps import results, supervised, together, training
 from parapet.steps.candidates import proposal_of
 from tests.steps.tiny import TINY
 
@@ -78,11 +79,54 @@ def test_numbers_that_went_bad_are_a_result_with_its_reason(digits_folder: Path,
     assert found["status"] == "infeasible" and "the loss was not finite " in found["reason"]
 
 
-def test_what_a_process_died_of_is_told(digits_folder: Path, tmp_path: Path) -> None:
-    params = settings(batch_size=33)
-    with pytest.raises(WorkError, match=r"one of the 2 processes that trained together died .*InputError: "
-                       "training.batch_size is 33, which 2 processes cannot share equally"):
-        training.run(params, asked(digits_folder, params), digits_folder, tmp_path / "out")
+def test_a_sentence_for_the_user_comes_through_as_it_is(digits_folder: Path, tmp_path: Path) -> None:
+    params = settings()
+    proposal = {**asked(digits_folder, params), "fingerprint": "f" * 64}
+    with pytest.raises(InputError, match=r"holds other data \(fingerprint .* than this search began with"):
+        training.run(params, proposal, digits_folder, tmp_path / "out")
+
+
+def test_a_team_of_another_size_than_is_asked_for_is_refused(digits_folder: Path, tmp_path: Path) -> None:
+    params = settings(gpus=4)
+    asked_for = together.request(params, asked(digits_folder, params), digits_folder, tmp_path / "out", device="cpu",
+                                 start=None, checkpoints=None)
+    with pytest.raises(InputError, match="training.gpus is 4, and 2 processes were started to train together"):
+        together.train(asked_for, 2)
+
+
+def crash(marks: Path, times: int) -> threading.Thread:
+    """Kill one of two processes that train below this one, as soon as there are two, so many times over."""
+    def kill() -> None:
+        seen: set[int] = set()
+        until = time.monotonic() + 120
+        while len(list(marks.iterdir())) < times and time.monotonic() < until:
+            workers = [worker for worker in started(below=os.getpid()) if worker.pid not in seen]
+            if len(workers) == 2 and all(time.time() - worker.create_time() > 2 for worker in workers):
+                seen |= {worker.pid for worker in workers}
+                workers[1].kill()
+                (marks / str(workers[1].pid)).touch()
+            time.sleep(0.2)
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_process_that_crashes_is_a_crash_of_the_child_and_not_the_end_of_the_run(
+        digits_folder: Path, tmp_path: Path) -> None:
+    params = settings(epochs=60)
+    proposal, marks = asked(digits_folder, params), tmp_path / "marks"
+    marks.mkdir()
+    thread = crash(marks, 1)
+    found = supervised.training(params, proposal, digits_folder, tmp_path / "out")
+    thread.join()
+    assert found["status"] == "done" and len(found["curves"]) == 60 and len(list(marks.iterdir())) == 1
+
+    params = settings(epochs=2000)
+    thread = crash(marks, 1 + params.search.attempts)
+    found = supervised.training(params, asked(digits_folder, params), digits_folder, tmp_path / "other")
+    thread.join()
+    assert found["status"] == "infeasible" and "it was ended by signal 9" in found["reason"]
+    assert read_json(tmp_path / "other" / results.TRAINING) == found
 
 
 def begun(digits_folder: Path, tmp_path: Path) -> tuple[subprocess.Popen, list[psutil.Process]]:
@@ -111,6 +155,19 @@ def test_where_one_is_killed_the_other_ends_too_and_the_signal_is_told(digits_fo
     assert "one of the 2 processes that trained together died" in said and "signal 9" in said
     assert not any(worker.is_running() for worker in workers)
     assert (tmp_path / "out" / results.CHECKPOINT).exists()
+
+
+def test_nobody_trains_for_somebody_who_gives_no_sign_of_life(tmp_path: Path) -> None:
+    code = ("import sys; from pathlib import Path; from parapet.steps import together; together._LOOK_EVERY = 0.05; "
+            "together._end_without(Path(sys.argv[1]), 1.0)")
+    heart = tmp_path / "heartbeat"
+    heart.touch()
+    process = subprocess.Popen([sys.executable, "-c", code, str(heart)], cwd=ROOT)
+    for _ in range(20):
+        time.sleep(0.2)
+        os.utime(heart, (0, time.monotonic()))
+    assert process.poll() is None
+    assert process.wait(15) == 1
 
 
 def test_they_do_not_outlive_the_one_that_started_them(digits_folder: Path, tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def _arithmetic(team: Team) -> dict[str, Any]:
     team.average_step(network.parameters(), network)
     shared, = team.share(torch.arange(6))
     return {"gradient": network[0].weight.grad, "none": network[0].bias.grad is None, "mean": network[1].running_mean,
-            "counted": network[1].num_batches_tracked, "rows": shared, "agreed": team.agreed({"rank": team.rank})}
+            "counted": network[1].num_batches_tracked, "rows": shared, "everyone": team.everyone(team.rank),
+            "agreed": team.decided(lambda: {"rank": team.rank})}
 
 
 def _trained(team: Team, genome: Genome, folder: str, changes: dict[str, Any],
@@ -97,6 +98,7 @@ def test_gradients_and_statistics_are_averaged_and_the_first_one_decides(tmp_pat
         assert found["mean"].tolist() == [5.0] and found["counted"] == 0
         assert found["rows"].tolist() == [[0, 1, 2], [3, 4, 5]][rank]
         assert found["agreed"] == {"rank": 0}
+        assert found["everyone"] == [0, 1]
 
 
 def test_two_train_to_the_weights_of_one(digits_folder: Path, tmp_path: Path) -> None:
@@ -129,15 +131,35 @@ def test_two_that_were_stopped_go_on_where_they_were(digits_folder: Path, tmp_pa
         assert torch.equal(value, again["weights"][name]), name
 
 
+def _torn(team: Team, folder: str, out: str) -> str:
+    """One process sees a checkpoint and the other does not."""
+    try:
+        _trained(team, _PLAIN, folder, {}, f"{out}/{team.rank}/checkpoint.safetensors")
+    except RuntimeError as error:
+        return str(error)
+    return "nothing"
+
+
+def test_processes_that_see_different_checkpoints_all_say_so(digits_folder: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "0" / "checkpoint.safetensors"
+    kept.parent.mkdir()
+    together(2, _trained, tmp_path, _PLAIN, str(digits_folder), {"stop": 2}, str(kept))
+    for said in together(2, _torn, tmp_path, str(digits_folder), str(tmp_path)):
+        assert "do not see the same checkpoint" in said and "it ends with the epochs 1, 0." in said
+
+
 def test_a_batch_that_cannot_be_shared_is_told() -> None:
     with pytest.raises(InputError, match="training.batch_size is 64, which 3 processes cannot share equally; make it a "
                        "multiple of training.gpus, 3."):
         Team(0, 3).check(64)
+    with pytest.raises(InputError, match="training.batch_size is 64, which 3 processes cannot share equally"):
+        TrainingConfig(gpus=3)
 
 
 def test_one_alone_changes_nothing() -> None:
     batch, labels = torch.rand(4, 1, 2, 2), torch.zeros(4, dtype=torch.long)
-    assert ALONE.share(batch, labels)[0] is batch and ALONE.agreed(3) == 3 and ALONE.leads
+    assert ALONE.share(batch, labels)[0] is batch and ALONE.decided(lambda: 3) == 3
+    assert ALONE.everyone(3) == [3] and ALONE.leads
     gradient = torch.ones(2)
     ALONE.average([gradient])
     assert gradient.tolist() == [1, 1]

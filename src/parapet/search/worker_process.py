@@ -16,7 +16,7 @@ import threading
 import traceback
 from typing import Any, TextIO
 
-from parapet.errors import InputError, ParapetError, WorkError, disk_full, is_disk_full
+from parapet.errors import InputError, ParapetError, ProcessDied, WorkError, disk_full, is_disk_full
 
 
 def main() -> None:
@@ -50,6 +50,8 @@ def _serve(task: dict[str, Any], answers: TextIO) -> None:
         answer("input_error", text=str(error))
     except WorkError as error:
         answer("work_error", text=str(error))
+    except ProcessDied as error:
+        answer("died", reason=str(error))
     except ParapetError as error:
         answer("failed", reason=str(error))
     except Exception as error:  # a candidate that fails is a result, whatever the failure

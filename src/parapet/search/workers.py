@@ -104,6 +104,14 @@ class Workers:
                             on_progress(worker.place, answer["text"], answer["share"])
                         continue
                     place, worker.place = worker.place, None
+                    if answer["kind"] == "died":
+                        spent[place] += time.monotonic() - worker.started
+                        if attempts[place] < self.attempts:
+                            waiting.appendleft(place)
+                        else:
+                            yield place, Outcome(None, f"{answer['reason']}, in {attempts[place]} attempts",
+                                                 seconds=spent[place])
+                        continue
                     yield place, replace(_outcome(answer), seconds=spent[place] + time.monotonic() - worker.started)
                 worker.answers.clear()
             for worker, reason, retry in self._fallen():

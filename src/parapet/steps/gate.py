@@ -20,6 +20,7 @@ def check_files(chosen: dict[str, Any], out: Path) -> None:
     onnxruntime cannot load it, and another candidate's if the genome inside is another.
     """
     onnx, weights = out / chosen["onnx"], out / chosen["weights"]
+    own = weights.parent / results.ONNX
     again = "run `parapet front` again, which copies the file that was measured"
     if _changed(onnx, chosen, "onnx", "the graph", again):
         why = _what_it_is(onnx, chosen["genome"]) or f"its SHA-256 is {_differs(onnx, chosen, 'onnx')}"
@@ -28,6 +29,9 @@ def check_files(chosen: dict[str, Any], out: Path) -> None:
     if _changed(weights, chosen, "weights", "the weights", again):
         raise InputError(f"{weights} does not hold the weights that were attacked for candidate {chosen['id']}: its "
                          f"SHA-256 is {_differs(weights, chosen, 'weights')}; {again}.")
+    if _changed(own, chosen, "onnx", "the graph", again):
+        raise InputError(f"{own} is not the graph that was measured for candidate {chosen['id']}, which {onnx} is: its "
+                         f"SHA-256 is {_differs(own, chosen, 'onnx')}; {again}.")
     training = weights.parent / results.TRAINING
     try:
         record = read_json(training)

@@ -91,7 +91,9 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
             champion, compared = registry.aliased(CHAMPION), None
             outcome = {"id": chosen["id"], "reason": reason, "previous": champion and champion.number,
                        "refreshed": False}
-            if champion is not None and champion.tags.get(DIGEST_TAG) == shipment.digest:
+            same_graph = champion is not None and champion.tags.get(DIGEST_TAG) == shipment.digest
+            # One that was registered without its weights cannot be attacked again, so it is registered anew with them.
+            if same_graph and _has_files(champion.tags):
                 if refusals:
                     raise PromotionRefused(f"{chosen['id']}, champion of {config.model_name} as version "
                                            f"{champion.number}, no longer passes the gate: {'; '.join(refusals)}; "
@@ -99,7 +101,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                 return {**outcome, "version": champion.number, "moved": False, "comparison": None,
                         "refreshed": _refresh(registry, champion, tags, cards[CARDS[0]])}
             version = _challenge(registry, ticket, shipment, tags, cards[CARDS[0]])
-            if champion is not None:
+            if champion is not None and not same_graph:
                 obstacle, place = _incomparable(registry, champion, front, cache)
                 if obstacle is None:
                     pair = attack(params, chosen["id"], place, out, dataset or out / "dataset", cache, devices)
@@ -199,6 +201,12 @@ def _incomparable(registry: Registry, champion: Version, front: dict[str, Any],
         return (f"the champion ({name}) was registered without its weights, so it cannot be attacked again; {advice}, "
                 "or register it again with its weights by promoting it from its own search"), place
     return None, place
+
+
+def _has_files(tags: dict[str, str]) -> bool:
+    from parapet.tracking.registration import FILE_TAG
+
+    return all(FILE_TAG + name in tags for name in (results.WEIGHTS, results.TRAINING))
 
 
 def _passed(champion: str | None, compared: Comparison | None) -> dict[str, str]:

@@ -19,18 +19,25 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from parapet.config import Params, parse, to_dict
 from parapet.cores import Cores, FreeCores
-from parapet.errors import WorkError
+from parapet.errors import InputError, ProcessDied, WorkError
 from parapet.files import read_json, write_json
 from parapet.steps import results
 
+if TYPE_CHECKING:
+    from parapet.training.team import Team
+
 # What precedes a line of progress; everything else that is printed is kept for the reason of a failure.
 _PROGRESS, _KEPT_LINES = "parapet-progress ", 500
+# Beside the request: what was wrong in a sentence, and a sign of life of whoever waits on another machine.
+ERROR, HEARTBEAT = "error.json", "heartbeat"
+_KINDS = {kind.__name__: kind for kind in (InputError, WorkError)}
+_LOOK_EVERY, _ABANDONED = 1.0, 1800.0
 COMMAND = ("-m", "torch.distributed.run")
 MODULE = ("-m", "parapet.steps.together")
 
@@ -46,7 +53,8 @@ def request(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, 
 def train(asked: dict[str, Any], gpus: int, progress: results.Report = results.ignore) -> dict[str, Any]:
     """Have `gpus` processes of this machine do a request; the result that `training.run` wrote.
 
-    Raises WorkError with what the processes said last where one of them dies; the others are ended then.
+    Raises ProcessDied with what was said last where one of them dies, the others are ended then; and whatever sentence
+    one of them has for the user.
     """
     with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
         path = Path(folder) / "request.json"
@@ -66,10 +74,18 @@ def train(asked: dict[str, Any], gpus: int, progress: results.Report = results.i
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)  # torchrun ends its processes then
                 process.wait()
+        raise_told(path.parent)
     if code != 0:
-        raise WorkError(f"one of the {gpus} processes that trained together died (torchrun ended with {code}): "
+        raise ProcessDied(f"one of the {gpus} processes that trained together died (torchrun ended with {code}): "
                         f"{_cause(said)}")
     return read_json(Path(asked["out"]) / results.TRAINING)
+
+
+def raise_told(folder: Path) -> None:
+    """Raise what a process left in `folder` for the user, if one did."""
+    if (folder / ERROR).exists():
+        told = read_json(folder / ERROR)
+        raise _KINDS[told["kind"]](told["text"])
 
 
 def _cause(said: Iterable[str]) -> str:
@@ -88,30 +104,58 @@ def _end_with(parent: int) -> None:
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(parent)
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(1)
+            time.sleep(_LOOK_EVERY)
+    os._exit(1)
+
+
+def _end_without(heartbeat: Path, longest: float) -> None:
+    """End this process where nobody waits for it any more: the file's time has not changed for so many seconds.
+
+    Only changes count, because clocks of machines differ.
+    """
+    seen, changed = None, time.monotonic()
+    while time.monotonic() - changed <= longest:
+        with contextlib.suppress(OSError):
+            if (now := heartbeat.stat().st_mtime_ns) != seen:
+                seen, changed = now, time.monotonic()
+        time.sleep(_LOOK_EVERY)
     os._exit(1)
 
 
 def main(path: str) -> None:
     """Take part in the request at `path`, as the process that torchrun's environment says."""
-    from parapet.steps import training
     from parapet.training.team import joined
 
+    place = Path(path).parent
     asked = read_json(Path(path))
-    if asked["parent"] is not None:
-        threading.Thread(target=_end_with, args=(asked["parent"],), daemon=True).start()
+    watch = threading.Thread(daemon=True, **(
+        {"target": _end_with, "args": (asked["parent"],)} if asked["parent"] is not None else
+        {"target": _end_without, "args": (place / HEARTBEAT, _ABANDONED)}))
+    watch.start()
+    with joined(device=asked["device"]) as (team, device):
+        try:
+            _take_part(asked, team, device)
+        except (InputError, WorkError) as error:
+            write_json(place / ERROR, {"kind": type(error).__name__, "text": str(error)})
+            raise SystemExit(1) from None
+
+
+def _take_part(asked: dict[str, Any], team: Team, device: str) -> None:
+    from parapet.steps import training
 
     def tell(text: str, share: float) -> None:
         print(f"{_PROGRESS}{json.dumps([text, share])}", flush=True)
 
-    with joined(device=asked["device"]) as (team, device):
-        # Whoever waits for the cores keeps the others waiting in the exchange, so that one lock is enough; two of them
-        # could wait for each other.
-        cores = Cores(Path(asked["locks"])) if asked["locks"] and team.leads else FreeCores()
-        training.run(parse(Params, asked["params"]), asked["proposal"], Path(asked["dataset"]), Path(asked["out"]),
-                     device=device, start=asked["start"] and Path(asked["start"]),
-                     checkpoints=asked["checkpoints"] and Path(asked["checkpoints"]), cores=cores, team=team,
-                     progress=tell if team.leads else results.ignore)
+    params = parse(Params, asked["params"])
+    if team.size != params.training.gpus:
+        raise InputError(f"training.gpus is {params.training.gpus}, and {team.size} processes were started to train "
+                         "together; the cluster's file and params.yaml have to be compiled together.")
+    # One lock is enough: the others wait for the first one before every batch.
+    cores = Cores(Path(asked["locks"])) if asked["locks"] and team.leads else FreeCores()
+    training.run(params, asked["proposal"], Path(asked["dataset"]), Path(asked["out"]), device=device,
+                 start=asked["start"] and Path(asked["start"]),
+                 checkpoints=asked["checkpoints"] and Path(asked["checkpoints"]), cores=cores, team=team,
+                 progress=tell if team.leads else results.ignore)
 
 
 if __name__ == "__main__":

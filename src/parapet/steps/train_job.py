@@ -7,8 +7,10 @@ goes on waiting; a job that is tried again goes on from its checkpoint.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from parapet.config import Params
 from parapet.errors import InputError
-from parapet.files import digest, read_json, replacing_folder, write_json
+from parapet.files import digest, read_json, write_json
 from parapet.steps import results, together
 from parapet.steps import train_job_api as api
 
@@ -30,14 +32,19 @@ _MANAGER, _NODE = "parapet.dev/pipeline", "node"
 class Demand:
     """What a TrainJob asks for: a TrainingRuntime of its namespace, machines, processes and resources of each.
 
-    `resources` are Kubernetes quantities by name, both requests and limits. The job is ended after `seconds`.
+    `device` is cuda or cpu. `resources` are Kubernetes quantities by name, both requests and limits; `shared_memory` is
+    the size of /dev/shm, `user` whom the processes run as. The job is ended after `seconds`, in which the time that it
+    waits in a queue does not count.
     """
 
     runtime: str
     nodes: int
     processes: int
+    device: str
     resources: Mapping[str, str]
     seconds: int
+    shared_memory: str = "2Gi"
+    user: int = 1000
     queue: str | None = None
     node_selectors: Mapping[str, str] | None = None
     tolerations: Sequence[Mapping[str, Any]] = ()
@@ -59,36 +66,48 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, s
         tell: Callable[[str], None] = print, pause: float = 5.0) -> dict[str, Any]:
     """Train `proposal` by a TrainJob into folder `out`, as `training.run` does; `shared` is the run's own volume.
 
-    A job that fails is tried again, `search.attempts` times in all, and then the candidate is infeasible for what the
-    job said. Raises InputError where this is not a pod with `shared` mounted from a volume claim, or where Kubernetes
-    does not know or refuses TrainJobs.
+    A job that fails is tried again, `search.attempts` times in all whatever becomes of this task, and then the
+    candidate is infeasible for what the job said. Raises InputError where this is not a pod with `shared` mounted from
+    a volume claim, where Kubernetes does not know or refuses TrainJobs, or where `demand` is not for as many processes
+    as `training.gpus`.
     """
+    if demand.nodes * demand.processes != params.training.gpus:
+        raise InputError(f"training.gpus is {params.training.gpus}, and the pipeline was compiled for TrainJobs of "
+                         f"{demand.nodes} x {demand.processes} processes; compile it again with this params.yaml.")
     out.mkdir(parents=True, exist_ok=True)
     client, namespace = api.connect()
     home = _home(client, namespace, shared)
     name = f"parapet-{proposal['id']}-{digest([home.claim, proposal['training_key']])[:8]}"
     place = shared / "teams" / name
-    path = _prepare(params, proposal, dataset, place, shared)
-    for attempt in range(1, params.search.attempts + 1):
-        job = api.find(client, namespace, name)
+    path, heart = _prepare(params, proposal, dataset, place, shared, demand.device), place / together.HEARTBEAT
+    while True:
+        job, attempts = api.find(client, namespace, name), _attempts(place)
         if job is not None and api.condition(job, "Failed"):
             api.delete(client, namespace, name, pause)
             job = None
         if job is None:
+            attempts = _attempts(place, begun=True)
+            (place / together.ERROR).unlink(missing_ok=True)
+            heart.touch()
             api.create(client, manifest(name, path, home, demand, threads=params.search.threads))
-            tell(f"TrainJob {name} is created: {demand.nodes} x {demand.processes} processes, attempt {attempt}")
+            tell(f"TrainJob {name} is created: {demand.nodes} x {demand.processes} processes, attempt {attempts}")
         else:
             tell(f"TrainJob {name} is there already; waiting for it")
-        failure = api.wait(client, namespace, name, pause)
-        if failure is None:
-            for source in (place / "out").iterdir():
-                shutil.copyfile(source, out / source.name)
-            api.delete(client, namespace, name, pause)
-            return read_json(out / results.TRAINING)
+        failure = api.wait(client, namespace, name, pause, heart.touch)
+        if failure is None or attempts >= params.search.attempts:
+            break
+        together.raise_told(place)
         tell(f"TrainJob {name} failed: {failure}")
     api.delete(client, namespace, name, pause)
-    return results.write(out / results.TRAINING, candidate=proposal["id"], key=proposal["training_key"],
-                         status="infeasible", reason=f"training: the TrainJob {name} failed: {failure}")
+    if failure is None:
+        for source in (place / "out").iterdir():
+            shutil.copyfile(source, out / source.name)
+    else:
+        together.raise_told(place)
+        results.write(out / results.TRAINING, candidate=proposal["id"], key=proposal["training_key"],
+                      status="infeasible", reason=f"training: the TrainJob {name} failed: {failure}")
+    shutil.rmtree(place)
+    return read_json(out / results.TRAINING)
 
 
 def manifest(name: str, request: Path, home: Home, demand: Demand, *, threads: int) -> dict[str, Any]:
@@ -97,7 +116,10 @@ def manifest(name: str, request: Path, home: Home, demand: Demand, *, threads: i
         {"kueue.x-k8s.io/queue-name": demand.queue} if demand.queue else {})
     pod: dict[str, Any] = {
         "serviceAccountName": home.account,
-        "volumes": [{"name": "shared", "persistentVolumeClaim": {"claimName": home.claim}}],
+        "securityContext": {"runAsNonRoot": True, "runAsUser": demand.user, "runAsGroup": demand.user,
+                            "fsGroup": demand.user},
+        "volumes": [{"name": "shared", "persistentVolumeClaim": {"claimName": home.claim}},
+                    {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": demand.shared_memory}}],
         "containers": [{"name": _NODE, "volumeMounts": [{"name": "shared", "mountPath": home.mount}]}]}
     if demand.node_selectors:
         pod["nodeSelector"] = dict(demand.node_selectors)
@@ -119,18 +141,39 @@ def manifest(name: str, request: Path, home: Home, demand: Demand, *, threads: i
                                 "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": jobs}}}}]}}
 
 
-def _prepare(params: Params, proposal: dict[str, Any], dataset: Path, place: Path, shared: Path) -> Path:
+def _prepare(params: Params, proposal: dict[str, Any], dataset: Path, place: Path, shared: Path, device: str) -> Path:
     """Put data and request where the job's pods see them; the request's path."""
     data = shared / "datasets" / proposal["fingerprint"][:32]
     if not data.exists():
-        data.parent.mkdir(parents=True, exist_ok=True)
-        with replacing_folder(data) as partial:
-            shutil.copytree(dataset, partial, dirs_exist_ok=True)
+        _publish(dataset, data)
     (place / "out").mkdir(parents=True, exist_ok=True)
-    device = "cpu" if params.device == "cpu" else "cuda"
     write_json(place / "request.json", together.request(params, proposal, data, place / "out", device=device,
                                                         start=None, checkpoints=shared / "checkpoints"))
     return place / "request.json"
+
+
+def _publish(source: Path, target: Path) -> None:
+    """Copy a folder to `target`, unless somebody else was faster: jobs may be reading theirs already."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    partial.chmod(0o755)
+    try:
+        shutil.copytree(source, partial, dirs_exist_ok=True)
+        partial.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _attempts(place: Path, *, begun: bool = False) -> int:
+    """How many jobs have been made for this training, by this task or by one before it; one more where one is `begun`.
+    """
+    path = place / "attempts.json"
+    count = (read_json(path) if path.exists() else 0) + begun
+    write_json(path, count)
+    return count
 
 
 def _home(client: ApiClient, namespace: str, shared: Path) -> Home:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
-# Seconds for which the server may be away.
-_PATIENCE = 900.0
+# Seconds for an answer, and for which the server may be away.
+_TIMEOUT, _PATIENCE = 30.0, 900.0
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -46,7 +46,8 @@ def find(client: ApiClient, namespace: str, name: str) -> dict[str, Any] | None:
 
     with refused("reading a TrainJob", "Kubeflow Trainer, and the role parapet-pipeline"):
         try:
-            return CustomObjectsApi(client).get_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, name)
+            return CustomObjectsApi(client).get_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, name,
+                                                                          _request_timeout=_TIMEOUT)
         except ApiException as error:
             if error.status != 404:
                 raise
@@ -61,7 +62,7 @@ def create(client: ApiClient, body: dict[str, Any]) -> None:
     with refused("creating a TrainJob", "Kubeflow Trainer 2.2 or later, and the role parapet-pipeline"):
         try:
             CustomObjectsApi(client).create_namespaced_custom_object(
-                GROUP, VERSION, body["metadata"]["namespace"], PLURAL, body)
+                GROUP, VERSION, body["metadata"]["namespace"], PLURAL, body, _request_timeout=_TIMEOUT)
         except ApiException as error:
             if error.status != 409:  # another try of this task was faster
                 raise
@@ -76,20 +77,22 @@ def delete(client: ApiClient, namespace: str, name: str, pause: float) -> None:
         with refused("deleting a TrainJob", "the role parapet-pipeline"):
             try:
                 CustomObjectsApi(client).delete_namespaced_custom_object(
-                    GROUP, VERSION, namespace, PLURAL, name, body=V1DeleteOptions(propagation_policy="Foreground"))
+                    GROUP, VERSION, namespace, PLURAL, name, body=V1DeleteOptions(propagation_policy="Foreground"),
+                    _request_timeout=_TIMEOUT)
             except ApiException as error:
                 if error.status != 404:
                     raise
         time.sleep(pause)
 
 
-def wait(client: ApiClient, namespace: str, name: str, pause: float) -> str | None:
-    """Until the job has ended; None where it is complete, else why it failed.
+def wait(client: ApiClient, namespace: str, name: str, pause: float, alive: Callable[[], None]) -> str | None:
+    """Until the job has ended; None where it is complete, else why it failed. `alive` is called time and again.
 
     A server that is away for a while is waited for: the job goes on without it.
     """
     answered = time.monotonic()
     while True:
+        alive()
         try:
             job, answered = find(client, namespace, name), time.monotonic()
         except WorkError:

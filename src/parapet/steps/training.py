@@ -27,22 +27,23 @@ _FOLDER_LENGTH = 32
 
 def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, device: str = "cpu",
         start: Path | None = None, checkpoints: Path | None = None, cores: Cores | FreeCores | None = None,
-        progress: results.Report = results.ignore, team: Team = ALONE) -> dict[str, Any]:
+        progress: results.Report = results.ignore, team: Team | None = None) -> dict[str, Any]:
     """Train `proposal` (an entry of proposals.json) on the prepared `dataset` into the folder `out`.
 
     `start` is the file of the weights that a proposal with a parent begins with. Leaves model.safetensors and
     training.json; goes on from checkpoint.safetensors where an earlier attempt left it, in a folder of its own below
     `checkpoints` (default: in `out`). With `training.gpus` above 1 so many processes do it together, the first on
     `device` and the others on the cards after it; each of them calls this with its place in the `team`, and the first
-    one writes. Raises WorkError where the parent's weights are gone, or one of the processes dies.
+    one writes. Raises WorkError where the parent's weights are gone.
     """
     if (result := results.done(out / results.TRAINING, proposal["training_key"])) is not None:
         return result
     out.mkdir(parents=True, exist_ok=True)
-    if params.training.gpus > team.size:
+    if params.training.gpus > 1 and team is None:
         asked = together.request(params, proposal, dataset, out, device=device, start=start, checkpoints=checkpoints,
                                  locks=cores.folder if cores else None)
         return together.train(asked, params.training.gpus, progress)
+    team = team or ALONE
     torch.set_num_threads(params.search.threads)
     genome, data = Genome.from_dict(proposal["genome"]), Dataset.open(dataset)
     fidelity, parent = Fidelity.from_dict(proposal["fidelity"]), proposal["parent"]

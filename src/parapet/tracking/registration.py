@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DIGEST_TAG = "parapet.onnx_sha256"
 MODEL = "model.onnx"
-_FILE_TAG = "parapet.sha256."
+FILE_TAG = "parapet.sha256."
 _MODEL_TAG = "parapet.logged_model"
 
 
@@ -55,16 +55,16 @@ class Shipment:
     @cached_property
     def digests(self) -> dict[str, str]:
         """The digests of all files, by the tags that hold them."""
-        return {DIGEST_TAG: self.digest, **{_FILE_TAG + name: file_digest(path) for name, path in self.files.items()}}
+        return {DIGEST_TAG: self.digest, **{FILE_TAG + name: file_digest(path) for name, path in self.files.items()}}
 
     def identity(self, *names: str) -> dict[str, str]:
         """The digests of the ONNX file and of those of `files`, by their tags: what a version is known by."""
-        return {tag: self.digests[tag] for tag in (DIGEST_TAG, *(_FILE_TAG + name for name in names))}
+        return {tag: self.digests[tag] for tag in (DIGEST_TAG, *(FILE_TAG + name for name in names))}
 
 
 def file_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Those of a version's tags that hold digests of its files."""
-    return {name: value for name, value in tags.items() if name == DIGEST_TAG or name.startswith(_FILE_TAG)}
+    return {name: value for name, value in tags.items() if name == DIGEST_TAG or name.startswith(FILE_TAG)}
 
 
 def known(registry: Registry, identity: Mapping[str, str]) -> Version | None:
@@ -149,7 +149,7 @@ def copy(source: Registry, version: Version, target: Registry) -> Version:
 def _damaged(folder: Path, version: Version) -> str | None:
     """The first file in `folder` that is not the one whose digest the version carries."""
     for tag, expected in file_tags(version.tags).items():
-        name = MODEL if tag == DIGEST_TAG else tag.removeprefix(_FILE_TAG)
+        name = MODEL if tag == DIGEST_TAG else tag.removeprefix(FILE_TAG)
         if not (folder / name).is_file() or file_digest(folder / name) != expected:
             return name
     return None

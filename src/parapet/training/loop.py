@@ -88,8 +88,9 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
     key = f"{genome.digest()}-{seed}-{config}-{threat}-{TRAINING_VERSION}-{len(train_images)}"
     state = checkpoint.restore(checkpoint_path, key, learner, generator) if checkpoint_path else None
     state = state or checkpoint.Progress()
-    if team.agreed(state.epoch) != state.epoch:
-        raise TrainingFailed(f"the processes that train together do not see the same checkpoint at {checkpoint_path}")
+    if len(set(epochs := team.everyone(state.epoch))) > 1:
+        raise RuntimeError(f"the processes that train together do not see the same checkpoint at {checkpoint_path}: "
+                           f"it ends with the epochs {', '.join(map(str, epochs))}.")
     companions = _ALONE
     if state.epoch < config.epochs:
         finished = {}
@@ -162,6 +163,7 @@ def _epoch(learner: Learner, images: Images, recipe: Recipe, peak: float, config
     rate, eps = peak, 0.0
     for place, (batch, labels) in enumerate(images.shuffled(config.batch_size, generator)):
         with turn(), _precision(config, device):
+            team.meet()
             step = epoch * batches + place
             rate = schedules.SCHEDULES[config.schedule](step, steps, peak)
             eps = threat.eps * recipe.eps_ratio * schedules.ramp(step, steps, config.eps_ramp)
@@ -211,8 +213,9 @@ def _watch(learner: Learner, state: checkpoint.Progress, images: Images, craftin
     if eps <= 0:
         return {}
     with turn():
-        seen = team.agreed(feedback(learner.network, images, count=_WATCHED, eps=min(eps, largest), norm=norm,
-                        steps=max(_WATCHED_STEPS, config.validation_steps)))
+        seen = team.decided(lambda: feedback(
+            learner.network, images, count=_WATCHED, eps=min(eps, largest), norm=norm,
+            steps=max(_WATCHED_STEPS, config.validation_steps)))
     collapsed = seen.collapsed(state.defence)
     if collapsed:
         learner.restore(state.good)
@@ -234,8 +237,8 @@ def _keep_best(learner: Learner, state: checkpoint.Progress, images: Images, con
                threat: ThreatModel, turn: Turn, team: Team) -> dict[str, float]:
     network = learner.network
     with learner.average.in_place_of(network):
-        metrics = team.agreed(validate(network, images, threat, steps=config.validation_steps,
-                                       batch_size=config.batch_size, turn=turn))
+        metrics = team.decided(lambda: validate(network, images, threat, steps=config.validation_steps,
+                                                batch_size=config.batch_size, turn=turn))
         if metrics["validation_robust_accuracy"] >= state.best_robust_accuracy:
             state.best_epoch, state.best_robust_accuracy = state.epoch, metrics["validation_robust_accuracy"]
             state.best_weights = {name: value.clone() for name, value in network.state_dict().items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -68,13 +68,27 @@ class Team:
         self.average([*(each.grad for each in parameters if each.grad is not None),
                       *(buffer for buffer in network.buffers() if buffer.is_floating_point())])
 
-    def agreed(self, value: Any) -> Any:
-        """What the leading process says: cards may differ in a last digit, and a decision must not."""
+    def decided(self, decide: Callable[[], Any]) -> Any:
+        """What `decide` comes to in the leading process, in all of them: cards may differ in a last digit, and a
+        decision must not. The others wait meanwhile."""
         if self.size == 1:
-            return value
-        said = [value]
+            return decide()
+        said = [decide() if self.leads else None]
         dist.broadcast_object_list(said, src=0)
         return said[0]
+
+    def everyone(self, value: Any) -> list[Any]:
+        """What each process says, in their order."""
+        if self.size == 1:
+            return [value]
+        said: list[Any] = [None] * self.size
+        dist.all_gather_object(said, value)
+        return said
+
+    def meet(self) -> None:
+        """Wait until every process has come this far, so that none works while the leading one waits for the cores."""
+        if self.size > 1:
+            dist.barrier()
 
 
 ALONE = Team()
