@@ -209,7 +209,7 @@ def test_a_run_whose_driver_died_before_it_could_look_does_not_begin(mark: str, 
 def test_a_step_whose_input_is_nowhere_is_told(here: Path, capsys: pytest.CaptureFixture) -> None:
     for verb in (["report", "--out", "nowhere"], ["promotion", "--out", "nowhere"]):
         assert cli.main(verb) == 2
-        assert "nowhere/front.json: No such file or directory; run the steps that come before" in \
+        assert "nowhere/front.json does not exist; finish a search with `parapet run` first, or name the folder" in \
             capsys.readouterr().err
 
 
