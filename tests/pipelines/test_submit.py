@@ -180,13 +180,14 @@ def test_a_mutable_tag_is_refused_unless_asked_for(server, capsys, image) -> Non
     assert main([*command, "--allow-mutable-tag"]) == 0
 
 
-def test_the_pipeline_promote_needs_a_front_and_a_registry(server, capsys, tmp_path) -> None:
+def test_the_pipeline_promote_needs_a_front_and_a_registry(server, capsys) -> None:
     state, uri = server
     assert _submit(uri, "--pipeline", "promote") == 2
     assert "needs the front of an earlier run" in capsys.readouterr().err
     promote = ("--pipeline", "promote", "--assembled", "s3://b/a", "--no-wait")
     assert _submit(uri, *promote) == 2
     assert "a promotion needs a model registry" in capsys.readouterr().err and not state.pipelines
-    (tmp_path / "cluster.yaml").write_text("mlflow_uri: http://mlflow.parapet.svc:5000\n")
-    assert _submit(uri, *promote, "--cluster", str(tmp_path / "cluster.yaml")) == 0
+    Path("cluster.yaml").write_text("mlflow_uri: http://mlflow.parapet.svc:5000\n")
+    _commit("a cluster")
+    assert _submit(uri, *promote, "--cluster", "cluster.yaml") == 0
     assert [each.display_name for each in state.pipelines.values()] == ["promote"]
