@@ -168,7 +168,7 @@ class Resources:
                         self.shared_memory, self.user, self.queue)
         if cards:
             demand = replace(demand, node_selectors=self.node_selectors,
-                             tolerations=tuple(_without_none(each) for each in self.tolerations))
+                             tolerations=tuple(map(_without_none, self.tolerations)))
         return json.dumps(asdict(demand))
 
     def request(self, task: PipelineTask, step: str, device: str, *, waits: int = 0) -> None:

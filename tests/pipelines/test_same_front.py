@@ -1,12 +1,15 @@
-"""One step, three drivers: kfp.local and the command line give the same front. Takes about two minutes."""
+"""One step, three drivers: DVC, kfp.local and the command line give the same front. Takes about two minutes."""
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from parapet.config import load
+from parapet.config import load, to_dict
 from parapet.files import read_json
 from parapet.search import archive
 from parapet.search.front import identity
@@ -64,6 +67,25 @@ def test_a_person_reads_a_line_a_task_and_the_rest_is_in_the_log(fronts):
     assert "training is done: generation 2, candidate 2" in done
     assert "KFP Executor" not in said
     assert "KFP Executor" in (out / "pipeline.log").read_text()
+
+
+@pytest.mark.slow
+def test_dvc_gives_the_same_front(fronts, tmp_path):
+    for name in ("src", "data"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "data.dvc"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    # dvc.yaml names every section, and DVC wants to find it.
+    (tmp_path / "params.yaml").write_text(json.dumps(to_dict(load(PARAMS))))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # DVC calls `parapet` by name
+    for command in (["init", "--no-scm", "--quiet"], ["repro"]):
+        done = subprocess.run(["dvc", *command], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True,
+                              text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    ours, theirs = (read_json(path / "front.json") for path in (fronts[0], tmp_path / "artifacts"))
+    assert identity(ours["candidates"]) == identity(theirs["candidates"])
+    assert [candidate["test"] for candidate in ours["candidates"]] \
+        == [candidate["test"] for candidate in theirs["candidates"]]
 
 
 @pytest.mark.slow

@@ -58,6 +58,14 @@ def bare(out: Path, candidate: str) -> Shipment:
                     artifact_root=out.parent / "mlruns")
 
 
+def champion_without_weights(out: Path, uri: str, candidate: str) -> None:
+    """Make the bare graph of a candidate champion, as version 1."""
+    registry, fingerprint = Registry(uri, "parapet"), read_json(out / "front.json")["data"]["fingerprint"]
+    registry.create_model()
+    register(registry, bare(out, candidate), {"data_fingerprint": fingerprint}, "")
+    registry.move_champion("1")
+
+
 def change(out: Path, candidate: str, **values: Any) -> None:
     front = read_json(out / "front.json")
     for member in front["candidates"]:
@@ -200,20 +208,14 @@ def test_a_champion_that_cannot_be_compared_is_a_reason_until_it_is_allowed(out:
 
 def test_a_champion_without_weights_is_a_reason(out: Path, uri: str) -> None:
     small, large = members(out)
-    registry, fingerprint = Registry(uri, "parapet"), read_json(out / "front.json")["data"]["fingerprint"]
-    registry.create_model()
-    register(registry, bare(out, small), {"data_fingerprint": fingerprint}, "")
-    registry.move_champion("1")
+    champion_without_weights(out, uri, small)
     with pytest.raises(PromotionRefused, match="version 1\\) was registered without its weights"):
         promote(out, uri, large)
 
 
 def test_a_champion_without_weights_gets_them_by_being_promoted_again(out: Path, uri: str) -> None:
     small, large = members(out)
-    registry, fingerprint = Registry(uri, "parapet"), read_json(out / "front.json")["data"]["fingerprint"]
-    registry.create_model()
-    register(registry, bare(out, small), {"data_fingerprint": fingerprint}, "")
-    registry.move_champion("1")
+    champion_without_weights(out, uri, small)
     again = promote(out, uri, small)
     assert (again["moved"], again["version"], again["previous"], again["comparison"]) == (True, "2", "1", None)
     assert promote(out, uri, large)["comparison"]["robust"]["n"] == 200

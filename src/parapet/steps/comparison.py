@@ -16,7 +16,7 @@ from parapet.files import digest, read_json
 from parapet.progress import Progress
 from parapet.search.workers import Task, Workers
 from parapet.steps import candidates, results
-from parapet.steps.full_evaluation import key_of
+from parapet.steps.full_evaluation import key_of, surrogates_of
 
 _EVALUATE = "parapet.steps.full_evaluation:evaluate"
 
@@ -83,7 +83,7 @@ def attack(params: Params, challenger: str, champion: Path | None, out: Path, da
         name, known = trained["id"], folder != champion
         place = cache / "evaluations" / name if known else (
             champion / f"evaluation-{digest(to_dict(params.threat))[:12]}")
-        surrogates = [str(home / one) for one in (_surrogates(name, ids) if known else [ids[0], challenger])]
+        surrogates = [str(home / one) for one in (surrogates_of(name, ids) if known else [ids[0], challenger])]
         key, record = key_of(params, trained["key"], results.file_digests(folder), surrogates), f"{name}.json"
         if known and not results.done(place / record, key) and results.done(out / "evaluation" / record, key):
             _bring(out / "evaluation", place, name)
@@ -119,12 +119,6 @@ def _ids(out: Path) -> list[str]:
     ids = list(read_json(out / "search" / candidates.FRONT_IDS)["ids"])
     undefended = read_json(out / "search" / candidates.UNDEFENDED)
     return [undefended["id"], *ids] if undefended and undefended["status"] == "feasible" else ids
-
-
-def _surrogates(name: str, ids: list[str]) -> list[str]:
-    """Those that full_evaluation lends its audit, so that what it did is found done."""
-    following = ids[(ids.index(name) + 1) % len(ids)]
-    return [other for other in dict.fromkeys([ids[0], following]) if other != name]
 
 
 def _same(first: Path, second: Path) -> bool:

@@ -44,7 +44,7 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
         folders = {name: (cache / "evaluations" / name if cache else partial) for name in ids}
         tasks = [Task(name, _EVALUATE, {
             "params": to_dict(params), "candidate": str(search / "candidates" / name), "dataset": str(dataset),
-            "surrogates": [str(search / "candidates" / other) for other in _surrogates(name, ids)],
+            "surrogates": [str(search / "candidates" / other) for other in surrogates_of(name, ids)],
             "out": str(folders[name]), "locks": str((cache or Path(spare)) / "locks")}) for name in ids]
         shares, texts = [0.0] * len(tasks), [""] * len(tasks)
         with Progress("full evaluation", len(tasks), "candidates") as progress:
@@ -136,8 +136,9 @@ def key_of(params: Params, training: str, files: dict[str, str], surrogates: Ite
                    [Path(folder).name for folder in surrogates], to_dict(params.export), EXPORT_VERSION])
 
 
-def _surrogates(name: str, ids: list[str]) -> list[str]:
-    """The first of `ids`, which is the undefended network, and the one after `name`; never `name` itself."""
+def surrogates_of(name: str, ids: list[str]) -> list[str]:
+    """Whom the audit of `name` borrows images from: the first of `ids`, which is the undefended network, and the one
+    after `name`; never `name` itself."""
     following = ids[(ids.index(name) + 1) % len(ids)]
     return [other for other in dict.fromkeys([ids[0], following]) if other != name]
 
