@@ -29,7 +29,12 @@ def smallest_images(backbone: str) -> tuple[int, int, int]:
 
 
 def as_trained(network: Network, generator: torch.Generator) -> Network:
-    """`network` in eval mode with what training leaves: statistics of batch norms, denoisers that do something."""
+    """`network` in eval mode with what training leaves: statistics of batch norms, denoisers that do something, and
+    without batch norm weights through which an image still reaches the logits (He et al. 2015)."""
+    if network.genome.backbone == "small_cnn":
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d | torch.nn.Linear) and module.weight.requires_grad:
+                torch.nn.init.kaiming_normal_(module.weight, generator=generator)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(generator=generator)
