@@ -9,7 +9,6 @@ that is written out here, with the same threads. Then other processes load every
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import torch
 
 from benchmarks.machine import hardware
 from parapet.cli import guarded
+from parapet.cores import cpu_count
 from parapet.deployment import export, footprint, measure_latency, quantize
 from parapet.files import write_json
 from parapet.genome import Genome
@@ -67,7 +67,7 @@ def measure(folder: Path, family: str, shape: tuple[int, int, int], seconds: flo
 def with_company(folder: Path, seconds: float) -> dict[str, Any]:
     """The noise check of the first family while every core is loaded."""
     family, shape = next(iter(SHAPES.items()))
-    others = [subprocess.Popen([sys.executable, "-c", _LOAD]) for _ in range(os.cpu_count() or 1)]
+    others = [subprocess.Popen([sys.executable, "-c", _LOAD]) for _ in range(cpu_count())]
     try:
         time.sleep(0.5)
         return measure_latency(folder / f"{family}.onnx", shape, seconds=seconds)["noise"]

@@ -15,6 +15,7 @@ from components.image import IMAGE
 from parapet import cli
 from parapet.cli.tracking import git_revision
 from parapet.config import Params, load
+from parapet.cores import limit_threads
 from parapet.errors import InputError
 from pipelines.image import refuse_mutable
 from pipelines.layout import Layout
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code, as `parapet` does (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
+    limit_threads(os.environ)
     options = _parse(arguments)
     return cli.guarded("pipelines", lambda: options.verb(options), options.interrupted)
 

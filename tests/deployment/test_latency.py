@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from parapet.cores import bound, cpu_count
 from parapet.deployment import export, measure_latency
 from parapet.deployment.latency import _median_interval, _noise
 from parapet.genome import Genome
@@ -25,7 +25,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_is_told_with_its_circumstances(graph: Path) -> None:
-    before = os.sched_getaffinity(0)
+    before = bound()
     found = measure_latency(graph, (1, 8, 8), batch=3, threads=1, warmup=2, runs=50, seconds=0.0, throughput_batch=64)
     assert 0 < found["p50"] <= found["p90"] <= found["p99"]
     assert found["runs"] == 50 and found["batch"] == 3 and found["threads"] == 1 and len(found["pinned"]) == 1
@@ -34,7 +34,7 @@ def test_it_is_told_with_its_circumstances(graph: Path) -> None:
     assert low <= found["p50"] <= high
     assert found["throughput"]["batch"] == 64 and found["throughput"]["images_per_second"] > 0
     assert found["noise"]["verdict"] in ("quiet", "busy")
-    assert os.sched_getaffinity(0) == before
+    assert bound() == before
 
 
 def test_runs_go_on_until_the_median_is_known(graph: Path) -> None:
@@ -54,7 +54,7 @@ def test_the_interval_covers_the_median_as_often_as_it_says() -> None:
 
 def test_a_machine_with_company_is_told(graph: Path) -> None:
     load = "import time\nend = time.time() + 30\nwhile time.time() < end: pass"
-    others = [subprocess.Popen([sys.executable, "-c", load]) for _ in range(os.cpu_count() or 1)]
+    others = [subprocess.Popen([sys.executable, "-c", load]) for _ in range(cpu_count())]
     try:
         time.sleep(0.3)
         noise = measure_latency(graph, (1, 8, 8), warmup=2, runs=50, seconds=0.5)["noise"]

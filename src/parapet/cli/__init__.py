@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from parapet.cli.lifetime import end_with_parent
+from parapet.cores import limit_threads
 from parapet.errors import InputError, Interrupted, ParapetError, WorkError, disk_full, is_disk_full
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
+    limit_threads(os.environ)  # before numpy and torch are loaded
     from parapet.cli.parser import parse_arguments
 
     options = parse_arguments(arguments)

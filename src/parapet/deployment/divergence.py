@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from parapet.deployment.export import INPUT
+from parapet.deployment.runtime import session
 from parapet.models.network import Network
 
 # What torch.onnx writes beside each node: the modules, from the outermost in, that it came from.
@@ -76,14 +77,10 @@ def _last_outputs(path: Path) -> dict[str, str]:
 
 def _run(path: Path, outputs: list[str], images: Tensor) -> list[np.ndarray]:
     import onnx
-    import onnxruntime
 
     model = onnx.load(path)
     known = {output.name for output in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(outputs) if name not in known)
-    options = onnxruntime.SessionOptions()
     # Fused nodes have no outputs in between.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    running = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    running = session(model.SerializeToString(), fused=False)
     return running.run(outputs, {INPUT: np.ascontiguousarray(images.cpu().numpy(), dtype=np.float32)})

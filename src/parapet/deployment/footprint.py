@@ -25,7 +25,7 @@ def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 before = peak()
 options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = 1
+options.intra_op_num_threads = options.inter_op_num_threads = 1
 running = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 running.run(None, {running.get_inputs()[0].name: np.zeros(json.loads(sys.argv[2]), np.float32)})
 print(json.dumps({"runtime": before, "peak": peak()}))

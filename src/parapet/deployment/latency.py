@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from parapet.cores import bound, described
 from parapet.deployment.export import INPUT
 from parapet.deployment.runtime import session
 
@@ -62,7 +63,11 @@ def measure_latency(path: Path, image_shape: tuple[int, int, int], *, batch: int
 
 
 def processor() -> str:
-    """The processor's name, as the operating system tells it."""
+    """The processor's name, as the operating system tells it, and how many of its cores a quota leaves."""
+    return ", ".join(filter(None, [_name(), described()]))
+
+
+def _name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -163,8 +168,8 @@ def _pinned(threads: int) -> Iterator[list[int] | None]:
     if not hasattr(os, "sched_setaffinity"):
         yield None
         return
-    before = os.sched_getaffinity(0)
-    chosen = sorted(before)[-threads:]
+    before = bound()
+    chosen = before[-threads:]
     try:
         os.sched_setaffinity(0, chosen)
         yield chosen

@@ -11,8 +11,12 @@ from parapet.deployment.export import INPUT
 from parapet.errors import InputError
 
 
-def session(path: Path, *, threads: int = 1) -> Any:
-    """An onnxruntime session on the CPU with `threads` intra-op threads, one operator at a time."""
+def session(graph: Path | bytes, *, threads: int = 1, fused: bool = True) -> Any:
+    """An onnxruntime session on the CPU with `threads` intra-op threads, one operator at a time.
+
+    Left alone onnxruntime starts a thread a core of the machine, however few this process is granted. `graph` is a file
+    or its content; without `fused` every node keeps its own outputs. Raises InputError where it cannot be loaded.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -20,10 +24,14 @@ def session(path: Path, *, threads: int = 1) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
+    if not fused:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(graph) if isinstance(graph, Path) else graph, options,
+                                            providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises classes of its own that share no base
-        raise InputError(f"{path} cannot be loaded by onnxruntime ({error}); export the model again.") from None
+        name = graph if isinstance(graph, Path) else "the graph"
+        raise InputError(f"{name} cannot be loaded by onnxruntime ({error}); export the model again.") from None
 
 
 def predict(running: Any, images: np.ndarray, batch_size: int = 1024) -> np.ndarray:

@@ -16,11 +16,13 @@ import threading
 import traceback
 from typing import Any, TextIO
 
+from parapet.cores import limit_threads
 from parapet.errors import InputError, ParapetError, ProcessDied, WorkError, disk_full, is_disk_full
 
 
 def main() -> None:
     """Serve tasks until standard input ends."""
+    limit_threads(os.environ)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it saves and ends its children
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a print inside a library must not garble the protocol

@@ -207,9 +207,10 @@ def _save(folder: Path, onnx_path: Path, model_id: str, run_id: str | None, sign
 
 def _signature(onnx_path: Path, example: np.ndarray) -> ModelSignature:
     """What goes in and comes out, with any number of images."""
-    import onnxruntime
     from mlflow.models import infer_signature
 
-    session = onnxruntime.InferenceSession(str(onnx_path), providers=["CPUExecutionProvider"])
-    outputs = session.run(None, {session.get_inputs()[0].name: example})
-    return infer_signature(example, dict(zip((output.name for output in session.get_outputs()), outputs)))
+    from parapet.deployment.runtime import session
+
+    running = session(onnx_path)
+    outputs = running.run(None, {running.get_inputs()[0].name: example})
+    return infer_signature(example, dict(zip((output.name for output in running.get_outputs()), outputs)))
