@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "parapet"
 
 # A module may import from its own layer and from the layers below it.
 LAYERS = (
-    ("errors", "files", "schemas", "versions", "quota"),
+    ("errors", "files", "sealed", "schemas", "versions", "quota"),
     ("config", "genome", "fidelity", "cores"),
     ("models", "data"),
     ("attacks",),

@@ -1,13 +1,15 @@
 import hashlib
 import json
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from parapet import files
+from parapet import files, sealed
 from parapet.config import DataPrepConfig
 from parapet.data import Dataset, split, write
 from parapet.errors import InputError, WorkError
@@ -97,26 +99,52 @@ def test_verify_finds_a_changed_pixel(folder):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
+    found = message(Dataset.open(folder).verify)
+    assert re.fullmatch(rf"{path} is damaged, or not of this data set \(its SHA-256 is \w{{12}} instead of \w{{12}}\); "
+                        rf"run `parapet data_prep --out {folder}`\.", found)
+    # Nor does it help to make new digests of the file.
+    info = files.read_json(folder / "dataset.json")
+    sealed.write(folder / "dataset.json", {**info, "files": {**info["files"], path.name: files.file_digest(path)}})
     dataset = Dataset.open(folder)
     assert message(dataset.verify).startswith(f"{folder} is damaged: its fingerprint is ")
     assert message(dataset.verify).endswith(f"dataset.json says {dataset.fingerprint[:12]}...; "
                                             f"run `parapet data_prep --out {folder}`.")
 
 
+def test_shifted_labels_are_not_read(folder):
+    """They were reported as 0.0 % clean accuracy, under the old fingerprint."""
+    Dataset.open(folder).split("test")
+    path = folder / "test.safetensors"
+    arrays = load_file(path)
+    save_file({**arrays, "labels": (arrays["labels"] + 1) % 3}, path)
+    assert message(Dataset.open(folder).split, "test").startswith(f"{path} is damaged, or not of this data set (")
+    assert len(Dataset.open(folder).split("train")) == 96
+
+
+def test_a_lost_description_is_made_again_and_nothing_else_is_deleted(source, folder):
+    (folder / "dataset.json").unlink()
+    fingerprint = write(folder, source, split(source, DataPrepConfig(), 0)).fingerprint
+    assert Dataset.open(folder).fingerprint == fingerprint
+    (folder / "dataset.json").unlink()
+    (folder / "thesis.txt").write_text("precious")
+    assert "holds files that are not from this command" in message(
+        write, folder, source, split(source, DataPrepConfig(), 0))
+
+
 def test_cut_file(folder):
     path = folder / "train.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     found = message(Dataset.open(folder).split, "train")
-    assert found.startswith(f"{path} is damaged (") and found.endswith(f"); run `parapet data_prep --out {folder}`.")
+    assert found.startswith(f"{path} is damaged, or not of this data set (")
+    assert found.endswith(f"); run `parapet data_prep --out {folder}`.")
 
 
 def test_file_of_another_data_set(make_source, folder, tmp_path):
     other = make_source(np.repeat(np.arange(3), 50), test_labels=[0, 1, 2])
     write(tmp_path / "other", other, split(other, DataPrepConfig(), 0))
     (tmp_path / "other/train.safetensors").replace(folder / "train.safetensors")
-    assert message(Dataset.open(folder).split, "train") == (
-        f"{folder}/train.safetensors does not hold what dataset.json promises; "
-        f"run `parapet data_prep --out {folder}`.")
+    assert message(Dataset.open(folder).split, "train").startswith(
+        f"{folder}/train.safetensors is damaged, or not of this data set (its SHA-256 is ")
 
 
 def test_missing_parts(folder):
@@ -132,16 +160,22 @@ def test_missing_parts(folder):
 def test_foreign_description(folder):
     path = folder / "dataset.json"
     info = files.read_json(path)
-    files.write_json(path, {**info, "schema_version": 2})
+    sealed.write(path, {**info, "schema_version": 1})
     assert message(Dataset.open, folder) == (
-        f"{path} has schema_version 2, and this Parapet reads 1; run `parapet data_prep --out {folder}`.")
+        f"{path} has schema_version 1, and this Parapet reads 2; run `parapet data_prep --out {folder}`.")
+    sealed.write(path, {**info, "levels": "16"})
+    assert message(Dataset.open, folder) == (
+        f"{path} is damaged (levels of the wrong kind); run `parapet data_prep --out {folder}`.")
     del info["mean"], info["std"]
-    files.write_json(path, info)
+    sealed.write(path, info)
     assert message(Dataset.open, folder) == (
         f"{path} is damaged (mean, std missing); run `parapet data_prep --out {folder}`.")
-    for text in ("{", "[]", "{}"):
+    for text, why in (("", "it is empty"), ("{", "it is no JSON"), ("[" * 100_000, "it is no JSON"),
+                      ("[]", "it holds no JSON object"), ("null", "it holds no JSON object"),
+                      ("{}", "it has no checksum"), ('{"checksum": NaN}', "its checksum does not fit")):
         path.write_text(text)
-        assert message(Dataset.open, folder) == f"{path} is damaged; run `parapet data_prep --out {folder}`."
+        assert message(Dataset.open, folder) == (f"{path} is damaged, or from another version of Parapet ({why}); run "
+                                                 f"`parapet data_prep --out {folder}`.")
 
 
 def test_wrong_split_and_limit(folder):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parapet import sealed
 from parapet.config import Params, parse
 from parapet.genome import Genome
 from parapet.search import sharing
@@ -55,7 +56,7 @@ def test_a_process_that_fails_means_that_so_many_do_not_fit(tmp_path: Path, digi
     bad = tmp_path / "dataset"
     bad.mkdir()
     info = json.loads((digits_folder / "dataset.json").read_text())
-    (bad / "dataset.json").write_text(json.dumps({**info, "mean": [0.1, 0.2]}))
+    sealed.write(bad / "dataset.json", {**info, "mean": [0.1, 0.2]})
     for split in ("train", "validation", "test"):
         (bad / f"{split}.safetensors").symlink_to(digits_folder / f"{split}.safetensors")
     assert sharing.steps_per_second(_params(), SMALL, bad, "cpu", 1, steps=2) == 0.0

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from parapet import schemas
+from parapet import schemas, sealed
 from parapet.config import Params, parse
 from parapet.errors import InputError, WorkError
-from parapet.files import read_json, write_json
+from parapet.files import read_json
 from parapet.search import archive
 from parapet.search.front import front, identity
 from parapet.steps import candidates, search, training
@@ -147,7 +147,7 @@ def test_other_data_under_a_running_search_are_refused(digits_folder: Path, tmp_
     params = parse(Params, TINY)
     course = candidates.new_course(params, info)
     proposal = candidates.propose(course, course.ask([], lambda: False), params, info, "cpu", undefended=False)[0]
-    write_json(tmp_path / "dataset/dataset.json", {**info, "fingerprint": "0" * 64})
+    sealed.write(tmp_path / "dataset/dataset.json", {**info, "fingerprint": "0" * 64})
     with pytest.raises(InputError, match="holds other data .fingerprint 000000000000. than this search began with"):
         training.run(params, proposal, tmp_path / "dataset", tmp_path / "out")
 

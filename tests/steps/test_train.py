@@ -11,8 +11,9 @@ import pytest
 import torch
 from filelock import FileLock
 
+from parapet import sealed
 from parapet.errors import InputError
-from parapet.files import read_json, write_json
+from parapet.files import read_json
 from parapet.models import load
 from parapet.steps import train
 from parapet.training import TrainingFailed, loop
@@ -117,7 +118,7 @@ def test_another_runs_folder_is_refused_and_left_alone(digits_folder: Path, fini
 
 def test_other_data_are_refused(digits_folder: Path, finished: Path, tmp_path: Path) -> None:
     other = shutil.copytree(digits_folder, tmp_path / "dataset")
-    write_json(other / "dataset.json", {**read_json(other / "dataset.json"), "fingerprint": "0" * 64})
+    sealed.write(other / "dataset.json", {**read_json(other / "dataset.json"), "fingerprint": "0" * 64})
     with pytest.raises(InputError, match=r"it differs in fingerprint \(\w{12} there, 000000000000 here\)"):
         _run(other, finished)
 

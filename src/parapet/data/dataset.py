@@ -5,7 +5,8 @@
         labels  int64 (N,), the position in `classes`
         index   int64 (N,), the position in the source (of test images: in its published test split, if it has one)
     dataset.json
-        schema_version, name, classes, levels, image_shape, images per split, mean and std, fingerprint
+        schema_version, name, classes, levels, image_shape, images per split, mean and std, fingerprint, SHA-256 of
+        each file, checksum of itself
 
 Needs torch, numpy and safetensors, nothing else: training on a bare GPU machine reads it.
 """
@@ -16,16 +17,16 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from parapet import files
+from parapet import files, sealed
 from parapet.data.images import Images
-from parapet.data.info import SCHEMA_VERSION, prepare, read_info
+from parapet.data.info import SCHEMA_VERSION, check_files, prepare, read_info
 from parapet.data.splits import SPLITS, interleave
 from parapet.errors import InputError, WorkError
 
@@ -40,7 +41,7 @@ def write(folder: Path, source: Source, indices: dict[str, np.ndarray]) -> Datas
     in an order that interleaves the classes, so that the first k images of a split are a stratified part of it.
     Raises WorkError where the folder cannot be written.
     """
-    files.refuse_to_replace(folder, [], ["dataset.json"])
+    files.refuse_to_replace(folder, [], _marks(folder))
     arrays = {name: _arrays(source, name, indices[name]) for name in SPLITS}
     mean, std = _moments(arrays["train"]["images"], source.levels)
     info = {"schema_version": SCHEMA_VERSION, "name": source.name, "classes": list(source.classes),
@@ -51,7 +52,8 @@ def write(folder: Path, source: Source, indices: dict[str, np.ndarray]) -> Datas
         with files.replacing_folder(folder) as partial:
             for name in SPLITS:
                 save_file(arrays[name], partial / f"{name}.safetensors")
-            files.write_json(partial / "dataset.json", info)
+            names = [f"{name}.safetensors" for name in SPLITS]
+            sealed.write(partial / "dataset.json", {**info, "files": sealed.digests(partial, names)})
     except (OSError, SafetensorError) as error:
         raise WorkError(f"{folder} cannot be written ({error}); make room or mend its permissions, "
                         f"then {prepare(folder)}.") from None
@@ -81,6 +83,8 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    # dataset.json.
+    info: dict[str, Any]
 
     @classmethod
     def open(cls, folder: Path) -> Dataset:
@@ -88,14 +92,15 @@ class Dataset:
         folder = Path(folder)
         info = read_info(folder)
         dataset = cls(folder, info["name"], tuple(info["classes"]), info["levels"], tuple(info["image_shape"]),
-                      info["images"], tuple(info["mean"]), tuple(info["std"]), info["fingerprint"])
+                      info["images"], tuple(info["mean"]), tuple(info["std"]), info["fingerprint"], info)
         for name in SPLITS:
             if not dataset._file(name).is_file():
                 raise InputError(f"{dataset._file(name)} is missing; {prepare(folder)}.")
         return dataset
 
     def split(self, name: str, device: str | torch.device = "cpu", limit: int | None = None) -> Images:
-        """The images of `train`, `validation` or `test` on `device`; with `limit`, a stratified part.
+        """The images of `train`, `validation` or `test` on `device`, after the file's digest holds; with `limit`, a
+        stratified part.
 
         The part for a smaller limit is the beginning of the part for a larger one. Raises InputError for an unknown
         split and for a damaged file.
@@ -104,6 +109,7 @@ class Dataset:
             raise InputError(f"{name!r} is not a split of {self.folder}; allowed: {', '.join(SPLITS)}.")
         if limit is not None and limit < 1:
             raise InputError(f"limit is {limit}; it must be at least 1, or None for all images.")
+        check_files(self.folder, self.info, [self._file(name).name])
         count = min(limit or self.images[name], self.images[name])
         try:
             with safe_open(self._file(name), framework="pt", device="cpu") as stored:
@@ -116,7 +122,7 @@ class Dataset:
         return Images(part["images"], part["labels"], part["index"], self.levels)
 
     def verify(self) -> None:
-        """Recompute the fingerprint from the files. Raises InputError where it differs."""
+        """Recompute the fingerprint from the files, all in memory. Raises InputError where it differs."""
         arrays = {name: {"images": part.images.numpy(), "labels": part.labels.numpy(), "index": part.index.numpy()}
                   for name, part in ((name, self.split(name)) for name in SPLITS)}
         found = _fingerprint(arrays, self.levels, self.classes)
@@ -126,6 +132,13 @@ class Dataset:
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
+
+
+def _marks(folder: Path) -> list[str]:
+    """What tells a folder of `write`: its description, and where that is lost, nothing but the splits."""
+    splits = {f"{name}.safetensors" for name in SPLITS}
+    only_splits = folder.is_dir() and {path.name for path in folder.iterdir()} <= splits
+    return ["dataset.json", *(splits if only_splits else ())]
 
 
 def _arrays(source: Source, name: str, indices: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from parapet.config import Params, to_dict
 from parapet.cores import cpu_count
-from parapet.data.info import read_info
+from parapet.data.info import check_files, read_info
 from parapet.files import digest, read_json, write_json
 from parapet.genome import Genome, SearchSpace
 from parapet.search.anchors import anchors
@@ -55,6 +55,7 @@ def per_card(params: Params, dataset: Path, device: str, kept: Path) -> int:
     What was found is kept in the file `kept`, so that a search that goes on does not time again.
     """
     info = read_info(dataset)
+    check_files(dataset, info)
     space = SearchSpace(params.search.space, info["image_shape"])
     genome = anchors(space, space.choices("backbone")[0])[0]
     key = digest([genome.to_dict(), to_dict(params.training), info["fingerprint"], params.search.threads, device])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from parapet.config import Params, to_dict
-from parapet.data.info import read_info
+from parapet.data.info import check_files, read_info
 from parapet.errors import WorkError
 from parapet.genome import SearchSpace
 from parapet.search.anchors import anchors as anchors_of
@@ -70,6 +70,7 @@ def run(params: Params, dataset: Path, *, devices: list[str]) -> Forecast:
     Writes nothing. Raises WorkError where nothing could be timed.
     """
     info, begun = read_info(dataset), time.monotonic()
+    check_files(dataset, info)
     space = SearchSpace(params.search.space, info["image_shape"])
     anchors = {backbone: anchors_of(space, backbone) for backbone in space.choices("backbone")}
     drawn = [space.decode(row) for row in first_generation(space, _SAMPLE, np.random.default_rng(params.seed))]

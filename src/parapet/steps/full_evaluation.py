@@ -10,6 +10,7 @@ from typing import Any
 
 from parapet.config import Params, parse, to_dict
 from parapet.cores import Cores, FreeCores
+from parapet.data.info import check_files, read_info
 from parapet.errors import WorkError
 from parapet.files import digest, read_json, refuse_to_replace, replacing, replacing_folder
 from parapet.genome import UNATTACKED
@@ -33,6 +34,7 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
     same configuration is not evaluated again. Returns a few metrics.
     """
     # Evaluations are called by their candidates' ids, twelve hexadecimal digits.
+    check_files(dataset, read_info(dataset))
     refuse_to_replace(out, [dataset, search, *filter(None, [cache])], ["[0-9a-f]" * 12 + ".json"])
     front = read_json(search / candidates.FRONT_IDS)
     ids = list(front["ids"])

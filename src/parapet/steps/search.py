@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from parapet.config import Params, to_dict
-from parapet.data.info import read_info
+from parapet.data.info import check_files, read_info
 from parapet.errors import InputError
 from parapet.files import read_json, refuse_to_replace, replacing_folder, write_text
 from parapet.search import course, keys
@@ -42,6 +42,7 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
     and writes nothing to `out`. Returns a few metrics.
     """
     info = read_info(dataset)
+    check_files(dataset, info)  # a split that is another one would make every candidate fail, or worse, not fail
     refuse_to_replace(out, [cache, dataset], [candidates.FRONT_IDS, f"{_CACHE}/{_KEPT[0]}"])
     search_id = keys.short_id(keys.search_key(params, info["fingerprint"], devices[0]))
     with only_search(cache), Workers(devices, attempts=params.search.attempts,

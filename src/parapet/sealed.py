@@ -1,0 +1,160 @@
+"""Files whose change is found: JSON that carries the SHA-256 of its own content and those of the files beside it.
+
+A digest tells damage and edits by hand. It is no signature: whoever can write the files can also make new digests.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from parapet.errors import InputError
+from parapet.files import digest, file_digest, write_json
+
+CHECKSUM = "checksum"
+# What `seal_folder` leaves in a folder.
+DIGESTS = "digests.json"
+SCHEMA_VERSION = 1
+# Nanoseconds; clocks of file systems are coarser than the time between two writes.
+_TICK = 1_000_000_000
+
+
+class Damaged(ValueError):
+    """A file does not hold what was written; the text says why in a few words, to stand in brackets."""
+
+
+def write(path: Path, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the JSON object with its checksum, atomically; returns it as it will be read."""
+    content = {name: item for name, item in json.loads(json.dumps(dict(value), allow_nan=False)).items()
+               if name != CHECKSUM}
+    sealed = {**content, CHECKSUM: digest(content)}
+    write_json(path, sealed)
+    return sealed
+
+
+def look(path: Path) -> dict[str, Any]:
+    """The object at `path` with its checksum. Raises Damaged, and FileNotFoundError where there is nothing."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text)
+    except UnicodeDecodeError:
+        raise Damaged("it is no text") from None
+    except (ValueError, RecursionError):
+        raise Damaged("it is no JSON" if text.strip("\0 \n") else "it is empty") from None
+    if not isinstance(value, dict):
+        raise Damaged("it holds no JSON object")
+    if CHECKSUM not in value:
+        raise Damaged("it has no checksum")
+    try:
+        found = digest({name: item for name, item in value.items() if name != CHECKSUM})
+    except (ValueError, RecursionError):
+        found = None
+    if found != value[CHECKSUM]:
+        raise Damaged("its checksum does not fit")
+    return value
+
+
+def read(path: Path, again: str, needed: Mapping[str, type | tuple[type, ...]] | None = None, *,
+         version: int | None = None) -> dict[str, Any]:
+    """The object at `path`, which has at least the fields `needed`, of these types, and this schema `version`.
+
+    Raises InputError, a sentence that ends with `again`: what to do.
+    """
+    try:
+        value = look(path)
+        if version is None or value.get("schema_version") == version:
+            check_fields(value, needed or {})
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; {again}.") from None
+    except Damaged as error:
+        raise InputError(f"{path} is damaged ({error}); {again}.") from None
+    if version is not None and value.get("schema_version") != version:
+        raise InputError(f"{path} has schema version {str(value.get('schema_version'))[:20]}, and this Parapet reads "
+                         f"version {version}; {again}.")
+    return value
+
+
+def check_fields(value: Mapping[str, Any], needed: Mapping[str, type | tuple[type, ...]]) -> None:
+    """Raise Damaged where a field is missing or of another type."""
+    absent = [name for name in needed if name not in value]
+    if absent:
+        raise Damaged(f"{', '.join(absent)} missing")
+    odd = [name for name, kind in needed.items() if not isinstance(value[name], kind)]
+    if odd:
+        raise Damaged(f"{', '.join(odd)} of the wrong kind")
+
+
+def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 (hex) of files in `folder` by their names, to be kept in a JSON file beside them."""
+    return {name: file_digest(folder / name) for name in names}
+
+
+def seal_folder(folder: Path, **about: Any) -> None:
+    """Leave digests.json in `folder`: `about`, and the SHA-256 of every file in it and below it."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
+                   if path.is_file() and path != folder / DIGESTS)
+    write(folder / DIGESTS, {"schema_version": SCHEMA_VERSION, **about, "files": digests(folder, names)})
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read in blocks; once a process for a file that stays what it is.
+
+    A file is what it was where device, inode, size and times are the same. Raises OSError.
+    """
+    status = path.stat()
+    identity = (str(path.absolute()), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns,
+                status.st_ctime_ns)
+    # A second change within one tick of the file system's clock would not show.
+    recent = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _TICK
+    return file_digest(path) if recent else _digest_of(*identity)
+
+
+@lru_cache(maxsize=4096)
+def _digest_of(path: str, *identity: int) -> str:
+    return file_digest(Path(path))
+
+
+def problem(folder: Path, files: Mapping[str, str]) -> str | None:
+    """The first of `files` in `folder` that is missing or not what its digest says, in a few words; else None."""
+    for name, expected in files.items():
+        try:
+            found = digest_of(folder / name)
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+        if found != expected:
+            return f"{name} is not what was written: its SHA-256 is {found[:12]} instead of {str(expected)[:12]}"
+    return None
+
+
+class SealedFolder:
+    """A folder with digests.json: what is read from it is what was written. Raises InputError that ends with `again`.
+
+    `about` is what digests.json says beside the digests.
+    """
+
+    def __init__(self, folder: Path, again: str, needed: Mapping[str, type | tuple[type, ...]] | None = None) -> None:
+        self.folder, self.again = folder, again
+        self.about = read(folder / DIGESTS, again, {"files": dict, **(needed or {})}, version=SCHEMA_VERSION)
+        self.files: dict[str, str] = self.about["files"]
+
+    def path(self, name: str) -> Path:
+        """The path of a file that is what was written."""
+        path = self.folder / name
+        if name not in self.files:
+            raise InputError(f"{path} is not among the files that {self.folder / DIGESTS} lists; {self.again}.")
+        if not path.is_file():
+            raise InputError(f"{path} does not exist; {self.again}.")
+        if (found := digest_of(path)) != self.files[name]:
+            raise InputError(f"{path} is damaged, or not the file that belongs here (its SHA-256 is {found[:12]} "
+                             f"instead of {str(self.files[name])[:12]}); {self.again}.")
+        return path
+
+    def json(self, name: str, needed: Mapping[str, type | tuple[type, ...]] | None = None) -> dict[str, Any]:
+        """The JSON object in a file that has a checksum of its own too."""
+        return read(self.path(name), self.again, needed)
