@@ -14,9 +14,28 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True), "silu": nn.SiLU, "softplus": nn.Softplus}
 
 
-def convolution(inputs: int, outputs: int, *, size: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+class Convolution(nn.Conv2d):
+    """A convolution that leaves out the skipped pixels itself where its kernel is 1x1 and its stride is larger than 1.
+
+    oneDNN 3.13 (torch 2.15) writes beyond a buffer in the backward pass for the weights of such a convolution, on
+    processors with AVX2 and without AVX-512, for channels last and fewer than 8 input channels.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, inputs, H, W) to (N, outputs, H/stride, W/stride)."""
+        return self.convolve(features, self.weight, self.bias)
+
+    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The same with another weight and bias, of the shapes of its own."""
+        if self.kernel_size == (1, 1) and self.stride != (1, 1):
+            down, right = self.stride
+            return conv2d(features[..., ::down, ::right], weight, bias, groups=self.groups)
+        return conv2d(features, weight, bias, self.stride, self.padding, groups=self.groups)
+
+
+def convolution(inputs: int, outputs: int, *, size: int = 3, stride: int = 1, groups: int = 1) -> Convolution:
     """A convolution without bias, padded so that stride 1 keeps the image size."""
-    return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
+    return Convolution(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
 
 
 class NormalisedConvolution(nn.Module):
@@ -44,11 +63,9 @@ class NormalisedConvolution(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, inputs, H, W) to (N, outputs, H/stride, W/stride)."""
-        layer, norm = self.convolution, self.norm
         if self.training:
-            return norm(layer(features))
-        weight, bias = self._folded()
-        return conv2d(features, weight, bias, layer.stride, layer.padding, groups=layer.groups)
+            return self.norm(self.convolution(features))
+        return self.convolution.convolve(features, *self._folded())
 
     def _folded(self) -> tuple[Tensor, Tensor]:
         """(weight, bias) of the one convolution."""
