@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from components.image import IMAGE
 from parapet import cli
+from parapet.cli.arguments import Parser
 from parapet.cli.tracking import git_revision
 from parapet.config import Params, load
 from parapet.cores import limit_threads
 from parapet.errors import InputError
+from parapet.redaction import redacted
 from pipelines.image import refuse_mutable
 from pipelines.layout import Layout
 
@@ -167,7 +169,7 @@ def _endpoint(options: argparse.Namespace) -> Endpoint:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(redacted(text), flush=True)
 
 
 def _data_root(params: Params) -> str:
@@ -177,7 +179,7 @@ def _data_root(params: Params) -> str:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m pipelines", description="The search on Kubeflow Pipelines.")
+    parser = Parser(prog="python -m pipelines", description="The search on Kubeflow Pipelines.")
     sub = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, function: Callable[[argparse.Namespace], int], text: str,

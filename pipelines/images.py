@@ -20,6 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from parapet import __version__, cli
+from parapet.cli.arguments import Parser
 from parapet.cli.tracking import git_revision
 from parapet.errors import InputError, WorkError
 from parapet.files import write_text
@@ -85,8 +86,8 @@ def bill_of_materials(image: Image, path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build, push, write; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.images", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m pipelines.images", description=__doc__,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--name", default="parapet", help="name of the images (default: parapet)")
     parser.add_argument("--registry", metavar="HOST/PATH", help="push there, and print references by digest")

@@ -14,6 +14,7 @@ from kfp.dsl import Artifact
 import components
 from parapet.config import Params, to_dict
 from parapet.errors import InputError
+from pipelines.readable import refuse_secrets
 from pipelines.resources import Resources
 
 NAME = "promote"
@@ -22,6 +23,7 @@ _SECTIONS = ("data", "threat", "data_prep", "search", "export", "tracking", "ful
 
 def build(params: Params, image: str, resources: Resources, assembled: str) -> Callable[..., Any]:
     """The pipeline for `params`; `assembled` is the address of the artifact that the component front left."""
+    refuse_secrets(params, resources, image, assembled)
     section = {name: json.dumps(value) for name, value in to_dict(params).items() if name in _SECTIONS}
     uri = resources.mlflow_uri or ""
     if not uri:

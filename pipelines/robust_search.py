@@ -12,6 +12,7 @@ import components
 from parapet.config import Params, to_dict
 from parapet.errors import InputError
 from pipelines.layout import Layout
+from pipelines.readable import refuse_secrets
 from pipelines.resources import Resources
 
 NAME = "robust-search"
@@ -29,6 +30,7 @@ def build(params: Params, image: str, resources: Resources | None = None,
     """
     layout = layout or (resources.layout if resources else Layout())
     resources = resources and replace(resources, layout=layout)
+    refuse_secrets(params, resources, image)
     stages = layout.stages(params)
     section = {name: json.dumps(value) for name, value in to_dict(params).items()}
     # A small pod proposes and pods with a GPU train: what "auto" means must not depend on which of them asks.

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Task, TextColumn
 from rich.progress import Progress as Bar
 
+from parapet.redaction import redacted
+
 # Without a terminal a line is written at least this often, also when nothing has moved.
 PLAIN_SECONDS = 5.0
 _MINIMUM_ESTIMATE = 0.03
@@ -65,6 +67,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """A line of its own, above the progress line."""
+        text = redacted(text)
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
@@ -74,7 +77,7 @@ class Progress:
         """For example `12/32 candidates  0:41 gone, about 1:10 left  training 2`."""
         elapsed = time.monotonic() - self._started
         parts = [f"{int(self.done)}/{int(self.total)} {self.unit}", f"{clock(elapsed)} gone{self._left(elapsed)}"]
-        return "  ".join([*parts, self.text] if self.text else parts)
+        return "  ".join([*parts, redacted(self.text)] if self.text else parts)
 
     def _left(self, elapsed: float) -> str:
         before = self._before or 0.0

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from parapet.cli.lifetime import end_with_parent
 from parapet.cores import limit_threads
 from parapet.errors import InputError, Interrupted, ParapetError, WorkError, disk_full, is_disk_full
+from parapet.redaction import redacted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +28,9 @@ def guarded(program: str, work: Callable[[], int | None],
     0 done, 1 failed, 2 wrong input, 3 refused, 130 interrupted; a number that `work` returns is kept. `interrupted`
     says what becomes of interrupted work.
     """
+    def say(text: str) -> None:
+        print(f"{program}: {redacted(text)}", file=sys.stderr)
+
     try:
         end_with_parent()
         return work() or 0
@@ -34,18 +38,17 @@ def guarded(program: str, work: Callable[[], int | None],
         print(f"\ninterrupted; {interrupted}.", file=sys.stderr)
         return Interrupted.exit_code
     except ParapetError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        say(str(error))
         return error.exit_code
     except PermissionError as error:
-        print(f"{program}: {error.filename} cannot be written ({error.strerror}); give a folder that you may write to.",
-              file=sys.stderr)
+        say(f"{error.filename} cannot be written ({error.strerror}); give a folder that you may write to.")
         return InputError.exit_code
     except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        print(f"{program}: {error.filename}: {error.strerror}; run the steps that come before (README.md lists them), "
-              "or give the right folder.", file=sys.stderr)
+        say(f"{error.filename}: {error.strerror}; run the steps that come before (README.md lists them), or give the "
+            "right folder.")
         return InputError.exit_code
     except Exception as error:
         if not is_disk_full(error):
             raise
-        print(f"{program}: {disk_full(error)}", file=sys.stderr)
+        say(str(disk_full(error)))
         return WorkError.exit_code

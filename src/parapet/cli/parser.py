@@ -8,11 +8,12 @@ from pathlib import Path
 
 import parapet
 from parapet.cli import archive, attack, promote, train, verbs
+from parapet.cli.arguments import Parser
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options, with `verb` as the function to call; exits with 2 where they cannot be read."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="parapet", description="Search image classifiers that are accurate, robust to attack and cheap to run.")
     parser.add_argument("--version", action="version", version=f"parapet {parapet.__version__}")
     sub = parser.add_subparsers(required=True, metavar="VERB")

@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from parapet.config import ReportConfig
 from parapet.errors import InputError
+from parapet.redaction import redacted
 from parapet.report import plots, wording
 from parapet.report.images import AdversarialImages, Example, examples, magnification
 from parapet.report.members import attack_names, best, infeasible, members, others, ties, variants
@@ -31,8 +32,10 @@ def render(front: Record, *, evaluations: dict[str, Record], archive: list[Recor
 
     `evaluations` (evaluation/<id>.json) and `images` are by candidate id and may lack any of them, the undefended
     net's included; `archive` is every record of archive.jsonl. Links to weights, ONNX files and evaluations are
-    those of front.json, one folder up; links to MLflow runs go to the server at `mlflow_ui`.
+    those of front.json, one folder up; links to MLflow runs go to the server at `mlflow_ui`, without
+    its user, password and query.
     """
+    mlflow_ui = redacted(mlflow_ui).partition("?")[0]
     if not mlflow_ui.startswith(("http://", "https://")):
         raise InputError(f"the address of MLflow is {mlflow_ui!r}; it must start with http:// or https://.")
     own, beside, undefended = members(front), variants(front), front["undefended"]
@@ -41,7 +44,7 @@ def render(front: Record, *, evaluations: dict[str, Record], archive: list[Recor
     script, plotly = _asset("page.js"), get_plotlyjs()
     threat = Markup('<span class="figure">{}</span>').format(wording.threat(front["threat"]))
     values = {
-        "title": config.title, "front": front, "threat": threat, "own": own,
+        "title": redacted(config.title), "front": front, "threat": threat, "own": own,
         "variants": beside, "undefended": undefended, "panels": panels, "best": best(front),
         "ties": ties(front, best(front)), "attacks": attack_names(panels), "others": others(front, archive),
         "infeasible": infeasible(archive), "carded": [member["id"] for member in front["candidates"]],

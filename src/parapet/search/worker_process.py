@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from parapet.cores import limit_threads
 from parapet.errors import InputError, ParapetError, ProcessDied, WorkError, disk_full, is_disk_full
+from parapet.redaction import redacted
 
 
 def main() -> None:
@@ -40,7 +41,8 @@ def _listen(tasks: queue.Queue[dict[str, Any]]) -> None:
 
 def _serve(task: dict[str, Any], answers: TextIO) -> None:
     def answer(kind: str, **values: Any) -> None:
-        answers.write(json.dumps({"kind": kind, **values}) + "\n")
+        told = {name: redacted(value) if isinstance(value, str) else value for name, value in values.items()}
+        answers.write(json.dumps({"kind": kind, **told}) + "\n")
 
     def progress(text: str, share: float) -> None:
         answer("progress", text=text, share=share)

@@ -17,6 +17,7 @@ from parapet.data.arrays import load_images
 from parapet.errors import InputError
 from parapet.files import replacing, write_json
 from parapet.models.foreign import load_any
+from parapet.redaction import redacted
 from parapet.versions import ATTACK_VERSION
 
 RECORD, STATE = "evaluation.json", "state"
@@ -70,9 +71,9 @@ def run(request: Request, out: Path, *, save_images: Path | None = None,
         report, points = run_audit(adapted(model), images[part], labels[part], norm=request.norm, eps=request.eps,
                                    generator=seeded(), surrogates=surrogates)
         record, adversarial = with_audit(record, adversarial, report, points)
-    result = {"schema_version": 1, "model": request.model, "data": str(request.data), "split": request.split,
-              "seed": request.seed, "batch_size": request.batch_size, "attack_version": ATTACK_VERSION,
-              "torch": torch.__version__, "evaluation": record, "audit": report}
+    result = {"schema_version": 1, "model": redacted(request.model), "data": redacted(str(request.data)),
+              "split": request.split, "seed": request.seed, "batch_size": request.batch_size,
+              "attack_version": ATTACK_VERSION, "torch": torch.__version__, "evaluation": record, "audit": report}
     write_json(out / RECORD, result)
     if save_images:
         _save(save_images, model, images, labels, adversarial, request.batch_size)

@@ -22,6 +22,7 @@ from parapet.errors import InputError
 from parapet.files import read_json, write_json
 from parapet.models import build, save
 from parapet.models.cost import count_flops, count_parameters
+from parapet.redaction import redacted
 from parapet.steps.results import CHECKPOINT, WEIGHTS
 from parapet.training.checkpoint import left_by
 from parapet.training.loop import TrainingFailed, train
@@ -62,7 +63,7 @@ def run(recipe: NamedRecipe, data_folder: Path, out: Path, *, seed: int = 0, dev
         if earlier and earlier["status"] == "done" and (out / WEIGHTS).is_file():
             return earlier
         result = {"schema_version": SCHEMA_VERSION, "status": "running", "reason": None, "run": identity,
-                  "description": recipe.description, "data": {"name": data.name, "folder": str(data_folder)},
+                  "description": recipe.description, "data": {"name": data.name, "folder": redacted(str(data_folder))},
                   "training_images": data.images["train"], "torch": torch.__version__, "hardware": _hardware(device)}
         return _train(recipe, data, out, seed, device, watcher, result)
 
@@ -198,7 +199,7 @@ class _Clock:
 
 
 def _identity(recipe: NamedRecipe, seed: int) -> dict[str, Any]:
-    return {"recipe": recipe.name, "genome": recipe.genome.to_dict(), "threat": to_dict(recipe.threat),
+    return {"recipe": redacted(recipe.name), "genome": recipe.genome.to_dict(), "threat": to_dict(recipe.threat),
             "training": to_dict(recipe.training), "seed": seed, "training_version": TRAINING_VERSION}
 
 

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from parapet.files import digest
+from parapet.redaction import redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 # Seconds after which nobody is still making a database.
 _STALE = 3600.0
+_LONGEST_SENTENCE = 400
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -80,11 +82,11 @@ def unreachable(uri: str, timeout: float = 2.0) -> str | None:
     elif scheme in _PORTS:
         why = _port_problem(uri, scheme, timeout)
     elif scheme in ("", "file"):
-        return (f"MLflow no longer keeps runs in folders, and {uri!r} is one; use sqlite:///FILE.db or the address "
-                "of a server.")
+        return (f"MLflow no longer keeps runs in folders, and {redacted(uri)!r} is one; use sqlite:///FILE.db or the "
+                "address of a server.")
     else:
         why = None  # databricks and plugins: only MLflow itself knows how to ask
-    return None if why is None else f"MLflow at {masked(uri)} is away: {why}."
+    return None if why is None else f"MLflow at {redacted(uri)} is away: {why}."
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -110,23 +112,19 @@ def holds_run(uri: str, run_id: str) -> bool:
         return False
 
 
-def masked(text: str) -> str:
-    """`text` without the user names and passwords of the addresses in it."""
-    return re.sub(r"//[^/@\s]+@", "//", text)
-
-
 def target(uri: str, experiment: str) -> str:
-    """A name for a place that events are sent to; a digest, because addresses may hold passwords."""
+    """A name for a place that events are sent to: a digest, which does not change with a password."""
     path = sqlite_path(uri)
-    return digest([f"sqlite:{path.resolve()}" if path else uri, experiment])
+    return digest([f"sqlite:{path.resolve()}" if path else redacted(uri), experiment])
 
 
 def sentence(error: BaseException) -> str:
-    """The first line of an error, short, without passwords."""
-    text = masked(str(error).strip() or type(error).__name__).splitlines()[0].strip()
+    """What an error says, on one line, short, without passwords."""
+    # SQLAlchemy puts the statement behind what is wrong with it, in lines of their own.
+    text = redacted(" ".join(str(error).partition("\n[SQL: ")[0].split()) or type(error).__name__)
     if isinstance(error, LookupError):
         text = f"{type(error).__name__} {text}"  # its text is a bare key
-    return text if len(text) <= 300 else text[:299] + "…"
+    return text if len(text) <= _LONGEST_SENTENCE else text[:_LONGEST_SENTENCE - 1] + "…"
 
 
 def is_refusal(error: Exception) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from parapet.errors import InputError
 from parapet.files import digest, file_digest
+from parapet.redaction import redacted_values
 from parapet.tracking.queue import Queue
 from parapet.tracking.values import plain
 
@@ -87,7 +88,7 @@ class Outbox:
                 raise InputError(f"{name!r} cannot name anything tracked; use up to 60 letters, digits, '.', '_' "
                                  "and '-', beginning with a letter or digit.")
         files = {name: Path(path).resolve() for name, path in (artifacts or {}).items()}
-        content = {"kind": kind, "search_id": search_id, "body": plain(body)}
+        content = {"kind": kind, "search_id": search_id, "body": redacted_values(plain(body))}
         # The bytes of the artifacts count, not where they lie: a cache may move.
         mark = digest(content | {"artifacts": {name: _fingerprint(path) for name, path in files.items()}})
         content["body"]["artifacts"] = {name: str(path) for name, path in files.items()}

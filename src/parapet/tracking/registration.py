@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from parapet.errors import WorkError
 from parapet.files import file_digest, replacing_folder
+from parapet.redaction import redacted, redacted_values
 from parapet.tracking.registry import LONGEST_DESCRIPTION, Registry, Version, asking
 from parapet.tracking.runs import Runs
 from parapet.tracking.values import shortened
@@ -90,8 +91,8 @@ def register(registry: Registry, shipment: Shipment, tags: Mapping[str, str], de
         made = client.create_model_version(
             registry.model_name, f"models:/{model.model_id}" if served else model.artifact_location, run_id=run_id,
             model_id=model.model_id if served else None,
-            tags={**tags, **shipment.digests, _MODEL_TAG: model.model_id},
-            description=shortened(description, LONGEST_DESCRIPTION))
+            tags={**redacted_values(tags), **shipment.digests, _MODEL_TAG: model.model_id},
+            description=shortened(redacted(description), LONGEST_DESCRIPTION))
         return Version(str(made.version), dict(made.tags), run_id)
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from parapet.errors import InputError, ParapetError, WorkError
-from parapet.tracking.connection import connect, masked, sentence, unreachable
+from parapet.redaction import redacted
+from parapet.tracking.connection import connect, sentence, unreachable
 from parapet.tracking.values import shortened
 
 if TYPE_CHECKING:
@@ -106,12 +107,13 @@ class Registry:
         """Set tags of a version."""
         with asking(self.uri) as client:
             for name, value in tags.items():
-                client.set_model_version_tag(self.model_name, number, name, value)
+                client.set_model_version_tag(self.model_name, number, name, redacted(value))
 
     def describe(self, number: str, text: str) -> None:
         """Set the description of a version, of which MLflow keeps 5,000 characters."""
+        text = shortened(redacted(text), LONGEST_DESCRIPTION)
         with asking(self.uri) as client:
-            client.update_model_version(self.model_name, number, description=shortened(text, LONGEST_DESCRIPTION))
+            client.update_model_version(self.model_name, number, description=text)
 
     def newest(self) -> int:
         """The highest number of a version; 0 where there is none."""
@@ -179,13 +181,13 @@ def asking(uri: str) -> Iterator[MlflowClient]:
         raise
     except Exception as error:  # MLflow raises its own kinds, requests' and SQLAlchemy's
         if type(error).__name__ == "UnsupportedModelRegistryStoreURIException":
-            raise InputError(f"MLFLOW_TRACKING_URI is {masked(uri)}, where no model registry can be; use the http:// "
+            raise InputError(f"MLFLOW_TRACKING_URI is {redacted(uri)}, where no model registry can be; use the http:// "
                              "or https:// address of a server, or sqlite:///FILE.db, postgresql://, mysql:// or mssql://."
                              ) from error
         refused = _credentials_refused(uri, error)
         if refused:
             raise InputError(refused) from error
-        raise WorkError(unreachable(uri) or f"MLflow at {masked(uri)} refused: {sentence(error)}") from error
+        raise WorkError(unreachable(uri) or f"MLflow at {redacted(uri)} refused: {sentence(error)}") from error
 
 
 @contextmanager
@@ -205,7 +207,7 @@ def _credentials_refused(uri: str, error: Exception) -> str | None:
     if status not in (401, 403):
         return None
     if "Invalid Host header" in str(error):
-        return (f"MLflow at {masked(uri)} does not know itself by that name (403, Invalid Host header); start it with "
-                "--allowed-hosts naming the host and port that are in the address.")
-    return (f"MLflow at {masked(uri)} refuses the credentials ({status}); set MLFLOW_TRACKING_USERNAME and "
+        return (f"MLflow at {redacted(uri)} does not know itself by that name (403, Invalid Host header); start it "
+                "with --allowed-hosts naming the host and port that are in the address.")
+    return (f"MLflow at {redacted(uri)} refuses the credentials ({status}); set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) to those of a user who may change registered models.")

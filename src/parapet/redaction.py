@@ -1,0 +1,126 @@
+"""Passwords, tokens and keys, taken out of whatever is written or printed.
+
+There is one function for it, `redacted`. Where it cannot tell whether something is a password it takes it out: what it
+returns is for people and records, and no address is ever used again after it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+HIDDEN = "***"
+
+# A quote ends an address where more than a password follows it.
+_WORD = r"(?:(?![\"'<>`](?:[\s,:;}\])<>\\]|$))(?![\w+.-]{1,30}://)\S)*"
+_ADDRESS = re.compile(rf"(?P<scheme>[\w+.-]{{1,30}})://(?P<rest>{_WORD})"
+                      rf"|(?<![\w/.+%-])(?P<user>[\w.+%-]{{1,64}}):(?!//)(?P<word>{_WORD})")
+# What an @ has to be followed by, so that a user and a password may stand before it; a digest is no host.
+_HOST = re.compile(r"@(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?(?![\w@])(?!:\S)")
+_FILES = {"sqlite", "file"}
+# NAME:/ and NAME:ADDRESS that name no user.
+_NO_USERS = {"models", "runs", "file", "mailto", "mail", "email", "e-mail", "from", "to", "cc", "contact", "author"}
+_ENCODED = re.compile(r"(?<![^\s&\"'<>])[^\s&\"'<>]*%(?:25)*40", re.IGNORECASE)
+_ENCODED_SCHEME = re.compile(r"%(?:25)*3A%(?:25)*2F%(?:25)*2F", re.IGNORECASE)
+_ENCODED_USER = re.compile(r"[\w.+-]{1,64}%(?:25)*3A", re.IGNORECASE)
+
+_NAME = (r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|(?:access|secret|private|account|shared)[_-]?key"
+         r"(?:[_-]?id)?|signature|credentials?|client[_-]?secret)")
+_SHORT = r"(?:key|sig|auth|pass|pw|jwt|code|session|sas)"
+_QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
+_BARE = r"(?:(?!%(?:25)*26)[^&\s\"'<>])+"
+_EQUALS = r"(?:\s*=(?!=)\s*|%(?:25)*3D)"
+_NAMED = tuple(re.compile(pattern, re.IGNORECASE) for pattern in (
+    rf"(?P<name>{_NAME}{_EQUALS})(?P<value>{_QUOTED}|{_BARE})",
+    rf"(?P<name>(?:[?&;]|%(?:25)*(?:3F|26|3B)){_SHORT}{_EQUALS})(?P<value>{_BARE})",
+    rf"(?P<name>{_NAME}\\?[\"']\s*:\s*)(?P<value>{_QUOTED}|\\\"[^\"]*\\\"|[^\s,}}\]]+)",
+    rf"(?P<name>(?:\bpass(?:word|wd|phrase)|_(?:password|token|secret|key)):\s+)(?P<value>{_QUOTED}|[^\s,;}}]+)",
+    rf"(?P<name>--?[\w-]*{_NAME}\s+)(?P<value>{_QUOTED}|[^\s\"']+)",
+    r"(?P<name>\b(?:proxy-)?authorization\\?[\"']?\s*[:=]\s*\\?[\"']?(?:(?:basic|bearer|token|negotiate|digest)\s+)?)"
+    r"(?P<value>[^\s\"',]+)",
+    r"(?P<name>\b(?:x-api-key|x-auth-token)\\?[\"']?\s*[:=]\s*\\?[\"']?)(?P<value>[^\s\"',]+)",
+    r"(?P<name>\b(?:set-)?cookie\\?[\"']?\s*[:=]\s*\\?[\"']?)(?P<value>[^\r\n\"']+)",
+    r"(?P<name>\bbearer\s+)(?P<value>[\w.~+/-]{8,}=*)",
+))
+# A name of a key in a secret, not what the key holds.
+_NOT_A_VALUE = re.compile(r"(?:password|passwd|token|secret|key|none|null|\*+)\W*", re.IGNORECASE)
+_BASIC = re.compile(r"(\bbasic\s+)([A-Za-z0-9+/_-]{4,}={0,2})", re.IGNORECASE)
+_SHAPES = re.compile(
+    r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?:[:/, ]+[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+]))?"
+    r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}"
+    r"|xox[abprs]-[\w-]{10,}|AIza[\w-]{35}|dapi[0-9a-f]{32}|eyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*"
+    r"|(?<=PRIVATE KEY-----)[^-]+")
+_KEY = re.compile(rf"(?:.*{_NAME}|(?:proxy-)?authorization|cookie|x-api-key)", re.IGNORECASE)
+
+
+def redacted(text: str) -> str:
+    """`text` without users and passwords before the @ of an address, with or without a scheme, and with *** for the
+    value of whatever is named like a password, for headers that let somebody in, and for keys known by their shape."""
+    if "@" in text:
+        text = _ADDRESS.sub(_without_user, text)
+    if "%" in text:
+        text = _ENCODED.sub(_without_encoded_user, text)
+    for pattern in _NAMED:
+        text = pattern.sub(_hidden, text)
+    return _SHAPES.sub(HIDDEN, _BASIC.sub(_basic, text))
+
+
+def redacted_values(value: Any, name: str = "") -> Any:
+    """`value` with every text in it redacted; of what is named like a password (`name`, a key) nothing is left."""
+    if isinstance(value, Mapping):
+        return {redacted(key) if isinstance(key, str) else key: redacted_values(item, str(key))
+                for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted_values(item, name) for item in value]
+    if isinstance(value, PurePath):
+        return redacted_values(str(value), name)
+    if isinstance(value, str):
+        return HIDDEN if name and value and _KEY.fullmatch(name) else redacted(value)
+    return value
+
+
+def _without_user(match: re.Match[str]) -> str:
+    if match["scheme"] is None:
+        user, word = match["user"], match["word"]
+        if user.lower() in _NO_USERS or (at := _last_host(word)) < 1:
+            return match[0]
+        return word[at + 1:]
+    rest = match["rest"]
+    if match["scheme"].partition("+")[0].lower() in _FILES or rest.startswith("/"):
+        return match[0]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    at = authority.rfind("@")
+    # A password may hold what ends an authority, but a host without user and password may be followed by a path with @.
+    if ":" in authority or (at < 0 and not re.fullmatch(r"localhost|[\w-]+(?:\.[\w-]+)+", authority)):
+        at = max(at, _last_host(rest))
+    return f"{match['scheme']}://{rest[at + 1:]}"
+
+
+def _without_encoded_user(match: re.Match[str]) -> str:
+    if scheme := _ENCODED_SCHEME.search(match[0]):
+        return match[0][:scheme.end()]
+    user = _ENCODED_USER.search(match[0])
+    return match[0][:user.start()] if user else match[0]
+
+
+def _last_host(text: str) -> int:
+    """Where the last @ stands that a host follows; -1 where there is none."""
+    return max((found.start() for found in _HOST.finditer(text)), default=-1)
+
+
+def _hidden(match: re.Match[str]) -> str:
+    value = match["value"]
+    return match[0] if _NOT_A_VALUE.fullmatch(value) else match["name"] + HIDDEN
+
+
+def _basic(match: re.Match[str]) -> str:
+    try:
+        user = b":" in base64.b64decode(match[2] + "=" * (-len(match[2]) % 4), altchars=b"-_" if
+                                        set("-_") & set(match[2]) else None)
+    except (binascii.Error, ValueError):
+        user = False
+    return match[1] + HIDDEN if user else match[0]
