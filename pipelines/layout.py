@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from parapet.config import Params, option
 from parapet.errors import InputError
+from parapet.quoting import quote
 from parapet.steps.candidates import refuse_rounds
 
 # Kubeflow has no loop that runs until something holds, and Kubernetes limits the size of a workflow object.
@@ -43,7 +44,7 @@ class Layout:
             raise InputError("layout.batch and layout.generations_per_task are both given, and a task that searches by "
                              "itself has no batches; leave one of them out.")
         if params.search.budget:
-            raise InputError(f"search.budget is {params.search.budget!r}, and a run that is cut into tasks counts "
+            raise InputError(f"search.budget is {quote(params.search.budget)}, and a run that is cut into tasks counts "
                              "generations; leave it out, and say how many with search.generations.")
         stages = math.ceil(generations / each)
         if stages > MAXIMUM_GENERATIONS:

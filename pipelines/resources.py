@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from kfp import kubernetes
 from kfp.dsl import KubernetesWorkspaceConfig, PipelineConfig, PipelineTask, WorkspaceConfig
 
+from parapet import plain_yaml
 from parapet.config import Params, option, parse
 from parapet.errors import InputError
+from parapet.quoting import quote
 from parapet.steps.train_job import Demand
 from pipelines.layout import Layout
 
@@ -33,7 +34,7 @@ class Pod:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9]+(\.[0-9]+)?([KMGT]i|[kMGT])?", self.memory):
-            raise InputError(f"the memory of a pod is {self.memory!r}; write for example 8Gi.")
+            raise InputError(f"the memory of a pod is {quote(self.memory)}; write for example 8Gi.")
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Resources:
         for name in ("queue", "training_runtime"):
             value = getattr(self, name)
             if value is not None and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", value):
-                raise InputError(f"{name} is {value!r}, which cannot be a name in Kubernetes; use small letters, "
+                raise InputError(f"{name} is {quote(value)}, which cannot be a name in Kubernetes; use small letters, "
                                  "digits, '-' and '.'.")
 
     def device(self, step: str) -> str | None:
@@ -217,12 +218,7 @@ def _without_none(toleration: Toleration) -> dict[str, str]:
 
 def load(path: Path) -> Resources:
     """Read a file like pipelines/cluster.yaml. Raises InputError with one sentence for whatever is wrong in it."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; give a file like pipelines/cluster.yaml with --cluster.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as YAML ({' '.join(str(error).split())}); mend it.") from None
+    values = plain_yaml.read(path, "give a file like pipelines/cluster.yaml with --cluster")
     try:
         return parse(Resources, {} if values is None else values)
     except InputError as error:

@@ -15,11 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from cronsim import CronSim, CronSimError
 
+from parapet import plain_yaml
 from parapet.config import option, parse
 from parapet.errors import InputError
+from parapet.quoting import name as named
+from parapet.quoting import quote, words
 from pipelines.connection import Endpoint, asking
 from pipelines.submit import Version
 
@@ -52,10 +54,10 @@ class Entry:
     def __post_init__(self) -> None:
         if not self.name or not self.cron or not self.image:
             missing = next(name for name in ("name", "cron", "image") if not getattr(self, name))
-            raise InputError(f"the recurring run {self.name!r} has no {missing}; it needs a name, a cron expression "
-                             "and an image.")
+            raise InputError(f"the recurring run {quote(self.name)} has no {missing}; it needs a name, a cron "
+                             "expression and an image.")
         if (self.pipeline == "promote") != (self.assembled is not None):
-            raise InputError(f"the recurring run {self.name!r} is of the pipeline {self.pipeline}, and "
+            raise InputError(f"the recurring run {quote(self.name)} is of the pipeline {self.pipeline}, and "
                              + ("has no assembled, the address of the artifact `assembled` of an earlier run's front."
                                 if self.assembled is None else "assembled is for the pipeline promote alone."))
         self.next_times(datetime.now(UTC))
@@ -75,9 +77,9 @@ class Entry:
             times = CronSim(" ".join("*" if field == "?" else field for field in fields), after)
             return [next(times).replace(second=int(seconds)) for _ in range(_SHOWN)]
         except (CronSimError, StopIteration) as error:
-            raise InputError(f"the cron expression {self.cron!r} of {self.name} cannot be used "
-                             f"({error or 'it names a time that never comes'}); write for example \"0 2 * * *\" for "
-                             "every night at two.") from None
+            raise InputError(f"the cron expression {quote(self.cron)} of {named(self.name)} cannot be used "
+                             f"({words(error) or 'it names a time that never comes'}); write for example \"0 2 * * *\" "
+                             "for every night at two.") from None
 
 
 @dataclass(frozen=True)
@@ -95,19 +97,14 @@ class Change:
 
 def read(path: Path) -> list[Entry]:
     """The entries of a file: a list of mappings. InputError for whatever is wrong in it, before anything is sent."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; give a file like pipelines/schedules.yaml with --file.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as YAML ({' '.join(str(error).split())}); mend it.") from None
+    values = plain_yaml.read(path, "give a file like pipelines/schedules.yaml with --file")
     if not isinstance(values, list):
         raise InputError(f"{path} is no list; write one mapping for each recurring run.")
     try:
         entries = [parse(Entry, value, f"entry {place}: ") for place, value in enumerate(values, 1)]
         names = [entry.name for entry in entries]
         if double := next((name for name in names if names.count(name) > 1), None):
-            raise InputError(f"two recurring runs are called {double}; give each a name of its own.")
+            raise InputError(f"two recurring runs are called {named(double)}; give each a name of its own.")
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return entries

@@ -47,7 +47,7 @@ def test_sentences(tmp_path: Path) -> None:
         return str(caught.value)
 
     assert said() == f"{path} does not exist; {again}."
-    for content, why in ((b"", "it is empty"), (b"\0" * 9, "it is empty"), (b"\xff\xfe", "it is no text"),
+    for content, why in ((b"", "it is empty"), (b"\0" * 9, "it is empty"), (b"\xff\xfe", "it is no JSON"),
                          (b"{", "it is no JSON"), (b"[" * 100_000, "it is no JSON"), (b"[]", "it holds no JSON object"),
                          (b"9" * 5000, "it is no JSON"), (b"{}", "it has no checksum"),
                          (b'{"a": 1, "checksum": "0"}', "its checksum does not fit")):

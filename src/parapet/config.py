@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from parapet import plain_yaml
 from parapet.errors import InputError
+from parapet.quoting import name as named
+from parapet.quoting import quote
 
 
 def option(default: Any, *, low: float | None = None, high: float | None = None,
@@ -32,7 +33,9 @@ def option(default: Any, *, low: float | None = None, high: float | None = None,
 
 
 _LARGEST = 1e300
-_FRACTION = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d{1,3})?)\s*(?:/\s*(\d+))?")
+# More images than any data set has.
+_MANY = 1_000_000_000
+_FRACTION = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d{1,3})?)\s*(?:/\s*(\d{1,300}))?", re.ASCII)
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
 SCHEDULES = ("one_cycle", "cyclic", "piecewise", "cosine", "constant")
 OBJECTIVES = ("clean_error", "robust_error", "flops", "latency_ms")
@@ -91,8 +94,8 @@ class DataPrepConfig:
 
     validation_share: float = option(0.2, low=0.01, high=0.5)
     test_share: float = option(0.2, low=0.01, high=0.5)
-    limit_train: int | None = option(None, low=10)
-    limit_test: int | None = option(None, low=10)
+    limit_train: int | None = option(None, low=10, high=_MANY)
+    limit_test: int | None = option(None, low=10, high=_MANY)
 
 
 @dataclass(frozen=True)
@@ -135,27 +138,27 @@ class SearchConfig:
     threads: int = option(1, low=1, high=256)
     objectives: tuple[str, ...] = option(("clean_error", "robust_error", "flops"), choices=OBJECTIVES)
     minimum_clean_accuracy: float = option(0.0, low=0.0, high=1.0)
-    maximum_flops: float | None = option(None, low=1)
-    maximum_params: float | None = option(None, low=1)
-    maximum_latency_ms: float | None = option(None, low=1e-6)
-    ideal: tuple[float, ...] = option((0.0, 0.0, 3.0))
-    reference: tuple[float, ...] = option((1.0, 1.0, 10.0))
+    maximum_flops: float | None = option(None, low=1, high=1e30)
+    maximum_params: float | None = option(None, low=1, high=1e30)
+    maximum_latency_ms: float | None = option(None, low=1e-6, high=1e9)
+    ideal: tuple[float, ...] = option((0.0, 0.0, 3.0), low=-100.0, high=100.0)
+    reference: tuple[float, ...] = option((1.0, 1.0, 10.0), low=-100.0, high=100.0)
     attempts: int = option(3, low=1, high=10)
-    timeout_seconds: float = option(86400.0, low=1)
+    timeout_seconds: float = option(86400.0, low=1, high=1e8)
     space: dict[str, list] = option(dict, factory=True)
 
     def __post_init__(self) -> None:
         wanted = ("clean_error", "robust_error")
         if len(set(self.objectives)) != len(self.objectives) or not set(wanted) < set(self.objectives):
-            raise InputError(f"search.objectives is {list(self.objectives)}; it must name clean_error, robust_error "
-                             "and at least one cost (flops, latency_ms), each once.")
+            raise InputError(f"search.objectives is {quote(list(self.objectives))}; it must name clean_error, "
+                             "robust_error and at least one cost (flops, latency_ms), each once.")
         for name in ("ideal", "reference"):
             if len(getattr(self, name)) != 3:
                 raise InputError(f"search.{name} has {len(getattr(self, name))} numbers; it needs three: "
                                  "clean error, robust error, log10 FLOPs.")
         if not all(low < high for low, high in zip(self.ideal, self.reference)):
-            raise InputError(f"search.ideal {list(self.ideal)} must be below search.reference "
-                             f"{list(self.reference)} in every place.")
+            raise InputError(f"search.ideal {quote(list(self.ideal))} must be below search.reference "
+                             f"{quote(list(self.reference))} in every place.")
 
 
 @dataclass(frozen=True)
@@ -179,11 +182,11 @@ class TrainingConfig:
     precision: str = option("auto", choices=("auto", "float32"))
     compile: bool = option(False)
     label_smoothing: float = option(0.0, low=0.0, high=0.5)
-    gradient_clip: float = option(1.0, low=0.0)
-    validate_every: int = option(4, low=1)
-    validation_images: int = option(512, low=1)
+    gradient_clip: float = option(1.0, low=0.0, high=1e9)
+    validate_every: int = option(4, low=1, high=10_000)
+    validation_images: int = option(512, low=1, high=_MANY)
     validation_steps: int = option(5, low=1, high=1000)
-    checkpoint_seconds: float = option(5.0, low=0.0)
+    checkpoint_seconds: float = option(5.0, low=0.0, high=1e8)
     gpus: int = option(1, low=1, high=64)
 
     def __post_init__(self) -> None:
@@ -196,11 +199,11 @@ class TrainingConfig:
 class AttackEvaluationConfig:
     """The search's own suite, on the validation split."""
 
-    images: int = option(1000, low=1)
-    batch_size: int = option(128, low=1)
+    images: int = option(1000, low=1, high=_MANY)
+    batch_size: int = option(128, low=1, high=65_536)
     pgd_steps: int = option(20, low=1, high=10_000)
     pgd_restarts: int = option(1, low=1, high=1000)
-    audit_images: int = option(128, low=1)
+    audit_images: int = option(128, low=1, high=_MANY)
 
 
 @dataclass(frozen=True)
@@ -212,9 +215,9 @@ class ExportConfig:
     tolerance: float = option(1e-3, low=0.0, high=1.0)
     latency_batch: int = option(1, low=1, high=65_536)
     latency_threads: int = option(1, low=1, high=256)
-    latency_warmup: int = option(30, low=1)
-    latency_runs: int = option(200, low=10)
-    latency_seconds: float = option(0.2, low=0.0)
+    latency_warmup: int = option(30, low=1, high=1_000_000)
+    latency_runs: int = option(200, low=10, high=1_000_000)
+    latency_seconds: float = option(0.2, low=0.0, high=3600.0)
     throughput_batch: int = option(256, low=0, high=65_536)
 
 
@@ -228,8 +231,8 @@ class FullEvaluationConfig:
     and by Square with `int8_queries` queries.
     """
 
-    images: int = option(10_000, low=1)
-    batch_size: int = option(512, low=1)
+    images: int = option(10_000, low=1, high=_MANY)
+    batch_size: int = option(512, low=1, high=65_536)
     pgd_steps: int = option(50, low=1, high=10_000)
     pgd_restarts: int = option(2, low=1, high=1000)
     deepfool_steps: int = option(30, low=1, high=1000)
@@ -237,10 +240,10 @@ class FullEvaluationConfig:
     apgd_targets: int = option(9, low=1, high=1000)
     fab_steps: int = option(100, low=0, high=10_000)
     square_queries: int = option(5000, low=0, high=1_000_000)
-    audit_images: int = option(128, low=1)
+    audit_images: int = option(128, low=1, high=_MANY)
     stored_images: int = option(8, low=0, high=1000)
     calibration_images: int = option(256, low=8, high=100_000)
-    int8_images: int = option(1000, low=0)
+    int8_images: int = option(1000, low=0, high=_MANY)
     int8_queries: int = option(1000, low=0, high=1_000_000)
 
 
@@ -270,7 +273,7 @@ class PromotionConfig:
     model_name: str = option("parapet")
     select: str = option("knee")
     minimum_robust_accuracy: float = option(0.0, low=0.0, high=1.0)
-    maximum_latency_ms: float = option(1e9, low=0.0)
+    maximum_latency_ms: float = option(1e9, low=0.0, high=1e9)
     significance: float = option(0.05, low=1e-6, high=0.5)
     lock_seconds: float = option(60.0, low=1.0, high=86400.0)
 
@@ -300,21 +303,7 @@ def load(path: Path, *, complete: bool = False) -> Params:
 
     Raises InputError with one sentence: the key, the value, what is allowed.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; give a parameter file with --params FILE.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); give a readable UTF-8 YAML file.") from None
-    try:
-        values = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it does not parse"
-        raise InputError(f"{path} is not YAML{where}: {problem}; mend that line.") from None
-    except ValueError as error:
-        raise InputError(f"{path} holds a value that YAML cannot read ({error}); put it in quotes.") from None
+    values = plain_yaml.read(path, "give a parameter file with --params FILE")
     values = {} if values is None else values
     try:
         if complete and isinstance(values, dict):
@@ -327,20 +316,6 @@ def load(path: Path, *, complete: bool = False) -> Params:
         raise InputError(f"{path}: {error}") from None
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key that is given twice: PyYAML would let the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the loader does, once the keys are known to differ."""
-        known = set()
-        for key, _ in node.value:
-            if key.value in known:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value} is given twice in one mapping", key.start_mark)
-            known.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
 def parse(kind: type, values: Any, prefix: str = "") -> Any:
     """Build a dataclass from a mapping, strictly: unknown keys, wrong types and ranges raise InputError.
 
@@ -348,14 +323,15 @@ def parse(kind: type, values: Any, prefix: str = "") -> Any:
     """
     place = prefix.rstrip(".") or "the top level"
     if not isinstance(values, dict):
-        raise InputError(f"{place} is {values!r}, and it must be a mapping of keys to values.")
+        raise InputError(f"{place} is {quote(values)}, and it must be a mapping of keys to values.")
     hints = typing.get_type_hints(kind)
     fields = {item.name: item for item in dataclasses.fields(kind)}
     for key in values:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
+            near = difflib.get_close_matches(named(key), fields, n=1)
             hint = f"; did you mean {prefix}{near[0]}?" if near else "."
-            raise InputError(f"{prefix}{key} is not a known key{hint} The keys of {place} are: {', '.join(fields)}.")
+            raise InputError(f"{prefix}{named(key)} is not a known key{hint} The keys of {place} are: "
+                             f"{', '.join(fields)}.")
     return kind(**{key: _convert(f"{prefix}{key}", value, hints[key], fields[key].metadata)
                    for key, value in values.items()})
 
@@ -381,16 +357,16 @@ def _convert(name: str, value: Any, hint: Any, limits: Any) -> Any:
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     elif origin is tuple:
         if not isinstance(value, list | tuple):
-            raise InputError(f"{name} is {value!r}, and it must be a list.")
+            raise InputError(f"{name} is {quote(value)}, and it must be a list.")
         inner = typing.get_args(hint)[0]
         return tuple(_convert(name, item, inner, limits) for item in value)
     elif hint == dict[str, str]:
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            raise InputError(f"{name} is {value!r}, and it must map names to texts.")
+            raise InputError(f"{name} is {quote(value)}, and it must map names to texts.")
         return {str(key): item for key, item in value.items()}
     elif origin is dict:
         if not isinstance(value, dict) or not all(isinstance(item, list) for item in value.values()):
-            raise InputError(f"{name} is {value!r}, and it must map names to lists of choices.")
+            raise InputError(f"{name} is {quote(value)}, and it must map names to lists of choices.")
         return {str(key): list(item) for key, item in value.items()}
     return _check_limits(name, _scalar(name, value, hint), limits)
 
@@ -398,7 +374,7 @@ def _convert(name: str, value: Any, hint: Any, limits: Any) -> Any:
 def _scalar(name: str, value: Any, kind: type) -> Any:
     if kind is bool and isinstance(value, bool):
         return value
-    if kind is str and isinstance(value, str):
+    if kind is str and isinstance(value, str) and "\0" not in value:
         return value
     if kind is int and isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0 \
             and abs(value) < _LARGEST:
@@ -408,7 +384,7 @@ def _scalar(name: str, value: Any, kind: type) -> Any:
         if isinstance(number, int | float) and abs(number) < _LARGEST:
             return float(number)
     wanted = {bool: "true or false", str: "text", int: "a whole number", float: "a number"}[kind]
-    raise InputError(f"{name} is {value!r}, and it must be {wanted}.")
+    raise InputError(f"{name} is {quote(value)}, and it must be {wanted}.")
 
 
 def _fraction(text: str) -> float | None:
@@ -423,9 +399,9 @@ def _fraction(text: str) -> float | None:
 def _check_limits(name: str, value: Any, limits: Any) -> Any:
     low, high, choices = limits.get("low"), limits.get("high"), limits.get("choices")
     if choices is not None and value not in choices:
-        near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+        near = difflib.get_close_matches(named(value), [str(choice) for choice in choices], n=1)
         hint = f"; did you mean {near[0]}?" if near else "."
-        raise InputError(f"{name} is {value!r}{hint} Allowed: {', '.join(map(str, choices))}.")
+        raise InputError(f"{name} is {quote(value)}{hint} Allowed: {', '.join(map(str, choices))}.")
     if (low is not None and value < low) or (high is not None and value > high):
         allowed = (f"at least {low:g}" if high is None else f"at most {high:g}" if low is None
                    else f"from {low:g} to {high:g}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from parapet.cores import cpu_count
 from parapet.errors import InputError
+from parapet.quoting import quote
 
 # The NVIDIA driver of Linux, and that of Linux inside Windows.
 _DRIVER_SIGNS = ("/proc/driver/nvidia/version", "/dev/dxg")
@@ -21,16 +22,16 @@ def resolve(device: str, *, workers: int | None, threads: int, per_card: Callabl
     says of the first of them, which is asked only then. Where `together` cards (or processes on the CPU) train one
     candidate, a worker has so many, of which its device is the first.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise InputError(f"device is {device!r}; allowed: auto, cpu, cuda, cuda:0, cuda:1, ...")
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
+        raise InputError(f"device is {quote(device)}; allowed: auto, cpu, cuda, cuda:0, cuda:1, ...")
     cards = 0 if device == "cpu" else _cuda_devices()
     if device == "cpu" or (device == "auto" and cards == 0):
         return ["cpu"] * (workers or max(1, cpu_count() // (threads * together)))
     if cards == 0:
-        raise InputError(f"device is {device!r}, but this machine has no CUDA device that torch can use; "
+        raise InputError(f"device is {quote(device)}, but this machine has no CUDA device that torch can use; "
                          "set device to auto or cpu.")
     if ":" in device and int(device.split(":")[1]) >= cards:
-        raise InputError(f"device is {device!r}, but this machine has {cards} CUDA devices (cuda:0 to "
+        raise InputError(f"device is {quote(device)}, but this machine has {cards} CUDA devices (cuda:0 to "
                          f"cuda:{cards - 1}); choose one of them, or auto.")
     first = int(device.split(":")[1]) if ":" in device else 0
     if first + together > cards:

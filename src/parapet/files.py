@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from parapet.errors import InputError
+from parapet.plain_json import NotPlain, loads
 
 
 @contextmanager
@@ -72,8 +73,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file. Raises NotPlain, an InputError and a ValueError, where it holds no plain JSON."""
+    try:
+        return loads(path.read_bytes())
+    except NotPlain as error:
+        raise NotPlain(f"{path} is no JSON that can be read ({error}); put it back, or run again what wrote it."
+                       ) from None
 
 
 def digest(value: Any) -> str:

@@ -18,6 +18,8 @@ import numpy as np
 
 from parapet.errors import InputError
 from parapet.files import digest
+from parapet.quoting import name as named
+from parapet.quoting import quote
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,14 @@ class Genome:
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "genome") -> Genome:
         """Check and build a genome; InputError names the gene, the value and what is allowed."""
+        if not isinstance(values, dict):
+            raise InputError(f"{where} is {quote(values)}, and it must be a mapping of genes to values.")
         missing = [gene.name for gene in GENES if gene.name not in values]
         if missing:
             raise InputError(f"{where} lacks {', '.join(missing)}; a genome names every gene.")
         for name in values:
             if name not in _GENE:
-                raise InputError(f"{where}.{name} is not a gene; {_nearest(name)}")
+                raise InputError(f"{where}.{named(name)} is not a gene; {_nearest(name)}")
         return cls(**{gene.name: check_choice(gene, values[gene.name], f"{where}.{gene.name}")
                       for gene in GENES}).canonical()
 
@@ -198,7 +202,7 @@ class SearchSpace:
         overrides = {**large, **(overrides or {})}
         for name in overrides:
             if name not in _GENE:
-                raise InputError(f"search.space.{name} is not a gene; {_nearest(name)}")
+                raise InputError(f"search.space.{named(name)} is not a gene; {_nearest(name)}")
         self.genes = tuple(_narrowed(gene, overrides[gene.name]) if gene.name in overrides else gene
                            for gene in GENES)
         self._check_stages()
@@ -243,15 +247,15 @@ def check_choice(gene: Gene, value: Any, where: str) -> Any:
     """`value` as this gene's type, or InputError with what is allowed."""
     if gene.known:
         if value not in gene.known:
-            near = difflib.get_close_matches(str(value), gene.known, n=1)
+            near = difflib.get_close_matches(named(value), gene.known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "."
-            raise InputError(f"{where} is {value!r}{hint} Allowed: {', '.join(gene.known)}.")
+            raise InputError(f"{where} is {quote(value)}{hint} Allowed: {', '.join(gene.known)}.")
         return value
     whole = isinstance(gene.choices[0], int)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) \
-            or (whole and value % 1 != 0) or not gene.low <= value <= gene.high:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not gene.low <= value <= gene.high \
+            or (whole and value % 1 != 0):
         kind = "a whole number" if whole else "a number"
-        raise InputError(f"{where} is {value!r}; it must be {kind} from {gene.low:g} to {gene.high:g}.")
+        raise InputError(f"{where} is {quote(value)}; it must be {kind} from {gene.low:g} to {gene.high:g}.")
     return int(value) if whole else float(value)
 
 
@@ -262,7 +266,7 @@ def _narrowed(gene: Gene, choices: Iterable[Any]) -> Gene:
         raise InputError(f"{where} is empty; list at least one choice, or leave the gene out to search all of "
                          f"{', '.join(map(str, gene.choices))}.")
     if len(set(checked)) != len(checked):
-        raise InputError(f"{where} names a choice twice: {list(checked)}; list each once.")
+        raise InputError(f"{where} names a choice twice: {quote(list(checked))}; list each once.")
     return dataclasses.replace(gene, choices=tuple(sorted(checked)) if gene.ordered else checked)
 
 
@@ -275,6 +279,6 @@ def _nearest_index(gene: Gene, value: Any) -> int:
 
 
 def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, _GENE, n=1)
+    near = difflib.get_close_matches(named(name), _GENE, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{hint}The genes are: {', '.join(_GENE)}."

@@ -14,6 +14,8 @@ from typing import Any
 
 from parapet.errors import InputError
 from parapet.files import digest, file_digest, write_json
+from parapet.plain_json import NotPlain, loads
+from parapet.quoting import quote
 
 CHECKSUM = "checksum"
 # What `seal_folder` leaves in a folder.
@@ -39,21 +41,15 @@ def write(path: Path, value: Mapping[str, Any]) -> dict[str, Any]:
 def look(path: Path) -> dict[str, Any]:
     """The object at `path` with its checksum. Raises Damaged, and FileNotFoundError where there is nothing."""
     try:
-        text = path.read_text(encoding="utf-8")
-        value = json.loads(text)
-    except UnicodeDecodeError:
-        raise Damaged("it is no text") from None
-    except (ValueError, RecursionError):
-        raise Damaged("it is no JSON" if text.strip("\0 \n") else "it is empty") from None
+        content = path.read_bytes()
+        value = loads(content)
+    except NotPlain:
+        raise Damaged("it is no JSON" if content.strip(b"\0 \n") else "it is empty") from None
     if not isinstance(value, dict):
         raise Damaged("it holds no JSON object")
     if CHECKSUM not in value:
         raise Damaged("it has no checksum")
-    try:
-        found = digest({name: item for name, item in value.items() if name != CHECKSUM})
-    except (ValueError, RecursionError):
-        found = None
-    if found != value[CHECKSUM]:
+    if digest({name: item for name, item in value.items() if name != CHECKSUM}) != value[CHECKSUM]:
         raise Damaged("its checksum does not fit")
     return value
 
@@ -73,7 +69,7 @@ def read(path: Path, again: str, needed: Mapping[str, type | tuple[type, ...]] |
     except Damaged as error:
         raise InputError(f"{path} is damaged ({error}); {again}.") from None
     if version is not None and value.get("schema_version") != version:
-        raise InputError(f"{path} has schema version {str(value.get('schema_version'))[:20]}, and this Parapet reads "
+        raise InputError(f"{path} has schema version {quote(value.get('schema_version'))}, and this Parapet reads "
                          f"version {version}; {again}.")
     return value
 

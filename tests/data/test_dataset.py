@@ -172,7 +172,7 @@ def test_foreign_description(folder):
         f"{path} is damaged (mean, std missing); run `parapet data_prep --out {folder}`.")
     for text, why in (("", "it is empty"), ("{", "it is no JSON"), ("[" * 100_000, "it is no JSON"),
                       ("[]", "it holds no JSON object"), ("null", "it holds no JSON object"),
-                      ("{}", "it has no checksum"), ('{"checksum": NaN}', "its checksum does not fit")):
+                      ("{}", "it has no checksum"), ('{"checksum": NaN}', "it is no JSON")):
         path.write_text(text)
         assert message(Dataset.open, folder) == (f"{path} is damaged, or from another version of Parapet ({why}); run "
                                                  f"`parapet data_prep --out {folder}`.")

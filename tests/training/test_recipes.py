@@ -86,7 +86,8 @@ def test_a_wrong_key_or_value_is_told_with_what_is_allowed(own: Path, old: str, 
 
 @pytest.mark.parametrize(("change", "sentence"), [
     ("training.epochs", "--set is 'training.epochs'; it must be KEY=VALUE, for example training.epochs=3."),
-    ("genome.width=[", "--set genome.width=[ has a value that YAML cannot read; put it in quotes."),
+    ("genome.width=[", "--set genome.width=[ has a value that YAML cannot read (at line 1, column 2: expected the node "
+     "content, but found '<stream end>'); put it in quotes."),
     ("epochs=3", "--set names epochs, which no recipe has; did you mean training.epochs? The parts of a recipe are: "
      "description, data, threat, training, genome."),
     ("threat.esp=1", "--set names threat.esp, which no recipe has; did you mean threat.eps? The keys of threat are: "

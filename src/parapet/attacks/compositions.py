@@ -17,6 +17,7 @@ from parapet.attacks.pgd import pgd
 from parapet.attacks.random_noise import random_noise
 from parapet.attacks.square import square
 from parapet.errors import InputError
+from parapet.quoting import quote
 
 # Croce and Hein 2020, section 5: iterations, target classes and queries of the ensemble.
 _STEPS, _TARGETS, _QUERIES = 100, 9, 5000
@@ -88,7 +89,7 @@ def auto_attack_suite(version: str = "standard") -> list[Attack]:
                 square_5000, apgd_t, fab_t]
     if version == "rand":
         return [apgd_ce, apgd_dlr]
-    raise InputError(f"version is {version!r}; allowed: {', '.join(AUTO_ATTACKS)}.")
+    raise InputError(f"version is {quote(version)}; allowed: {', '.join(AUTO_ATTACKS)}.")
 
 
 def catalogue(norm: str) -> dict[str, Attack]:
@@ -113,4 +114,4 @@ def named_suite(name: str) -> list[Attack]:
         return full_suite(pgd_steps=50, pgd_restarts=2, deepfool_steps=30)
     if name in AUTO_ATTACKS:
         return [replace(attack, survivors_only=True) for attack in auto_attack_suite(name)]
-    raise InputError(f"the suite is {name!r}; allowed: {', '.join(SUITES)}.")
+    raise InputError(f"the suite is {quote(name)}; allowed: {', '.join(SUITES)}.")

@@ -18,7 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from parapet.errors import InputError
+from parapet.files import read_json
 from parapet.progress import Progress
+from parapet.quoting import quote
 
 EXAMPLES = """examples:
   parapet archive list --front
@@ -188,7 +190,7 @@ def _missing_lines(path: Path, records: Sequence[dict[str, Any]]) -> list[str]:
     for name, key, have in (("state.json", "lines", len(records)),
                             ("search.json", "evaluated", len(journal.latest(records)))):
         try:
-            wanted = json.loads((path.parent / name).read_bytes())[key]
+            wanted = read_json(path.parent / name)[key]
         except (OSError, ValueError, KeyError, TypeError):
             continue  # an archive may lie anywhere, without its search
         if isinstance(wanted, int) and have < wanted:
@@ -215,7 +217,7 @@ def _candidates(path: Path) -> list[dict[str, Any]]:
 def _objectives(path: Path) -> Sequence[str]:
     """What the search minimised, from the search.json beside its archive; the journal in the cache has none."""
     try:
-        return json.loads((path.parent / "search.json").read_bytes())["objectives"]
+        return read_json(path.parent / "search.json")["objectives"]
     except (OSError, ValueError, KeyError, TypeError):
         return _DEFAULT_OBJECTIVES
 
@@ -230,9 +232,10 @@ def _find(records: Sequence[dict[str, Any]], beginning: str, path: Path) -> dict
     if found:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         names = ", ".join(record["id"] for record in found[:_NAMED])
-        raise InputError(f"{beginning!r} is the beginning of several ids in {path}: {names}{more}; give more digits.")
+        raise InputError(f"{quote(beginning)} is the beginning of several ids in {path}: {names}{more}; give more "
+                         "digits.")
     near = difflib.get_close_matches(wanted, [record["id"] for record in records], n=3, cutoff=0)
-    raise InputError(f"no candidate in {path} has an id that begins with {beginning!r}; "
+    raise InputError(f"no candidate in {path} has an id that begins with {quote(beginning)}; "
                      + (f"near ones are {', '.join(near)}." if near else "it holds none at all."))
 
 

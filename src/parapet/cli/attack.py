@@ -15,6 +15,7 @@ from rich.table import Table
 from parapet.devices import resolve
 from parapet.errors import InputError
 from parapet.progress import Progress
+from parapet.quoting import quote
 from parapet.report.wording import count
 
 EXAMPLES = """examples:
@@ -168,4 +169,4 @@ def _number(option: str, text: str) -> float:
     try:
         return float(top) / (float(bottom) if slash else 1.0)
     except (ValueError, ZeroDivisionError):
-        raise InputError(f"{option} is {text!r}; it must be a number such as 0.3 or 8/255.") from None
+        raise InputError(f"{option} is {quote(text)}; it must be a number such as 0.3 or 8/255.") from None

@@ -29,6 +29,7 @@ from parapet.data.images import Images
 from parapet.data.info import SCHEMA_VERSION, check_files, prepare, read_info
 from parapet.data.splits import SPLITS, interleave
 from parapet.errors import InputError, WorkError
+from parapet.quoting import quote
 
 if TYPE_CHECKING:
     from parapet.data.sources import Source
@@ -106,7 +107,7 @@ class Dataset:
         split and for a damaged file.
         """
         if name not in SPLITS:
-            raise InputError(f"{name!r} is not a split of {self.folder}; allowed: {', '.join(SPLITS)}.")
+            raise InputError(f"{quote(name)} is not a split of {self.folder}; allowed: {', '.join(SPLITS)}.")
         if limit is not None and limit < 1:
             raise InputError(f"limit is {limit}; it must be at least 1, or None for all images.")
         check_files(self.folder, self.info, [self._file(name).name])

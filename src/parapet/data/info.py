@@ -8,6 +8,7 @@ from typing import Any
 
 from parapet import sealed
 from parapet.errors import InputError
+from parapet.quoting import quote
 
 # 2 brought `files`, the SHA-256 of each split's file, and `checksum`, that of dataset.json itself.
 SCHEMA_VERSION = 2
@@ -65,7 +66,7 @@ def _checked(path: Path, folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged, or from another version of Parapet ({error}); {prepare(folder)}."
                          ) from None
     if info.get("schema_version") != SCHEMA_VERSION:
-        raise InputError(f"{path} has schema_version {str(info.get('schema_version'))[:20]}, and this Parapet reads "
+        raise InputError(f"{path} has schema_version {quote(info.get('schema_version'))}, and this Parapet reads "
                          f"{SCHEMA_VERSION}; {prepare(folder)}.")
     try:
         sealed.check_fields(info, FIELDS)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from parapet import files
 from parapet.errors import InputError
+from parapet.quoting import quote
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
 
@@ -81,7 +82,7 @@ def check_name(name: str) -> None:
     if name not in NAMES:
         near = difflib.get_close_matches(name.lower().replace("-", "_"), NAMES, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"{name!r} is not a data set; {hint}Allowed: {', '.join(NAMES)}.")
+        raise InputError(f"{quote(name)} is not a data set; {hint}Allowed: {', '.join(NAMES)}.")
 
 
 def places(name: str, roots: Sequence[Path]) -> list[Path]:

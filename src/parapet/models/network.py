@@ -84,11 +84,19 @@ def build(genome: Genome, image_shape: tuple[int, int, int], classes: int, *, ge
     return network
 
 
+def outline(genome: Genome, image_shape: tuple[int, int, int], classes: int) -> Network:
+    """The network without memory for its weights (on torch's meta device): shapes can be asked for, nothing else.
+
+    Raises InputError where the genome has no network for images (C, H, W).
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return Network(genome, image_shape, classes)
+
+
 def check_fit(genome: Genome, image_shape: tuple[int, int, int], classes: int) -> None:
     """InputError where the genome has no network for images (C, H, W): too small for it, or a stage that is not there.
     """
-    with torch.random.fork_rng(devices=[]):
-        Network(genome, image_shape, classes)
+    outline(genome, image_shape, classes)
 
 
 def _initialise(network: Network, generator: torch.Generator) -> None:

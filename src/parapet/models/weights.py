@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from parapet.errors import InputError
 from parapet.files import replacing
 from parapet.genome import Genome
-from parapet.models.network import Network
+from parapet.models.network import Network, outline
+from parapet.quoting import quote
+from parapet.tensor_files import DamagedTensors, TensorFile, forms, opened, refuse_not_finite
 
 SCHEMA_VERSION = 3
 # Genes that files of an earlier version lack, at the value at which they have no effect.
 _LACKING = {2: {"temperature": 1.0}}
+# Channels, height and width; beyond these nothing of ours was ever made.
+_LARGEST_IMAGE, _MOST_CLASSES = (1024, 8192, 8192), 1_000_000
 
 
 def save(network: Network, path: Path) -> None:
@@ -30,30 +35,57 @@ def save(network: Network, path: Path) -> None:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """{schema_version, genome, image_shape, classes} of a weights file; InputError where there is none."""
-    try:
-        with safe_open(path, framework="pt") as stream:
-            metadata = json.loads((stream.metadata() or {})["parapet"])
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; give a weights file that Parapet wrote.") from None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is no weights file of Parapet ({error}); give a model.safetensors "
-                         "that Parapet wrote.") from None
-    version = metadata.get("schema_version")
-    if version in _LACKING:
-        return {**metadata, "genome": _LACKING[version] | metadata["genome"]}
-    if version != SCHEMA_VERSION:
-        raise InputError(f"{path} has schema version {version}, and this Parapet reads versions "
-                         f"{', '.join(map(str, (*_LACKING, SCHEMA_VERSION)))}; use the Parapet that wrote it.")
-    return metadata
+    """{schema_version, genome, image_shape, classes} of a weights file, each of its type and in its range.
+
+    The genome is as it is written, with all its genes. Raises InputError where there is no such file.
+    """
+    with _reading(path) as stored:
+        return _metadata(stored, path)
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> Network:
-    """The network of a weights file, in eval mode on `device`."""
-    metadata = read_metadata(path)
-    genome = Genome.from_dict(metadata["genome"], where=f"genome of {path}")
+    """The network of a weights file, in eval mode on `device`.
+
+    The network that the metadata promise is laid out without memory first, and its tensors are compared with those of
+    the file: nothing larger than the file is ever made. Raises InputError where they differ, or hold NaN or infinity.
+    """
+    with _reading(path) as stored:
+        metadata = _metadata(stored, path)
+        genome = Genome.from_dict(metadata["genome"], where=f"genome of {path}")
+        promised = genome, tuple(metadata["image_shape"]), metadata["classes"]
+        stored.check(forms(outline(*promised).state_dict()))
+        tensors = {name: stored.tensor(name) for name in stored.forms}
+        refuse_not_finite(tensors)
     with torch.random.fork_rng(devices=[]):
-        network = Network(genome, tuple(metadata["image_shape"]), metadata["classes"])
-    with safe_open(path, framework="pt") as stream:
-        network.load_state_dict({name: stream.get_tensor(name) for name in stream.keys()})  # noqa: SIM118
+        network = Network(*promised)
+    network.load_state_dict(tensors)
     return network.to(device).eval()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[TensorFile]:
+    try:
+        with opened(path) as stored:
+            yield stored
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; give a weights file that Parapet wrote.") from None
+    except DamagedTensors as error:
+        raise InputError(f"{path} is no weights file of Parapet ({error}); give a model.safetensors "
+                         "that Parapet wrote.") from None
+
+
+def _metadata(stored: TensorFile, path: Path) -> dict[str, Any]:
+    metadata = stored.json("parapet")
+    version = metadata.get("schema_version")
+    if type(version) is not int or version not in (*_LACKING, SCHEMA_VERSION):
+        raise InputError(f"{path} has schema version {quote(version)}, and this Parapet reads versions "
+                         f"{', '.join(map(str, (*_LACKING, SCHEMA_VERSION)))}; use the Parapet that wrote it.")
+    genome, shape, classes = (metadata.get(name) for name in ("genome", "image_shape", "classes"))
+    if not isinstance(genome, dict):
+        raise DamagedTensors(f"its genome is {quote(genome)}")
+    if not isinstance(shape, list) or len(shape) != 3 or not all(
+            type(size) is int and 0 < size <= largest for size, largest in zip(shape, _LARGEST_IMAGE)):
+        raise DamagedTensors(f"its image_shape is {quote(shape)}")
+    if type(classes) is not int or not 0 < classes <= _MOST_CLASSES:
+        raise DamagedTensors(f"its classes are {quote(classes)}")
+    return {**metadata, "genome": _LACKING.get(version, {}) | genome}

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from parapet.errors import InputError
+from parapet.plain_json import NotPlain, loads
+from parapet.quoting import quote
 
 SCHEMA_VERSION = 4
 _START = b'{"after":"'
@@ -109,9 +111,10 @@ def _checked(path: Path, where: str, line: bytes, before: bytes | None) -> tuple
         raise InputError(f"{path} is damaged in {where}: it does not follow on the line before it, so lines were taken "
                          f"out, put in or moved; {_REMEDY}.")
     try:
-        record = json.loads(match[3])
-    except ValueError:
-        raise InputError(f"{path} is damaged in {where}: its record is not JSON; {_REMEDY}.") from None
+        record = loads(match[3])
+    except NotPlain as error:
+        raise InputError(f"{path} is damaged in {where}: its record is no JSON that can be read ({error}); {_REMEDY}."
+                         ) from None
     _refuse_other_versions(path, where, record.get("schema_version"))
     return record, match[2]
 
@@ -148,7 +151,7 @@ def _whole(content: bytes) -> int:
 
 def _refuse_other_versions(path: Path, where: str, version: Any) -> None:
     if version != SCHEMA_VERSION:
-        raise InputError(f"{path} has schema version {version} in {where}, and this Parapet reads version "
+        raise InputError(f"{path} has schema version {quote(version)} in {where}, and this Parapet reads version "
                          f"{SCHEMA_VERSION}; use the Parapet that wrote it, or move the file away to start a new "
                          "archive.")
 
@@ -156,8 +159,8 @@ def _refuse_other_versions(path: Path, where: str, version: Any) -> None:
 def _old_version(line: bytes) -> int:
     """The schema version of a line as versions up to 3 wrote it, with the record as text; else this version."""
     try:
-        return json.loads(json.loads(line)["record"])["schema_version"]
-    except (ValueError, KeyError, TypeError):
+        return loads(loads(line)["record"])["schema_version"]
+    except (ValueError, KeyError, TypeError, AttributeError):
         return SCHEMA_VERSION
 
 

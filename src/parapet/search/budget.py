@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from parapet.errors import InputError
+from parapet.quoting import quote
 
 _AMOUNT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?) ?([A-Za-z]+(?:[- ][A-Za-z]+)?)")
 # Seconds in a unit; None counts candidates.
@@ -35,17 +36,17 @@ class Budget:
         words = f"{population * generations} candidates" if text is None else " ".join(text.split())
         match = _AMOUNT.fullmatch(words)
         unit = match[2].lower().replace(" ", "-").removesuffix("s") if match else None
-        if unit not in _SECONDS and words.isdigit():
-            raise InputError(f"search.budget is {text!r}, and a number needs a unit; write {words} candidates, "
+        if unit not in _SECONDS and re.fullmatch(r"[0-9]{1,12}", words):
+            raise InputError(f"search.budget is {quote(text)}, and a number needs a unit; write {words} candidates, "
                              f"{words} minutes, {words} hours or {words} gpu-hours.")
         if unit not in _SECONDS:
-            raise InputError(f"search.budget is {text!r}; {_ALLOWED}.")
+            raise InputError(f"search.budget is {quote(text)}; {_ALLOWED}.")
         amount = float(match[1])
         if not 0 < amount < math.inf:
-            raise InputError(f"search.budget is {text!r}, and a search needs more than nothing and less than "
+            raise InputError(f"search.budget is {quote(text)}, and a search needs more than nothing and less than "
                              f"everything; {_ALLOWED}.")
         if unit == "candidate" and amount % 1:
-            raise InputError(f"search.budget is {text!r}, and candidates are whole; {_ALLOWED}.")
+            raise InputError(f"search.budget is {quote(text)}, and candidates are whole; {_ALLOWED}.")
         return cls(amount, unit, words)
 
     def spent(self, candidates: int, seconds: float, device_seconds: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,9 @@ from jsonschema.exceptions import ValidationError, best_match
 
 from parapet import schemas
 from parapet.errors import InputError
+from parapet.files import read_json
 from parapet.genome import Genome
+from parapet.plain_json import NotPlain
 from parapet.search.keys import short_id
 
 # A folder of the cache is called by so many digits of the training key.
@@ -86,8 +87,10 @@ def _stored(record: dict[str, Any], folder: Path, findings: Findings) -> Iterato
     if training.exists():
         findings.trainings += 1
         try:
-            key = json.loads(training.read_bytes())["key"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            key = read_json(training)["key"]
+        except NotPlain as error:
+            yield str(error)
+        except (OSError, KeyError, TypeError) as error:
             yield f"{training} cannot be read ({type(error).__name__}: {_short(str(error))})"
         else:
             if key != record["training_key"]:

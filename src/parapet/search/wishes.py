@@ -16,6 +16,8 @@ from decimal import Decimal
 from typing import Any
 
 from parapet.errors import InputError
+from parapet.quoting import name as named
+from parapet.quoting import quote
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,13 @@ _BOUND = re.compile(rf"({_NUMBER})\s*(%?)")
 _WEIGHT = re.compile(rf"([A-Za-z_ ]+?)\s*[=:]?\s*({_NUMBER})")
 _ORDER = re.compile(r"(?:(fewest|least|lowest|smallest)|most|highest|largest)\s+([A-Za-z_ ]+)", re.IGNORECASE)
 _NAMES = ", ".join(QUANTITIES)
+_LONGEST = 1000
 
 
 def read(text: str) -> Knee | Weights | Constraints:
     """The wish that `text` says, in any case and spacing; InputError for what cannot be read or contradicts itself."""
+    if len(text) > _LONGEST:
+        raise InputError(f"the wish {quote(text)} has {len(text):,} characters; at most {_LONGEST:,} are read.")
     words = re.sub(r"(?<=\d),(?=\d{3}\b)", "", " ".join(text.split()))  # 10,000 is a number and no list
     if words.lower() == "knee":
         return Knee()
@@ -139,26 +144,26 @@ def _constraint(part: str) -> Constraint:
     match = _CONSTRAINT.fullmatch(part)
     quantity = _quantity(match[1]) if match else None
     if quantity is None:
-        raise InputError(f"the constraint {part!r} cannot be read; write knee, or weights: QUANTITY NUMBER, or "
+        raise InputError(f"the constraint {quote(part)} cannot be read; write knee, or weights: QUANTITY NUMBER, or "
                          f"QUANTITY >= NUMBER (or <=, >, <) with one of {_NAMES}, several separated by commas, and "
                          "after constraints for example then fewest FLOPs.")
     sign, number = match[2], _BOUND.fullmatch(match[3])
     if not number:
-        raise InputError(f"the constraint {part!r} has no number after {sign}; write for example {quantity.name} "
+        raise InputError(f"the constraint {quote(part)} has no number after {sign}; write for example {quantity.name} "
                          f"{sign} {quantity.example}.")
     if not number[2]:
         bound = float(number[1])
     elif quantity.is_share:
         bound = float(Decimal(number[1]) / 100)  # a float divided by 100 may miss the share that was meant by a hair
     else:
-        raise InputError(f"the constraint {part!r} has a percentage, and only clean_accuracy and robust_accuracy are "
-                         "shares; write a number.")
+        raise InputError(f"the constraint {quote(part)} has a percentage, and only clean_accuracy and robust_accuracy "
+                         "are shares; write a number.")
     if not math.isfinite(bound):
-        raise InputError(f"the constraint {part!r} has a number that is too large; write for example {quantity.name} "
-                         f"{sign} {quantity.example}.")
+        raise InputError(f"the constraint {quote(part)} has a number that is too large; write for example "
+                         f"{quantity.name} {sign} {quantity.example}.")
     if quantity.is_share and not 0 <= bound <= 1:
         hint = f"did you mean {bound:g}%?" if 0 < bound <= 100 and not number[2] else "write for example 0.88 or 88%."
-        raise InputError(f"the constraint {part!r} lies outside of what an accuracy can be, 0 to 1; {hint}")
+        raise InputError(f"the constraint {quote(part)} lies outside of what an accuracy can be, 0 to 1; {hint}")
     return Constraint(part, quantity, sign, bound)
 
 
@@ -166,7 +171,7 @@ def _order(part: str) -> Order:
     match = _ORDER.fullmatch(part)
     quantity = _quantity(match[2]) if match else None
     if quantity is None:
-        raise InputError(f"the order 'then {part}' cannot be read; write then fewest or then most, and one of "
+        raise InputError(f"the order 'then {named(part)}' cannot be read; write then fewest or then most, and one of "
                          f"{_NAMES}.")
     return Order(quantity, least=match[1] is not None)
 
@@ -177,13 +182,13 @@ def _weights(words: str) -> Weights:
         match = _WEIGHT.fullmatch(part)
         quantity = _quantity(match[1]) if match else None
         if quantity is None:
-            raise InputError(f"the weight {part!r} cannot be read; write for example weights: robust_accuracy 3, "
+            raise InputError(f"the weight {quote(part)} cannot be read; write for example weights: robust_accuracy 3, "
                              f"flops 0.5, with any of {_NAMES}.")
         if quantity in weights:
-            raise InputError(f"the weight {part!r} is the second one of {quantity.name}; give each quantity one.")
+            raise InputError(f"the weight {quote(part)} is the second one of {quantity.name}; give each quantity one.")
         weights[quantity] = float(match[2])
         if not 0 <= weights[quantity] < math.inf:
-            raise InputError(f"the weight {part!r} must be a number from 0 on; FLOPs, params and latency_ms count "
+            raise InputError(f"the weight {quote(part)} must be a number from 0 on; FLOPs, params and latency_ms count "
                              "against a member by themselves.")
     if not any(weights.values()):
         raise InputError("all weights are 0, and then nothing is better than anything else; give at least one quantity "
@@ -197,5 +202,5 @@ def _refuse_contradiction(constraints: Sequence[Constraint]) -> None:
             opposed = low.quantity == high.quantity and low.sign[0] == ">" and high.sign[0] == "<"
             touching = low.bound == high.bound and (low.sign, high.sign) != (">=", "<=")
             if opposed and (low.bound > high.bound or touching):
-                raise InputError(f"{low.text} and {high.text} contradict each other, since no number meets both; "
-                                 "change one of them.")
+                raise InputError(f"{named(low.text)} and {named(high.text)} contradict each other, since no number "
+                                 "meets both; change one of them.")

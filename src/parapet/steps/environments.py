@@ -7,6 +7,7 @@ from typing import Any
 
 from parapet.config import Params
 from parapet.errors import InputError, PromotionRefused
+from parapet.quoting import quote
 
 
 def copy_champion(params: Params, to: str, *, uri: str, model_name: str | None = None,
@@ -23,7 +24,8 @@ def copy_champion(params: Params, to: str, *, uri: str, model_name: str | None =
 
     source, target = Registry(uri, model_name or params.promotion.model_name), Registry(uri, to)
     if source.model_name == target.model_name:
-        raise InputError(f"--to is {to!r}, which is the model to copy from; give the name of another environment's.")
+        raise InputError(f"--to is {quote(to)}, which is the model to copy from; give the name of another "
+                         "environment's.")
     champion = source.aliased(CHAMPION)
     if champion is None:
         raise InputError(f"the registered model {source.model_name} has no champion to copy; promote one first.")

@@ -13,6 +13,7 @@ import numpy as np
 from parapet.config import Params, to_dict
 from parapet.errors import InputError, PromotionRefused
 from parapet.files import digest, write_text
+from parapet.quoting import quote
 from parapet.report.card import card_html, model_card
 from parapet.search.selection import select
 from parapet.steps import results
@@ -45,8 +46,8 @@ def choose(front: dict[str, Any], wish: str, candidate: str | None = None) -> tu
     if found and not own:
         raise InputError(f"{found[0]['id']} is a variant of {found[0]['derived_from']}, whose robustness is only known "
                          f"from above; promote {found[0]['derived_from']}.")
-    raise InputError(f"{candidate!r} is {'not the id of a' if not own else 'the beginning of more than one'} member of "
-                     f"the front; its members are {', '.join(member['id'] for member in members)}.")
+    raise InputError(f"{quote(candidate)} is {'not the id of a' if not own else 'the beginning of more than one'} "
+                     f"member of the front; its members are {', '.join(member['id'] for member in members)}.")
 
 
 def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candidate: str | None = None,

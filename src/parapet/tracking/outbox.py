@@ -12,6 +12,7 @@ from typing import Any
 
 from parapet.errors import InputError
 from parapet.files import digest, file_digest
+from parapet.quoting import quote
 from parapet.redaction import redacted_values
 from parapet.tracking.queue import Queue
 from parapet.tracking.values import plain
@@ -85,7 +86,7 @@ class Outbox:
              about: tuple[str, ...] = ()) -> None:
         for name in (search_id, *about):
             if not _NAME.fullmatch(name):
-                raise InputError(f"{name!r} cannot name anything tracked; use up to 60 letters, digits, '.', '_' "
+                raise InputError(f"{quote(name)} cannot name anything tracked; use up to 60 letters, digits, '.', '_' "
                                  "and '-', beginning with a letter or digit.")
         files = {name: Path(path).resolve() for name, path in (artifacts or {}).items()}
         content = {"kind": kind, "search_id": search_id, "body": redacted_values(plain(body))}

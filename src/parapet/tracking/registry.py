@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from parapet.errors import InputError, ParapetError, WorkError
+from parapet.quoting import quote
 from parapet.redaction import redacted
 from parapet.tracking.connection import connect, sentence, unreachable
 from parapet.tracking.values import shortened
@@ -155,17 +156,17 @@ class Registry:
 def check_name(name: str) -> None:
     """Raise InputError for a name of a registered model that MLflow cannot keep, or that Parapet keeps for itself."""
     if not re.fullmatch(rf"[\w.\- ]{{1,{_LONGEST_NAME}}}", name) or not name.strip(". "):
-        raise InputError(f"{name!r} cannot name a registered model; use up to {_LONGEST_NAME} letters, digits, spaces, "
-                         "'_', '-' and '.'.")
+        raise InputError(f"{quote(name)} cannot name a registered model; use up to {_LONGEST_NAME} letters, digits, "
+                         "spaces, '_', '-' and '.'.")
     if name.endswith(_QUEUE):
-        raise InputError(f"{name!r} cannot name a registered model: names that end in {_QUEUE} are those of the queues "
-                         "in which promotions wait.")
+        raise InputError(f"{quote(name)} cannot name a registered model: names that end in {_QUEUE} are those of the "
+                         "queues in which promotions wait.")
 
 
 def check_alias(alias: str) -> None:
     """Raise InputError for an alias that MLflow cannot keep."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", alias) or re.fullmatch(r"v\d+|latest", alias, re.IGNORECASE):
-        raise InputError(f"{alias!r} cannot be an alias of a model version; use up to 200 letters, digits, '_' "
+        raise InputError(f"{quote(alias)} cannot be an alias of a model version; use up to 200 letters, digits, '_' "
                          "and '-', but neither 'latest' nor 'v' and a number.")
 
 

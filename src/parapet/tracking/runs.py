@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parapet.errors import WorkError
+from parapet.quoting import quote
 from parapet.tracking.values import legal, number, numbers_and_texts, shortened
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def experiment_id(client: MlflowClient, name: str) -> str | None:
     """The id of a live experiment, None where there is none; WorkError where it was deleted."""
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage == "deleted":
-        raise WorkError(f"The MLflow experiment {name!r} was deleted; restore it with `mlflow experiments restore "
+        raise WorkError(f"The MLflow experiment {quote(name)} was deleted; restore it with `mlflow experiments restore "
                         f"--experiment-id {found.experiment_id}`, or name another one as tracking.experiment.")
     return None if found is None else found.experiment_id
 

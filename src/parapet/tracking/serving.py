@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from parapet.errors import InputError
+from parapet.quoting import quote
 from parapet.tracking.registration import download
 from parapet.tracking.registry import Registry, Version
 
@@ -25,8 +26,8 @@ def find(registry: Registry, name: str) -> Version:
     if version is None:
         aliases = registry.aliases()
         known = ", ".join(f"{alias} (version {number})" for alias, number in sorted(aliases.items()))
-        raise InputError(f"the registered model {registry.model_name} has no version {name!r}; give the number of a "
-                         f"version or one of its aliases: {known or 'it has none yet, so promote a model first'}.")
+        raise InputError(f"the registered model {registry.model_name} has no version {quote(name)}; give the number of "
+                         f"a version or one of its aliases: {known or 'it has none yet, so promote a model first'}.")
     return version
 
 

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from parapet import plain_yaml
 from parapet.config import DATASETS, ThreatModel, TrainingConfig, option, parse, to_dict
 from parapet.errors import InputError
 from parapet.genome import Genome
+from parapet.plain_json import NotPlain
+from parapet.quoting import name as named
+from parapet.quoting import quote
 
 _ENDINGS = (".yaml", ".yml")
 # One training is watched epoch by epoch and loses at most one; a search looks less often.
@@ -72,7 +74,7 @@ def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> NamedRecipe:
         content = parse(_Content, values)
         genome = Genome.from_dict(content.genome.to_dict())
     except InputError as error:
-        raise InputError(f"recipe {name_or_path}: {error}") from None
+        raise InputError(f"recipe {named(name_or_path)}: {error}") from None
     fields = {key: getattr(content, key) for key in _keys(_Content)}
     return NamedRecipe(name=path.stem, **{**fields, "genome": genome})
 
@@ -84,24 +86,15 @@ def _find(name_or_path: str) -> Path:
     if name_or_path not in names():
         near = difflib.get_close_matches(name_or_path, names(), n=1)
         hint = f"did you mean {near[0]}? Allowed" if near else "allowed"
-        raise InputError(f"there is no recipe {name_or_path!r}; {hint}: {', '.join(names())}, or the path of a "
+        raise InputError(f"there is no recipe {quote(name_or_path)}; {hint}: {', '.join(names())}, or the path of a "
                          ".yaml file.")
     return Path(__file__).parent / f"{name_or_path}.yaml"
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; give the path of a recipe, or one of {', '.join(names())}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); give a readable UTF-8 YAML file.") from None
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InputError(f"{path} is not YAML{where}; mend that line.") from None
+    values = plain_yaml.read(path, f"give the path of a recipe, or one of {', '.join(names())}")
     if not isinstance(values, dict):
-        raise InputError(f"{path} holds no recipe but {values!r}; a recipe has {', '.join(_keys(_Content))}.")
+        raise InputError(f"{path} holds no recipe but {quote(values)}; a recipe has {', '.join(_keys(_Content))}.")
     return values
 
 
@@ -110,19 +103,20 @@ def _change(values: dict[str, Any], change: str) -> None:
     place, equals, text = change.partition("=")
     section, _, key = place.strip().partition(".")
     if not (equals and place.strip()):
-        raise InputError(f"--set is {change!r}; it must be KEY=VALUE, for example training.epochs=3.")
+        raise InputError(f"--set is {quote(change)}; it must be KEY=VALUE, for example training.epochs=3.")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        raise InputError(f"--set {change} has a value that YAML cannot read; put it in quotes.") from None
+        value = plain_yaml.loads(text)
+    except NotPlain as error:
+        raise InputError(f"--set {named(change)} has a value that YAML cannot read ({error}); put it in quotes."
+                         ) from None
     known = list(_dotted())
     if place.strip() not in known:
-        near = difflib.get_close_matches(place.strip(), known, n=1, cutoff=0.7)
+        near = difflib.get_close_matches(named(place.strip()), known, n=1, cutoff=0.7)
         near = near or [name for name in known if name.endswith(f".{place.strip()}")]
         hint = f"; did you mean {near[0]}?" if near else "."
         section = section if section in ("threat", "training", "genome") and key else ""
         allowed = [name for name in known if name.startswith(f"{section}.")] if section else _keys(_Content)
-        raise InputError(f"--set names {place.strip()}, which no recipe has{hint} "
+        raise InputError(f"--set names {named(place.strip())}, which no recipe has{hint} "
                          f"{f'The keys of {section}' if section else 'The parts of a recipe'} are: "
                          f"{', '.join(allowed)}.")
     if not key:

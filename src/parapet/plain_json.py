@@ -1,0 +1,85 @@
+"""JSON as everything here reads it: what strict JSON has, once each, and of a depth and size that nothing chokes on."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from parapet.errors import InputError
+from parapet.quoting import name, words
+
+DEEPEST = 64
+# Any digit, and more of them in a row than a number of ours has; looked for at once, because to look at each number is
+# slow.
+_DIGITS, _LONG = bytes.maketrans(b"123456789", b"000000000"), b"0" * 101
+# Half of a pair of code units, as JSON writes them: alone it is no character, and no file can hold it.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class NotPlain(InputError, ValueError):
+    """A text is no plain JSON, or no plain YAML; says why in a few words."""
+
+
+def loads(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises NotPlain for what is no JSON, not UTF-8, nested more than `DEEPEST` deep, for NaN, Infinity, numbers that
+    no float can hold or of more than 100 digits, for a key that is given twice and for text that is no Unicode.
+    """
+    try:
+        content = text if isinstance(text, bytes) else text.encode("utf-8")
+        text = content.decode("utf-8")
+        if _LONG in content.translate(_DIGITS):
+            raise NotPlain(f"it holds a number, or a text, of more than {len(_LONG) - 1} digits")
+        value = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refused)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except NotPlain:
+        raise
+    except json.JSONDecodeError as error:
+        raise NotPlain(f"{words(error.msg)} at line {error.lineno}, column {error.colno}") from None
+    except UnicodeDecodeError:
+        raise NotPlain("it is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise NotPlain("it holds half a character (a lone surrogate)") from None
+    except RecursionError:
+        raise NotPlain(_too_deep()) from None
+    # Each level opens one bracket at least, so that few brackets need no look.
+    if text.count("[") + text.count("{") > DEEPEST:
+        _refuse_depth(value)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for place, key in enumerate(keys) if key in keys[:place])
+        raise NotPlain(f"the key {name(twice)} is given twice in one object")
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise NotPlain(f"it holds the number {name(text)}, which is too large")
+    return value
+
+
+def _refused(text: str) -> None:
+    raise NotPlain(f"it holds {text}, which is no number")
+
+
+def _refuse_depth(value: Any) -> None:
+    level, depth = [value], 0
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        if depth > DEEPEST:
+            raise NotPlain(_too_deep())
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+
+
+def _too_deep() -> str:
+    return f"it is nested more than {DEEPEST} deep"

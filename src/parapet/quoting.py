@@ -1,0 +1,70 @@
+"""How much of somebody else's value or text a sentence repeats: enough to find it, on one line, and never more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+LONGEST = 80
+_LONGEST_WORDS = 200
+# Beyond so many bits Python takes long to write a whole number, or refuses to.
+_LARGEST_BITS = 400
+_DEEPEST = 20
+
+
+def quote(value: Any) -> str:
+    """`repr(value)` on one line, cut after `LONGEST` characters; of a larger value no more than that is looked at."""
+    found = ""
+    for piece in _pieces(value, 0):
+        found += piece
+        if len(found) > LONGEST:
+            return f"{found[:LONGEST - 3]}..."
+    return found
+
+
+def name(key: Any) -> str:
+    """A key or name as it stands, where it is a short and printable text; else quoted."""
+    plain = isinstance(key, str) and key.isprintable() and 0 < len(key) <= LONGEST
+    return key if plain else quote(key)
+
+
+def listed(names: Any) -> str:
+    """Names or values with commas between them, cut after `LONGEST` characters."""
+    found = ""
+    for item in names:
+        found += f"{', ' if found else ''}{name(item)}"
+        if len(found) > LONGEST:
+            return f"{found[:LONGEST - 3]}..."
+    return found
+
+
+def words(text: object) -> str:
+    """What a library said, on one line, without what cannot be printed, cut after 200 characters."""
+    found = " ".join(str(text)[:20 * _LONGEST_WORDS].split())
+    found = "".join(letter if letter.isprintable() else "?" for letter in found)
+    return found if len(found) <= _LONGEST_WORDS else f"{found[:_LONGEST_WORDS - 3]}..."
+
+
+def _pieces(value: Any, depth: int) -> Iterator[str]:
+    if depth > _DEEPEST:
+        yield "..."
+    elif type(value) is str:
+        yield repr(value[:LONGEST + 1])
+    elif type(value) is int and value.bit_length() > _LARGEST_BITS:
+        yield f"a number of about {value.bit_length() * 3 // 10} digits"
+    elif type(value) is dict:
+        yield "{"
+        for place, (key, item) in enumerate(value.items()):
+            yield ", " if place else ""
+            yield from _pieces(key, depth + 1)
+            yield ": "
+            yield from _pieces(item, depth + 1)
+        yield "}"
+    elif type(value) in (list, tuple):
+        yield "[" if type(value) is list else "("
+        for place, item in enumerate(value):
+            yield ", " if place else ""
+            yield from _pieces(item, depth + 1)
+        yield "]" if type(value) is list else ",)" if len(value) == 1 else ")"
+    else:
+        yield " ".join(repr(value).split())
