@@ -9,7 +9,7 @@ PULL   := $(BIN)/dvc pull --quiet data.dvc 2>/dev/null || true
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install check repro run pipeline test test-slow test-containers images test-gpu lint ui clean
+.PHONY: help install check repro run pipeline test coverage mutants test-slow test-containers images test-gpu lint ui clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,24 @@ pipeline: $(READY) ## compile the Kubeflow pipeline and run it locally on the di
 test: $(READY) lint ## lint, import rules and every test that is neither slow nor on a GPU
 	@$(PULL)
 	@$(BIN)/python -m pytest -m "not slow and not gpu"
+
+# Lines and branches of what numbers and promotions depend on; each of these by itself.
+COVERED := attacks training search deployment data
+PROMOTION := */parapet/steps/promotion.py,*/parapet/steps/gate.py,*/parapet/steps/comparison.py,*/parapet/steps/rollback.py,*/parapet/tracking/promotion_lock.py,*/parapet/tracking/registration.py,*/parapet/tracking/registry.py
+
+coverage: $(READY) ## how much of the code the tests run, their child processes included (90 % where numbers come from)
+	@$(PULL)
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -m "not slow and not gpu"
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --sort=cover
+	@for part in $(COVERED); do echo "$$part:"; \
+	  $(BIN)/coverage report --format=total --fail-under=90 --include="*/parapet/$$part/*" || exit 1; done
+	@echo "promotion:"; $(BIN)/coverage report --format=total --fail-under=90 --include="$(PROMOTION)"
+
+mutants: $(READY) ## change the code in 300 drawn places and see whether a test fails; in parts: PART=1/10
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutation]'
+	@$(BIN)/python -m tests.mutation --part $(or $(PART),1/1) --seed $(or $(SEED),0)
 
 test-slow: $(READY) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow

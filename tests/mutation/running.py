@@ -1,0 +1,98 @@
+"""One mutant against the tests that run its line, in a process of its own that has torch already."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.mutation.drawing import Mutant
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "parapet"
+# What every test imports and no mutant changes: imported once, before the processes part.
+_PRELOADED = ["torch", "numpy", "scipy.stats", "pytest", "hypothesis", "sklearn.datasets", "pymoo.algorithms.moo.nsga2"]
+# Where nothing is known of who runs a line: the tests that mirror its folder.
+_MIRRORED = {"attacks": ("tests/attacks",), "training": ("tests/training",),
+             "search": ("tests/search/test_selection.py", "tests/search/test_wishes.py", "tests/search/test_front.py",
+                        "tests/search/test_keys.py"),
+             "steps": ("tests/steps/test_gate.py", "tests/steps/test_comparison.py", "tests/steps/test_promotion.py",
+                       "tests/steps/test_after_search.py")}
+KILLED, SURVIVED, TIMED_OUT = "killed", "survived", "timed out"
+
+
+class Coverage:
+    """Which tests run which line, from the data that `make coverage` leaves."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines: dict[str, dict[int, list[str]]] = {}
+        self._data = None
+        if path.exists():
+            from coverage import CoverageData
+
+            self._data = CoverageData(str(path))
+            self._data.read()
+
+    def tests(self, mutant: Mutant) -> list[str]:
+        """Arguments for pytest: the tests that ran the line, else those of its folder."""
+        found = sorted({node for context in self._contexts(mutant) if (node := _node(context))})
+        return found or list(_MIRRORED[mutant.module.partition("/")[0]])
+
+    def _contexts(self, mutant: Mutant) -> Sequence[str]:
+        if self._data is None:
+            return []
+        if mutant.module not in self._lines:
+            name = next((file for file in self._data.measured_files()
+                         if file.endswith(f"/src/parapet/{mutant.module}")), None)
+            self._lines[mutant.module] = self._data.contexts_by_lineno(name) if name else {}
+        return self._lines[mutant.module].get(mutant.line, [])
+
+
+def try_one(mutant: Mutant, tests: Sequence[str], seconds: float, *, changed: bool = True) -> tuple[str, float]:
+    """(KILLED, SURVIVED or TIMED_OUT, seconds that it took): whether a test fails where `mutant` is in place.
+
+    Unless it is `changed`, the code stays as it is.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        library = Path(folder) / "parapet"
+        shutil.copytree(SOURCE, library, ignore=shutil.ignore_patterns("__pycache__"))
+        module = library / mutant.module
+        if changed:
+            module.write_text(mutant.apply(module.read_text(encoding="utf-8")), encoding="utf-8")
+        process, started = context.Process(target=_run, args=(folder, list(tests))), time.monotonic()
+        process.start()
+        process.join(seconds)
+        timed_out = process.is_alive()
+        if timed_out:
+            process.kill()
+        process.join()
+    outcome = TIMED_OUT if timed_out else SURVIVED if process.exitcode == 0 else KILLED
+    return outcome, time.monotonic() - started
+
+
+def _run(folder: str, tests: list[str]) -> None:
+    import pytest
+
+    os.chdir(ROOT)
+    os.environ["PYTHONPATH"] = folder
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    sys.dont_write_bytecode = True
+    sys.path[:0] = [folder, str(ROOT)]
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not gpu", *tests]))
+
+
+def _node(context: str) -> str | None:
+    """`tests.attacks.test_pgd.test_one` as `tests/attacks/test_pgd.py::test_one`; None for what is no test here."""
+    module, _, name = context.rpartition(".")
+    path = f"{module.replace('.', '/')}.py"
+    return f"{path}::{name}" if module.startswith("tests.") and (ROOT / path).exists() else None
