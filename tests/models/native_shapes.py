@@ -22,21 +22,35 @@ from parapet.models.network import build
 from tests.models.spaces import KNOWN, smallest_images
 
 OVERRUN = "OVERRUN"
-# Digits, MNIST and CIFAR-10; and an odd number of images, and a single one.
-SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32))
+# MNIST and CIFAR-10, beside images of the digits' size; and an odd number of images, and a single one.
+SHAPES = ((1, 28, 28), (3, 32, 32))
 BATCHES = (9, 1)
+LAYOUTS = (torch.channels_last, torch.contiguous_format)
 # The allocator's checks see an overrun when the block is freed; the second round frees what the first one kept.
 _ROUNDS = 2
 
 
-def networks(backbone: str, width: int) -> Iterator[Genome]:
-    """Genomes that hold between them every layer of `backbone` at `width`: each denoiser after each stage, each filter,
-    blocks of stride 1 and 2, each activation."""
+def bare(backbone: str, width: int) -> Iterator[Genome]:
+    """Genomes with every layer of `backbone` itself at `width`: blocks of stride 1 and 2, each activation."""
+    yield from (Genome(backbone=backbone, width=width, depth=2, activation=word) for word in KNOWN["activation"])
+
+
+def defended(backbone: str, width: int) -> Iterator[Genome]:
+    """Genomes with each denoiser after each stage between them, and each input filter."""
     denoised = [(word, stage) for stage in range(1, STAGES[backbone] + 1) for word in KNOWN["denoiser"]]
-    others = zip(itertools.cycle(KNOWN["activation"]), itertools.cycle(KNOWN["input_filter"]))
-    for (denoiser, stage), (activation, input_filter) in zip(denoised, others):
-        yield Genome(backbone=backbone, width=width, depth=2 if denoiser == "none" else 1, activation=activation,
-                     denoiser=denoiser, denoiser_stage=stage, input_filter=input_filter)
+    for (denoiser, stage), input_filter in zip(denoised, itertools.cycle(KNOWN["input_filter"])):
+        yield Genome(backbone=backbone, width=width, depth=1, denoiser=denoiser, denoiser_stage=stage,
+                     input_filter=input_filter)
+
+
+def cases(backbone: str, widths: list[int], *, thorough: bool) -> Iterator[tuple[Genome, tuple[int, int, int]]]:
+    """(genome, image shape): all networks on the smallest images; the bare ones on the larger `SHAPES` too, if
+    `thorough`."""
+    for width in widths:
+        small = smallest_images(backbone)
+        yield from ((genome, small) for genome in (*bare(backbone, width), *defended(backbone, width)))
+        if thorough:
+            yield from itertools.product(bare(backbone, width), SHAPES)
 
 
 def exercise(genome: Genome, shape: tuple[int, int, int], memory_format: torch.memory_format) -> None:
@@ -58,20 +72,18 @@ def exercise(genome: Genome, shape: tuple[int, int, int], memory_format: torch.m
 
 
 def main(backbones: str, threads: int, shapes: str, widths: list[int]) -> None:
-    """Exercise every network of `backbones` at `widths` on `threads` threads, on all `SHAPES` or on the smallest."""
+    """Exercise the networks of `backbones` at `widths` on `threads` threads, on all images or on the smallest."""
     torch.set_num_threads(threads)
     if backbones == OVERRUN:
         buffer = torch.empty(1000)
         ctypes.memset(buffer.data_ptr() + 4 * 1000, 255, 4096)
         del buffer
         return
-    for backbone, width in itertools.product(backbones.split(","), widths):
-        layouts = itertools.product(SHAPES if shapes == "all" else (smallest_images(backbone),),
-                                    (torch.channels_last, torch.contiguous_format))
-        for (shape, memory_format), genome in itertools.product(layouts, networks(backbone, width)):
-            print(f"{genome} (width {width}) on {shape}, {memory_format}", flush=True)
+    for backbone in backbones.split(","):
+        for (genome, shape), layout in itertools.product(cases(backbone, widths, thorough=shapes == "all"), LAYOUTS):
+            print(f"{genome} on {shape}, {layout}", flush=True)
             try:
-                exercise(genome, shape, memory_format)
+                exercise(genome, shape, layout)
             except InputError as error:  # too small an image, or too narrow a network
                 print(f"  no such network: {error}", flush=True)
 
