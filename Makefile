@@ -9,7 +9,7 @@ PULL   := $(BIN)/dvc pull --quiet data.dvc 2>/dev/null || true
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install check repro run pipeline test coverage mutants test-slow test-containers images test-gpu lint ui clean
+.PHONY: help install check repro run pipeline test coverage mutants faults test-slow test-containers images test-gpu lint ui clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,6 +63,13 @@ mutants: $(READY) ## change the code in 300 drawn places and see whether a test 
 
 test-slow: $(READY) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
+
+# Without a PART all of them one after the other, for an hour or so.
+FAULTS := kills full_disk read_only damage pairs clock servers workers
+
+faults: $(READY) ## kills, full disks, damage and more on purpose: make faults PART=kills SEED=0 COUNT=20
+	@$(BIN)/python -m tests.faults $(or $(PART),$(FAULTS)) --seed $(or $(SEED),0) --count $(or $(COUNT),20) \
+	  $(if $(FIRST),--first $(FIRST)) $(if $(CASE),--case $(CASE)) $(if $(VERBS),--verbs "$(VERBS)")
 
 test-containers: $(READY) ## build the cpu image; run the pipeline, and MLflow from the manifests, in containers (needs Docker, a quarter of an hour)
 	@$(PULL)

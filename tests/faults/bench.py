@@ -57,10 +57,10 @@ class Bench:
 
     @contextmanager
     def ready(self) -> Iterator[Bench]:
-        """Hold the folder and see that the project's stages are there."""
+        """Hold the folder; stages of the project that other code made are forgotten."""
         self.work.mkdir(parents=True, exist_ok=True)
         with FileLock(self.work / "faults.lock"):
-            self.project.build()
+            self.project.begin()
             yield self
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The processes of a case: started in its project folder, waited for, killed, and looked for when they should be gone."""
+"""The processes of a case: started in its project, waited for, killed, and looked for when they should be gone."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ SETTINGS: dict[str, Any] = {
     "front": {"keep_failed_audits": True},
     "promotion": {"lock_seconds": 3, "minimum_robust_accuracy": 0.0},
 }
+_LONGEST = 900
 # Everything that is made on the way, in order: the stage, and the verb that leads to it with its environment.
 _MADE: tuple[tuple[str, tuple[str, ...], dict[str, str]], ...] = (
     ("bare", ("data", "fetch", "digits"), {}),
@@ -51,22 +52,34 @@ class Project:
     def __init__(self, work: Path) -> None:
         self.work, self.place, self.stages = work.resolve(), work.resolve() / "project", work.resolve() / "stages"
 
-    def build(self) -> None:
-        """Make every stage, unless an earlier call has made them with the same code."""
+    def begin(self) -> None:
+        """Forget the stages that were made by other code than today's."""
         mark = self.stages / "made-by.txt"
-        if mark.exists() and mark.read_text() == _code():
+        if not mark.exists() or mark.read_text() != _code():
+            for path in (self.stages, self.work / "references"):
+                shutil.rmtree(path, ignore_errors=True)
+            self.stages.mkdir(parents=True)
+            mark.write_text(_code())
+
+    def need(self, stage: str) -> None:
+        """Make a stage, and those before it, unless they are there. It leaves the project anywhere."""
+        names = ["empty", *(name for name, _, _ in _MADE)]
+        if (self.stages / stage).exists():
             return
-        for path in (self.stages, self.work / "references"):
-            shutil.rmtree(path, ignore_errors=True)
-        self.empty()
-        self._keep("empty")
-        for stage, words, environment in _MADE:
-            end = Case(self.work).run([self.named(word) for word in words], 600, environment)
+        if stage == "empty":
+            self.empty()
+        else:
+            before = names[names.index(stage) - 1]
+            self.restore(before)
+            _, words, environment = _MADE[names.index(stage) - 1]
+            end = Case(self.work).run([self.named(word) for word in words], _LONGEST, environment)
             if end.code != 0:
-                raise RuntimeError(f"the undisturbed project could not be built: {' '.join(words)} ended with "
-                                   f"{end.code}\n{end.said}{end.error}")
-            self._keep(stage)
-        mark.write_text(_code())
+                raise RuntimeError(f"the undisturbed project could not be built: {end.command} ended with {end.code}\n"
+                                   f"{end.said}{end.error}")
+        partial = self.stages / f"{stage}.new"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(self.place, partial, symlinks=True)
+        partial.rename(self.stages / stage)
 
     def empty(self) -> None:
         """A folder with params.yaml, tracked.yaml, and nothing else."""
@@ -84,6 +97,7 @@ class Project:
 
     def restore(self, stage: str) -> None:
         """Put the folder into a stage."""
+        self.need(stage)
         self.clear()
         shutil.copytree(self.stages / stage, self.place, dirs_exist_ok=True, symlinks=True)
 
@@ -95,13 +109,11 @@ class Project:
         return word
 
     def _ids(self) -> dict[str, str]:
-        """Small and large are on the front; a gate lets a better one follow on a worse one."""
+        """Both are on the front; a gate lets a better one follow on a worse one."""
+        self.need("assembled")
         source = self.stages / "assembled"
         pair = sorted(members(source / "artifacts"), key=lambda each: each["test"]["robust_accuracy"])
         return dict(zip(("WORSE", "BETTER"), (member["id"] for member in pair)))
-
-    def _keep(self, stage: str) -> None:
-        shutil.copytree(self.place, self.stages / stage, symlinks=True)
 
 
 def _code() -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 # Times, what is timed, and names that are drawn; "Infinity" of a digest would be a digest all the same.
-_VOLATILE = re.compile(r"seconds|latency|throughput|^time$|started|created|^date|machine|^run_id$|_run_id$|experiment_id"
-                       r"|^busy|footprint|^after$|device_seconds|^torch$|tracking_uri|images_per_second")
+_VOLATILE = re.compile(r"seconds|latency|throughput|^time$|started|created|^date|machine|^run_id$|_run_id$|tracking_uri"
+                       r"|experiment_id|^busy|footprint|^after$|device_seconds|^torch$|images_per_second")
 # What stays in place for whoever comes next, and what a verb says for people.
 _PASSED_OVER = re.compile(r"\.lock$|^\.parapet/(locks|latency)/|^mlflow\.db|^mlruns/|^\.parapet/outbox-said\.txt$"
                           r"|^\.parapet/outbox/sent/|__pycache__|^\.git/")

@@ -21,7 +21,7 @@ def _begin(folder: str, counter: str, kill_at: int) -> None:
         elif event not in _CHANGES:
             return
         if not isinstance(arguments[0], str | bytes | os.PathLike) \
-                or not os.path.abspath(os.fsdecode(arguments[0])).startswith(folder):
+                or not os.path.abspath(os.fsdecode(arguments[0])).startswith(folder):  # noqa: PTH100
             return
         os.write(descriptor, b".")
         if os.fstat(descriptor).st_size == kill_at:

@@ -1,0 +1,86 @@
+"""Folders that an ordinary user may read and not write: wrong input in one sentence, or all that can be had without."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+from tests.faults.bench import Bench, Result
+from tests.faults.processes import Case
+from tests.faults.verbs import VERBS, Verb
+
+_NOBODY = 65534
+_ORDER = ("search", "data_prep", "front", "report", "promote", "full_evaluation", "train", "data fetch", "sync",
+          "attack", "pipelines compile", "search, tracked", "archive verify", "rollback", "select", "check",
+          "archive list", "promote, second", "archive show", "report, tracked", "promote --to", "archive compare")
+_PLACES = {
+    "check": ("artifacts",), "data fetch": ("data",), "data_prep": ("artifacts", "artifacts/dataset"),
+    "search": ("artifacts", ".parapet", "artifacts/search"),
+    "search, tracked": ("artifacts", ".parapet", "mlruns", "mlflow.db"),
+    "full_evaluation": ("artifacts", ".parapet", "artifacts/evaluation"),
+    "front": ("artifacts", "artifacts/onnx", "artifacts/front.json"),
+    "report": ("artifacts", "artifacts/report", "artifacts/plots"),
+    "report, tracked": ("artifacts", ".parapet", "mlflow.db", "mlruns"),
+    "promote": ("mlflow.db", "mlruns", "artifacts", ".parapet"),
+    "promote, second": ("mlflow.db", "mlruns", ".parapet", "mlruns/models"),
+    "promote --to": ("mlflow.db", "mlruns"), "rollback": ("mlflow.db",), "sync": ("mlflow.db", "mlruns", ".parapet"),
+    "train": ("runs", "runs/digits"), "attack": ("runs", "runs/attack"), "pipelines compile": ("build",),
+}
+
+
+def impossible() -> str | None:
+    """Only root can become an ordinary user."""
+    return None if os.getuid() == 0 else "it becomes another user, which needs root."
+
+
+def run(bench: Bench, seed: int, place: int, verb: Verb | None = None) -> Result:
+    """A verb as an ordinary user who may not write somewhere, and once more where he may."""
+    chance = random.Random(f"read only {seed} {place}")
+    verb = verb or VERBS[_ORDER[place % len(_ORDER)]]
+    bench.reference(verb)
+    bench.project.restore(verb.stage)
+    locked = chance.choice((".", *_PLACES.get(verb.name, ())))
+    result = Result(verb.name, f"{'the whole project' if locked == '.' else locked} is read-only")
+    with bench.case() as case:
+        _lock(bench.project.place, locked)
+        end = _as_nobody(bench, verb, case)
+        bench.judge(verb, end, case, [0, 2], result)
+        if result.fault is not None or end.code == 0:
+            return result
+        how = result.how
+        _own(bench.project.place)
+        bench.judge(verb, _as_nobody(bench, verb, case), case, [0], result)
+        result.how = how
+        return result
+
+
+def _as_nobody(bench: Bench, verb: Verb, case: Case):  # noqa: ANN202
+    def prepare() -> None:
+        os.setgroups([])
+        os.setgid(_NOBODY)
+        os.setuid(_NOBODY)
+        os.umask(0o022)
+    return case.run(bench.words(verb), bench.limit(verb), {"HOME": str(case.temporary)}, prepare=prepare)
+
+
+def _lock(project: Path, name: str) -> None:
+    """Everything is the ordinary user's, but not what is called `name`, which is made where it is not there."""
+    _own(project)
+    path = project / name
+    if name == "mlflow.db" and not path.exists():
+        path = project  # no file of a database can be made
+    path.mkdir(parents=True, exist_ok=True) if not path.exists() else None
+    everything = [path, *path.rglob("*")] if path.is_dir() else [path]
+    if name == "mlflow.db":
+        everything.append(project)  # SQLite writes its journal beside it
+    for each in everything:
+        os.chown(each, 0, 0, follow_symlinks=False)
+        each.chmod(0o755 if each.is_dir() else 0o644)
+
+
+def _own(project: Path) -> None:
+    for path in (project, *project.rglob("*")):
+        shutil.chown(path, _NOBODY, _NOBODY)
+        path.chmod(0o755 if path.is_dir() else 0o644)
