@@ -50,3 +50,29 @@ def disk_full(error: BaseException) -> WorkError:
     place = getattr(error, "filename", None)
     where = f" (while writing {place})" if place else ""
     return WorkError(f"the disk is full{where}; free some space and run the same command again: what is done is kept.")
+
+
+def is_closed(error: BaseException) -> bool:
+    """Whether the operating system, or a library in its own words, said that a file may not be written or read."""
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return True
+    text = str(error)
+    return any(words in text for words in ("Permission denied", "PermissionDenied", "Read-only file system",
+                                           "ReadOnlyFilesystem", "readonly database"))
+
+
+def closed(error: BaseException) -> InputError:
+    """The sentence for it."""
+    place = getattr(error, "filename", None) or "a file that is needed"
+    why = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return InputError(f"{place} cannot be written ({why}); give a folder that you may write to, or mend its "
+                      "permissions.")
+
+
+def told(error: BaseException) -> ParapetError | None:
+    """The sentence for what an operating system refuses, with its exit code; None for any other error."""
+    if isinstance(error, ParapetError):
+        return error
+    if is_disk_full(error):
+        return disk_full(error)
+    return closed(error) if is_closed(error) else None

@@ -119,6 +119,9 @@ def test_a_step_without_its_input_is_told(here: Path, capsys: pytest.CaptureFixt
     (KeyboardInterrupt(), 130, "the same command goes on from there"),
     (OSError(28, "No space left on device", "/x"), 1, "the disk is full (while writing /x); free some space"),
     (PermissionError(13, "Permission denied", "/x"), 2, "/x cannot be written (Permission denied)"),
+    (OSError(30, "Read-only file system", "/x"), 2, "/x cannot be written (Read-only file system)"),
+    (RuntimeError("attempt to write a readonly database"), 2,
+     "a file that is needed cannot be written (attempt to write a readonly database); give a folder that"),
 ])
 def test_how_work_ends_is_its_exit_code(capsys: pytest.CaptureFixture, error: BaseException, code: int,
                                         sentence: str) -> None:

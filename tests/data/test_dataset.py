@@ -185,6 +185,17 @@ def test_wrong_split_and_limit(folder):
     assert message(dataset.split, "test", "cpu", 0) == "limit is 0; it must be at least 1, or None for all images."
 
 
+def test_a_folder_that_may_not_be_written_is_wrong_input(source, tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("parapet.data.dataset.save_file", refused)
+    with pytest.raises(InputError) as error:
+        write(tmp_path / "new", source, split(source, DataPrepConfig(), 1))
+    assert str(error.value) == (f"{tmp_path / 'new'} cannot be written (Permission denied); mend the permissions of its "
+                                "folder, or give another folder with --out.")
+
+
 def test_the_old_folder_stays_until_the_new_one_is_whole(source, folder, monkeypatch):
     before = Dataset.open(folder).fingerprint
 

@@ -165,8 +165,21 @@ def test_full_disk(mirror, tmp_path):
     with pytest.raises(WorkError) as error:
         fetch("mnist", tmp_path)
     assert str(error.value) == (
-        f"mnist could not be brought to {tmp_path}/mnist: the disk is full; make room or mend the permissions, then "
-        "run `parapet data fetch mnist` again, which goes on where it was.")
+        f"mnist could not be brought to {tmp_path}/mnist: the disk is full; make room, then run `parapet data fetch "
+        "mnist` again, which goes on where it was.")
+
+
+def test_a_folder_that_may_not_be_written_is_wrong_input(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied", "data/.digits.part")
+
+    monkeypatch.setattr("parapet.data.digits.export", refused)
+    with pytest.raises(InputError) as error:
+        fetch("digits", tmp_path)
+    assert str(error.value) == (
+        f"digits could not be brought to {tmp_path}/digits: data/.digits.part cannot be written (Permission denied); "
+        "mend its permissions, or give another folder with --root, then run `parapet data fetch digits` again, which "
+        "goes on where it was.")
 
 
 def test_archive_is_downloaded_and_unpacked_safely(tiny_cifar, tmp_path, monkeypatch):

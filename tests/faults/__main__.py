@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.faults.bench import Bench, Result
 from tests.faults.parts import PARTS
 from tests.faults.processes import ROOT, import_everything
-from tests.faults.verbs import VERBS
+from tests.faults.verbs import LIGHT, VERBS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     rows = []
     with Bench(options.work, fresh=options.fresh).ready() as bench:
-        import_everything()
+        import_everything(light=bool(options.verbs) and set(options.verbs) <= set(LIGHT))
         for name in options.parts:
             part = importlib.import_module(f"tests.faults.parts.{name}")
             if (reason := part.impossible()) is not None:

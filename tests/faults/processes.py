@@ -29,11 +29,12 @@ _LEFT_OUT = ("PARAPET_DATA", "PARAPET_DEBUG", "MLFLOW_TRACKING_URI", "DVC_STAGE"
 # A child that watches its parent looks twice a second; a busy machine makes more of it.
 _GONE_WITHIN = 20.0
 _LOOK_EVERY = 0.02
-_IMPORTED = ("torch", "safetensors.torch", "sklearn.datasets", "onnx", "onnxruntime", "plotly.graph_objects", "mlflow",
+_LIGHT = ("torch", "torch._dynamo", "safetensors.torch", "sklearn.datasets", "parapet.cli.parser",
+          "parapet.steps.data_prep", "parapet.steps.train")
+_IMPORTED = (*_LIGHT, "onnx", "onnxruntime", "plotly.graph_objects", "mlflow",
              "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "mlflow.onnx",
-             "kfp.compiler", "parapet.cli.parser", "parapet.steps.data_prep", "parapet.steps.full_evaluation",
-             "parapet.steps.promotion", "parapet.steps.report", "parapet.steps.search", "parapet.steps.train",
-             "parapet.steps.attack", "parapet.tracking", "parapet.tracking.registration", "pipelines.robust_search",
+             "kfp.compiler", "parapet.steps.full_evaluation", "parapet.steps.promotion", "parapet.steps.report",
+             "parapet.steps.search", "parapet.steps.attack", "parapet.tracking", "parapet.tracking.registration", "pipelines.robust_search",
              "pipelines.compiling", "pipelines.__main__")
 
 
@@ -165,9 +166,9 @@ class Case:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def import_everything() -> None:
-    """What verbs import, once for all that are forked from this process; nothing of it begins a thread."""
-    for name in _IMPORTED:
+def import_everything(*, light: bool = False) -> None:
+    """What verbs import, once for all that are forked from this process; `light` is for those that need no MLflow."""
+    for name in _LIGHT if light else _IMPORTED:
         importlib.import_module(name)
 
 

@@ -53,5 +53,5 @@ VERBS = {verb.name: verb for verb in (
     Verb("archive compare", ("archive", "compare", "BETTER", "WORSE"), "searched", said=True, writes=False),
     Verb("pipelines compile", ("pipelines", "compile", "--out", "build/pipeline.yaml"), "bare"),
 )}
-# Where a new kind of file or a second process shows what it does without much waiting.
-QUICK = ("check", "data fetch", "data_prep", "front", "select", "archive verify", "pipelines compile")
+# Those that need neither a finished search nor MLflow.
+LIGHT = ("check", "data fetch", "data_prep", "train")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from parapet.cli.lifetime import end_with_parent
 from parapet.cores import limit_threads
-from parapet.errors import InputError, Interrupted, ParapetError, WorkError, disk_full, is_disk_full
+from parapet.errors import InputError, Interrupted, ParapetError, told
 from parapet.redaction import redacted
 
 
@@ -40,15 +40,12 @@ def guarded(program: str, work: Callable[[], int | None],
     except ParapetError as error:
         say(str(error))
         return error.exit_code
-    except PermissionError as error:
-        say(f"{error.filename} cannot be written ({error.strerror}); give a folder that you may write to.")
-        return InputError.exit_code
     except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         say(f"{error.filename}: {error.strerror}; run the steps that come before (README.md lists them), or give the "
             "right folder.")
         return InputError.exit_code
     except Exception as error:
-        if not is_disk_full(error):
+        if (sentence := told(error)) is None:
             raise
-        say(str(disk_full(error)))
-        return WorkError.exit_code
+        say(str(sentence))
+        return sentence.exit_code

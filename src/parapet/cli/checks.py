@@ -9,7 +9,7 @@ from pathlib import Path
 
 from parapet.config import Params
 from parapet.devices import resolve
-from parapet.errors import InputError, WorkError
+from parapet.errors import InputError, WorkError, disk_full, is_disk_full
 from parapet.genome import SearchSpace
 
 _GIGABYTE = 1 << 30
@@ -66,6 +66,8 @@ def writable(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
+        if is_disk_full(error):
+            raise disk_full(error) from None
         raise InputError(f"the output folder {out} cannot be written ({error.strerror}); give another with --out, "
                          "or mend its permissions.") from None
     if shutil.disk_usage(out).free < _GIGABYTE // 4:

@@ -28,7 +28,7 @@ from parapet import files, sealed
 from parapet.data.images import Images
 from parapet.data.info import SCHEMA_VERSION, check_files, prepare, read_info
 from parapet.data.splits import SPLITS, interleave
-from parapet.errors import InputError, WorkError
+from parapet.errors import InputError, WorkError, is_closed
 from parapet.quoting import quote
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def write(folder: Path, source: Source, indices: dict[str, np.ndarray]) -> Datas
 
     indices: positions for each of train, validation and test, as `parapet.data.split` gives them; they are written
     in an order that interleaves the classes, so that the first k images of a split are a stratified part of it.
-    Raises WorkError where the folder cannot be written.
+    Raises InputError where the folder may not be written, WorkError where the disk is full.
     """
     files.refuse_to_replace(folder, [], _marks(folder))
     arrays = {name: _arrays(source, name, indices[name]) for name in SPLITS}
@@ -56,8 +56,11 @@ def write(folder: Path, source: Source, indices: dict[str, np.ndarray]) -> Datas
             names = [f"{name}.safetensors" for name in SPLITS]
             sealed.write(partial / "dataset.json", {**info, "files": sealed.digests(partial, names)})
     except (OSError, SafetensorError) as error:
-        raise WorkError(f"{folder} cannot be written ({error}); make room or mend its permissions, "
-                        f"then {prepare(folder)}.") from None
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        if is_closed(error):
+            raise InputError(f"{folder} cannot be written ({why}); mend the permissions of its folder, or give another "
+                             "folder with --out.") from None
+        raise WorkError(f"{folder} cannot be written ({why}); make room, then {prepare(folder)}.") from None
     return Dataset.open(folder)
 
 

@@ -5,7 +5,6 @@ No file gets its final name before its published checksum holds.
 
 from __future__ import annotations
 
-import errno
 import http.client
 import ssl
 import tarfile
@@ -19,7 +18,7 @@ from typing import BinaryIO
 from parapet import files
 from parapet.data import digits
 from parapet.data.published import Published, PublishedFile, check_name, md5, places, published
-from parapet.errors import InputError, WorkError
+from parapet.errors import InputError, WorkError, is_closed, is_disk_full
 
 Progress = Callable[[int, int | None, str], None]
 CHUNK = 1 << 20
@@ -34,8 +33,8 @@ def fetch(name: str, root: Path, source: Path | None = None, progress: Progress 
     a download that broke off goes on where it was. `digits` is written from scikit-learn and needs no network.
     progress(bytes done, bytes in all or None where the server does not say, file name) is called about once a MiB.
 
-    Raises InputError for an unknown name and for a `source` that lacks a file or holds a damaged one; WorkError
-    where the disk is full or a download fails.
+    Raises InputError for an unknown name, for a `source` that lacks a file or holds a damaged one, and for a folder
+    that may not be written; WorkError where the disk is full or a download fails.
     """
     check_name(name)
     target = Path(root) / name
@@ -193,9 +192,13 @@ def _explained(name: str, target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
-        raise WorkError(f"{name} could not be brought to {target}: {what}; make room or mend the permissions, then run "
-                        f"`parapet data fetch {name}` again, which goes on where it was.") from None
+        again = f"then run `parapet data fetch {name}` again, which goes on where it was"
+        if is_closed(error):
+            raise InputError(f"{name} could not be brought to {target}: {error.filename} cannot be written "
+                             f"({error.strerror}); mend its permissions, or give another folder with --root, {again}."
+                             ) from None
+        what = "the disk is full" if is_disk_full(error) else " ".join(str(error).split())
+        raise WorkError(f"{name} could not be brought to {target}: {what}; make room, {again}.") from None
 
 
 def _silent(done: int, total: int | None, name: str) -> None:

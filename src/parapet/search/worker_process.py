@@ -17,7 +17,7 @@ import traceback
 from typing import Any, TextIO
 
 from parapet.cores import limit_threads
-from parapet.errors import InputError, ParapetError, ProcessDied, WorkError, disk_full, is_disk_full
+from parapet.errors import InputError, ParapetError, ProcessDied, WorkError, told
 from parapet.redaction import redacted
 
 
@@ -59,8 +59,8 @@ def _serve(task: dict[str, Any], answers: TextIO) -> None:
     except ParapetError as error:
         answer("failed", reason=str(error))
     except Exception as error:  # a candidate that fails is a result, whatever the failure
-        if is_disk_full(error):
-            answer("work_error", text=str(disk_full(error)))
+        if (sentence := told(error)) is not None:
+            answer("input_error" if isinstance(sentence, InputError) else "work_error", text=str(sentence))
         else:
             answer("failed", reason=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
 

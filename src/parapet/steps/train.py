@@ -61,6 +61,7 @@ def run(recipe: NamedRecipe, data_folder: Path, out: Path, *, seed: int = 0, dev
     with _only_run(out):
         earlier = check_folder(out, identity)
         if earlier and earlier["status"] == "done" and (out / WEIGHTS).is_file():
+            (out / CHECKPOINT).unlink(missing_ok=True)  # a kill at the very end leaves it
             return earlier
         result = {"schema_version": SCHEMA_VERSION, "status": "running", "reason": None, "run": identity,
                   "description": recipe.description, "data": {"name": data.name, "folder": redacted(str(data_folder))},

@@ -36,7 +36,9 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
     `device` and the others on the cards after it; each of them calls this with its place in the `team`, and the first
     one writes. Raises WorkError where the parent's weights are gone.
     """
+    kept = out if checkpoints is None else checkpoints / proposal["training_key"][:_FOLDER_LENGTH]
     if (result := results.done(out / results.TRAINING, proposal["training_key"])) is not None:
+        (kept / results.CHECKPOINT).unlink(missing_ok=True)  # a kill at the very end leaves it
         return result
     out.mkdir(parents=True, exist_ok=True)
     if params.training.gpus > 1 and team is None:
@@ -73,7 +75,6 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
 
     config = fidelity.config(params.training, behind=parent["epochs"] if parent else 0, started=parent is not None)
     images = fidelity.images(data.images["train"], config.batch_size)
-    kept = out if checkpoints is None else checkpoints / proposal["training_key"][:_FOLDER_LENGTH]
     kept.mkdir(parents=True, exist_ok=True)
     turn = (cores or FreeCores()).turn
 

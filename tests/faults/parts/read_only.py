@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import shutil
+import struct
 from pathlib import Path
 
 from tests.faults.bench import Bench, Result
-from tests.faults.processes import Case
+from tests.faults.processes import Case, End
 from tests.faults.verbs import VERBS, Verb
 
 _NOBODY = 65534
+# Of linux/capability.h and linux/prctl.h.
+_READ_EVERYTHING, _VERSION_3, _KEEP_CAPABILITIES, _AMBIENT, _RAISE = 2, 0x20080522, 8, 47, 2
 _ORDER = ("search", "data_prep", "front", "report", "promote", "full_evaluation", "train", "data fetch", "sync",
           "attack", "pipelines compile", "search, tracked", "archive verify", "rollback", "select", "check",
           "archive list", "promote, second", "archive show", "report, tracked", "promote --to", "archive compare")
@@ -56,13 +60,21 @@ def run(bench: Bench, seed: int, place: int, verb: Verb | None = None) -> Result
         return result
 
 
-def _as_nobody(bench: Bench, verb: Verb, case: Case):  # noqa: ANN202
-    def prepare() -> None:
-        os.setgroups([])
-        os.setgid(_NOBODY)
-        os.setuid(_NOBODY)
-        os.umask(0o022)
-    return case.run(bench.words(verb), bench.limit(verb), {"HOME": str(case.temporary)}, prepare=prepare)
+def _as_nobody(bench: Bench, verb: Verb, case: Case) -> End:
+    return case.run(bench.words(verb), bench.limit(verb), {"HOME": str(case.temporary)}, prepare=_become_nobody)
+
+
+def _become_nobody() -> None:
+    """Another user, who may read everything, Python included, wherever it was installed; children inherit that."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_KEEP_CAPABILITIES, 1, 0, 0, 0)
+    os.setgroups([])
+    os.setgid(_NOBODY)
+    os.setuid(_NOBODY)
+    only = 1 << _READ_EVERYTHING
+    header, sets = struct.pack("Ii", _VERSION_3, 0), struct.pack("6I", only, only, only, 0, 0, 0)
+    if libc.capset(header, sets) or libc.prctl(_AMBIENT, _RAISE, _READ_EVERYTHING, 0, 0):
+        raise OSError(ctypes.get_errno(), "the right to read everything could not be kept")
 
 
 def _lock(project: Path, name: str) -> None:
