@@ -192,8 +192,8 @@ def test_a_folder_that_may_not_be_written_is_wrong_input(source, tmp_path, monke
     monkeypatch.setattr("parapet.data.dataset.save_file", refused)
     with pytest.raises(InputError) as error:
         write(tmp_path / "new", source, split(source, DataPrepConfig(), 1))
-    assert str(error.value) == (f"{tmp_path / 'new'} cannot be written (Permission denied); mend the permissions of its "
-                                "folder, or give another folder with --out.")
+    assert str(error.value) == (f"{tmp_path / 'new'} cannot be written (Permission denied); mend the permissions of "
+                                "its folder, or give another folder with --out.")
 
 
 def test_the_old_folder_stays_until_the_new_one_is_whole(source, folder, monkeypatch):
