@@ -42,7 +42,7 @@ VERBS = {verb.name: verb for verb in (
     Verb("rollback", ("rollback",), "twice", registry=True),
     Verb("sync", ("sync", "--params", "tracked.yaml"), "waiting", registry=True),
     Verb("train", ("train", "--recipe", "digits", "--data", "artifacts/dataset", "--out", "runs/digits", "--threads",
-                   "1", "--set", "training.epochs=3", "--set", "genome.width=4", "--set", "genome.steps=1"),
+                   "1", "--set", "training.epochs=2", "--set", "genome.width=4", "--set", "genome.steps=1"),
          "prepared"),
     Verb("attack", ("attack", "--model", _WEIGHTS, "--data", "artifacts/dataset", "--eps", "0.2", "--attacks",
                     "fgsm,pgd_margin,square", "--images", "60", "--batch-size", "20", "--out", "runs/attack"),

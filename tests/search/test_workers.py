@@ -74,6 +74,11 @@ def test_what_concerns_every_task_is_raised() -> None:
         list(workers.run(_tasks("fill_the_disk", {})))
 
 
+def test_a_folder_that_may_not_be_written_concerns_every_task() -> None:
+    with Workers(["cpu"]) as workers, pytest.raises(InputError, match=r"/somewhere/file cannot be written \(Perm"):
+        list(workers.run(_tasks("be_locked_out", {})))
+
+
 def test_a_task_over_its_time_is_ended() -> None:
     with Workers(["cpu"], timeout=1.0) as workers:
         found = dict(workers.run([*_tasks("sleep", {"seconds": 60}), *_tasks("double", {"value": 1})]))

@@ -52,6 +52,11 @@ def fill_the_disk(*, device: str, progress: Report) -> dict:
     raise OSError(errno.ENOSPC, "No space left on device", "/somewhere/file")
 
 
+def be_locked_out(*, device: str, progress: Report) -> dict:
+    """As the operating system says it of a folder that somebody else may write."""
+    raise PermissionError(errno.EACCES, "Permission denied", "/somewhere/file")
+
+
 def sleep(*, seconds: float, device: str, progress: Report) -> dict:
     """Takes its time."""
     time.sleep(seconds)
