@@ -49,7 +49,8 @@ def _record(index: int) -> dict:
     return {"id": _name(index), "genome": Genome().to_dict(), "generation": index // 8, "seed": index, "looks": 1,
             "fidelity": {"rung": 0, "epochs": EPOCHS, "full": True}, "status": "feasible", "reason": None,
             "validation": {"n": 1000, "clean_accuracy": 0.9, "clean_interval": [0.88, 0.92], "robust_accuracy": 0.5,
-                           "robust_interval": [0.47, 0.53], "attacks": {"fgsm": 0.6, "pgd_ce": 0.52, "pgd_dlr": 0.5}},
+                           "robust_interval": [0.47, 0.53], "attacks": {name: {"alone": share, "left": None}
+                                       for name, share in (("fgsm", 0.6), ("pgd_ce", 0.52), ("pgd_dlr", 0.5))}},
             "audit": {"verdict": "pass", "reasons": []}, "flops": 100_000 + index, "params": 10_000,
             "training_seconds": 20.0, "training_flops": 10**12, "training_key": _name(index),
             "evaluation_key": _name(index),

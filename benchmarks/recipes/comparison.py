@@ -90,7 +90,8 @@ def measure(recipe: NamedRecipe, seed: int, data: Path, setting: Setting,
     return {"recipe": recipe.name, "seed": seed, "n": record["n"], "norm": recipe.threat.norm,
             "eps": recipe.threat.eps, "clean": record["clean_accuracy"], "robust": record["robust_accuracy"],
             "interval": record["robust_interval"], "audit": found["audit"] and found["audit"]["verdict"],
-            "attacks": {name: entry["accuracy"] for name, entry in record["attacks"].items()},
+            "attacks": {name: {"alone": entry["alone"], "left": entry["left"]}
+                        for name, entry in record["attacks"].items()},
             "flops": trained["flops"], "training_images": trained["training_images"],
             "training_seconds": trained["seconds"], "attack_seconds": record["seconds"]}
 

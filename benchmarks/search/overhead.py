@@ -68,7 +68,8 @@ def measured(proposal: dict[str, Any], params: Params) -> dict[str, Any]:
     flops = int(10**(4 + 2 * size + noise))
     evaluation = {"n": _IMAGES, "clean_accuracy": clean / _IMAGES, "clean_interval": list(wilson(clean, _IMAGES)),
                   "robust_accuracy": robust / _IMAGES, "robust_interval": list(wilson(robust, _IMAGES)),
-                  "attacks": {name: {"accuracy": robust / _IMAGES} for name in ("fgsm", "pgd_ce", "pgd_margin")}}
+                  "attacks": {name: {"alone": robust / _IMAGES, "left": None}
+                              for name in ("fgsm", "pgd_ce", "pgd_margin")}}
     latency = {**dict.fromkeys(("p50", "p90", "p99", "mean"), flops / 1e8), "runs": 200, "batch": 1, "threads": 1,
                "machine": "none", "onnxruntime": "0", "providers": ["CPUExecutionProvider"]}
     return candidates.record(proposal, [

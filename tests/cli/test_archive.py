@@ -121,7 +121,7 @@ def test_everything_about_a_candidate(journal: Path, capsys) -> None:
                  "fidelity rung 2 (full): 12 epochs on 100.0 % of the images, the genome's own attack",
                  f"begun from the checkpoint of {ID['cheap']}", "looks 2", "width 8", "seed 1234567890123456789",
                  "robust 49.0 % (95 % interval 46.8–51.2 %, n = 2,000)",
-                 "attacks fgsm 59.0 %, pgd_ce 52.0 %, pgd_margin 49.0 %",
+                 "each attack alone fgsm 59.0 %, pgd_ce 52.0 %, pgd_margin 49.0 %",
                  "audit warn; steps: more steps break another 0.4 % of the images",
                  "cost 100,000 FLOPs an image, 10,000 parameters",
                  f"training key {RECORDS['middle']['training_key']}"):

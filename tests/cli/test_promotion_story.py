@@ -159,8 +159,9 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(here, members, server, caps
                "first" in wrong(*arguments)
     assert not (here / "nowhere").exists()
     front = here / "artifacts/front.json"
-    for content, sentence in (('{"schema_version": 6}', "is damaged ($: "), ("[]", "is damaged; run"),
-                              ('{"schema_version": 5}', "has schema version 5, and this Parapet reads version 6")):
+    for content, sentence in (('{"schema_version": 7}', "is damaged ($: "), ("[]", "is damaged; run"),
+                              ('{"schema_version": 5}', "has schema version 5, and this Parapet reads versions 6 and "
+                                                        "7; run")):
         front.write_text(content)
         assert sentence in wrong("select")
     front.unlink()

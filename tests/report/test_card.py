@@ -16,10 +16,13 @@ def test_card_says_threat_attacks_n_intervals_audit_and_latency(made) -> None:
     low, high = test["robust_interval"]
     assert f"{100 * test['robust_accuracy']:.1f} % (95 % interval {100 * low:.1f}–{100 * high:.1f} %)" in card
     assert "L-inf, eps = 0.2" in card and "n = 360" in card and f"**{candidate['audit']['verdict']}**" in card
-    for name, accuracy in test["attacks"].items():
+    for name, shares in test["attacks"].items():
         low, high = evaluation["evaluation"]["attacks"][name]["interval"]
-        row = f"| {plain(name)} | {100 * accuracy:.1f} % | {100 * low:.1f}–{100 * high:.1f} % |"
-        assert row in card
+        kind = "alone" if shares["left"] is None else "left"
+        row = f"| {plain(name)} | {100 * shares[kind]:.1f} % | {100 * low:.1f}–{100 * high:.1f} % |"
+        heading = {"alone": "| this attack alone |", "left": "| this attack and all before it |"}[kind]
+        table = card.split(heading)[1].split("\n\n")[0]
+        assert row in table
     for check in evaluation["audit"]["checks"]:
         assert plain(check["id"]) in card
     assert plain(candidate["latency_ms"]["machine"]) in card
@@ -30,9 +33,10 @@ def test_card_says_threat_attacks_n_intervals_audit_and_latency(made) -> None:
 
 
 def test_card_without_an_evaluation_and_of_a_variant(made) -> None:
-    variant = made.front["candidates"][-1]
+    variant = made.front["variants"][0]
     card = model_card(variant, made.front, {})
     assert f"variant of {variant['derived_from']}" in card and "not recorded" in card
+    assert "Every number under attack is an upper bound." in card
 
 
 def test_tables_of_the_card_are_whole(made) -> None:
@@ -104,7 +108,7 @@ def test_card_tells_of_a_busy_machine_of_throughput_and_of_size(made) -> None:
 
 
 def test_a_variant_s_card_does_not_borrow_what_was_measured_on_its_float_model(made) -> None:
-    variant = made.front["candidates"][-1] | {"note": "INT8: an upper bound."}
+    variant = made.front["variants"][0] | {"note": "INT8: an upper bound."}
     parent = made.evaluations[variant["derived_from"]]
     card = model_card(variant, made.front, parent)
     assert "outside dominance. INT8: an upper bound." in card and "## Curves" not in card and "not recorded" in card

@@ -16,7 +16,7 @@ from parapet.report import metrics, plot_tables
 
 def test_tables_hold_the_front(made) -> None:
     tables = plot_tables(made.front, made.evaluations)
-    own = {candidate["id"]: candidate for candidate in made.front["candidates"] if candidate["derived_from"] is None}
+    own = {candidate["id"]: candidate for candidate in made.front["candidates"]}
     assert {row["id"] for row in tables["front"]} == set(own)
     for row in tables["front"]:
         test = own[row["id"]]["test"]
@@ -24,9 +24,12 @@ def test_tables_hold_the_front(made) -> None:
         assert row["log10_flops"] == pytest.approx(math.log10(own[row["id"]]["flops"]))
     assert [row["hypervolume"] for row in tables["hypervolume"]] == [
         point["hypervolume"] for point in made.front["search"]["hypervolume"]]
-    for row in tables["attacks"]:
-        source = made.front["undefended"] if row["id"] == "undefended" else own[row["id"]]
-        assert row["accuracy"] == source["test"]["attacks"][row["attack"]]
+    for table, column, kind in (("attacks", "accuracy", "alone"), ("attacks_left", "left", "left")):
+        for row in tables[table]:
+            source = made.front["undefended"] if row["id"] == "undefended" else own[row["id"]]
+            assert row[column] == source["test"]["attacks"][row["attack"]][kind] is not None
+    assert {row["attack"] for row in tables["attacks"]} == {"fgsm", "deepfool", "pgd"}
+    assert {row["attack"] for row in tables["attacks_left"]} == {"apgd_ce", "apgd_t", "fab_t", "square"}
     assert {row["id"] for row in tables["eps_curve"]} == {*own, "undefended"}
     for rows in tables.values():
         assert rows and all(row.keys() == rows[0].keys() for row in rows)
@@ -39,7 +42,7 @@ def test_tables_do_without_evaluations(made) -> None:
 
 def test_metrics_are_flat_and_chosen_on_validation(made) -> None:
     front = made.front
-    own = [candidate for candidate in front["candidates"] if candidate["derived_from"] is None]
+    own = front["candidates"]
     own[0]["validation"]["robust_accuracy"] = 1.0
     result = metrics(front)
     assert result["best_robust_accuracy"] == own[0]["test"]["robust_accuracy"]
@@ -64,11 +67,12 @@ def test_dvc_shows_metrics_and_plots(made, tmp_path) -> None:
         "- front.json: {x: log10_flops, y: robust_accuracy, template: scatter}\n"
         "- hypervolume.json: {x: generation, y: hypervolume}\n"
         "- attacks.json: {x: accuracy, y: attack, template: scatter}\n"
+        "- attacks_left.json: {x: left, y: attack, template: scatter}\n"
         "- eps_curve.json: {x: eps, y: accuracy, template: scatter}\n")
     shown = json.loads(_dvc(folder, "metrics", "show", "--json"))[""]["data"]["metrics.json"]["data"]
     assert shown == metrics(made.front)
     plots = json.loads(_dvc(folder, "plots", "show", "--json"))["data"]
-    assert set(plots) == {"front.json", "hypervolume.json", "attacks.json", "eps_curve.json"}
+    assert set(plots) == {"front.json", "hypervolume.json", "attacks.json", "attacks_left.json", "eps_curve.json"}
 
 
 def _dvc(folder: Path, *arguments: str) -> str:

@@ -102,29 +102,34 @@ def test_plotly_is_inlined_once(standard) -> None:
 def test_every_candidate_has_rows_a_panel_and_links(standard) -> None:
     made, _, parsed = standard
     front = made.front
-    for candidate in [*front["candidates"], front["undefended"]]:
+    for candidate in [*front["candidates"], *front["variants"], front["undefended"]]:
         links = parsed.links[candidate["id"]]
         assert {f"../{candidate[name]}" for name in ("onnx", "weights", "evaluation")} <= set(links)
         assert (f"cards/{candidate['id']}.html" in links) == (candidate is not front["undefended"])
         run = f"http://127.0.0.1:5000/#/experiments/1/runs/{candidate['mlflow_run_id']}"
         assert (run in links) == (candidate["mlflow_run_id"] is not None)
-        # One row in the table of the front (the undefended net has none there), one in that of the attacks.
-        assert len(parsed.rows[candidate["id"]]) == (1 if candidate is front["undefended"] else 2)
+        # A row in the table of the front, or of the variants (the undefended net has none there), and one in each
+        # table of attacks: alone, and left; a variant has met every attack alone.
+        expected = 2 if candidate is front["undefended"] or candidate["derived_from"] else 3
+        assert len(parsed.rows[candidate["id"]]) == expected
         for gene in candidate["genome"]:
             assert gene in parsed.panels[candidate["id"]]
 
 
 def test_numbers_of_the_page_are_those_of_the_front(standard) -> None:
     made, _, parsed = standard
-    for candidate in made.front["candidates"]:
-        table, attacks = parsed.rows[candidate["id"]]
+    for candidate in [*made.front["candidates"], *made.front["variants"]]:
+        table, alone, *left = parsed.rows[candidate["id"]]
         test = candidate["test"]
-        for kind in ("clean", "robust"):
+        for kind, attacks in (("clean", alone), ("robust", left[0] if left else alone)):
             low, high = test[f"{kind}_interval"]
             shown = f"{100 * test[f'{kind}_accuracy']:.1f} % {100 * low:.1f}–{100 * high:.1f} %"
             assert shown in table and shown in attacks and shown in parsed.panels[candidate["id"]]
-        for accuracy in test["attacks"].values():
-            assert f"{100 * accuracy:.1f} %" in attacks
+        for shares in test["attacks"].values():
+            if shares["alone"] is not None:
+                assert f"{100 * shares['alone']:.1f} %" in alone
+            else:
+                assert f"{100 * shares['left']:.1f} %" in left[0]
         if candidate["derived_from"]:
             assert candidate["note"] in parsed.panels[candidate["id"]]
             continue
@@ -140,7 +145,7 @@ def test_headline_says_threat_attacks_n_and_interval(standard) -> None:
     text = " ".join(html.split('<section class="headline"')[1].split("</section>")[0].split())
     front = made.front
     assert "L-inf, eps = 0.2" in text and ", ".join(front["undefended"]["test"]["attacks"]) in text
-    best = max((candidate for candidate in front["candidates"] if candidate["derived_from"] is None),
+    best = max(front["candidates"],
                key=lambda candidate: candidate["validation"]["robust_accuracy"])
     for candidate in (front["undefended"], best):
         low, high = candidate["test"]["robust_interval"]
@@ -148,7 +153,7 @@ def test_headline_says_threat_attacks_n_and_interval(standard) -> None:
 
 
 def test_headline_names_the_best_of_validation_and_passes_over_failed_audits(made) -> None:
-    own = [candidate for candidate in made.front["candidates"] if candidate["derived_from"] is None]
+    own = made.front["candidates"]
     ranked = sorted(own, key=lambda candidate: candidate["validation"]["robust_accuracy"])
     own[0]["test"]["robust_accuracy"] = 0.99
     ranked[-1]["audit"]["verdict"] = "fail"
@@ -161,7 +166,7 @@ def test_hostile_strings_are_escaped(made) -> None:
     candidate.update(description=HOSTILE, weights="javascript:alert(1)", mlflow_run_id='"><script>x')
     candidate["audit"] = {"verdict": "warn", "reasons": [HOSTILE]}
     candidate["latency_ms"]["machine"] = HOSTILE
-    candidate["test"]["attacks"][HOSTILE] = 0.5
+    candidate["test"]["attacks"][HOSTILE] = {"alone": 0.5, "left": None}
     front["data"].update(name=HOSTILE, classes=[HOSTILE] * 10)
     made.archive[-1].update(status="infeasible", reason=HOSTILE)
     check = made.evaluations[candidate["id"]]["audit"]["checks"][0]
@@ -197,7 +202,7 @@ def test_a_front_of_one_without_images_evaluations_or_archive(make_study) -> Non
     made = make_study(members=1, rest=0, variants=0)
     html = rendered(made, evaluations={}, archive=[], images={})
     parsed = Page(html)
-    assert len(parsed.rows[made.front["candidates"][0]["id"]]) == 2
+    assert len(parsed.rows[made.front["candidates"][0]["id"]]) == 3
     assert "1 candidate on the front" in html and "No images were kept" in html and "No curve was measured" in html
     assert "Every candidate measured is on the front" in html
     assert not [values for tag, values in parsed.elements if tag == "img"]
@@ -211,7 +216,7 @@ def test_infeasible_candidates_stand_with_their_reason(standard) -> None:
 
 def test_variants_stand_apart_from_the_front(standard) -> None:
     made, html, parsed = standard
-    variant = made.front["candidates"][-1]
+    variant = made.front["variants"][0]
     front, apart = html.split("<h3>Quantised variants</h3>")
     assert f'<tr data-id="{variant["id"]}">' not in front
     assert f'<tr data-id="{variant["id"]}">' in apart.split('id="candidate"')[0]

@@ -34,7 +34,11 @@ def test_attack_bars_end_with_every_attack_and_stand_beside_the_undefended(made)
     candidate = made.front["candidates"][2]
     own, undefended = plots.attack_bars(candidate, made.front, made.evaluations).data
     assert own.x[0] == candidate["test"]["clean_accuracy"] and own.x[-1] == candidate["test"]["robust_accuracy"]
-    assert list(own.x[1:-1]) == list(candidate["test"]["attacks"].values())
+    attacks = candidate["test"]["attacks"]
+    expected = [(f"{name} alone", shares["alone"]) for name, shares in attacks.items() if shares["left"] is None]
+    expected += [(f"left after {name} too", shares["left"]) for name, shares in attacks.items()
+                 if shares["alone"] is None]
+    assert list(zip(own.y, own.x))[1:-1] == expected and len(expected) == 7
     assert undefended.x[-1] == made.front["undefended"]["test"]["robust_accuracy"]
     assert len(plots.attack_bars(made.front["undefended"], made.front, {}).data) == 1
 

@@ -21,14 +21,15 @@ def record(clean: float = 0.9, robust: float = 0.5, flops: int = 100_000, *, gen
     fidelity = {"rung": rung, "full": rung == FULL, **RUNGS[rung]}
     key = digest([genes, fidelity, parent, repeat])
     return {
-        "schema_version": 4, "id": key[:12], "training_key": key, "evaluation_key": digest([key, "evaluation"]),
+        "schema_version": 5, "id": key[:12], "training_key": key, "evaluation_key": digest([key, "evaluation"]),
         "genome": genes, "generation": generation, "seed": 1234567890123456789, "fidelity": fidelity,
         "parent": parent, "repeat": repeat, "looks": looks, "final": False,
         "status": "feasible", "reason": None, "violation": 0.0,
         "validation": {
             "n": n, "clean_accuracy": clean, "clean_interval": list(wilson(round(clean * n), n)),
             "robust_accuracy": robust, "robust_interval": list(wilson(round(robust * n), n)),
-            "attacks": {"pgd_ce": min(1.0, robust + 0.03), "pgd_margin": robust, "fgsm": min(1.0, robust + 0.1)}},
+            "attacks": {name: {"alone": min(1.0, robust + more), "left": None} for name, more in
+                        (("pgd_ce", 0.03), ("pgd_margin", 0.0), ("fgsm", 0.1))}},
         "audit": {"verdict": "warn", "reasons": ["steps: more steps break another 0.4 % of the images"]},
         "flops": flops, "params": flops // 10, "training_seconds": 2.0, "training_flops": flops * 10_000,
         "latency_ms": {"p50": 0.1, "p90": 0.12, "p99": 0.2, "mean": 0.11, "runs": 200, "batch": 1, "threads": 1,

@@ -16,7 +16,7 @@ from parapet.errors import InputError
 from parapet.search import archive
 from tests.search.archive_records import record
 
-RECORDS = [{"schema_version": 4, "id": f"{place:012x}", "value": place / 3, "text": "ü\n\0"} for place in range(5)]
+RECORDS = [{"schema_version": 5, "id": f"{place:012x}", "value": place / 3, "text": "ü\n\0"} for place in range(5)]
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_every_line_is_strict_json_and_carries_the_checksum_of_the_one_before(jo
     assert [line["record"] for line in lines] == RECORDS
     assert [line["after"] for line in lines] == ["0" * 64, *(line["sha256"] for line in lines[:-1])]
     with pytest.raises(ValueError):
-        archive.append(journal, [{"schema_version": 4, "value": float("nan")}])
+        archive.append(journal, [{"schema_version": 5, "value": float("nan")}])
     assert archive.read(journal) == RECORDS
 
 
@@ -99,7 +99,7 @@ def test_a_line_whose_middle_did_not_reach_the_disk_is_torn(journal: Path) -> No
 
 def test_lines_longer_than_what_is_read_of_the_end(tmp_path: Path) -> None:
     path = tmp_path / "archive.jsonl"
-    long = [{"schema_version": 4, "id": name, "text": name * 70_000} for name in "abc"]
+    long = [{"schema_version": 5, "id": name, "text": name * 70_000} for name in "abc"]
     for entry in long:
         archive.append(path, [entry])
     with path.open("ab") as stream:
@@ -160,7 +160,7 @@ def test_a_flipped_byte_is_never_taken_for_a_record(tmp_path_factory: pytest.Tem
 
 def test_a_record_that_is_no_json_under_the_right_checksum_is_told(tmp_path: Path) -> None:
     path = tmp_path / "archive.jsonl"
-    text, before = b'{"schema_version":4,}', b"0" * 64
+    text, before = b'{"schema_version":5,}', b"0" * 64
     checksum = hashlib.sha256(before + text).hexdigest().encode()
     path.write_bytes(b'{"after":"%b","sha256":"%b","record":%b}\n' % (before, checksum, text))
     _refused(path, "is damaged in line 1: its record is no JSON that can be read")
@@ -168,16 +168,33 @@ def test_a_record_that_is_no_json_under_the_right_checksum_is_told(tmp_path: Pat
 
 def test_a_newer_schema_version_is_told(tmp_path: Path) -> None:
     path = tmp_path / "archive.jsonl"
-    archive.append(path, [{"schema_version": 5}])
-    _refused(path, "has schema version 5 in line 1, and this Parapet reads version 4; use the Parapet that wrote it, "
-                   "or move the file away to start a new archive.")
+    archive.append(path, [{"schema_version": 6}])
+    _refused(path, "has schema version 6 in line 1, and this Parapet reads versions 4 and 5; use the Parapet that "
+                   "wrote it, or move the file away to start a new archive.")
+
+
+def test_records_of_version_4_are_read_in_today_s_form_and_can_be_added_to(tmp_path: Path) -> None:
+    path = tmp_path / "archive.jsonl"
+    texts = [json.dumps({"schema_version": 4, "id": "a", "validation": {"attacks": {"pgd_ce": 0.5, "audit": 0.4}}}),
+             json.dumps({"schema_version": 4, "id": "b", "validation": None})]
+    lines, before = [], b"0" * 64
+    for text in texts:
+        checksum = hashlib.sha256(before + text.encode()).hexdigest().encode()
+        lines.append(b'{"after":"%b","sha256":"%b","record":%b}\n' % (before, checksum, text.encode()))
+        before = checksum
+    path.write_bytes(b"".join(lines))
+    archive.append(path, RECORDS[:1])
+    attacks = {"pgd_ce": {"alone": 0.5, "left": None}, "audit": {"alone": None, "left": 0.4}}
+    assert archive.read(path) == [{"schema_version": 5, "id": "a", "validation": {"attacks": attacks}},
+                                  {"schema_version": 5, "id": "b", "validation": None}, RECORDS[0]]
 
 
 @pytest.mark.parametrize("end", [b"", b'{"sha256": "01', b"\0\0"])
 def test_an_archive_of_schema_version_3_is_told(tmp_path: Path, end: bytes) -> None:
     path = tmp_path / "archive.jsonl"
     path.write_bytes(_version_3({"id": "a"}, {"id": "b"}) + end)
-    _refused(path, "has schema version 3 in line 1, and this Parapet reads version 4; use the Parapet that wrote it")
+    _refused(path, "has schema version 3 in line 1, and this Parapet reads versions 4 and 5; use the Parapet that "
+                   "wrote it")
     with pytest.raises(InputError, match="has schema version 3 in its last line"):
         archive.append(path, RECORDS)
 

@@ -28,7 +28,7 @@ def trained(tmp_path: Path) -> dict[str, Any]:
     entry = record(genome=SMALL)
     folder = _folder(tmp_path, entry)
     folder.mkdir(parents=True)
-    write_json(folder / "training.json", {"schema_version": 4, "key": entry["training_key"]})
+    write_json(folder / "training.json", {"schema_version": 5, "key": entry["training_key"]})
     save(Network(SMALL, (1, 8, 8), 10), folder / "model.safetensors")
     return entry
 
@@ -56,7 +56,7 @@ def test_what_is_right_is_counted_and_no_more(tmp_path: Path, trained: dict[str,
 
 @pytest.mark.parametrize(("changes", "sentence"), [
     ({"violation": -1.0}, "line 1 (ID): does not meet the schema at $.violation: -1.0 is less than the minimum of 0"),
-    ({"schema_version": 3}, "does not meet the schema at $.schema_version: 4 was expected"),
+    ({"schema_version": 3}, "does not meet the schema at $.schema_version: 5 was expected"),
     ({"looks": 0}, "does not meet the schema at $.looks: 0 is less than the minimum of 1"),
     ({"fidelity": {"epochs": 3, "data_share": 1.0}}, "does not meet the schema at $.fidelity: "),
     ({"parent": {"training_key": "f" * 64, "kind": "stolen"}}, "at $.parent.kind: 'stolen' is not one of ['promoted'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from parapet.deployment import check_identity, read_metadata, runtime
 from parapet.errors import InputError, WorkError
 from parapet.files import read_json, write_json
 from parapet.models import load
-from parapet.steps import front, full_evaluation, promotion, report
+from parapet.steps import front, full_evaluation, promotion, report, results
 from tests.steps.tiny import TINY
 
 PARAMS = parse(Params, TINY)
@@ -36,7 +37,7 @@ def artifacts(undisturbed: Path, digits_folder: Path, tmp_path_factory: pytest.T
 def test_front_json_meets_its_schema_and_names_files_that_exist(artifacts: Path) -> None:
     found = read_json(artifacts / "front.json")
     schemas.validate("front", found)
-    for candidate in [*found["candidates"], found["undefended"]]:
+    for candidate in [*found["candidates"], *found["variants"], found["undefended"]]:
         for name in ("weights", "onnx", "evaluation"):
             assert (artifacts / candidate[name]).is_file()
         schemas.validate("evaluation", read_json(artifacts / candidate["evaluation"]))
@@ -46,11 +47,17 @@ def test_front_json_meets_its_schema_and_names_files_that_exist(artifacts: Path)
 
 def test_every_onnx_file_scores_the_clean_accuracy_that_it_claims(artifacts: Path) -> None:
     images, labels = Dataset.open(artifacts / "dataset").split("test", limit=60).all()
-    for candidate in read_json(artifacts / "front.json")["candidates"]:
+    for candidate in entries(artifacts):
         logits = runtime.predict(runtime.session(artifacts / candidate["onnx"]), images.numpy())
         accuracy = float((logits.argmax(1) == labels.numpy()).mean())
         assert accuracy == candidate["test"]["clean_accuracy"]
         assert candidate["test"]["n"] == 60
+
+
+def entries(artifacts: Path) -> list[dict[str, Any]]:
+    """The members of the front, then their variants."""
+    found = read_json(artifacts / "front.json")
+    return [*found["candidates"], *found["variants"]]
 
 
 def test_the_stored_adversarial_images_fool_the_exported_graph_too(artifacts: Path) -> None:
@@ -64,19 +71,19 @@ def test_the_stored_adversarial_images_fool_the_exported_graph_too(artifacts: Pa
 def test_the_page_the_cards_and_the_tables_are_there(artifacts: Path) -> None:
     found = read_json(artifacts / "front.json")
     page = (artifacts / "report/index.html").read_text()
-    for candidate in found["candidates"]:
+    for candidate in entries(artifacts):
         assert candidate["id"] in page
         for card in (f"report/cards/{candidate['id']}.md", f"report/cards/{candidate['id']}.html"):
             assert candidate["id"] in (artifacts / card).read_text(), card
-    own = [candidate for candidate in found["candidates"] if candidate["derived_from"] is None]
+    own = found["candidates"]
     assert len(read_json(artifacts / "plots/front.json")) == len(own)
     assert read_json(artifacts / "metrics.json")["front_size"] == len(own)
 
 
 def test_every_member_has_an_int8_variant_beside_it(artifacts: Path) -> None:
-    found = read_json(artifacts / "front.json")["candidates"]
-    own = {candidate["id"]: candidate for candidate in found if candidate["derived_from"] is None}
-    variants = [candidate for candidate in found if candidate["derived_from"] is not None]
+    found = read_json(artifacts / "front.json")
+    own, variants = {candidate["id"]: candidate for candidate in found["candidates"]}, found["variants"]
+    assert all(candidate["derived_from"] is None and "-int8" not in name for name, candidate in own.items())
     assert sorted(variant["derived_from"] for variant in variants) == sorted(own)
     images, labels = Dataset.open(artifacts / "dataset").split("test", limit=60).all()
     for variant in variants:
@@ -84,7 +91,8 @@ def test_every_member_has_an_int8_variant_beside_it(artifacts: Path) -> None:
         assert variant["id"] == f"{parent['id']}-int8" and "upper bound" in variant["note"]
         assert variant["audit"]["verdict"] == "warn" and "upper bound" in variant["audit"]["reasons"][0]
         assert set(test["attacks"]) == {"transfer", "square"} and set(variant["validation"]["attacks"]) == {"transfer"}
-        assert test["robust_accuracy"] <= min(test["attacks"].values()) <= test["clean_accuracy"]
+        weakest = min(shares["alone"] for shares in test["attacks"].values())
+        assert test["robust_accuracy"] <= weakest <= test["clean_accuracy"]
         logits = runtime.predict(runtime.session(artifacts / variant["onnx"]), images[:test["n"]].numpy())
         assert float((logits.argmax(1) == labels[:test["n"]].numpy()).mean()) == test["clean_accuracy"]
         assert variant["footprint"]["bytes"] == (artifacts / variant["onnx"]).stat().st_size
@@ -101,7 +109,7 @@ def test_the_confusion_matrices_count_every_image_once(artifacts: Path) -> None:
 
 
 def test_every_graph_answers_as_its_network_did_and_says_which_it_is(artifacts: Path) -> None:
-    for candidate in read_json(artifacts / "front.json")["candidates"]:
+    for candidate in entries(artifacts):
         metadata = check_identity(artifacts / candidate["onnx"], candidate["genome"])
         assert metadata["threat"] == str(PARAMS.threat)
         assert metadata["git_revision"] and metadata["input"]["range"] == [0.0, 1.0]
@@ -167,8 +175,65 @@ def test_the_gate_says_each_reason(candidate: dict, sentence: str) -> None:
 def test_a_front_of_another_version_is_refused(artifacts: Path, tmp_path: Path) -> None:
     old = {**read_json(artifacts / "front.json"), "schema_version": 4}
     write_json(tmp_path / "front.json", old)
-    with pytest.raises(InputError, match="has schema version 4, and this Parapet reads version 6; run `parapet full_"):
+    with pytest.raises(InputError, match="version 4, and this Parapet reads versions 6 and 7; run `parapet full_"):
         front.read(tmp_path / "front.json")
     (tmp_path / "front.json").write_text("[")
     with pytest.raises(InputError, match="front.json is damaged; run `parapet front` again"):
         front.read(tmp_path / "front.json")
+
+
+def test_attacks_that_met_survivors_only_have_no_number_of_their_own(artifacts: Path) -> None:
+    for candidate in read_json(artifacts / "front.json")["candidates"]:
+        result = read_json(artifacts / candidate["evaluation"])["evaluation"]
+        right, attacks = result["outcomes"]["clean"].count("1"), candidate["test"]["attacks"]
+        for name, shares in attacks.items():
+            kind = "alone" if shares["left"] is None else "left"
+            assert shares[kind] == result["attacks"][name][kind] == result["outcomes"][name].count("1") / result["n"]
+            assert kind == "left" or result["attacks"][name]["attacked"] == right
+        left = [shares["left"] for shares in attacks.values() if shares["left"] is not None]
+        assert list(attacks)[-1] == "audit" and left == sorted(left, reverse=True)
+        assert left[-1] == candidate["test"]["robust_accuracy"]
+
+
+def _version_6(found: dict[str, Any]) -> dict[str, Any]:
+    """As the versions before wrote it: variants among the candidates, one number for each attack."""
+    def old(entry: dict[str, Any]) -> dict[str, Any]:
+        return {**entry, **{split: {**entry[split], "attacks": {
+            name: shares["left"] if shares["alone"] is None else shares["alone"]
+            for name, shares in entry[split]["attacks"].items()}} for split in ("validation", "test")}}
+    front = {**found, "schema_version": 6, "undefended": old(found["undefended"]),
+             "candidates": [old(entry) for entry in (*found["candidates"], *found["variants"])]}
+    del front["variants"]
+    return front
+
+
+def _version_4(result: dict[str, Any]) -> dict[str, Any]:
+    """evaluation/<id>.json as the versions before wrote it."""
+    record = result["evaluation"]
+    attacks = {name: {"accuracy": attack["left"] if attack["alone"] is None else attack["alone"],
+                      "survivors_only": attack["alone"] is None,
+                      **{key: value for key, value in attack.items() if key not in ("alone", "left")}}
+               for name, attack in record["attacks"].items()}
+    int8 = result["int8"] and {**result["int8"], **{
+        split: {**result["int8"][split], "attacks": {name: shares["alone"] for name, shares in
+                                                     result["int8"][split]["attacks"].items()}}
+        for split in ("validation", "test")}}
+    return {**result, "schema_version": 4, "int8": int8,
+            "evaluation": {**record, "schema_version": 2, "attacks": attacks}}
+
+
+def test_files_of_the_version_before_are_read_as_if_written_today(artifacts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "artifacts"
+    shutil.copytree(artifacts, out)
+    today = read_json(artifacts / "front.json")
+    write_json(out / "front.json", _version_6(today))
+    assert front.read(out / "front.json") == today
+    for path in (out / "evaluation").glob("*.json"):
+        result = read_json(path)
+        write_json(path, _version_4(result))
+        assert results.read_evaluation(path) == result
+    page = report.run(PARAMS, out).read_text()
+    assert page == (artifacts / "report/index.html").read_text()
+    write_json(out / "front.json", {"schema_version": 6})
+    with pytest.raises(InputError, match="front.json is damaged; run `parapet front` again"):
+        front.read(out / "front.json")

@@ -23,7 +23,7 @@ INFO = {"fingerprint": "f" * 64, "image_shape": [1, 8, 8], "classes": list("0123
 def _record(fidelity: Fidelity, failed: str, clean: int) -> dict[str, Any]:
     proposal = candidates.proposal_of(Request(Genome(), fidelity), PARAMS, INFO, "cpu", 0)
     evaluation = {"n": 10, "clean_accuracy": clean / 10, "clean_interval": [0.0, 1.0], "robust_accuracy": 0.0,
-                  "robust_interval": [0.0, 0.3], "attacks": {"pgd_ce": {"accuracy": 0.0}}}
+                  "robust_interval": [0.0, 0.3], "attacks": {"pgd_ce": {"alone": 0.0, "left": None}}}
     audit = {"verdict": "fail", "checks": [{"id": failed, "verdict": "fail", "numbers": {}, "advice": "Train longer."}]}
     return candidates.record(proposal, [{"status": "done", "evaluation": evaluation, "audit": audit}], PARAMS)
 

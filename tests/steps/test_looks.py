@@ -15,7 +15,8 @@ def _result(look: int, n: int, clean: float, robust: float, available: int, verd
             "audit": {"verdict": verdict, "checks": [f"of look {look}"]},
             "evaluation": {"n": n, "clean_accuracy": clean, "clean_interval": list(wilson(clean * n, n)),
                            "robust_accuracy": robust, "robust_interval": list(wilson(robust * n, n)),
-                           "attacks": {"pgd": {"accuracy": robust + 0.1, "steps": 20}}}}
+                           "attacks": {"pgd": {"alone": robust + 0.1, "left": None, "steps": 20},
+                                       "audit": {"alone": None, "left": robust, "steps": 0}}}}
 
 
 @pytest.mark.parametrize(("look", "count", "available", "expected"), [
@@ -55,7 +56,8 @@ def test_means_of_different_images() -> None:
     assert found["clean_accuracy"] == pytest.approx(0.85) and found["robust_accuracy"] == pytest.approx(0.4)
     assert found["clean_interval"] == pytest.approx(list(wilson(170, 200)))
     assert found["robust_interval"] == pytest.approx(list(wilson(80, 200)))
-    assert found["attacks"] == {"pgd": {"accuracy": pytest.approx(0.5), "steps": 20}}
+    assert found["attacks"] == {"pgd": {"alone": pytest.approx(0.5), "left": None, "steps": 20},
+                                "audit": {"alone": None, "left": pytest.approx(0.4), "steps": 0}}
 
 
 def test_accuracies_are_weighted_by_images() -> None:

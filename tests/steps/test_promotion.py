@@ -266,7 +266,7 @@ def entry(name: str, derived_from: str | None = None, robust: float = 0.5) -> di
 
 
 def test_variants_are_not_chosen_and_an_id_may_be_shortened() -> None:
-    front = {"candidates": [entry("aa1"), entry("ab2", robust=0.6), entry("aa1-int8", "aa1", robust=0.9)]}
+    front = {"candidates": [entry("aa1"), entry("ab2", robust=0.6)], "variants": [entry("aa1-int8", "aa1", robust=0.9)]}
     assert promotion.choose(front, "robust_accuracy >= 0, then most robust_accuracy")[0]["id"] == "ab2"
     assert promotion.choose(front, "", "ab")[0]["id"] == "ab2"
     for wrong, sentence in (("aa1-int8", "aa1-int8 is a variant of aa1, whose robustness is only known from above; "

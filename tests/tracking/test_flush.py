@@ -59,12 +59,12 @@ def test_what_a_candidate_run_holds(story, sqlite_uri):
     assert {name: data.metrics[name] for name in data.metrics if not name.startswith("epoch.")} == {
         "validation.n": 100, "validation.clean_accuracy": 0.9, "validation.clean_interval.low": 0.82,
         "validation.clean_interval.high": 0.95, "validation.robust_accuracy": 0.5,
-        "validation.robust_interval.low": 0.4, "validation.robust_interval.high": 0.6, "validation.pgd": 0.501,
-        "validation.square": 0.7, "flops": 123456, "params": 789, "training_seconds": 3.5, "training_flops": 1e12,
+        "validation.robust_interval.low": 0.4, "validation.robust_interval.high": 0.6, "validation.pgd.alone": 0.501,
+        "validation.square.left": 0.7, "flops": 123456, "params": 789, "training_seconds": 3.5, "training_flops": 1e12,
         "latency_ms.p50": 1, "latency_ms.p90": 2, "latency_ms.p99": 3, "latency_ms.batch": 1, "latency_ms.threads": 1,
         "test.n": 100, "test.clean_accuracy": 0.9, "test.clean_interval.low": 0.82, "test.clean_interval.high": 0.95,
         "test.robust_accuracy": 0.5, "test.robust_interval.low": 0.4, "test.robust_interval.high": 0.6,
-        "test.pgd": 0.501, "test.square": 0.7}
+        "test.pgd.alone": 0.501, "test.square.left": 0.7}
     assert {"candidate": name_of(1), "generation": "0", "on_front": "false", "status": "feasible", "audit": "warn",
             "audit_reasons": "few images weak attack", "latency_ms.machine": "a cpu", **TAGS}.items() \
         <= data.tags.items()

@@ -118,9 +118,11 @@ def test_legal_names_are_what_mlflow_takes(text):
 
 
 def test_measurements_become_numbers_by_dotted_name_and_the_rest_texts():
-    numbers, texts = numbers_and_texts({"test": {"n": 3, "clean_interval": [0.1, 0.2], "attacks": {"pgd": 0.5}},
+    attacks = {"pgd": {"alone": 0.5, "left": None}, "square": {"alone": None, "left": 0.4}}
+    numbers, texts = numbers_and_texts({"test": {"n": 3, "clean_interval": [0.1, 0.2], "attacks": attacks},
                                         "flops": None, "machine": "x", "providers": ["a"]})
-    assert numbers == {"test.n": 3, "test.clean_interval.low": 0.1, "test.clean_interval.high": 0.2, "test.pgd": 0.5}
+    assert numbers == {"test.n": 3, "test.clean_interval.low": 0.1, "test.clean_interval.high": 0.2,
+                       "test.pgd.alone": 0.5, "test.square.left": 0.4}
     assert texts == {"machine": "x", "providers": '["a"]'}
 
 

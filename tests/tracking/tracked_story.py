@@ -23,7 +23,9 @@ def record(index: int, **changes) -> dict:
             "genome": GENOME, "generation": index // 4, "seed": 100 + index,
             "fidelity": {"epochs": EPOCHS, "data_share": 0.5}, "status": "feasible", "reason": None,
             "validation": {"n": 100, "clean_accuracy": 0.9, "clean_interval": [0.82, 0.95], "robust_accuracy": 0.5,
-                           "robust_interval": [0.4, 0.6], "attacks": {"pgd": 0.5 + index / 1000, "square": 0.7}},
+                           "robust_interval": [0.4, 0.6],
+                           "attacks": {"pgd": {"alone": 0.5 + index / 1000, "left": None},
+                                       "square": {"alone": None, "left": 0.7}}},
             "audit": {"verdict": "warn", "reasons": ["few images", "weak attack"]}, "flops": 123456, "params": 789,
             "training_seconds": 3.5, "training_flops": 10**12,
             "latency_ms": {"p50": 1.0, "p90": 2.0, "p99": 3.0, "batch": 1, "threads": 1, "machine": "a cpu"},
@@ -97,7 +99,7 @@ class Story:
             assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
             assert run.info.status == "FINISHED"
             assert run.data.tags["on_front"] == ("true" if index == 0 else "false")
-            assert points(client, run, "validation.pgd") == [(0, 0.5 + index / 1000)]
+            assert points(client, run, "validation.pgd.alone") == [(0, 0.5 + index / 1000)]
             assert points(client, run, "epoch.clean_accuracy") == [(e, e / 10) for e in range(1, EPOCHS + 1)]
             assert [step for step, _ in points(client, run, "epoch.loss")] == list(range(1, EPOCHS + 1))
             assert [file.path for file in client.list_artifacts(run.info.run_id, "weights")] \

@@ -32,8 +32,8 @@ class Attack:
     """A named attack of a suite; `minimum_norm` attacks count as successful where their distance is within eps.
 
     With `takes_eps` a minimum-norm attack is told the radius, so that it leaves images alone that it broke within it.
-    With `survivors_only` it meets the images that every attack before it left standing, as in AutoAttack, and the
-    accuracy under it is that of all attacks so far.
+    With `survivors_only` it meets the images that every attack before it left standing, as in AutoAttack, and what is
+    told of it is the share that it and all before it left; the first of a suite meets every image in any case.
     """
 
     name: str

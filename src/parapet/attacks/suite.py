@@ -1,4 +1,5 @@
-"""A suite of attacks on one set of images: accuracy under each, and the per-image minimum of all."""
+"""A suite of attacks on one set of images: accuracy under each alone, or what it and all before it left, and the
+per-image minimum of all."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ from parapet.attacks.tally import Tally
 from parapet.attacks.transfer import transfer
 from parapet.errors import InputError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _STAIRCASE_STEPS = 40
 # Images whose gradients tell one model from another.
 _COMPARED = 16
@@ -47,14 +48,15 @@ def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
               turn: Callable[[], AbstractContextManager] = nullcontext) -> tuple[dict[str, Any], Tensor]:
     """Attack every image that is classified rightly with every attack of the suite.
 
-    images: float (N, C, H, W) in [0, 1], N >= 1; labels: (N,). Returns (record, adversarial images (N, C, H, W)):
-    the record as `evaluation` in the JSON Schema, with accuracies as fractions of 1 and one 0/1 per image under
-    each attack; of each image the first adversarial version that fools the model, else the image itself. Layers that
-    declare how they have to be attacked are, and one more attack goes through the soft staircase of those that round.
-    An image's noise depends on its seed and the attack's name alone. In the folder `state` each attack on each batch
-    is kept as it is done, and not done again. `progress` is told the attack's name and the share of the suite that is
-    done; `turn` is entered for each batch, so that latency can be timed in between. A batch that does not fit into
-    memory is halved.
+    images: float (N, C, H, W) in [0, 1], N >= 1; labels: (N,). Returns (record, adversarial images (N, C, H, W)): the
+    record as `evaluation` in the JSON Schema, with accuracies as fractions of 1 and one 0/1 per image under each
+    attack. An attack that met every image that was right has its accuracy as `alone`, one that met survivors only has
+    what it and all before it left as `left`, and the other of the two is None. Of each image the first adversarial
+    version that fools the model, else the image itself. Layers that declare how they have to be attacked are, and one
+    more attack goes through the soft staircase of those that round. An image's noise depends on its seed and the
+    attack's name alone. In the folder `state` each attack on each batch is kept as it is done, and not done again.
+    `progress` is told the attack's name and the share of the suite that is done; `turn` is entered for each batch, so
+    that latency can be timed in between. A batch that does not fit into memory is halved.
     """
     check(images, labels, eps=eps, norm=norm)
     if batch_size < 1 or len(images) == 0:
@@ -106,7 +108,7 @@ def with_audit(record: dict[str, Any], adversarial: Tensor, report: dict[str, An
     fresh = (before & ~after).nonzero().squeeze(1)
     adversarial = adversarial.clone()
     adversarial[fresh] = points[fresh]
-    attack = {**_share("accuracy", after), "attacked": int(before[:count].sum()), "survivors_only": True,
+    attack = {"alone": None, **_share("left", after), "attacked": int(before[:count].sum()),
               "seconds": report["seconds"], "gradient_evaluations": None, "queries": None, "median_distance": None}
     lowered = {**record, **_share("robust_accuracy", after, "robust_interval"),
                "attacks": {**record["attacks"], "audit": attack},
@@ -130,7 +132,9 @@ class _Found:
 
     def take(self, attack: Attack, parts: list[Part]) -> None:
         """Take over what an attack did in all its batches."""
-        survived = (self.robust if attack.survivors_only else self.right).clone()
+        # The first attack meets every image that is right, in any suite.
+        survivors_only = attack.survivors_only and bool(self.attacks)
+        survived = (self.robust if survivors_only else self.right).clone()
         for part in parts:
             broken = part.rows[part.fooled]
             survived[broken] = False
@@ -139,11 +143,11 @@ class _Found:
             self.robust[broken] = False
         self.outcomes[attack.name] = survived
         self.attacks[attack.name] = {
-            **_share("accuracy", survived), "attacked": sum(len(part.rows) for part in parts),
-            "survivors_only": attack.survivors_only, "seconds": sum(part.seconds for part in parts),
+            "alone": None, "left": None, **_share("left" if survivors_only else "alone", survived),
+            "attacked": sum(len(part.rows) for part in parts), "seconds": sum(part.seconds for part in parts),
             "gradient_evaluations": sum(part.gradient_evaluations for part in parts),
             "queries": sum(part.queries for part in parts),
-            "median_distance": _median(parts) if attack.minimum_norm and not attack.survivors_only else None}
+            "median_distance": _median(parts) if attack.minimum_norm and not survivors_only else None}
 
 
 def _part(attack: Attack, model: Model, images: Tensor, labels: Tensor, batch: Tensor, eps: float, norm: str,

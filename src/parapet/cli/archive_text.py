@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from parapet.genome import GENES, Genome
-from parapet.report.wording import count, duration, interval, milliseconds, percent, with_interval
+from parapet.report.wording import attacks, count, duration, interval, milliseconds, percent, with_interval
 
 HEADINGS = ("id", "rung", "epochs", "generation", "status", "clean", "robust", "95 % interval", "FLOPs", "p50 ms",
             "train s", "what it is")
@@ -58,7 +58,7 @@ def full_length(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> li
         pairs += [(name, with_interval(validation[f"{name}_accuracy"], validation[f"{name}_interval"], validation["n"]))
                   for name in ("clean", "robust")]
         pairs += [("looks", str(record["looks"])),
-                  ("attacks", ", ".join(f"{name} {percent(value)}" for name, value in validation["attacks"].items()))]
+                  *attacks(validation["attacks"])]
     if record["audit"] is not None:
         pairs.append(("audit", "; ".join([record["audit"]["verdict"], *record["audit"]["reasons"]])))
     if record["flops"] is not None:

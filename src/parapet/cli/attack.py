@@ -95,22 +95,23 @@ def _attacks(result: dict[str, Any]) -> Table:
     record = result["evaluation"]
     table = Table(title=f"{record['n']:,} images, {_threat(record)}, seed {result['seed']}", title_justify="left",
                   box=SIMPLE_HEAD)
-    for heading in ("attack", "met", "right", "95 % interval", "gradients", "queries", "distance", "seconds"):
+    for heading in ("attack", "met", "alone", "left", "95 % interval", "gradients", "queries", "distance", "seconds"):
         table.add_column(heading, justify="left" if heading == "attack" else "right", no_wrap=True)
     clean = record["outcomes"]["clean"]
-    table.add_row("none", f"{len(clean):,}", f"{record['clean_accuracy']:.1%}", _interval(record["clean_interval"]))
+    table.add_row("none", f"{len(clean):,}", f"{record['clean_accuracy']:.1%}", "",
+                  _interval(record["clean_interval"]))
     for name, attack in record["attacks"].items():
-        table.add_row(f"{name}{'*' if attack['survivors_only'] else ''}", f"{attack['attacked']:,}",
-                      f"{attack['accuracy']:.1%}", _interval(attack["interval"]),
+        table.add_row(name, f"{attack['attacked']:,}", _share(attack["alone"]), _share(attack["left"]),
+                      _interval(attack["interval"]),
                       _count(attack["gradient_evaluations"]), _count(attack["queries"]),
                       "" if attack["median_distance"] is None else f"{attack['median_distance']:.3g}",
                       f"{attack['seconds']:.1f}")
     table.add_section()
-    table.add_row("[bold]every attack", "", f"[bold]{record['robust_accuracy']:.1%}",
+    table.add_row("[bold]every attack", "", "", f"[bold]{record['robust_accuracy']:.1%}",
                   _interval(record["robust_interval"]), "", "", "", f"{record['seconds']:.1f}")
-    notes = ["right: share that is right after it", "distance: the median at which it breaks an image"]
-    if any(attack["survivors_only"] for attack in record["attacks"].values()):
-        notes.append("*: met what all before it had left standing, and counts what all so far broke")
+    notes = ["alone: share that is right after this attack alone, which met every image that was right",
+             "left: share that is right after it and all before it, where it met what they had left standing",
+             "distance: the median at which it breaks an image"]
     table.caption, table.caption_justify = "\n".join(notes), "left"
     return table
 
@@ -142,6 +143,10 @@ def _threat(record: dict[str, Any]) -> str:
 
 def _interval(bounds: list[float]) -> str:
     return f"{100 * bounds[0]:.1f}-{100 * bounds[1]:.1f} %"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
 
 
 def _count(value: int | None) -> str:

@@ -25,9 +25,10 @@ def model_card(candidate: dict[str, Any], front: dict[str, Any], evaluation: dic
     """
     evaluation = {} if candidate["derived_from"] else evaluation
     measured = evaluation.get("evaluation", {}).get("attacks", {})
-    rows = [(name, accuracy, measured.get(name, {}).get("interval"),
-             front["undefended"]["test"]["attacks"].get(name))
-            for name, accuracy in ((name, candidate["test"]["attacks"][name]) for name in attack_names([candidate]))]
+    none = {"alone": None, "left": None}
+    rows = {kind: [(name, candidate["test"]["attacks"][name][kind], measured.get(name, {}).get("interval"),
+                    front["undefended"]["test"]["attacks"].get(name, none)[kind])
+                   for name in attack_names([candidate], kind)] for kind in none}
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
                                      autoescape=False, keep_trailing_newline=True)
     environment.filters |= {"percent": wording.percent, "interval": wording.interval, "si": wording.count,

@@ -14,8 +14,9 @@ def plot_tables(front: dict[str, Any], evaluations: dict[str, dict[str, Any]]) -
     """Tables by name, each a list of flat rows as DVC's JSON plots want them.
 
     `front`: {id, flops, log10_flops, clean_accuracy, robust_accuracy}; `hypervolume`: {generation, candidates,
-    hypervolume}; `attacks`: {id, attack, accuracy}; `eps_curve`: {id, eps, accuracy}. Accuracies are fractions
-    of 1 on the test split. The undefended net has the id `undefended` and stands outside the table `front`.
+    hypervolume}; `attacks`: {id, attack, accuracy}, under each attack alone; `attacks_left`: {id, attack, left}, after
+    an attack and all before it; `eps_curve`: {id, eps, accuracy}. Accuracies are fractions of 1 on the test split. The
+    undefended net has the id `undefended` and stands outside the table `front`.
     """
     own = members(front)
     named = [("undefended", front["undefended"]), *((candidate["id"], candidate) for candidate in own)]
@@ -26,8 +27,10 @@ def plot_tables(front: dict[str, Any], evaluations: dict[str, dict[str, Any]]) -
                    "robust_accuracy": candidate["test"]["robust_accuracy"]} for candidate in own],
         "hypervolume": [{"generation": point["generation"], "candidates": point["candidates"],
                          "hypervolume": point["hypervolume"]} for point in front["search"]["hypervolume"]],
-        "attacks": [{"id": name, "attack": attack, "accuracy": accuracy} for name, candidate in named
-                    for attack, accuracy in candidate["test"]["attacks"].items()],
+        "attacks": [{"id": name, "attack": attack, "accuracy": shares["alone"]} for name, candidate in named
+                    for attack, shares in candidate["test"]["attacks"].items() if shares["alone"] is not None],
+        "attacks_left": [{"id": name, "attack": attack, "left": shares["left"]} for name, candidate in named
+                         for attack, shares in candidate["test"]["attacks"].items() if shares["left"] is not None],
         "eps_curve": [{"id": name, "eps": eps, "accuracy": accuracy} for name, candidate in named
                       for eps, accuracy in curve(evaluations.get(candidate["id"]))],
     }

@@ -1,4 +1,4 @@
-"""Who is on the front: its members, the variants beside it, the one to name first, and ties."""
+"""Who is on the front: its members, the one to name first, and ties."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from typing import Any
 
 def members(front: dict[str, Any]) -> list[dict[str, Any]]:
     """The candidates of front.json that dominance chose, cheapest first."""
-    own = [candidate for candidate in front["candidates"] if candidate["derived_from"] is None]
-    return sorted(own, key=lambda candidate: (candidate["flops"], candidate["id"]))
-
-
-def variants(front: dict[str, Any]) -> list[dict[str, Any]]:
-    """Quantised variants: they stand beside the front and outside dominance."""
-    return [candidate for candidate in front["candidates"] if candidate["derived_from"] is not None]
+    return sorted(front["candidates"], key=lambda candidate: (candidate["flops"], candidate["id"]))
 
 
 def best(front: dict[str, Any]) -> dict[str, Any]:
@@ -23,7 +17,7 @@ def best(front: dict[str, Any]) -> dict[str, Any]:
     Nothing is chosen on the test split, not even which member the headline names. Members whose audit failed
     are passed over while there is any other.
     """
-    own = members(front) or front["candidates"]
+    own = front["candidates"]
     trusted = [candidate for candidate in own if candidate["audit"]["verdict"] != "fail"] or own
     return max(trusted, key=lambda candidate: (candidate["validation"]["robust_accuracy"],
                                                candidate["validation"]["clean_accuracy"], -candidate["flops"]))
@@ -36,12 +30,12 @@ def ties(front: dict[str, Any], candidate: dict[str, Any]) -> list[dict[str, Any
             and _inside(candidate["test"]["robust_accuracy"], other["test"]["robust_interval"])]
 
 
-def attack_names(candidates: Iterable[dict[str, Any]]) -> list[str]:
-    """Every attack of the candidates' test suites, in the order in which they first appear."""
-    names: dict[str, None] = {}
-    for candidate in candidates:
-        names.update(dict.fromkeys(candidate["test"]["attacks"]))
-    return list(names)
+def attack_names(candidates: Iterable[dict[str, Any]], kind: str | None = None) -> list[str]:
+    """Every attack of the candidates' test suites, in the order in which they first appear; of one `kind` alone, those
+    with such a number: "alone", or "left" after it and all before it."""
+    return list(dict.fromkeys(name for candidate in candidates
+                              for name, shares in candidate["test"]["attacks"].items()
+                              if kind is None or shares[kind] is not None))
 
 
 def others(front: dict[str, Any], archive: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -49,7 +43,7 @@ def others(front: dict[str, Any], archive: Iterable[dict[str, Any]]) -> list[dic
 
     Other seeds of the same training are no candidates of their own, and cheap rungs do not compare.
     """
-    known = {candidate["id"] for candidate in front["candidates"]} | {front["undefended"]["id"]}
+    known = {candidate["id"] for candidate in (*front["candidates"], front["undefended"])}
     return [record for record in archive if record["id"] not in known and record["validation"] is not None
             and record["fidelity"]["full"] and record["repeat"] == 0]
 

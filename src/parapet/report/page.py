@@ -18,7 +18,7 @@ from parapet.errors import InputError
 from parapet.redaction import redacted
 from parapet.report import plots, wording
 from parapet.report.images import AdversarialImages, Example, examples, magnification
-from parapet.report.members import attack_names, best, infeasible, members, others, ties, variants
+from parapet.report.members import attack_names, best, infeasible, members, others, ties
 
 Record = dict[str, Any]
 # plotly.js takes 4.8 MB of the 8 MB that a page of some hundred candidates may weigh; a large front shows fewer images.
@@ -38,7 +38,7 @@ def render(front: Record, *, evaluations: dict[str, Record], archive: list[Recor
     mlflow_ui = redacted(mlflow_ui).partition("?")[0]
     if not mlflow_ui.startswith(("http://", "https://")):
         raise InputError(f"the address of MLflow is {mlflow_ui!r}; it must start with http:// or https://.")
-    own, beside, undefended = members(front), variants(front), front["undefended"]
+    own, beside, undefended = members(front), front["variants"], front["undefended"]
     panels = [*own, *beside, undefended]
     shown = _within_budget(front, images, config.images)
     script, plotly = _asset("page.js"), get_plotlyjs()
@@ -46,8 +46,8 @@ def render(front: Record, *, evaluations: dict[str, Record], archive: list[Recor
     values = {
         "title": redacted(config.title), "front": front, "threat": threat, "own": own,
         "variants": beside, "undefended": undefended, "panels": panels, "best": best(front),
-        "ties": ties(front, best(front)), "attacks": attack_names(panels), "others": others(front, archive),
-        "infeasible": infeasible(archive), "carded": [member["id"] for member in front["candidates"]],
+        "ties": ties(front, best(front)), "kinds": attack_names, "others": others(front, archive),
+        "infeasible": infeasible(archive), "carded": [member["id"] for member in own + beside],
         "evaluations": evaluations, "images": shown,
         "magnified": {key: magnification(value) for key, value in images.items()},
         "attack_of": {key: value.attack for key, value in images.items()},
@@ -76,7 +76,7 @@ def _figures(front: Record, evaluations: dict[str, Record], archive: list[Record
 
 def _within_budget(front: Record, images: dict[str, AdversarialImages], limit: int) -> dict[str, list[Example]]:
     """At most `limit` images of each candidate of the page; fewer where all together would weigh too much."""
-    wanted = {candidate["id"] for candidate in [*front["candidates"], front["undefended"]]}
+    wanted = {candidate["id"] for candidate in (*front["candidates"], front["undefended"])}
     shown = {key: examples(value, front["data"]["classes"], limit) for key, value in images.items() if key in wanted}
     while sum(map(_weight, shown.values())) > IMAGE_BYTES:
         longest = max(map(len, shown.values()))

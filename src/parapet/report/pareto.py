@@ -1,4 +1,7 @@
-"""The front as a table for people and programs: CSV, and the JSON that MLflow shows as a table."""
+"""The front as tables for people and programs: CSV, and the JSON that MLflow shows as a table.
+
+Members and INT8 variants have a table each: a variant's robust accuracy is an upper bound, and the two do not compare.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,44 @@ import io
 import json
 from typing import Any
 
-COLUMNS = ("id", "description", "clean_accuracy", "robust_accuracy", "robust_low", "robust_high", "n", "flops",
-           "params", "latency_ms", "audit", "derived_from", "mlflow_run_id")
+MEMBERS = ("id", "description", "clean_accuracy", "robust_accuracy", "robust_low", "robust_high", "n", "flops",
+           "params", "latency_ms", "audit", "mlflow_run_id")
+VARIANTS = ("id", "derived_from", "description", "clean_accuracy", "robust_upper_bound", "upper_bound_low",
+            "upper_bound_high", "n", "flops", "params", "latency_ms")
+Table = tuple[tuple[str, ...], list[list[Any]]]
 
 
-def rows(front: dict[str, Any]) -> list[list[Any]]:
-    """A row of `COLUMNS` for each entry of front.json, most robust on validation first; accuracies are on test."""
+def members(front: dict[str, Any]) -> Table:
+    """(`MEMBERS`, a row for each candidate of front.json, most robust on validation first); accuracies are on test."""
     ordered = sorted(front["candidates"], key=lambda entry: -entry["validation"]["robust_accuracy"])
-    return [[entry["id"], entry["description"], entry["test"]["clean_accuracy"], entry["test"]["robust_accuracy"],
-             *entry["test"]["robust_interval"], entry["test"]["n"], entry["flops"], entry["params"],
-             (entry["latency_ms"] or {}).get("p50"), entry["audit"]["verdict"], entry["derived_from"],
-             entry["mlflow_run_id"]] for entry in ordered]
+    return MEMBERS, [[entry["id"], entry["description"], *_accuracies(entry), *_costs(entry), entry["audit"]["verdict"],
+                      entry["mlflow_run_id"]] for entry in ordered]
 
 
-def as_csv(front: dict[str, Any]) -> str:
+def variants(front: dict[str, Any]) -> Table:
+    """(`VARIANTS`, a row for each quantised variant in the order of front.json); accuracies are on test."""
+    return VARIANTS, [[entry["id"], entry["derived_from"], entry["description"], *_accuracies(entry), *_costs(entry)]
+                      for entry in front["variants"]]
+
+
+def as_csv(table: Table) -> str:
     """The table with a line of headings."""
+    columns, rows = table
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows(front)])
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     return text.getvalue()
 
 
-def as_json(front: dict[str, Any]) -> str:
+def as_json(table: Table) -> str:
     """The table as MLflow's page of artifacts reads one: pandas' orientation "split"."""
-    return json.dumps({"columns": list(COLUMNS), "data": rows(front)}, allow_nan=False)
+    columns, rows = table
+    return json.dumps({"columns": list(columns), "data": rows}, allow_nan=False)
+
+
+def _accuracies(entry: dict[str, Any]) -> list[Any]:
+    test = entry["test"]
+    return [test["clean_accuracy"], test["robust_accuracy"], *test["robust_interval"], test["n"]]
+
+
+def _costs(entry: dict[str, Any]) -> list[Any]:
+    return [entry["flops"], entry["params"], (entry["latency_ms"] or {}).get("p50")]

@@ -10,17 +10,19 @@ import plotly.graph_objects as go
 
 from parapet.report import colours, wording
 from parapet.report.dvc_plots import curve
-from parapet.report.members import attack_names, members, others, variants
+from parapet.report.members import attack_names, members, others
 
 Record = dict[str, Any]
 AXES = {"flops": "FLOPs per image", "latency": "latency per batch of the ONNX graph, p50 (ms)"}
+# The two kinds of number that an attack has, in the order in which they are drawn.
+ATTACK_LABELS = {"alone": "{} alone", "left": "left after {} too"}
 VOLUME_AXES = {"generation": "generation", "candidates": "candidates measured",
                "training_seconds": "training time spent (s)"}
 
 
 def pareto(front: Record, archive: list[Record], x: str = "flops") -> go.Figure:
     """Robust accuracy on test against cost (`flops` or `latency`); customdata of every point is its id."""
-    own, beside, rest = members(front), variants(front), others(front, archive)
+    own, beside, rest = members(front), front["variants"], others(front, archive)
     rest = [record for record in rest if _cost(record, x) is not None]
     low, high = colours.span([candidate["test"]["clean_accuracy"] for candidate in own + beside])
     marker = {"cmin": low, "cmax": high, "colorscale": [list(stop) for stop in colours.SCALE],
@@ -40,7 +42,8 @@ def pareto(front: Record, archive: list[Record], x: str = "flops") -> go.Figure:
                    line={"shape": "hv", "width": 1.5, "dash": "dot", "color": colours.FAINT}),
         _points(own, x, "members of the front (test)", front,
                 {**marker, "size": 14, "colorbar": bar, "showscale": True}, "front"),
-        _points(beside, x, "quantised variants (test)", front, {**marker, "size": 12, "symbol": "diamond"}, "variants"),
+        _points(beside, x, "quantised variants: upper bounds (test)", front,
+                {**marker, "size": 12, "symbol": "triangle-down"}, "variants"),
         _points([front["undefended"]], x, "undefended net (test)", front,
                 {"size": 13, "symbol": "x", "color": colours.UNDEFENDED}, "undefended"),
         go.Scatter(x=[], y=[], mode="markers", meta="selected", name="selected", hoverinfo="skip", showlegend=False,
@@ -59,24 +62,26 @@ def pareto(front: Record, archive: list[Record], x: str = "flops") -> go.Figure:
 
 
 def attack_bars(candidate: Record, front: Record, evaluations: dict[str, Record]) -> go.Figure:
-    """Accuracy of one candidate under each attack of the test suite, the undefended net beside it."""
+    """Accuracy of one candidate under each attack of the test suite alone, then what is left after those that met
+    survivors only, the undefended net beside it."""
     undefended = front["undefended"]
     shown = [(candidate, legend_name(candidate, front), colours.ACCENT)]
     if candidate["id"] != undefended["id"]:
         shown.append((undefended, "undefended net", colours.UNDEFENDED))
-    names = attack_names([candidate])
     figure = go.Figure()
     for record, name, colour in shown:
         rows = [("no attack", record["test"]["clean_accuracy"], record["test"]["clean_interval"])]
         measured = evaluations.get(record["id"], {}).get("evaluation", {}).get("attacks", {})
-        rows += [(escape(attack), record["test"]["attacks"][attack], measured.get(attack, {}).get("interval"))
-                 for attack in names if attack in record["test"]["attacks"]]
+        rows += [(escape(label.format(attack)), record["test"]["attacks"][attack][kind],
+                  measured.get(attack, {}).get("interval"))
+                 for kind, label in ATTACK_LABELS.items() for attack in attack_names([candidate], kind)
+                 if record["test"]["attacks"].get(attack, {}).get(kind) is not None]
         rows += [("<b>every attack</b>", record["test"]["robust_accuracy"], record["test"]["robust_interval"])]
         figure.add_bar(y=[row[0] for row in rows], x=[row[1] for row in rows], orientation="h", name=name,
                        marker={"color": colour}, hovertext=[_bar_hover(name, row, record) for row in rows],
                        hoverinfo="text", error_x=_error([row[1] for row in rows], [row[2] for row in rows]))
-    figure.update_layout(height=150 + 40 * (len(names) + 2), barmode="group", bargap=0.28, bargroupgap=0.08,
-                         legend=_legend(-0.16), margin={"l": 10, "r": 16, "t": 8})
+    figure.update_layout(height=150 + 40 * (len(candidate["test"]["attacks"]) + 2), barmode="group", bargap=0.28,
+                         bargroupgap=0.08, legend=_legend(-0.16), margin={"l": 10, "r": 16, "t": 8})
     figure.update_xaxes(title="accuracy on test", tickformat=".0%", range=[0, 1.02])
     figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
     return _bare(figure)

@@ -74,6 +74,14 @@ def number(value: Any) -> str:
     return str(value)
 
 
+def attacks(block: dict[str, dict[str, float | None]]) -> list[tuple[str, str]]:
+    """The attacks of a block `validation` or `test` in words, as (what the numbers are, them); two kinds, two lines."""
+    parts = {kind: ", ".join(f"{name} {percent(shares[kind])}" for name, shares in block.items()
+                             if shares[kind] is not None) for kind in ("alone", "left")}
+    return [(heading, parts[kind]) for kind, heading in (("alone", "each attack alone"), ("left", "after all so far"))
+            if parts[kind]]
+
+
 def distances(attacks: dict[str, Any]) -> list[tuple[str, float]]:
     """(attack, median distance) of the minimum-norm attacks in an evaluation's `attacks`."""
     return [(name, attack["median_distance"]) for name, attack in attacks.items()

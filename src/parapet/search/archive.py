@@ -18,8 +18,11 @@ from typing import Any, BinaryIO
 from parapet.errors import InputError
 from parapet.plain_json import NotPlain, loads
 from parapet.quoting import quote
+from parapet.search.older_blocks import converted
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+# The version whose records are read too.
+_CONVERTED = 4
 _START = b'{"after":"'
 _LINE = re.compile(rb'\{"after":"([0-9a-f]{64})","sha256":"([0-9a-f]{64})","record":(\{.*\})\}')
 _BEFORE_THE_FIRST = b"0" * 64
@@ -116,7 +119,7 @@ def _checked(path: Path, where: str, line: bytes, before: bytes | None) -> tuple
         raise InputError(f"{path} is damaged in {where}: its record is no JSON that can be read ({error}); {_REMEDY}."
                          ) from None
     _refuse_other_versions(path, where, record.get("schema_version"))
-    return record, match[2]
+    return _today(record), match[2]
 
 
 def _end(path: Path, stream: BinaryIO) -> tuple[int, bytes]:
@@ -150,10 +153,18 @@ def _whole(content: bytes) -> int:
 
 
 def _refuse_other_versions(path: Path, where: str, version: Any) -> None:
-    if version != SCHEMA_VERSION:
-        raise InputError(f"{path} has schema version {quote(version)} in {where}, and this Parapet reads version "
-                         f"{SCHEMA_VERSION}; use the Parapet that wrote it, or move the file away to start a new "
-                         "archive.")
+    if version not in (_CONVERTED, SCHEMA_VERSION):
+        raise InputError(f"{path} has schema version {quote(version)} in {where}, and this Parapet reads versions "
+                         f"{_CONVERTED} and {SCHEMA_VERSION}; use the Parapet that wrote it, or move the file away to "
+                         "start a new archive.")
+
+
+def _today(record: dict[str, Any]) -> dict[str, Any]:
+    """A record in today's form."""
+    if record["schema_version"] == SCHEMA_VERSION:
+        return record
+    block = record.get("validation")
+    return {**record, "schema_version": SCHEMA_VERSION, "validation": block and converted(block)}
 
 
 def _old_version(line: bytes) -> int:

@@ -71,7 +71,7 @@ def run(request: Request, out: Path, *, save_images: Path | None = None,
         report, points = run_audit(adapted(model), images[part], labels[part], norm=request.norm, eps=request.eps,
                                    generator=seeded(), surrogates=surrogates)
         record, adversarial = with_audit(record, adversarial, report, points)
-    result = {"schema_version": 1, "model": redacted(request.model), "data": redacted(str(request.data)),
+    result = {"schema_version": 2, "model": redacted(request.model), "data": redacted(str(request.data)),
               "split": request.split, "seed": request.seed, "batch_size": request.batch_size,
               "attack_version": ATTACK_VERSION, "torch": torch.__version__, "evaluation": record, "audit": report}
     write_json(out / RECORD, result)

@@ -15,11 +15,14 @@ from parapet.genome import Genome
 from parapet.report.dvc_plots import metrics
 from parapet.search import archive
 from parapet.search.front import ties
+from parapet.search.older_blocks import converted_front
 from parapet.search.seeds import spread
 from parapet.steps import candidates, results
 
 SECTIONS = ("seed", "data", "threat", "search", "front")
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
+# The version that is read too.
+_CONVERTED = 6
 
 
 def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path, *,
@@ -41,13 +44,13 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
     members = [{**_member(records[name], search, evaluation, out, runs), "seeds": spread(records[name], everything),
                 "ties": ties(records[name], [records[other] for other in ids])} for name in ids]
     kept = [member for member in members if member["audit"]["verdict"] != "fail" or params.front.keep_failed_audits]
-    kept += [variant for member in kept if (variant := _variant(member, evaluation, out)) is not None]
+    variants = [variant for member in kept if (variant := _variant(member, evaluation, out)) is not None]
     if not kept:
         reasons = members[0]["audit"]["reasons"]
         raise WorkError(f"the audit failed every one of the {len(members)} members of the front, the first for: "
                         f"{' '.join(reasons)} Set front.keep_failed_audits to look at them all the same.")
     with replacing_folder(out / "onnx") as folder:
-        for member in kept:
+        for member in [*kept, *variants]:
             source = (evaluation / f"{member['id']}.onnx" if member["derived_from"]
                       else search / "candidates" / member["id"] / results.ONNX)
             shutil.copyfile(source, folder / f"{member['id']}.onnx")
@@ -60,7 +63,7 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
         "search": summary,
         "mlflow": runs and {name: runs[name] for name in ("tracking_uri", "experiment_id", "parent_run_id")},
         "undefended": _member(undefended, search, evaluation, out, runs, undefended=True),
-        "candidates": kept}
+        "candidates": kept, "variants": variants}
     schemas.validate("front", front)
     write_json(out / "front.json", front)
     numbers = metrics(front)
@@ -69,7 +72,10 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
 
 
 def read(path: Path) -> dict[str, Any]:
-    """front.json at `path`. InputError where it is damaged, of another schema version, or does not meet its schema."""
+    """front.json at `path`, one of schema version 6 in today's form.
+
+    InputError where it is damaged, of another schema version, or does not meet its schema.
+    """
     try:
         front = read_json(path)
         version = front.get("schema_version")
@@ -78,9 +84,13 @@ def read(path: Path) -> dict[str, Any]:
                          "artifacts.") from None
     except (ValueError, AttributeError):
         raise InputError(f"{path} is damaged; run `parapet front` again.") from None
-    if version != SCHEMA_VERSION:
-        raise InputError(f"{path} has schema version {version}, and this Parapet reads version {SCHEMA_VERSION}; run "
-                         "`parapet full_evaluation` and `parapet front` again.")
+    if version not in (_CONVERTED, SCHEMA_VERSION):
+        raise InputError(f"{path} has schema version {version}, and this Parapet reads versions {_CONVERTED} and "
+                         f"{SCHEMA_VERSION}; run `parapet full_evaluation` and `parapet front` again.")
+    try:
+        front = converted_front(front) if version == _CONVERTED else front
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{path} is damaged; run `parapet front` again.") from None
     if (problem := schemas.problem("front", front)) is not None:
         raise InputError(f"{path} is damaged ({problem}); run `parapet front` again.")
     return front
@@ -89,7 +99,7 @@ def read(path: Path) -> dict[str, Any]:
 def _member(record: dict[str, Any], search: Path, evaluation: Path, out: Path, runs: dict[str, Any] | None,
             undefended: bool = False) -> dict[str, Any]:
     name = record["id"]
-    result = read_json(evaluation / f"{name}.json")
+    result = results.read_evaluation(evaluation / f"{name}.json")
     weights = search / "candidates" / name / results.WEIGHTS
     onnx = search / "candidates" / name / results.ONNX if undefended else out / "onnx" / f"{name}.onnx"
     return {
@@ -106,7 +116,7 @@ def _member(record: dict[str, Any], search: Path, evaluation: Path, out: Path, r
 
 def _variant(member: dict[str, Any], evaluation: Path, out: Path) -> dict[str, Any] | None:
     """The INT8 variant of a member, as an entry beside it; None where there is none."""
-    found = read_json(evaluation / f"{member['id']}.json").get("int8")
+    found = results.read_evaluation(evaluation / f"{member['id']}.json").get("int8")
     if found is None:
         return None
     return {**member, "id": found["id"], "description": f"{member['description']}, INT8",

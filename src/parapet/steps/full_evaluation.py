@@ -159,7 +159,8 @@ def _track(tracker: Tracker, search_id: str, path: Path) -> None:
     result = read_json(path)
     record = result["evaluation"]
     numbers = {"test.clean_accuracy": record["clean_accuracy"], "test.robust_accuracy": record["robust_accuracy"],
-               **{f"test.{name}": attack["accuracy"] for name, attack in record["attacks"].items()}}
+               **{f"test.{name}.{kind}": attack[kind] for name, attack in record["attacks"].items()
+                  for kind in ("alone", "left") if attack[kind] is not None}}
     tracker.evaluation(search_id, result["id"], numbers, {"test": path})
 
 

@@ -101,4 +101,5 @@ def _block(clean: np.ndarray, survived: dict[str, np.ndarray]) -> dict[str, Any]
     robust = clean & np.all(list(survived.values()), axis=0)
     return {"n": count, "clean_accuracy": float(clean.mean()), "clean_interval": list(wilson(int(clean.sum()), count)),
             "robust_accuracy": float(robust.mean()), "robust_interval": list(wilson(int(robust.sum()), count)),
-            "attacks": {name: float((clean & stands).mean()) for name, stands in survived.items()}}
+            "attacks": {name: {"alone": float((clean & stands).mean()), "left": None}
+                        for name, stands in survived.items()}}

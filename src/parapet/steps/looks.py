@@ -29,9 +29,9 @@ def pooled(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     evaluation = {**records[-1], "n": images, "clean_accuracy": clean, "robust_accuracy": robust,
                   "clean_interval": list(wilson(clean * images, images)),
                   "robust_interval": list(wilson(robust * images, images)),
-                  "attacks": {name: {**attack, "accuracy": mean([record["attacks"][name]["accuracy"]
-                                                                  for record in records])}
-                              for name, attack in records[-1]["attacks"].items()}}
+                  "attacks": {name: {**attack, kind: mean([record["attacks"][name][kind] for record in records])}
+                              for name, attack in records[-1]["attacks"].items()
+                              for kind in ("alone", "left") if attack[kind] is not None}}
     worst = max(results, key=lambda result: _ORDER.index(result["audit"]["verdict"]))
     return {**results[-1], "evaluation": evaluation, "audit": worst["audit"]}
 

@@ -36,16 +36,16 @@ def choose(front: dict[str, Any], wish: str, candidate: str | None = None) -> tu
     Raises InputError for a wish that nobody meets, with the nearest miss, and for an id that is not a member's:
     variants are not chosen, since their robustness is only known from above.
     """
-    members = [member for member in front["candidates"] if member["derived_from"] is None]
+    members = front["candidates"]
     if candidate is None:
         return select(members, wish)
-    found = [entry for entry in front["candidates"] if candidate and entry["id"].startswith(candidate)]
-    own = [entry for entry in found if entry["derived_from"] is None]
+    own, variants = ([entry for entry in front[name] if candidate and entry["id"].startswith(candidate)]
+                     for name in ("candidates", "variants"))
     if len(own) == 1:
         return own[0], f"{own[0]['id']} is the one that was named."
-    if found and not own:
-        raise InputError(f"{found[0]['id']} is a variant of {found[0]['derived_from']}, whose robustness is only known "
-                         f"from above; promote {found[0]['derived_from']}.")
+    if variants and not own:
+        raise InputError(f"{variants[0]['id']} is a variant of {variants[0]['derived_from']}, whose robustness is only "
+                         f"known from above; promote {variants[0]['derived_from']}.")
     raise InputError(f"{quote(candidate)} is {'not the id of a' if not own else 'the beginning of more than one'} "
                      f"member of the front; its members are {', '.join(member['id'] for member in members)}.")
 

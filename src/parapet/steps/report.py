@@ -10,16 +10,17 @@ from safetensors.numpy import load_file
 
 from parapet.config import Params
 from parapet.files import read_json, replacing_folder, write_json, write_text
+from parapet.report import pareto
 from parapet.report.card import card_html, model_card
 from parapet.report.dvc_plots import metrics, plot_tables
 from parapet.report.images import AdversarialImages
 from parapet.report.members import best
 from parapet.report.page import render
-from parapet.report.pareto import as_csv, as_json
 from parapet.report.svg import front_svg
 from parapet.search import archive
 from parapet.steps import candidates
 from parapet.steps.front import read as read_front
+from parapet.steps.results import read_evaluation
 from parapet.tracking.tracker import Tracker
 
 SECTIONS = ("report",)
@@ -34,10 +35,9 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
     Returns the page. `mlflow_ui` is the address that the links to runs lead to.
     """
     front = read_front(out / "front.json")
-    shown = [front["undefended"], *front["candidates"]]
     # A variant's own numbers are in front.json; the file that it names is its parent's.
-    evaluations = {member["id"]: read_json(out / member["evaluation"]) for member in shown
-                   if member["derived_from"] is None}
+    evaluations = {member["id"]: read_evaluation(out / member["evaluation"])
+                   for member in (front["undefended"], *front["candidates"])}
     images = {name: _images(out / "evaluation" / result["images"])
               for name, result in evaluations.items() if result.get("images")}
     records = archive.latest(archive.read(out / "search" / candidates.ARCHIVE))
@@ -46,12 +46,14 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
     with replacing_folder(out / "report") as folder:
         write_text(folder / "index.html", page)
         write_text(folder / "front.svg", front_svg(front))
-        for member in front["candidates"]:
+        for member in (*front["candidates"], *front["variants"]):
             for ending, make in (("md", model_card), ("html", card_html)):
                 card = make(member, front, evaluations.get(member["id"], {}))
                 write_text(folder / "cards" / f"{member['id']}.{ending}", card)
-        for name, write in (("front.svg", front_svg), ("front.csv", as_csv), ("front.json", as_json)):
-            write_text(folder / "pareto" / name, write(front))
+        write_text(folder / "pareto" / "front.svg", front_svg(front))
+        for name, table in (("front", pareto.members(front)), ("variants", pareto.variants(front))):
+            write_text(folder / "pareto" / f"{name}.csv", pareto.as_csv(table))
+            write_text(folder / "pareto" / f"{name}.json", pareto.as_json(table))
     with replacing_folder(out / "plots") as folder:
         for name, rows in plot_tables(front, evaluations).items():
             write_json(folder / f"{name}.json", rows)
@@ -67,7 +69,7 @@ def confusion(out: Path) -> dict[str, Any]:
     """{classes, clean, adversarial}: what the most robust member of `out`/front.json takes test images of each class
     (a row) for (a column), as they are and under every attack of the suite."""
     front = read_front(out / "front.json")
-    return {"classes": front["data"]["classes"], **read_json(out / best(front)["evaluation"])["confusion"]}
+    return {"classes": front["data"]["classes"], **read_evaluation(out / best(front)["evaluation"])["confusion"]}
 
 
 def _images(path: Path) -> AdversarialImages:

@@ -8,8 +8,11 @@ from typing import Any
 
 from parapet.errors import InputError
 from parapet.files import file_digest, read_json, write_json
+from parapet.search.older_blocks import converted_evaluation
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+# The version of evaluation/<id>.json that is read too.
+_CONVERTED = 4
 TRAINING, ATTACK_EVALUATION, EXPORT = "training.json", "attack_evaluation.json", "export.json"
 WEIGHTS, ONNX, CHECKPOINT = "model.safetensors", "model.onnx", "checkpoint.safetensors"
 # Of the search's attacks: `adversarial`, the images that they left, and their `labels`.
@@ -28,6 +31,12 @@ def done(path: Path, key: str) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return result if result.get("key") == key and result.get("schema_version") == SCHEMA_VERSION else None
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """evaluation/<id>.json at `path`, one of schema version 4 in today's form."""
+    result = read_json(path)
+    return converted_evaluation(result) if result.get("schema_version") == _CONVERTED else result
 
 
 def write(path: Path, *, candidate: str, key: str, status: str = "done", reason: str | None = None,
@@ -53,7 +62,8 @@ def accuracies(record: dict[str, Any]) -> dict[str, Any]:
     """The block `validation` or `test` of an archive record and of front.json, from a suite's record."""
     kept = ("n", "clean_accuracy", "clean_interval", "robust_accuracy", "robust_interval")
     return {**{name: record[name] for name in kept},
-            "attacks": {name: attack["accuracy"] for name, attack in record["attacks"].items()}}
+            "attacks": {name: {"alone": attack["alone"], "left": attack["left"]}
+                        for name, attack in record["attacks"].items()}}
 
 
 def verdict(audit: dict[str, Any]) -> dict[str, Any]:

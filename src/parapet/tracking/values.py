@@ -52,7 +52,8 @@ def flat(values: Mapping[str, Any], prefix: str = "", silent: str | None = None)
 def numbers_and_texts(values: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, float], dict[str, str]]:
     """Measurements by dotted name, sorted into what MLflow keeps as metrics and what it can only keep as tags.
 
-    The accuracy under attack `pgd` of block `test` is `test.pgd`; intervals become `.low` and `.high`.
+    The accuracy under attack `pgd` alone, of block `test`, is `test.pgd.alone`, and what `square` and all before it
+    left is `test.square.left`; intervals become `.low` and `.high`.
     """
     numbers: dict[str, float] = {}
     texts: dict[str, str] = {}
