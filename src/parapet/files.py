@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +20,154 @@ from parapet.plain_json import NotPlain, loads
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its place when the block ends without an error."""
+    """Yield a temporary path beside `path` that takes its place when the block ends without an error.
+
+    What a killed writer of `path` left is taken over, or removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
+    with _scratch(path, folder=False) as partial:
         yield partial
         partial.chmod(0o644)
         _flush_to_disk(partial)
         partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that takes its place when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    partial.chmod(0o755)
-    try:
+    """Yield an empty folder beside `path` that takes its place when the block ends without an error.
+
+    What a killed writer of `path` left is taken over, or removed.
+    """
+    with scratch_folder(path) as partial:
         yield partial
         if path.exists():
-            shutil.rmtree(path)
-        partial.replace(path)
+            # Moving the old one away takes no time, and deleting it does: a kill meanwhile would leave neither.
+            with scratch_folder(path) as old:
+                path.replace(old / path.name)
+                partial.replace(path)
+        else:
+            partial.replace(path)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` for what is to become `path`, and remove it at the end.
+
+    What a killed writer of `path` left is taken over, or removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _scratch(path, folder=True) as partial:
+        yield partial
+
+
+@contextmanager
+def _scratch(path: Path, *, folder: bool) -> Iterator[Path]:
+    """An empty file or folder beside `path` that is this process's alone, removed at the end where it still is there.
+
+    It is locked for as long as it is in use (`flock(2)`): the lock goes with its process, however that ends. So one
+    that can be locked is free, and the names are few: `.NAME.part`, `.NAME.1.part` and so on for writers at once.
+    Where the file system has no locks the name is nobody else's, and what a kill leaves stays.
+    """
+    try:
+        for number in itertools.count():
+            partial = _scratch_name(path, number)
+            if (descriptor := _taken(partial, folder)) is not None:
+                break
+    except _NoLocksError:
+        with _unlocked(path, folder) as partial:
+            yield partial
+        return
+    try:
+        while (later := _scratch_name(path, number := number + 1)).exists():
+            if (free := _taken(later, later.is_dir())) is not None:
+                _remove(later)
+                os.close(free)
+        yield partial
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            # Another writer may have this name by now.
+            if os.path.samestat(os.fstat(descriptor), partial.lstat()):
+                _remove(partial)
+        os.close(descriptor)
+
+
+@contextmanager
+def _unlocked(path: Path, folder: bool) -> Iterator[Path]:
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    partial.mkdir() if folder else partial.touch(0o600)
+    try:
+        yield partial
+    finally:
+        _remove(partial)
+
+
+def _scratch_name(path: Path, number: int) -> Path:
+    return path.with_name(f".{path.name}.{number}.part" if number else f".{path.name}.part")
+
+
+def _taken(partial: Path, folder: bool) -> int | None:
+    """The descriptor of the empty, locked file or folder `partial`; None where somebody else has it."""
+    while True:
+        try:
+            if folder:
+                partial.mkdir(mode=0o755, exist_ok=True)
+                descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            else:
+                descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError:
+            if not partial.parent.exists():
+                raise
+            continue  # removed by its owner in between
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            return None  # a file where a folder is wanted, or the other way round
+        except PermissionError:
+            if partial.exists():
+                return None  # another user's
+            raise
+        try:
+            if not _locked(descriptor):
+                os.close(descriptor)
+                return None
+            # Between opening and locking its owner may have renamed or removed it.
+            if os.path.samestat(os.fstat(descriptor), partial.lstat()):
+                if folder:
+                    for left in partial.iterdir():
+                        _remove(left)
+                    partial.chmod(0o755)
+                else:
+                    os.ftruncate(descriptor, 0)
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except _NoLocksError:
+            os.close(descriptor)
+            _remove(partial)
+            raise
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise _NoLocksError from error
+    return True
+
+
+class _NoLocksError(Exception):
+    """The file system cannot lock."""
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def refuse_to_replace(path: Path, kept: Iterable[Path], marks: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Task, TextColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from parapet.redaction import redacted
 
@@ -109,8 +110,6 @@ class _Status(TextColumn):
         self._progress = progress
 
     def render(self, task: Task) -> object:
-        from rich.text import Text
-
         return Text(self._progress.status(), no_wrap=True, overflow="ellipsis")
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from parapet.config import Params, SearchConfig, to_dict
 from parapet.cores import Cores, FreeCores
 from parapet.errors import InputError
-from parapet.files import digest, read_json, write_json
+from parapet.files import digest, read_json, scratch_folder, write_json
 from parapet.genome import Genome
 from parapet.search.parents import ARCHITECTURE
 
@@ -80,8 +79,8 @@ def _time(params: Params, genome: Genome, info: dict[str, Any], path: Path,
     shape, config = tuple(info["image_shape"]), params.export
     path.parent.mkdir(parents=True, exist_ok=True)
     # Another worker may be doing the same for the same architecture: the graph is each one's own, the first time holds.
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        graph = Path(folder) / "graph.onnx"
+    with scratch_folder(path) as folder:
+        graph = folder / "graph.onnx"
         try:
             with cores.turn():
                 network = build(genome, shape, len(info["classes"]), generator=torch.Generator().manual_seed(0)).eval()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from parapet.config import Params
 from parapet.errors import InputError
-from parapet.files import digest, read_json, write_json
+from parapet.files import digest, read_json, scratch_folder, write_json
 from parapet.steps import results, together
 from parapet.steps import train_job_api as api
 
@@ -154,17 +153,13 @@ def _prepare(params: Params, proposal: dict[str, Any], dataset: Path, place: Pat
 
 def _publish(source: Path, target: Path) -> None:
     """Copy a folder to `target`, unless somebody else was faster: jobs may be reading theirs already."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    partial.chmod(0o755)
-    try:
+    with scratch_folder(target) as partial:
         shutil.copytree(source, partial, dirs_exist_ok=True)
-        partial.rename(target)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
 
 
 def _attempts(place: Path, *, begun: bool = False) -> int:

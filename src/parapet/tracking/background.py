@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from parapet.tracking.connection import sentence
+from parapet.tracking.loading import load_sending
 from parapet.tracking.mlflow_tracker import Flushed, flush
 from parapet.tracking.outbox import Outbox
 
@@ -18,7 +19,8 @@ _LONGEST_PAUSE = 60.0
 class BackgroundSender:
     """A daemon thread that sends the events of `outbox` as they come.
 
-    `gate()` is held around MLflow's import and around each event, so that latency is timed without this thread on
+    Making one imports MLflow, for seconds the first time: the thread itself imports nothing. `gate()` is held around
+    each event, so that latency is timed without this thread on
     the cores. `tell` gets each thing that the user should know, once: that MLflow is away, what it refused.
     """
 
@@ -34,6 +36,7 @@ class BackgroundSender:
         self._awake = threading.Event()
         self._closing = threading.Event()
         self._deadline: float | None = None
+        load_sending(uri)
         outbox.notify = self.wake
         self._thread = threading.Thread(target=self._run, name="parapet-tracking", daemon=True)
         self._thread.start()
@@ -49,6 +52,8 @@ class BackgroundSender:
         self._closing.set()
         self._awake.set()
         self._thread.join(timeout)
+        # A thread that is still sending must not write while Python takes itself apart.
+        self._tell = _say_nothing
         return self._outbox.pending()
 
     def _run(self) -> None:
@@ -89,3 +94,7 @@ class BackgroundSender:
 
     def _out_of_time(self) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline
+
+
+def _say_nothing(message: str) -> None:
+    """What a sender tells after its time."""

@@ -9,23 +9,18 @@ import contextlib
 import logging
 import os
 import re
-import shutil
 import socket
 import sqlite3
-import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from parapet.files import digest
+from parapet.files import digest, scratch_folder
 from parapet.redaction import redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# Seconds after which nobody is still making a database.
-_STALE = 3600.0
 _LONGEST_SENTENCE = 400
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -56,11 +51,8 @@ def _make_database(path: Path | None) -> None:
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    for stale in path.parent.glob(f".{path.name}.*"):
-        if time.time() - stale.stat().st_mtime > _STALE:
-            shutil.rmtree(stale, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        partial = Path(folder) / path.name
+    with scratch_folder(path) as folder:
+        partial = folder / path.name
         store = SqlAlchemyStore(f"sqlite:///{partial}", "./mlruns")
         store.engine.dispose()
         with contextlib.suppress(FileExistsError):  # somebody else made it meanwhile, and may have used it already

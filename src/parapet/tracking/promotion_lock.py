@@ -81,6 +81,8 @@ def promotion_lock(registry: Registry, *, expiry: float = 60.0,
             _EXPIRY: f"{expiry:g}"}).version)
     ticket, ended = Ticket(registry, queue, number, nonce), threading.Event()
     beat = threading.Thread(target=_beat, args=(queue, number, expiry / 4, ended), daemon=True)
+    with asking(queue.uri) as client:
+        _refresh(client, queue.model_name, number)  # whatever that has to import is not imported by the thread
     beat.start()
     try:
         _wait(ticket, registry, tell, pause=min(1.0, expiry / 4))

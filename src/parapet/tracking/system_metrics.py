@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-from parapet.tracking.connection import without_telemetry
+from parapet.tracking.loading import load_monitors
 from parapet.tracking.outbox import Outbox
 
 # Samples that travel together; a kill loses at most so many.
@@ -17,7 +17,8 @@ _TOGETHER = 30
 class SystemMetrics:
     """A daemon thread that tells `outbox` every `interval` seconds of processor, memory, disk, network and GPUs.
 
-    The machine is read by MLflow's own monitors. `gate()` is held meanwhile, so that latency is timed without it.
+    The machine is read by MLflow's own monitors, which are imported before the thread starts. `gate()` is held while it
+    is read, so that latency is timed without it.
     Nothing is told before the outbox has a search.
     """
 
@@ -25,6 +26,7 @@ class SystemMetrics:
                  gate: Callable[[], AbstractContextManager] = nullcontext) -> None:
         self._outbox, self._interval, self._gate = outbox, interval, gate
         self._samples: list[dict[str, float]] = []
+        load_monitors()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="parapet-system-metrics", daemon=True)
         self._thread.start()
@@ -63,7 +65,6 @@ class SystemMetrics:
 
 
 def _monitors() -> list:
-    without_telemetry()
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor

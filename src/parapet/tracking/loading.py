@@ -1,0 +1,50 @@
+"""Everything of MLflow that sending needs, imported by the thread that asks, before a thread is started that sends.
+
+Two threads that import at once can meet each other's half-made modules: Python's locks on modules give way where they
+would wait for each other. So the threads of Parapet import nothing: what they will need is here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pkgutil
+from urllib.parse import urlsplit
+
+from parapet.tracking.connection import without_telemetry
+
+_SENDING = ("mlflow", "mlflow.store.artifact.artifact_repository_registry", "mlflow.store.artifact.local_artifact_repo",
+            "mlflow.store.artifact.mlflow_artifacts_repo", "mlflow.store.artifact.http_artifact_repo", "requests",
+            "encodings.idna", "stringprep", "netrc", "tempfile", "sqlite3", "http.client", "ssl", "mimetypes")
+_SERVER = ("mlflow.store.tracking.rest_store", "mlflow.store.model_registry.rest_store")
+_DATABASE = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_workspace_store",
+             "mlflow.store.workspace_aware_mixin", "alembic.command", "alembic.config", "mlflow.store.db")
+_MONITORS = ("cpu_monitor", "disk_monitor", "gpu_monitor", "network_monitor")
+
+
+def load_sending(uri: str) -> None:
+    """Import what sending events to the MLflow at `uri` needs; seconds, the first time in a process."""
+    without_telemetry()
+    server = urlsplit(uri).scheme.startswith("http")
+    _load(*_SENDING, *(_SERVER if server else _DATABASE))
+    if not server:
+        with contextlib.suppress(Exception):  # migrations import modules of this package that are called by numbers
+            package = importlib.import_module("mlflow.store.db")
+            _load(*(f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)))
+        with contextlib.suppress(Exception):  # an address that cannot be read is told when something is sent
+            from sqlalchemy import create_engine
+
+            create_engine(uri).dispose()  # takes the dialect and its driver along, and connects to nothing
+
+
+def load_monitors() -> None:
+    """Import MLflow's monitors of the machine."""
+    without_telemetry()
+    _load("mlflow", *(f"mlflow.system_metrics.metrics.{name}" for name in _MONITORS))
+
+
+def _load(*names: str) -> None:
+    for name in names:
+        # Another version of MLflow may lack a module; a broken one is told when something is sent.
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
