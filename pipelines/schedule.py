@@ -15,13 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cronsim import CronSim, CronSimError
-
 from parapet import plain_yaml
 from parapet.config import option, parse
 from parapet.errors import InputError
 from parapet.quoting import name as named
-from parapet.quoting import quote, words
+from parapet.quoting import quote
+from pipelines import cron
 from pipelines.connection import Endpoint, asking
 from pipelines.submit import Version
 
@@ -36,8 +35,8 @@ _SHOWN = 3
 @dataclass(frozen=True)
 class Entry:
     """A recurring run: `pipeline` with the parameters of file `params`, at the times of `cron` (minute, hour, day of
-    month, month, day of week; with a sixth field before them, seconds), in the time zone of the cluster's controller,
-    which is UTC unless its CRON_SCHEDULE_TIMEZONE says otherwise.
+    month, month, day of week; with a sixth field before them, seconds; or `@daily` and its kind), in the time zone of
+    the cluster's controller, which is UTC unless its CRON_SCHEDULE_TIMEZONE says otherwise.
     """
 
     name: str = option("")
@@ -66,20 +65,20 @@ class Entry:
     def kubeflow_cron(self) -> str:
         """The expression with seconds first, as Kubeflow reads it."""
         fields = self.cron.split()
-        return " ".join(fields if len(fields) == 6 else ["0", *fields])
+        return " ".join(["0", *fields] if len(fields) == 5 and not fields[0].startswith("@") else fields)
 
     def next_times(self, after: datetime) -> list[datetime]:
         """The next times. InputError where the expression cannot be read, or names a time that never comes."""
         try:
-            seconds, *fields = self.kubeflow_cron.split()
-            if len(fields) != 5 or not seconds.isdigit() or not 0 <= int(seconds) <= 59:
-                raise CronSimError("it has to have five fields, or six with seconds from 0 to 59 first")
-            times = CronSim(" ".join("*" if field == "?" else field for field in fields), after)
-            return [next(times).replace(second=int(seconds)) for _ in range(_SHOWN)]
-        except (CronSimError, StopIteration) as error:
-            raise InputError(f"the cron expression {quote(self.cron)} of {named(self.name)} cannot be used "
-                             f"({words(error) or 'it names a time that never comes'}); write for example \"0 2 * * *\" "
-                             "for every night at two.") from None
+            found, times = cron.parse(self.kubeflow_cron), [after]
+            while len(times) <= _SHOWN:
+                if (following := found.next(times[-1])) is None:
+                    raise cron.CronError("it names a time that does not come within five years")
+                times.append(following)
+            return times[1:]
+        except cron.CronError as error:
+            raise InputError(f"the cron expression {quote(self.cron)} of {named(self.name)} cannot be used: "
+                             f"{error}; write for example \"0 2 * * *\" for every night at two.") from None
 
 
 @dataclass(frozen=True)

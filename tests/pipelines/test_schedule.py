@@ -136,8 +136,14 @@ def test_another_revision_of_the_parameters_replaces(server, repository) -> None
 @pytest.mark.parametrize(("entries", "sentence"), [
     ([{**NIGHTLY, "cron": "0 25 * * *"}], "the cron expression '0 25 * * *' of nightly cannot be used"),
     ([{**NIGHTLY, "cron": "0 0 31 2 *"}], "the cron expression '0 0 31 2 *' of nightly cannot be used"),
-    ([{**NIGHTLY, "cron": "every night"}], "cannot be used (it has to have five fields, or six with seconds from 0"),
-    ([{**NIGHTLY, "cron": "70 0 2 * * *"}], "or six with seconds from 0 to 59 first"),
+    ([{**NIGHTLY, "cron": "0 0 31 2 *"}], "cannot be used: it names a time that does not come within five years"),
+    ([{**NIGHTLY, "cron": "every night"}], "cannot be used: it has 2 fields; allowed are five (minute, hour, day of"),
+    ([{**NIGHTLY, "cron": "70 0 2 * * *"}], "cannot be used: its second is '70', where 70 is outside; allowed are *"),
+    ([{**NIGHTLY, "cron": "0 2 * * 7"}], "cannot be used: its day of week is '7', where Sunday is 0; allowed are *"),
+    ([{**NIGHTLY, "cron": "0 2 L * *"}], "cannot be used: its day of month is 'L', where Kubeflow knows no L, W or #"),
+    ([{**NIGHTLY, "cron": "0 2 LW * *"}], "cannot be used: its day of month is 'LW', where Kubeflow knows no L, W"),
+    ([{**NIGHTLY, "cron": "0 2 * * 1#2"}], "cannot be used: its day of week is '1#2', where Kubeflow knows no L, W"),
+    ([{**NIGHTLY, "cron": "@reboot"}], "cannot be used: it is '@reboot'; allowed are @yearly, @annually, @monthly"),
     ([{"name": "a", "cron": "0 2 * * *"}], "the recurring run 'a' has no image; it needs a name, a cron expression"),
     ([NIGHTLY, NIGHTLY], "two recurring runs are called nightly; give each a name of its own."),
     ([{**NIGHTLY, "pipeline": "promote"}], "is of the pipeline promote, and has no assembled, the address of the"),
@@ -163,6 +169,15 @@ def test_the_next_times_are_those_of_the_expression(minute: int, hour: int) -> N
     assert [(time.hour, time.minute) for time in times] == [(hour, minute)] * 3
     assert times == sorted(times) and (times[-1] - times[0]).days == 2
     assert entry.kubeflow_cron == f"0 {minute} {hour} * * *"
+
+
+@pytest.mark.parametrize(("cron", "sent", "first"), [
+    ("@daily", "@daily", "2026-01-02T00:00:00"), ("@every  90m", "@every 90m", "2026-01-01T01:30:00"),
+    ("15 0 2 ? * sun-tue", "15 0 2 ? * sun-tue", "2026-01-04T02:00:15")])
+def test_descriptors_and_six_fields_are_sent_as_they_are(cron: str, sent: str, first: str) -> None:
+    entry = Entry(**{**NIGHTLY, "cron": cron})
+    assert entry.kubeflow_cron == sent
+    assert f"{entry.next_times(datetime(2026, 1, 1, tzinfo=UTC))[0]:%Y-%m-%dT%H:%M:%S}" == first
 
 
 def test_the_example_in_the_repository_can_be_read() -> None:
