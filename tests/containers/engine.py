@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BASE = "python:3.11-slim"
-POSTGRES = "parapet-test-postgres"
+POSTGRES = "parapet-test-postgres:2"
 _PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -111,14 +111,14 @@ def postgres_image(wanted: str) -> str:
         start.chmod(0o755)
         binaries, = root.glob("usr/lib/postgresql/*/bin")
         _import(root, POSTGRES, f"ENV PATH=/{binaries.relative_to(root)}:{_PATH}",
-                'CMD ["/usr/local/bin/docker-entrypoint.sh"]')
+                'ENTRYPOINT ["/usr/local/bin/docker-entrypoint.sh"]', 'CMD ["postgres"]')
     return POSTGRES
 
 
-# Databases and files of SQL in a fresh data directory, then the server.
+# Databases and files of SQL in a fresh data directory, then what the pod wants; like PostgreSQL's own.
 _POSTGRES_START = """#!/bin/sh
 set -eu
-if [ ! -s "$PGDATA/PG_VERSION" ]; then
+if [ "$1" = postgres ] && [ ! -s "$PGDATA/PG_VERSION" ]; then
   printf %s "$POSTGRES_PASSWORD" > /tmp/password
   initdb --encoding=UTF8 --locale=C.UTF-8 --pgdata="$PGDATA" --username="$POSTGRES_USER" \\
     --pwfile=/tmp/password --auth-local=trust --auth-host=scram-sha-256
@@ -131,7 +131,8 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
   done
   pg_ctl --pgdata="$PGDATA" --mode=fast --wait stop
 fi
-exec postgres -D "$PGDATA" -c "listen_addresses=*"
+if [ "$1" = postgres ]; then shift; set -- postgres -D "$PGDATA" -c "listen_addresses=*" "$@"; fi
+exec "$@"
 """
 
 

@@ -5,6 +5,8 @@ All of them are on this machine's network, where every service's name is 127.0.0
 
 from __future__ import annotations
 
+import os
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -61,6 +63,19 @@ class Cluster:
         return "".join(self._finish(cron_job, template, container, places, environment) for container in
                        [*template["spec"].get("initContainers", []), *template["spec"]["containers"]])
 
+    def probe(self, kind: str, name: str, probe: str) -> subprocess.CompletedProcess[str]:
+        """What a probe of a running pod that is a command says now."""
+        container, = self.find(kind, name)["spec"]["template"]["spec"]["containers"]
+        return _docker("exec", f"parapet-test-{name}-{container['name']}", *container[probe]["exec"]["command"])
+
+    def change_secret(self, pod: str, secret: str, values: dict[str, str]) -> None:
+        """Put other values into a secret; the files of the pod that mounts it follow, as the kubelet does it."""
+        self.secrets[secret] |= values
+        for path in (self.folder / pod).glob(f"*/.{secret}"):
+            for name in values:
+                if (path.parent / name).exists():
+                    (path.parent / name).write_text(values[name])
+
     def _finish(self, pod: str, template: dict[str, Any], container: dict[str, Any], places: dict[str, Path],
                 environment: dict[str, str] | None = None) -> str:
         done = _docker("run", "--rm", *self._options(template, container, places, environment or {}))
@@ -81,7 +96,7 @@ class Cluster:
             words += ["--env", f"{name}={value}"]
         for mount in container["volumeMounts"]:
             words += ["--volume", f"{places[mount['name']]}:{mount['mountPath']}{':ro' * mount.get('readOnly', False)}"]
-        return [*words, self.images[container["image"]], *container.get("command", [])]
+        return [*words, self.images[container["image"]], *container.get("command", []), *container.get("args", [])]
 
     def _environment(self, container: dict[str, Any]) -> dict[str, str]:
         values: dict[str, str] = {}
@@ -105,6 +120,13 @@ class Cluster:
                 for name, text in self.find("ConfigMap", volume["configMap"]["name"])["data"].items():
                     (place / name).write_text(text)
                     (place / name).chmod(0o644)
+            if secret := volume.get("secret"):
+                (place / f".{secret['secretName']}").touch()
+                for item in secret["items"]:
+                    path = place / item["path"]
+                    path.write_text(self.secrets[secret["secretName"]][item["key"]])
+                    os.chown(path, 0, template["spec"]["securityContext"]["fsGroup"])
+                    path.chmod(secret["defaultMode"])
         return places
 
     def _until_ready(self, label: str, container: dict[str, Any]) -> None:
@@ -116,8 +138,11 @@ class Cluster:
             if "httpGet" in probe:
                 port = next(port["containerPort"] for port in container["ports"]
                             if port["name"] == probe["httpGet"]["port"])
+                scheme = probe["httpGet"].get("scheme", "HTTP").lower()
                 try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}{probe['httpGet']['path']}", timeout=5).close()
+                    # Like the kubelet, whoever the certificate is of.
+                    urllib.request.urlopen(f"{scheme}://127.0.0.1:{port}{probe['httpGet']['path']}", timeout=5,
+                                           context=ssl._create_unverified_context()).close()
                     return
                 except (urllib.error.URLError, OSError):
                     pass

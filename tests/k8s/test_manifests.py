@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import copy
 import re
 import shutil
@@ -20,8 +21,15 @@ K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = ("dev", "prod")
 VERSIONS = ("1.35", "1.36", "1.37")
 # What an administrator makes, as k8s/README.md says.
-OUTSIDE = {"mlflow-database": {"username", "password"}, "mlflow-admin": {"username", "password", "flask-secret-key"},
-           "mlflow-object-store": {"access-key-id", "secret-access-key"}}
+OUTSIDE = {"mlflow-database": {"username", "password", "ca.crt"},
+           "mlflow-admin": {"username", "password", "flask-secret-key"},
+           "mlflow-object-store": {"access-key-id", "secret-access-key"},
+           "mlflow-backup-store": {"access-key-id", "secret-access-key"},
+           "mlflow-tls": {"tls.crt", "tls.key"}, "postgres-tls": {"tls.crt", "tls.key"}}
+# Labels of pods that Kubeflow, Argo and JobSet make, by which policies go.
+THEIRS = ({"workflows.argoproj.io/workflow": "run", "pipelines.kubeflow.org/v2_component": "true"},
+          {"jobset.sigs.k8s.io/jobset-name": "job"}, {"app": "ml-pipeline"}, {"component": "metadata-grpc-server"},
+          {"app": "seaweedfs"}, {"app": "minio"}, {"notebook-name": "somebody-s"})
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl renders the overlays")
 
 
@@ -97,7 +105,15 @@ def _references(objects: list, names: set) -> Iterator[str]:
         for volume in volumes.values():
             if "configMap" in volume and ("ConfigMap", volume["configMap"]["name"]) not in names:
                 yield f"{name} mounts {volume['configMap']['name']}, which is not there"
+            if secret := volume.get("secret"):
+                keys = {item["key"] for item in secret["items"]}
+                if keys - OUTSIDE.get(secret["secretName"], set()):
+                    yield f"{name} mounts {sorted(keys)} of {secret['secretName']}, which nobody makes"
+                if secret["defaultMode"] != 0o440:
+                    yield f"{name} lets everybody in its pod read {secret['secretName']}"
         for container in containers(template):
+            if strange := {mount["name"] for mount in container.get("volumeMounts", [])} - set(volumes) - {"data"}:
+                yield f"{name}/{container['name']} mounts {', '.join(sorted(strange))}, which is not there"
             for source in container.get("envFrom", []):
                 if ("ConfigMap", source["configMapRef"]["name"]) not in names:
                     yield f"{name} reads {source['configMapRef']['name']}, which is not there"
@@ -131,7 +147,7 @@ def _labels(objects: list) -> list[dict[str, str]]:
 
 def _policies(objects: list, names: set) -> Iterator[str]:
     """A policy that selects nothing, or lets in nobody, protects nothing, without a word."""
-    labels = _labels(objects)
+    labels = [*_labels(objects), *THEIRS]
     for found in objects:
         if found["kind"] != "NetworkPolicy":
             continue
@@ -139,10 +155,18 @@ def _policies(objects: list, names: set) -> Iterator[str]:
         peers = [peer for rule in [*spec.get("ingress", []), *spec.get("egress", [])]
                  for peer in [*rule.get("from", []), *rule.get("to", [])]]
         for selector in [spec["podSelector"], *(peer["podSelector"] for peer in peers if "podSelector" in peer)]:
-            wanted = [*([key, [value]] for key, value in selector.get("matchLabels", {}).items()),
-                      *([each["key"], each["values"]] for each in selector.get("matchExpressions", []))]
-            if not any(all(each.get(key) in values for key, values in wanted) for each in labels):
+            if not any(_selects(selector, each) for each in labels):
                 yield f"NetworkPolicy {name} selects no pod"
+
+
+def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    if not selector.get("matchLabels", {}).items() <= labels.items():
+        return False
+    for each in selector.get("matchExpressions", []):
+        value, there = labels.get(each["key"]), each["key"] in labels
+        if not {"In": value in each.get("values", ()), "Exists": there, "DoesNotExist": not there}[each["operator"]]:
+            return False
+    return True
 
 
 def _quotas(objects: list, names: set) -> Iterator[str]:
@@ -246,10 +270,6 @@ def test_the_queue_of_the_cluster_file_and_the_runtime_are_the_ones_that_there_a
     assert (job["name"], container["name"]) == (train_job._NODE, train_job._NODE)
     assert container["securityContext"] == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
                                             "capabilities": {"drop": ["ALL"]}}
-    policies = [found for found in objects if found["kind"] == "NetworkPolicy"]
-    opened = {peer["namespaceSelector"]["matchLabels"].get("kubernetes.io/metadata.name") for policy in policies
-              for rule in policy["spec"].get("ingress", []) for peer in rule["from"] if "namespaceSelector" in peer}
-    assert account["metadata"]["namespace"] in opened
 
 
 def test_nothing_is_wrong(objects: list) -> None:
@@ -263,9 +283,53 @@ def test_production_names_its_images_by_digest_and_denies_by_default() -> None:
     policies = {found["metadata"]["name"]: found["spec"] for found in objects if found["kind"] == "NetworkPolicy"}
     assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     settings = next(found["data"] for found in objects if found["metadata"]["name"].startswith("mlflow-settings"))
-    assert settings["PGSSLMODE"] == "require" and "mlflow.parapet.svc:*" in settings["MLFLOW_SERVER_ALLOWED_HOSTS"]
+    assert settings["PGSSLMODE"] == "verify-full" and "mlflow.parapet.svc:*" in settings["MLFLOW_SERVER_ALLOWED_HOSTS"]
     namespace = next(found for found in objects if found["kind"] == "Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_backups_are_under_a_key_and_in_a_bucket_that_mlflow_does_not_have(objects: list) -> None:
+    read = {name: {variable["valueFrom"]["secretKeyRef"]["name"] for container in containers(template)
+                   for variable in container.get("env", []) if "valueFrom" in variable}
+            | {volume["secret"]["secretName"] for volume in template["spec"]["volumes"] if "secret" in volume}
+            for name, template in pods(objects)}
+    assert read["Deployment mlflow"] == {"mlflow-database", "mlflow-admin", "mlflow-object-store", "mlflow-tls"}
+    for name in ("CronJob mlflow-backup", "CronJob mlflow-restore"):
+        assert read[name] == {"mlflow-database", "mlflow-backup-store"}
+    settings = next(found["data"] for found in objects if found["metadata"]["name"].startswith("mlflow-settings"))
+    buckets = [settings[name].split("/")[2] for name in ("MLFLOW_ARTIFACTS_DESTINATION", "BACKUP_DESTINATION")]
+    assert len(set(buckets)) == 2
+
+
+def test_passwords_and_runs_travel_under_tls_alone(objects: list) -> None:
+    settings = next(found["data"] for found in objects if found["metadata"]["name"].startswith("mlflow-settings"))
+    assert settings["PGSSLMODE"] == "verify-full"
+    for name, template in pods(objects):
+        for container in containers(template):
+            reads = {variable["name"] for variable in container.get("env", [])}
+            folders = {mount["mountPath"] for mount in container.get("volumeMounts", [])}
+            if "PGPASSWORD" in reads:
+                assert str(Path(settings["PGSSLROOTCERT"]).parent) in folders, name
+            for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+                assert container.get(kind, {}).get("httpGet", {}).get("scheme", "HTTPS") == "HTTPS", name
+    server, = _deployment(objects)["spec"]["containers"]
+    folder = next(mount["mountPath"] for mount in server["volumeMounts"] if mount["name"] == "tls")
+    assert server["command"][-2:] == [
+        "--uvicorn-opts", f"--ssl-certfile={folder}/tls.crt --ssl-keyfile={folder}/tls.key"]
+    for database in (found for found in objects if found["kind"] == "StatefulSet"):
+        container, = database["spec"]["template"]["spec"]["containers"]
+        assert "ssl=on" in container["args"] and "hba_file=/etc/postgres/pg_hba.conf" in container["args"]
+        access = next(found["data"] for found in objects if found["metadata"]["name"].startswith("postgres-access"))
+        rules = [line.split() for line in access["pg_hba.conf"].splitlines() if not line.startswith("#")]
+        assert [(rule[0], rule[-1]) for rule in rules] == [
+            ("local", "trust"), ("hostssl", "scram-sha-256"), ("hostnossl", "reject")]
+
+
+def test_an_account_sees_nothing_that_it_did_not_make_or_get(objects: list) -> None:
+    files = next(found["data"] for found in objects if found["metadata"]["name"].startswith("mlflow-files"))
+    settings = configparser.ConfigParser()
+    settings.read_string(files["basic_auth.ini"])
+    assert settings["mlflow"]["default_permission"] == "NO_PERMISSIONS"
 
 
 def _deployment(objects: list) -> dict[str, Any]:
@@ -285,6 +349,11 @@ PLANTED: dict[str, Callable[[list], Any]] = {
         serviceAccountName="ghost"),
     "wants token of mlflow-admin, which nobody makes": lambda objects: _deployment(objects)["spec"]["containers"][0][
         "env"].append({"name": "T", "valueFrom": {"secretKeyRef": {"name": "mlflow-admin", "key": "token"}}}),
+    "mounts ['ca.key'] of mlflow-database, which nobody makes": lambda objects: next(
+        each for each in _deployment(objects)["spec"]["volumes"] if each["name"] == "database-ca")["secret"].update(
+            items=[{"key": "ca.key", "path": "ca.key"}]),
+    "Deployment mlflow/mlflow mounts tls, which is not there": lambda objects: _deployment(objects)["spec"][
+        "volumes"].pop(),
     "Service mlflow selects no pod": lambda objects: next(
         found for found in objects if found["kind"] == "Service" and found["metadata"]["name"] == "mlflow")[
             "spec"].update(selector={"app": "ghost"}),

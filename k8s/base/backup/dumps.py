@@ -55,7 +55,7 @@ def fetch(store: Any, bucket: str, prefix: str, name: str) -> None:
 def main(verb: str) -> None:
     """Do `verb` as the environment says."""
     bucket, _, prefix = os.environ["BACKUP_DESTINATION"].removeprefix("s3://").partition("/")
-    store = boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None)
+    store = boto3.client("s3", endpoint_url=os.environ.get("BACKUP_S3_ENDPOINT_URL") or None)
     if verb == "upload":
         upload(store, bucket, prefix, max(1, int(os.environ["BACKUP_KEEP"])))
     else:
