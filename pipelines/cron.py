@@ -154,8 +154,8 @@ def parse(expression: str) -> Calendar | Every:
         expression = _DESCRIPTORS[expression]
     words = expression.split()
     if words and words[0].startswith(("TZ=", "CRON_TZ=")):
-        raise CronError(f"it begins with the time zone {quote(words[0])}, which Kubeflow does not read; times are those of "
-                        "its controller, which CRON_SCHEDULE_TIMEZONE sets")
+        raise CronError(f"it begins with the time zone {quote(words[0])}, which Kubeflow does not read; times are "
+                        "those of its controller, which CRON_SCHEDULE_TIMEZONE sets")
     if len(words) != len(FIELDS):
         raise CronError(f"it has {len(words)} fields; allowed are five (minute, hour, day of month, month, day of "
                         "week) and six with seconds first")
@@ -166,8 +166,8 @@ def parse(expression: str) -> Calendar | Every:
 def _every(text: str) -> Every:
     parts = _LENGTH.findall(text)
     if not parts or "".join(map("".join, parts)) != text.removeprefix("+"):
-        raise CronError(f"its distance is {quote(text)}; allowed are whole and decimal numbers with the units h, m and s, "
-                        "for example 1h30m")
+        raise CronError(f"its distance is {quote(text)}; allowed are whole and decimal numbers with the units h, m and "
+                        "s, for example 1h30m")
     seconds = sum(int(Fraction(number.rstrip(".")) * _UNITS[unit]) for number, unit in parts) // 10**9
     if not 1 <= seconds < 2**63 // 10**9:
         raise CronError(f"its distance is {quote(text)}; allowed are distances from one second to 290 years")

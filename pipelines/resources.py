@@ -62,6 +62,8 @@ class Secret:
 
 # The steps whose pods go through the queue: those that train, attack and time.
 _QUEUED = ("training", "attack_evaluation", "export", "measure", "search", "full_evaluation", "promotion")
+# Where pods find the authority of MLflow's certificate.
+_AUTHORITY = "/etc/mlflow-ca"
 # Steps that take whatever device their pod has; what trains is told which, because keys depend on it.
 _ADAPTABLE = ("attack_evaluation", "full_evaluation", "promotion")
 
@@ -80,7 +82,8 @@ class Resources:
 
     `node_selectors` and `tolerations` are for pods with a GPU, `shared_memory` too: PyTorch's worker processes die of
     a bus error with Kubernetes' 64 MiB. `queue` is a LocalQueue of Kueue for the pods that train, attack and
-    time, where a TrainJob waits for up to `queue_hours`. `mlflow_uri` and `secrets` go into every pod.
+    time, where a TrainJob waits for up to `queue_hours`. `mlflow_uri` and `secrets` go into every pod; with
+    `mlflow_ca`, the name of a ConfigMap whose `ca.crt` is the authority of MLflow's certificate, that too.
     `workspace` is the size of the volume that the tasks of a run share, where a pod that was evicted goes on from.
 
     A candidate with `training.gpus` above 1 is trained in its task's own pod, which then has as many; or, with
@@ -111,6 +114,7 @@ class Resources:
     queue_hours: float = option(24.0, low=0.0, high=720.0)
     training_runtime: str | None = option(None)
     mlflow_uri: str | None = option(None)
+    mlflow_ca: str | None = option(None)
     secrets: tuple[Secret, ...] = option(())
     user: int = option(1000, low=1, high=2**31 - 1)
     workspace: str = option("10Gi")
@@ -129,7 +133,7 @@ class Resources:
         return "measure" if self.layout.batch else "training" if self.layout.generations_per_task is None else "search"
 
     def __post_init__(self) -> None:
-        for name in ("queue", "training_runtime"):
+        for name in ("queue", "training_runtime", "mlflow_ca"):
             value = getattr(self, name)
             if value is not None and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", value):
                 raise InputError(f"{name} is {quote(value)}, which cannot be a name in Kubernetes; use small letters, "
@@ -192,6 +196,9 @@ class Resources:
             kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", self.queue)
         if self.mlflow_uri:
             task.set_env_variable("MLFLOW_TRACKING_URI", self.mlflow_uri)
+        if self.mlflow_ca:
+            kubernetes.use_config_map_as_volume(task, self.mlflow_ca, mount_path=_AUTHORITY)
+            task.set_env_variable("MLFLOW_TRACKING_SERVER_CERT_PATH", f"{_AUTHORITY}/ca.crt")
         for secret in self.secrets:
             kubernetes.use_secret_as_env(task, secret.name, {key: name for name, key in secret.variables.items()})
 

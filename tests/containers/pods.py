@@ -66,7 +66,12 @@ class Cluster:
     def probe(self, kind: str, name: str, probe: str) -> subprocess.CompletedProcess[str]:
         """What a probe of a running pod that is a command says now."""
         container, = self.find(kind, name)["spec"]["template"]["spec"]["containers"]
-        return _docker("exec", f"parapet-test-{name}-{container['name']}", *container[probe]["exec"]["command"])
+        return self.execute(kind, name, *container[probe]["exec"]["command"])
+
+    def execute(self, kind: str, name: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """What a command says in the container of a running pod."""
+        container, = self.find(kind, name)["spec"]["template"]["spec"]["containers"]
+        return _docker("exec", f"parapet-test-{name}-{container['name']}", *command)
 
     def change_secret(self, pod: str, secret: str, values: dict[str, str]) -> None:
         """Put other values into a secret; the files of the pod that mounts it follow, as the kubelet does it."""

@@ -91,7 +91,8 @@ def test_what_is_needed_is_open(source: Pod, target: Pod | str, port: int) -> No
     # a pod of a pipeline that was taken over
     (STEP, "169.254.169.254", 443), (STEP, "169.254.169.254", 80), (STEP, "203.0.113.7", 80),
     (STEP, "203.0.113.7", 22), (STEP, "192.0.2.10", 5432), (STEP, NOTEBOOK, 8888), (STEP, STEP, 8000),
-    (STEP, JOB, 29500), (STEP, UI, 3000), (STEP, STRANGER, 5000), (STEP, BACKUP, 5000), (STEP, MLFLOW, 22), (STEP, OTHER_TEAM, 80),
+    (STEP, JOB, 29500), (STEP, UI, 3000),
+    (STEP, STRANGER, 5000), (STEP, BACKUP, 5000), (STEP, MLFLOW, 22), (STEP, OTHER_TEAM, 80),
     # of a TrainJob
     (JOB, MLFLOW, 5000), (JOB, "203.0.113.7", 443), (JOB, "10.0.0.1", 6443), (JOB, STEP, 80), (JOB, STORE, 8333),
     # from outside

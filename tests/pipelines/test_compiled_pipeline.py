@@ -242,7 +242,8 @@ node_selectors: {nvidia.com/gpu.product: H100}
 tolerations: [{key: gpu, operator: Equal, value: "yes"}]
 shared_memory: 1Gi
 queue: night
-mlflow_uri: http://mlflow.parapet.svc:5000
+mlflow_uri: https://mlflow.parapet.svc:5000
+mlflow_ca: mlflow-ca
 secrets: [{name: mlflow-client, variables: {MLFLOW_TRACKING_PASSWORD: password}}]
 workspace: 20Gi
 storage_class: fast
@@ -257,6 +258,9 @@ storage_class: fast
     assert "podMetadata" not in front  # it works for seconds, and a full queue would keep it from the end of the run
     for executor in (training, front):
         assert executor["securityContext"] == {"runAsNonRoot": True, "runAsUser": "1000"}
+        assert executor["configMapAsVolume"] == [{
+            "configMapName": "mlflow-ca", "configMapNameParameter": {"runtimeValue": {"constant": "mlflow-ca"}},
+            "mountPath": "/etc/mlflow-ca", "optional": False}]
         [secret] = executor["secretAsEnv"]
         assert secret["keyToEnv"][0]["envVar"] == "MLFLOW_TRACKING_PASSWORD"
     assert training["activeDeadlineSeconds"] == "5400"
@@ -267,7 +271,8 @@ storage_class: fast
     assert not {"emptyDirMounts", "nodeSelector", "tolerations"} & set(front)
     container = read(text)["deploymentSpec"]["executors"]["exec-training"]["container"]
     assert container["resources"]["accelerator"]["resourceCount"] == "2"
-    assert container["env"] == [{"name": "MLFLOW_TRACKING_URI", "value": "http://mlflow.parapet.svc:5000"}]
+    assert container["env"] == [{"name": "MLFLOW_TRACKING_URI", "value": "https://mlflow.parapet.svc:5000"},
+                                {"name": "MLFLOW_TRACKING_SERVER_CERT_PATH", "value": "/etc/mlflow-ca/ca.crt"}]
     assert "20Gi" in text and "storageClassName: fast" in text
 
 
@@ -278,6 +283,7 @@ storage_class: fast
     ("node_selectors: [a]", "node_selectors is ['a'], and it must map names to texts."),
     ("secrets: [{name: a}]", "a secret has no name or no variables; write for example"),
     ("training: {memory: lots}", "the memory of a pod is 'lots'; write for example 8Gi."),
+    ("mlflow_ca: Bad Name!", "mlflow_ca is 'Bad Name!', which cannot be a name in Kubernetes"),
     ("training_runtime: Bad Name!", "training_runtime is 'Bad Name!', which cannot be a name in Kubernetes"),
     ("a: [", "cannot be read as YAML"),
 ])

@@ -143,14 +143,22 @@ def _http_problem(uri: str, timeout: float) -> str | None:
     import requests  # MLflow's own client, so proxies and certificates are understood the same way
 
     try:
-        status = requests.get(f"{uri.rstrip('/')}/health", timeout=timeout).status_code
-    except requests.exceptions.SSLError:
-        return None  # somebody answers; MLflow has settings of its own for certificates
+        status = requests.get(f"{uri.rstrip('/')}/health", timeout=timeout, verify=_trusted()).status_code
+    except requests.exceptions.SSLError as error:
+        return (f"its certificate is not trusted ({_root_cause(error)}); name the file of its authority in "
+                "MLFLOW_TRACKING_SERVER_CERT_PATH")
     except requests.exceptions.Timeout:
         return f"no answer within {timeout:g} seconds"
-    except (requests.RequestException, ValueError) as error:
+    except (requests.RequestException, ValueError, OSError) as error:
         return _root_cause(error)
     return f"it answers with error {status}" if status >= 500 else None
+
+
+def _trusted() -> str | bool:
+    """Whose certificates MLflow's client takes: a file's, everybody's (False), or those that are known (True)."""
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+        return False
+    return os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True
 
 
 def _sqlite_problem(path: Path | None, timeout: float) -> str | None:
