@@ -9,7 +9,7 @@ PULL   := $(BIN)/dvc pull --quiet data.dvc 2>/dev/null || true
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install check repro run pipeline test coverage mutants faults test-slow test-containers images test-gpu lint ui clean
+.PHONY: help install check repro run pipeline test coverage mutants faults test-slow test-containers images test-gpu lint audit lock ui clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -84,8 +84,21 @@ images: $(READY) ## build the images, print their sizes (and digests, with REGIS
 test-gpu: $(READY) ## the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu
 
-lint: $(READY) ## ruff
+# It warns of every part of a line in which an excuse is not needed; the second run, after a finding, shows all it says.
+BANDIT := $(BIN)/bandit --quiet --recursive --configfile pyproject.toml src pipelines components k8s benchmarks
+
+lint: $(READY) ## ruff, bandit (insecure code), and that dependencies have ranges, pins and hashes; needs no network
 	@$(BIN)/ruff check .
+	@$(BANDIT) 2>/dev/null || $(BANDIT)
+	@$(BIN)/python -m pytest -q tests/test_dependencies.py
+
+audit: $(READY) ## known vulnerabilities of what is pinned, by pip-audit, which asks a database over the network
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
+	@$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement components/requirements/base.txt --requirement components/requirements/cuda.txt
+
+lock: $(READY) ## write components/requirements anew: what the images install, by hashes (needs a package index)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lock]'
+	@$(BIN)/python -m pipelines.lock $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 ui: $(READY) ## MLflow's pages on http://127.0.0.1:5000, where the report's links lead
 	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db

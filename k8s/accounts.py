@@ -31,7 +31,7 @@ def grant(uri: str, name: str, password: str | None, experiments: list[str], mod
         number = client.create_experiment(experiment) if found is None else found.experiment_id
         accounts.grant_user_permission(name, "experiment", number, permission)
         print(f"{name} has {permission} on the experiment {experiment}")
-    for model in [each for model in models for each in (model, f"{model}{QUEUE}")]:
+    for model in [f"{each}{ending}" for each in models for ending in ("", QUEUE)]:
         try:
             client.create_registered_model(model)
         except MlflowException as error:

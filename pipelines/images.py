@@ -27,7 +27,7 @@ from parapet.files import write_text
 
 TARGETS = ("cpu", "cuda")
 # What the Dockerfile copies.
-CONTEXT = ("pyproject.toml", "README.md", "constraints.txt", "src", "data")
+CONTEXT = ("pyproject.toml", "README.md", "components/requirements", "src", "data")
 _DOCKERFILE = "components/Dockerfile"
 
 
@@ -55,10 +55,16 @@ def build(target: str, *, name: str = "parapet", arguments: Sequence[str] = (), 
         # Only BuildKit reads a Dockerfile's own .dockerignore, and the working directory may hold gigabytes.
         for part in CONTEXT:
             copy = shutil.copytree if Path(part).is_dir() else shutil.copyfile
+            (Path(folder) / part).parent.mkdir(parents=True, exist_ok=True)
             copy(part, Path(folder) / part)
         _docker("build", "-f", _DOCKERFILE, "--target", target, "-t", tag,
                 *(word for argument in given for word in ("--build-arg", argument)), *options, folder)
     return Image(target, tag, int(_inspect(tag, "{{.Size}}")))
+
+
+def torch_from(index: str) -> list[str]:
+    """The build arguments of the target cpu with torch of `index`: PyTorch's for CPUs (.../cpu), or an ordinary one."""
+    return [f"TORCH_INDEX={index}"] + ([] if index.rstrip("/").endswith("cpu") else ["TORCH_REQUIREMENTS=cuda.txt"])
 
 
 def push(image: Image, registry: str) -> Image:
@@ -99,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def run() -> None:
-        index = [f"TORCH_INDEX={options.torch_index}"] if options.torch_index else []
+        index = torch_from(options.torch_index) if options.torch_index else []
         for target in options.target:
             image = build(target, name=options.name, arguments=index, options=options.docker_option)
             bill_of_materials(image, options.sbom / f"{options.name}-{target}.json")

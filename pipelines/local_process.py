@@ -51,7 +51,8 @@ def _containers(root: Path) -> local.DockerRunner:
         user = _USER
         for folder in (root, *root.iterdir()):
             shutil.chown(folder, user, user)
-    return local.DockerRunner(user=f"{user}:{user}", read_only=True, tmpfs={"/tmp": "exec"}, cap_drop=["ALL"],
+    # The container's own, in memory.
+    return local.DockerRunner(user=f"{user}:{user}", read_only=True, cap_drop=["ALL"], tmpfs={"/tmp": "exec"},  # nosec B108
                               security_opt=["no-new-privileges"])
 
 

@@ -212,7 +212,8 @@ class Resources:
 
     def _request_gpus(self, task: PipelineTask, count: int) -> None:
         task.set_accelerator_type(self.accelerator).set_accelerator_limit(count)
-        kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=self.shared_memory)
+        kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory",  # nosec B108 # the pod's own
+                                   size_limit=self.shared_memory)
         for key, value in self.node_selectors.items():
             kubernetes.add_node_selector(task, key, value)
         for each in self.tolerations:

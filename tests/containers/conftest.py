@@ -26,8 +26,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[images.Image]:
             if tag := os.environ.get("PARAPET_TEST_IMAGE"):  # built before, while tests are written
                 yield images.Image("cpu", tag, size=0)
                 return
-            built = images.build("cpu", name="parapet-test", arguments=[f"TORCH_INDEX={INDEX}"],
-                                 options=engine.base_image())
+            options = engine.base_image()
+            built = images.build("cpu", name="parapet-test", options=options,
+                                 arguments=[*images.torch_from(INDEX), *engine.base_arguments()])
             images.bill_of_materials(built, tmp_path_factory.mktemp("sbom") / "sbom.json")
             print(f"{built.tag}: {built.size / 1e9:.2f} GB")
             yield images.push(built, there)

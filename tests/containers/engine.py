@@ -1,12 +1,13 @@
 """A Docker engine, a registry and a base image on a bare Debian machine: what a test of containers stands on.
 
-Where an engine runs already, it is used. Where the base image cannot be pulled, one is made with debootstrap and takes
-its name, so that the Dockerfile needs no change.
+Where an engine runs already, it is used. Where the base image of the Dockerfile cannot be pulled, one is made with
+debootstrap and named to it as PYTHON_IMAGE.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-BASE = "python:3.11-slim"
+WANTED = re.search(r"^ARG PYTHON_IMAGE=(\S+)$", (Path(__file__).parents[2] / "components/Dockerfile").read_text(),
+                   re.M)[1]
+BASE = "parapet-test-python"
 POSTGRES = "parapet-test-postgres:2"
 _PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -79,11 +82,11 @@ def registry() -> Iterator[str]:
 
 
 def base_image() -> list[str]:
-    """Have `BASE`, pulled or made here; what `docker build` has to be told beside."""
+    """Have the Dockerfile's base image, pulled, or `BASE`, made here; what `docker build` has to be told beside."""
+    if _quiet("image", "inspect", WANTED) or _quiet("pull", WANTED):
+        return _network()
     if _quiet("image", "inspect", BASE):
         return ["--pull=false", *_network()]
-    if _quiet("pull", BASE):
-        return _network()
     with _debian(_PACKAGES) as root:
         for marker in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
             marker.unlink()
@@ -93,6 +96,11 @@ def base_image() -> list[str]:
         _copy_pip_configuration(root)
         _import(root, BASE)
     return ["--pull=false", *_network()]
+
+
+def base_arguments() -> list[str]:
+    """The build argument that names `BASE`, where the Dockerfile's own image is not there."""
+    return [] if _quiet("image", "inspect", WANTED) else [f"PYTHON_IMAGE={BASE}"]
 
 
 def postgres_image(wanted: str) -> str:

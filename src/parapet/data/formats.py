@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import math
-import pickle
+import pickle  # nosec B403 # for _ArrayUnpickler, which calls nothing
 from typing import Any
 
 import numpy as np

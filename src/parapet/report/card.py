@@ -29,8 +29,9 @@ def model_card(candidate: dict[str, Any], front: dict[str, Any], evaluation: dic
     rows = {kind: [(name, candidate["test"]["attacks"][name][kind], measured.get(name, {}).get("interval"),
                     front["undefended"]["test"]["attacks"].get(name, none)[kind])
                    for name in attack_names([candidate], kind)] for kind in none}
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-                                     autoescape=False, keep_trailing_newline=True)
+    # Markdown, in which the filter `plain` escapes what comes from outside.
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True,  # nosec B701
+                                     undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
     environment.filters |= {"percent": wording.percent, "interval": wording.interval, "si": wording.count,
                             "duration": wording.duration, "milliseconds": wording.milliseconds,
                             "number": wording.number, "plain": plain}
@@ -48,11 +49,13 @@ def card_html(candidate: dict[str, Any], front: dict[str, Any], evaluation: dict
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     before, mark, after = model_card(candidate, front, evaluation).partition(_AFTER_CURVES)
     curves = None if candidate["derived_from"] else evaluation.get("curves")
-    figure = Markup(curve_svg(curves["eps"], curves["accuracy"], front["threat"])) if curves else ""
+    figure = curve_svg(curves["eps"], curves["accuracy"], front["threat"]) if curves else ""
+    # A picture of numbers, and CommonMark that was rendered with its HTML off.
+    figure, before, after = (Markup(text) for text in (  # nosec B704
+        figure, markdown.render(before), markdown.render(mark + after)))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(_asset("card.html")).render(
-        candidate=candidate, before=Markup(markdown.render(before)), figure=figure,
-        after=Markup(markdown.render(mark + after)))
+        candidate=candidate, before=before, figure=figure, after=after)
 
 
 def plain(text: Any) -> str:

@@ -51,8 +51,10 @@ def render(front: Record, *, evaluations: dict[str, Record], archive: list[Recor
         "evaluations": evaluations, "images": shown,
         "magnified": {key: magnification(value) for key, value in images.items()},
         "attack_of": {key: value.attack for key, value in images.items()},
-        "figures": _figures(front, evaluations, archive, panels), "style": Markup(_asset("page.css")),
-        "script": Markup(script), "plotly": Markup(plotly),
+        "figures": _figures(front, evaluations, archive, panels),
+        # Files of the package and of plotly.
+        "style": Markup(_asset("page.css")),  # nosec B704
+        "script": Markup(script), "plotly": Markup(plotly),  # nosec B704
         # Only these two scripts may run, and nothing may be loaded: the browser itself keeps the page offline.
         "policy": ("default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
                    f"script-src {_hash(plotly)} {_hash(script)}"),
@@ -71,7 +73,8 @@ def _figures(front: Record, evaluations: dict[str, Record], archive: list[Record
         figures[f"steps-{candidate['id']}"] = plots.steps_curve(candidate, front, evaluations)
     found = {name: json.loads(figure.to_json()) for name, figure in figures.items() if figure is not None}
     text = json.dumps(found, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+    text = text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return Markup(text)  # nosec B704 # escaped above
 
 
 def _within_budget(front: Record, images: dict[str, AdversarialImages], limit: int) -> dict[str, list[Example]]:
