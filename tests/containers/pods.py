@@ -136,7 +136,8 @@ class Cluster:
 
     def _until_ready(self, label: str, container: dict[str, Any]) -> None:
         """By the container's own startup probe."""
-        probe, until = container["startupProbe"], time.monotonic() + 120
+        probe = container["startupProbe"]
+        until = time.monotonic() + probe["periodSeconds"] * probe["failureThreshold"]
         while time.monotonic() < until:
             if "exec" in probe and _docker("exec", label, *probe["exec"]["command"]).returncode == 0:
                 return

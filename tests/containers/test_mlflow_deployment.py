@@ -77,7 +77,8 @@ def store() -> Iterator[Store]:
         made = users.create_access_key(UserName=secret)["AccessKey"]
         keys[secret] = {"access-key-id": made["AccessKeyId"], "secret-access-key": made["SecretAccessKey"]}
     # From now on every request is checked.
-    urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset-auth", data=b"0", method="POST")).close()
+    urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset-auth", data=b"0", method="POST",
+                                                  headers={"Content-Type": "text/plain"})).close()
     yield Store(address, keys)
     threaded.stop()
 
