@@ -31,6 +31,9 @@ VERBS = {verb.name: verb for verb in (
     Verb("search", ("search",), "prepared", children=True),
     Verb("search, tracked", ("search", "--params", "tracked.yaml"), "prepared", children=True, registry=True),
     Verb("full_evaluation", ("full_evaluation",), "searched", children=True),
+    # With everything in the cache: what is there is read, and believed only where it holds.
+    Verb("search, again", ("search",), "reported", children=True),
+    Verb("full_evaluation, again", ("full_evaluation",), "reported", children=True),
     Verb("front", ("front",), "evaluated"),
     Verb("report", ("report",), "assembled"),
     Verb("report, tracked", ("report", "--params", "tracked.yaml"), "assembled", registry=True),
