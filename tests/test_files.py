@@ -135,6 +135,40 @@ def test_many_threads_write_one_file_and_it_is_always_whole(tmp_path: Path) -> N
     assert failures == [] and list(tmp_path.iterdir()) == [path]
 
 
+def test_many_threads_replace_one_folder_and_it_is_always_whole(tmp_path: Path) -> None:
+    path, failures = tmp_path / "report", []
+
+    def write(number: int) -> None:
+        try:
+            for _ in range(40):
+                with replacing_folder(path) as partial:
+                    (partial / "one").write_text(str(number))
+                    (partial / "other").write_text(str(number))
+        except Exception as error:
+            failures.append(error)
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == [] and list(tmp_path.iterdir()) == [path]
+    assert (path / "one").read_text() == (path / "other").read_text()
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path: Path, monkeypatch) -> None:
+    path, replace = tmp_path / "report", Path.replace
+    _write("replacing_folder", path)
+
+    def refuse(source: Path, target: Path) -> Path:
+        if target == path and source.suffix == ".part":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(source, target)
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="No space left"), replacing_folder(path):
+        pass
+    assert (path / "whole").read_text() == "whole" and list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_where_nothing_can_be_locked_names_are_nobody_else_s(tmp_path: Path, way: str, monkeypatch) -> None:
     def refuse(descriptor: int, mode: int) -> None:

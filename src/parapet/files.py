@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import itertools
@@ -40,13 +41,26 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """
     with scratch_folder(path) as partial:
         yield partial
-        if path.exists():
-            # Moving the old one away takes no time, and deleting it does: a kill meanwhile would leave neither.
-            with scratch_folder(path) as old:
-                path.replace(old / path.name)
-                partial.replace(path)
-        else:
+        while not _placed(partial, path):
+            pass
+
+
+def _placed(partial: Path, path: Path) -> bool:
+    """Put a folder at `path` in place of what is there; False where another writer was faster, whose folder makes way
+    the next time."""
+    # Moving the old one away takes no time, and deleting it does: a kill meanwhile would leave neither.
+    with scratch_folder(path) as old:
+        with suppress(FileNotFoundError):
+            path.replace(old / path.name)
+        try:
             partial.replace(path)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            with suppress(OSError):
+                (old / path.name).replace(path)
+            raise
+    return True
 
 
 @contextmanager
