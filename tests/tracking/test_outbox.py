@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -65,10 +66,13 @@ def test_evaluations_of_several_kinds_do_not_overwrite_each_other(story):
     assert story.outbox.pending() == 2
 
 
-def test_a_kill_between_writing_a_changed_event_and_removing_the_old_one_leaves_the_newer(story):
+@pytest.mark.parametrize("later", [60.0, -86_400.0])
+def test_a_kill_between_writing_a_changed_event_and_removing_the_old_one_leaves_the_newer(story, monkeypatch, later):
+    """Also where the clock was set back by a day between them."""
     story.candidate(0)
     old, = story.outbox.queue.folder.glob("*.json")
-    text = old.read_text()
+    text, now = old.read_text(), time.time() + later
+    monkeypatch.setattr(time, "time", lambda: now)
     story.candidate(0, generation=5)
     old.write_text(text)
     assert story.outbox.pending() == 2

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from parapet.errors import PromotionRefused
+from parapet.tracking import promotion_lock as lock
 from parapet.tracking.connection import connect
 from parapet.tracking.promotion_lock import TICKET_TAG, promotion_lock
 from parapet.tracking.registration import DIGEST_TAG, copy, download, register
@@ -77,6 +78,25 @@ def test_a_promotion_that_stood_still_learns_that_it_lost_the_lock(registry):
     said, _ = stopped.communicate(timeout=30)
     assert stopped.returncode == 3 and "stood still for longer than promotion.lock_seconds and lost its lock" in said
     assert registry.aliases() == {"champion": "3", "previous": "1", "challenger": "3"}
+
+
+@pytest.mark.parametrize("jump", [-86_400_000, 3_600_000])
+def test_a_clock_that_was_set_neither_keeps_a_dead_lock_nor_takes_a_living_one(registry, monkeypatch, jump):
+    """In milliseconds: by a day back, and by an hour forward."""
+    real = lock._refresh
+    monkeypatch.setattr(lock, "_refresh", lambda *words: real(*words) + jump)
+    living = start(registry, "2", expiry=2, seconds=5)
+    assert living.stdout.readline() == "inside, champion is 1\n"
+    with promotion_lock(registry, expiry=30):
+        assert registry.aliases()["champion"] == "2"
+    assert living.communicate(timeout=30)[0] == "moved\n"
+    dead = start(registry, "3", expiry=2, seconds=60)
+    assert dead.stdout.readline() == "inside, champion is 2\n"
+    dead.kill()
+    dead.communicate()
+    started = time.monotonic()
+    with promotion_lock(registry, expiry=30):
+        assert 0.5 < time.monotonic() - started < 30
 
 
 def test_what_was_begun_is_taken_back_after_an_error(registry, story, tmp_path):

@@ -3,8 +3,9 @@
 Aliases have no compare-and-set, but MLflow gives each version of a registered model a number that nothing else ever
 gets, not even after it was deleted. So whoever wants to promote NAME draws a version of the model NAME.promotion-lock:
 the lowest ticket holds the lock (Lamport's bakery, 1974). A ticket is refreshed while its owner lives, and the times
-compared are all the server's, so that clocks need not agree. Who finds every ticket before his own expired undoes what
-its owner began, removes it, and goes on; since no number comes twice, nobody can remove a fresh ticket by mistake.
+compared are all the server's, so that clocks need not agree; because that clock may be set too, a ticket has expired
+only after a time without a sign on the waiting one's own. Who finds every ticket before his own expired undoes what its
+owner began, removes it, and goes on; since no number comes twice, nobody can remove a fresh ticket by mistake.
 
 A holder that was stopped for longer than the expiry loses the lock, and learns of it in `Ticket.check` before it
 touches the champion; what is left is the time of one request, which no check from outside can close.
@@ -102,14 +103,14 @@ def promotion_lock(registry: Registry, *, expiry: float = 60.0,
 
 def _wait(ticket: Ticket, registry: Registry, tell: Callable[[str], None], pause: float) -> None:
     """Until every ticket before this one is gone or expired."""
-    told = None
+    told, quiet = None, _Quiet()
     while True:
         ticket.check()
         with asking(registry.uri) as client:
             now = _refresh(client, ticket.queue.model_name, ticket.number)
             before = [other for other in _tickets(client, ticket.queue.model_name)
                       if int(other.version) < int(ticket.number)]
-        living = [other for other in before if now - other.last_updated_timestamp <= 1000 * _expiry(other)]
+        living = [other for other in before if not _is_dead(other, now, quiet.seconds(other))]
         if not living:
             for other in before:
                 _undo(registry, json.loads(other.tags.get(_BEGAN, "{}")), other.tags.get(_NONCE, ""))
@@ -120,6 +121,29 @@ def _wait(ticket: Ticket, registry: Registry, tell: Callable[[str], None], pause
                  f"({living[0].tags.get(_OWNER, 'by somebody unknown')}); waiting for its end")
             told = living[0].version
         time.sleep(pause)
+
+
+class _Quiet:
+    """For how long tickets have not changed, by the clock of this process that nobody can set."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[int, float]] = {}
+
+    def seconds(self, ticket: ModelVersion) -> float:
+        """Since its last sign of life was first seen."""
+        number, sign = str(ticket.version), ticket.last_updated_timestamp
+        if number not in self._seen or self._seen[number][0] != sign:
+            self._seen[number] = sign, time.monotonic()
+        return time.monotonic() - self._seen[number][1]
+
+
+def _is_dead(ticket: ModelVersion, now: int, quiet: float) -> bool:
+    """Whether a ticket has expired: its last sign is old, and none came while twice as many were due as have to.
+
+    The server's clock may be set forward, which makes signs old that are not, and back, which makes them never old.
+    """
+    expiry = _expiry(ticket)
+    return quiet > expiry or (quiet > expiry / 2 and now - ticket.last_updated_timestamp > 1000 * expiry)
 
 
 def _undo(registry: Registry, journal: dict[str, Any], nonce: str) -> None:

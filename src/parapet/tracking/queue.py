@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from parapet.files import read_json, write_json
 
 # "+" joins the parts, because no id contains it; the number sorts, the digest tells changed content apart.
+_LATER = 1e-3
 _NAME = re.compile(r"(?P<number>\d{8})\+(?P<key>.+)\+(?P<digest>[0-9a-f]{16})\.json")
 
 
@@ -54,6 +55,8 @@ class Queue:
             created = before.created if before else created
         else:
             place = int(waiting[0][1]["number"]) if waiting and not behind else self._next_number()
+            # The later one counts where a kill leaves both, also when the clock was set back between them.
+            created = max([created, *(event.created + _LATER for old, _ in waiting if (event := self._known(old)))])
             path = self.folder / f"{place:08d}+{key}+{digest[:16]}.json"
         if before is None or before.body != content["body"]:
             self._write(path, key, digest, created, content)
@@ -159,6 +162,13 @@ class Queue:
 
     def _write(self, path: Path, key: str, digest: str, created: float, content: dict[str, Any]) -> None:
         write_json(path, {"schema_version": 1, "key": key, "digest": digest, "created": created} | content)
+
+    def _known(self, path: Path) -> Event | None:
+        """A waiting event, None where it cannot be read: `events` moves such a file aside."""
+        try:
+            return self._read(path)
+        except (ValueError, KeyError, TypeError):
+            return None
 
     def _move_aside(self, path: Path) -> Path:
         aside = self.folder / "rejected"
