@@ -58,13 +58,14 @@ def is_closed(error: BaseException) -> bool:
         return True
     text = str(error)
     return any(words in text for words in ("Permission denied", "PermissionDenied", "Read-only file system",
-                                           "ReadOnlyFilesystem", "readonly database"))
+                                           "ReadOnlyFilesystem", "readonly database", "unable to open database file"))
 
 
 def closed(error: BaseException) -> InputError:
     """The sentence for it."""
     place = getattr(error, "filename", None) or "a file that is needed"
-    why = getattr(error, "strerror", None) or " ".join(str(error).split())
+    # SQLAlchemy puts the statement behind what is wrong with it.
+    why = getattr(error, "strerror", None) or " ".join(str(error).partition("\n[SQL: ")[0].split())
     return InputError(f"{place} cannot be written ({why}); give a folder that you may write to, or mend its "
                       "permissions.")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from parapet.data import digits, load
-from parapet.data.fetch import fetch
+from parapet.data.fetch import _alone, fetch
 from parapet.data.published import md5
 from parapet.errors import InputError, WorkError
 
@@ -167,6 +167,15 @@ def test_full_disk(mirror, tmp_path):
     assert str(error.value) == (
         f"mnist could not be brought to {tmp_path}/mnist: the disk is full; make room, then run `parapet data fetch "
         "mnist` again, which goes on where it was.")
+
+
+def test_a_second_process_that_brings_the_same_is_refused(mirror, tmp_path):
+    with _alone("mnist", tmp_path / "mnist"), pytest.raises(InputError) as error:
+        fetch("mnist", tmp_path)
+    assert str(error.value) == (f"another process is bringing mnist to {tmp_path}/mnist; wait for its end, or give "
+                                "another folder with --root.")
+    fetch("mnist", tmp_path)
+    assert len(load("mnist", tmp_path).labels) == 60
 
 
 def test_a_folder_that_may_not_be_written_is_wrong_input(tmp_path, monkeypatch):

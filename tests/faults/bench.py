@@ -123,6 +123,10 @@ class Bench:
             lines.append(f"says {end.said[-300:]!r}, and undisturbed {reference.said[-300:]!r}")
         return f"exit code 0, and not as undisturbed: {'; '.join(lines)}" if lines else None
 
+    def waits(self, end: End) -> bool:
+        """Whether a verb that was done says that MLflow has not got everything, which `parapet sync` then sends."""
+        return end.code == 0 and any(words in end.said for words in ("sent later", "wait for MLflow", " waiting"))
+
     def again(self, verb: Verb, case: Case, result: Result) -> Result:
         """The same command once more, undisturbed now: it has to end as ever."""
         return self.judge(verb, case.run(self.words(verb), self.limit(verb)), case, [0], result)

@@ -5,7 +5,7 @@ import pytest
 from parapet.errors import InputError, WorkError
 from parapet.tracking.connection import connect
 from parapet.tracking.registration import register
-from parapet.tracking.registry import Registry
+from parapet.tracking.registry import Registry, asking
 from tests.tracking.refusing_server import refusing_server
 from tests.tracking.tiny_models import shipment
 
@@ -49,6 +49,32 @@ def test_versions_are_tagged_found_and_deleted_and_their_numbers_do_not_come_bac
     registry.delete("2")
     registry.delete_model()
     assert not registry.exists()
+
+
+@pytest.mark.parametrize(("error", "kind", "said"), [
+    (OSError(28, "No space left on device", "mlruns/card.md"), WorkError,
+     "the disk is full (while writing mlruns/card.md); free some space and run the same command again: what is done is "
+     "kept."),
+    (RuntimeError("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT INTO runs]"), WorkError,
+     "the disk is full; free some space and run the same command again: what is done is kept."),
+    (PermissionError(13, "Permission denied", "mlruns/models"), InputError,
+     "mlruns/models cannot be written (Permission denied); give a folder that you may write to, or mend its "
+     "permissions."),
+    (RuntimeError("it is so"), WorkError, "MLflow at {uri} refused: it is so."),
+])
+def test_what_the_operating_system_refuses_is_told_as_such(registry, error, kind, said):
+    with pytest.raises(kind) as told, asking(registry.uri):
+        raise error
+    assert str(told.value) == said.format(uri=registry.uri)
+
+
+def test_a_database_that_may_not_be_written_is_wrong_input(registry, monkeypatch):
+    monkeypatch.setattr("os.access", lambda place, mode: place.is_dir())
+    path = registry.uri.removeprefix("sqlite:///")
+    with pytest.raises(InputError) as told:
+        registry.aliases()
+    assert str(told.value) == (f"{path} cannot be written, and MLflow's database {path} needs it; mend its "
+                               "permissions, or set MLFLOW_TRACKING_URI to another database or server.")
 
 
 @pytest.mark.parametrize("bad", ["", " ", "a/b", "models:/x", "..", "it's", "x" * 201, "a\nb"])

@@ -5,7 +5,9 @@ No file gets its final name before its published checksum holds.
 
 from __future__ import annotations
 
+import fcntl
 import http.client
+import os
 import ssl
 import tarfile
 import urllib.error
@@ -33,8 +35,8 @@ def fetch(name: str, root: Path, source: Path | None = None, progress: Progress 
     a download that broke off goes on where it was. `digits` is written from scikit-learn and needs no network.
     progress(bytes done, bytes in all or None where the server does not say, file name) is called about once a MiB.
 
-    Raises InputError for an unknown name, for a `source` that lacks a file or holds a damaged one, and for a folder
-    that may not be written; WorkError where the disk is full or a download fails.
+    Raises InputError for an unknown name, for a `source` that lacks a file or holds a damaged one, for a folder that
+    may not be written, and while another process brings the same; WorkError where the disk is full or a download fails.
     """
     check_name(name)
     target = Path(root) / name
@@ -43,8 +45,31 @@ def fetch(name: str, root: Path, source: Path | None = None, progress: Progress 
         if name == "digits":
             _fetch_digits(target, source)
         else:
-            _fetch_published(published(name), target, source, progress)
+            with _alone(name, target):
+                _fetch_published(published(name), target, source, progress)
     return target
+
+
+@contextmanager
+def _alone(name: str, target: Path) -> Iterator[None]:
+    """Refuse a second process that brings the same: both would write one file that is half there.
+
+    The folder itself is locked, so that nothing is added to it, and the kernel lets go where the process ends.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InputError(f"another process is bringing {name} to {target}; wait for its end, or give another folder "
+                         "with --root.") from None
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _fetch_digits(target: Path, source: Path | None) -> None:

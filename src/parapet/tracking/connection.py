@@ -87,6 +87,17 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(unquote(match[1])) if match and match[1] != ":memory:" else None
 
 
+def closed_database(uri: str) -> str | None:
+    """That the SQLite file at `uri` may not be written, as one sentence; None where it may, and for servers."""
+    path = sqlite_path(uri)
+    if path is None:
+        return None
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    closed = next((place for place in (folder, path) if place.exists() and not os.access(place, os.W_OK)), None)
+    return closed and (f"{closed} cannot be written, and MLflow's database {path} needs it; mend its permissions, or "
+                       "set MLFLOW_TRACKING_URI to another database or server.")
+
+
 def holds_run(uri: str, run_id: str) -> bool:
     """Whether `run_id` may be taken to exist without asking MLflow: a deleted SQLite file shows at once."""
     if not uri.startswith("sqlite"):

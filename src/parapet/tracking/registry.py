@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parapet.errors import InputError, ParapetError, WorkError
+from parapet.errors import InputError, ParapetError, WorkError, told
 from parapet.quoting import quote
 from parapet.redaction import redacted
-from parapet.tracking.connection import connect, sentence, unreachable
+from parapet.tracking.connection import closed_database, connect, sentence, sqlite_path, unreachable
 from parapet.tracking.values import shortened
 
 if TYPE_CHECKING:
@@ -173,8 +173,9 @@ def check_alias(alias: str) -> None:
 @contextmanager
 def asking(uri: str) -> Iterator[MlflowClient]:
     """A client of the registry at `uri`; what goes wrong inside becomes a WorkError or InputError of one sentence."""
-    away = unreachable(uri)
-    if away is not None:
+    if (locked := closed_database(uri)) is not None:
+        raise InputError(locked)
+    if (away := unreachable(uri)) is not None:
         raise WorkError(away)
     try:
         yield connect(uri)
@@ -188,7 +189,11 @@ def asking(uri: str) -> Iterator[MlflowClient]:
         refused = _credentials_refused(uri, error)
         if refused:
             raise InputError(refused) from error
-        raise WorkError(unreachable(uri) or f"MLflow at {redacted(uri)} refused: {sentence(error)}") from error
+        # A server's words about its own disk are no news of this machine's.
+        if (sqlite_path(uri) or getattr(error, "errno", None)) and (here := told(error)) is not None:
+            raise here from error
+        raise WorkError(unreachable(uri) or f"MLflow at {redacted(uri)} refused: {sentence(error).rstrip('.')}."
+                        ) from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 
 from tests.faults.bench import Bench, Result
+from tests.faults.ends import fault_of
 from tests.faults.processes import Case, End
 from tests.faults.verbs import VERBS, Verb
 
@@ -50,6 +51,9 @@ def run(bench: Bench, seed: int, place: int, verb: Verb | None = None) -> Result
     with bench.case() as case:
         _lock(bench.project.place, locked)
         end = _as_nobody(bench, verb, case)
+        if verb.registry and fault_of(end, [0]) is None and bench.waits(end):
+            _own(bench.project.place)
+            end = _as_nobody(bench, verb, case, ["sync", "--params", "tracked.yaml"])
         bench.judge(verb, end, case, [0, 2], result)
         if result.fault is not None or end.code == 0:
             return result
@@ -60,8 +64,9 @@ def run(bench: Bench, seed: int, place: int, verb: Verb | None = None) -> Result
         return result
 
 
-def _as_nobody(bench: Bench, verb: Verb, case: Case) -> End:
-    return case.run(bench.words(verb), bench.limit(verb), {"HOME": str(case.temporary)}, prepare=_become_nobody)
+def _as_nobody(bench: Bench, verb: Verb, case: Case, words: list[str] | None = None) -> End:
+    return case.run(words or bench.words(verb), bench.limit(verb), {"HOME": str(case.temporary)},
+                    prepare=_become_nobody)
 
 
 def _become_nobody() -> None:
