@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases of the parts; 1 where one of them is a fault."""
     options = _parse(arguments)
     rows = []
-    with Bench(options.work, fresh=options.fresh).ready() as bench:
+    with Bench(options.work, fresh=options.fresh).ready(keep=options.keep) as bench:
         import_everything(light=bool(options.verbs) and set(options.verbs) <= set(LIGHT))
         for name in options.parts:
             part = importlib.import_module(f"tests.faults.parts.{name}")
@@ -86,6 +86,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--case", type=int, help="this case alone")
     parser.add_argument("--verbs", type=lambda text: text.split(","), metavar="VERB,VERB", help="of these verbs alone")
     parser.add_argument("--fresh", action="store_true", help="start an interpreter for each verb, as a user does")
+    parser.add_argument("--keep", action="store_true", help="use stages and undisturbed runs of earlier code too")
     parser.add_argument("--work", type=Path, default=ROOT / "build/faults", help="default: build/faults")
     return parser.parse_args(arguments)
 

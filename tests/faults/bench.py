@@ -56,11 +56,11 @@ class Bench:
         self.work = self.project.work
 
     @contextmanager
-    def ready(self) -> Iterator[Bench]:
-        """Hold the folder; stages of the project that other code made are forgotten."""
+    def ready(self, *, keep: bool = False) -> Iterator[Bench]:
+        """Hold the folder; stages of the project that other code made are forgotten, unless they are to be kept."""
         self.work.mkdir(parents=True, exist_ok=True)
         with FileLock(self.work / "faults.lock"):
-            self.project.begin()
+            self.project.begin(keep=keep)
             yield self
 
     @contextmanager

@@ -52,9 +52,11 @@ class Project:
     def __init__(self, work: Path) -> None:
         self.work, self.place, self.stages = work.resolve(), work.resolve() / "project", work.resolve() / "stages"
 
-    def begin(self) -> None:
-        """Forget the stages that were made by other code than today's."""
+    def begin(self, *, keep: bool = False) -> None:
+        """Forget the stages that were made by other code than today's, unless they are to be kept all the same."""
         mark = self.stages / "made-by.txt"
+        if keep and mark.exists():
+            return
         if not mark.exists() or mark.read_text() != _code():
             for path in (self.stages, self.work / "references"):
                 shutil.rmtree(path, ignore_errors=True)

@@ -73,14 +73,22 @@ def report(options: argparse.Namespace) -> None:
 
 def sync(options: argparse.Namespace) -> None:
     """Send what MLflow has not received yet."""
+    from parapet.errors import InputError, WorkError, is_closed
     from parapet.tracking import Outbox, flush
+    from parapet.tracking.connection import closed_database
 
     params = load(options.params)
     where = gateway()
+    if (locked := closed_database(where.uri)) is not None:
+        raise InputError(locked)
     sent = flush(Outbox(options.cache / "outbox"), where.uri, params.tracking.experiment, where.artifacts)
-    print(f"{sent.sent} sent, {sent.kept} waiting" + (f": {sent.reason}" if sent.reason else "."))
     for text in sent.warnings:
         print(text)
+    if sent.kept and sent.reason:
+        kind = InputError if is_closed(WorkError(sent.reason)) else WorkError
+        raise kind(f"{sent.sent} sent, {sent.kept} waiting: {sent.reason.rstrip('.')}; run `parapet sync` again when "
+                   "that is mended.")
+    print(f"{sent.sent} sent, {sent.kept} waiting.")
 
 
 def data_fetch(options: argparse.Namespace) -> None:

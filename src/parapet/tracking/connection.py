@@ -124,7 +124,10 @@ def target(uri: str, experiment: str) -> str:
 def sentence(error: BaseException) -> str:
     """What an error says, on one line, short, without passwords."""
     # SQLAlchemy puts the statement behind what is wrong with it, in lines of their own.
-    text = redacted(" ".join(str(error).partition("\n[SQL: ")[0].split()) or type(error).__name__)
+    words = str(error).partition("\n[SQL: ")[0]
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        words = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
+    text = redacted(" ".join(words.split()) or type(error).__name__)
     if isinstance(error, LookupError):
         text = f"{type(error).__name__} {text}"  # its text is a bare key
     return text if len(text) <= _LONGEST_SENTENCE else text[:_LONGEST_SENTENCE - 1] + "…"

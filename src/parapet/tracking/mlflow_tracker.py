@@ -139,7 +139,7 @@ class _Flush:
                 else:
                     away = unreachable(self.uri)
                     self.reason = away or (f"MLflow at {redacted(self.uri)} could not take {_about(event)}: "
-                                           f"{sentence(error)}")
+                                           f"{sentence(error).rstrip('.')}.")
                     failures += 1
                     # One event that a healthy server chokes on is passed over, two in a row are a sick server.
                     if away or is_overload(error) or failures == 2:

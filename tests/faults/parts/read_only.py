@@ -86,9 +86,10 @@ def _lock(project: Path, name: str) -> None:
     """Everything is the ordinary user's, but not what is called `name`, which is made where it is not there."""
     _own(project)
     path = project / name
-    if name == "mlflow.db" and not path.exists():
-        path = project  # no file of a database can be made
-    path.mkdir(parents=True, exist_ok=True) if not path.exists() else None
+    if not path.exists():
+        if path.suffix:
+            path = path.parent  # no such file can be made
+        path.mkdir(parents=True, exist_ok=True)
     everything = [path, *path.rglob("*")] if path.is_dir() else [path]
     if name == "mlflow.db":
         everything.append(project)  # SQLite writes its journal beside it
