@@ -85,18 +85,18 @@ def test_a_clock_that_was_set_neither_keeps_a_dead_lock_nor_takes_a_living_one(r
     """In milliseconds: by a day back, and by an hour forward."""
     real = lock._refresh
     monkeypatch.setattr(lock, "_refresh", lambda *words: real(*words) + jump)
-    living = start(registry, "2", expiry=2, seconds=5)
+    living = start(registry, "2", expiry=8, seconds=6)
     assert living.stdout.readline() == "inside, champion is 1\n"
     with promotion_lock(registry, expiry=30):
         assert registry.aliases()["champion"] == "2"
     assert living.communicate(timeout=30)[0] == "moved\n"
-    dead = start(registry, "3", expiry=2, seconds=60)
+    dead = start(registry, "3", expiry=4, seconds=60)
     assert dead.stdout.readline() == "inside, champion is 2\n"
     dead.kill()
     dead.communicate()
     started = time.monotonic()
     with promotion_lock(registry, expiry=30):
-        assert 0.5 < time.monotonic() - started < 30
+        assert 1 < time.monotonic() - started < 60
 
 
 def test_what_was_begun_is_taken_back_after_an_error(registry, story, tmp_path):
