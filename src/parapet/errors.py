@@ -22,7 +22,22 @@ class WorkError(ParapetError):
 
 
 class ProcessDied(ParapetError):
-    """A process that was started for a piece of work ended without a result: it crashed, and may be tried again."""
+    """A process that was started for a piece of work ended without a result: it crashed, and may be tried again.
+
+    `how` is short and the same for the same kind of death: the name of a signal, for example.
+    """
+
+    def __init__(self, text: str, how: str = "process died") -> None:
+        super().__init__(text)
+        self.how = how
+
+
+class Fault(Exception):
+    """An exception that nobody expected, in a child process; `trace` is its traceback there."""
+
+    def __init__(self, text: str, trace: str) -> None:
+        super().__init__(text)
+        self.trace = trace
 
 
 class PromotionRefused(ParapetError):
@@ -43,6 +58,22 @@ def is_disk_full(error: BaseException) -> bool:
         return True
     text = str(error)
     return any(words in text for words in ("No space left on device", "StorageFull", "disk is full", "Disk quota"))
+
+
+# What torch, oneDNN, CUDA, cuDNN, cuBLAS, onnxruntime and the kernel say.
+_NO_MEMORY = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad allocation", "ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the machine or on a card. What is worded for the user is never taken for it."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return not isinstance(error, ParapetError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+def is_broken_device(error: BaseException) -> bool:
+    """Whether a card has failed in a way that makes every later call of this process fail too."""
+    return type(error).__name__ == "AcceleratorError" or "CUDA error:" in str(error)
 
 
 def disk_full(error: BaseException) -> WorkError:

@@ -43,7 +43,10 @@ def test_every_step_of_a_candidate_that_is_killed_leaves_an_infeasible_result(tm
              read_json(Path(graph) / results.EXPORT)]
     for step, part in zip(("training", "attack_evaluation", "export"), parts):
         assert part["status"] == "infeasible"
-        assert part["reason"] == f"{step}: the process died (SIGKILL; out of memory?), in 2 attempts"
+        assert part["reason"] == (
+            f"{step} of candidate 0123456789ab died by SIGKILL (the kernel does so where memory runs out), in 2 "
+            "attempts, the last with the machine to itself; it said nothing on its standard error")
+        assert part["lost"] == "out of memory"
     assert read_json(Path(metrics.path)) == {}
     record = candidates.record(PROPOSAL, parts, Params())
     assert (record["status"], record["reason"]) == ("infeasible", parts[0]["reason"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +14,7 @@ import psutil
 import pytest
 
 from parapet.errors import InputError, WorkError
+from parapet.search import deaths
 from parapet.search.workers import Task, Workers
 
 WORK = "tests.search.workloads"
@@ -55,7 +59,9 @@ def test_a_task_that_always_kills_its_worker_is_a_failure_with_its_reason(tmp_pa
     with Workers(["cpu"], attempts=2) as workers:
         (_, outcome), = workers.run(tasks)
         assert outcome.result is None
-        assert outcome.reason == "the process died (SIGKILL; out of memory?), in 2 attempts"
+        assert (outcome.reason, outcome.lost) == (
+            "the process of die_until-0 died by SIGKILL (the kernel does so where memory runs out), in 2 attempts, the "
+            "last with the machine to itself; it said nothing on its standard error", "out of memory")
         (_, again), = workers.run(_tasks("double", {"value": 1}))
         assert again.result["value"] == 2
 
@@ -79,10 +85,117 @@ def test_a_folder_that_may_not_be_written_concerns_every_task() -> None:
         list(workers.run(_tasks("be_locked_out", {})))
 
 
+def test_a_death_by_a_signal_is_one_sentence() -> None:
+    said = "first\ncorrupted size vs. prev_size\n"
+    task = Task("0123456789ab", f"{WORK}:crash", {"number": signal.SIGSEGV, "said": said}, step="measuring",
+                about="candidate 0123456789ab (residual 4x2 silu)", candidate="0123456789ab",
+                advice="to leave it out, take residual out of search.space.backbone")
+    with Workers(["cpu"], attempts=1) as workers:
+        (_, outcome), = workers.run([task])
+    where, line = Path(__file__).with_name("workloads.py"), _line_of("os.kill(os.getpid(), number)")
+    assert outcome.reason == (
+        "training of candidate 0123456789ab (residual 4x2 silu) died by SIGSEGV; the last lines of its standard error: "
+        f'first | corrupted size vs. prev_size | Fatal Python error: Segmentation fault | File "{where}", line {line} '
+        "in crash; to leave it out, take residual out of search.space.backbone")
+    assert outcome.lost == "SIGSEGV" and "most recent call first" in outcome.trace
+
+
+def test_native_code_that_crashes_is_told_with_its_line() -> None:
+    with Workers(["cpu"], attempts=1) as workers:
+        (_, outcome), = workers.run(_tasks("crash_in_native_code", {}))
+    assert "died by SIGSEGV; the last lines of its standard error: about to read | Fatal Python error" in outcome.reason
+    assert "in string_at" in outcome.reason and "\n" not in outcome.reason
+
+
+def test_what_a_worker_says_is_kept_to_a_tail_and_never_stops_it(capfd: pytest.CaptureFixture) -> None:
+    with Workers(["cpu"], attempts=1) as workers:
+        (_, outcome), = workers.run(_tasks("flood", {}))
+        (_, after), = workers.run(_tasks("double", {"value": 1}))
+    assert "died by SIGABRT" in outcome.reason and "the end | Fatal Python error: Aborted" in outcome.reason
+    assert len(outcome.trace) <= 16_384 and len(outcome.reason) < 600 and after.result["value"] == 2
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["torch", "python"])
+def test_out_of_memory_is_tried_again_in_a_fresh_worker(tmp_path: Path, kind: str) -> None:
+    arguments = {"kind": kind, "marker": str(tmp_path / "count"), "times": 1}
+    with Workers(["cpu"], attempts=2) as workers:
+        (_, first), = workers.run(_tasks("double", {"value": 1}))
+        (_, outcome), = workers.run(_tasks("lack_memory", arguments))
+        assert outcome.reason is None and outcome.result["pid"] != first.result["pid"]
+        (_, outcome), = workers.run(_tasks("lack_memory", {**arguments, "times": 99}))
+        (_, after), = workers.run(_tasks("double", {"value": 1}))
+    assert outcome.lost == "out of memory" and outcome.result is None and "Traceback" in outcome.trace
+    assert outcome.reason.startswith("the process of lack_memory-0 ran out of memory, in 2 attempts, the last with the "
+                                     "machine to itself; ")
+    assert after.result["value"] == 2
+
+
+def test_a_second_attempt_has_the_machine_to_itself(tmp_path: Path) -> None:
+    """After all others, one by one, each in a process of its own with no other worker beside it."""
+    marker = tmp_path / "times"
+    tasks = _tasks("note_neighbours", *({"marker": str(marker), "name": str(place), "seconds": 0.2,
+                                         "times": 1 if place in (0, 2) else 0} for place in range(6)))
+    with Workers(["cpu", "cpu", "cpu"], attempts=2) as workers:
+        found = dict(workers.run(tasks))
+        (_, after), = workers.run(_tasks("double", {"value": 1}))
+    assert all(outcome.reason is None for outcome in found.values()) and after.result["value"] == 2
+    rows = [json.loads(line) for line in marker.read_text().splitlines()]
+    again = [row for row in rows if row[1] == 2]
+    assert {row[0] for row in again} == {"0", "2"} and any(row[5] for row in rows if row[1] == 1)
+    for _, _, pid, begun, ended, beside in again:
+        assert beside == []
+        assert all(other[4] <= begun or other[3] >= ended for other in rows if other[2] != pid)
+    fresh = {row[2] for row in again}
+    assert len(fresh) == 2 and not fresh & {row[2] for row in rows if row[1] == 1}
+
+
+def test_a_worker_that_met_an_unexpected_error_is_not_used_again() -> None:
+    """On a card that has failed every later call fails too."""
+    with Workers(["cpu"]) as workers:
+        (_, before), = workers.run(_tasks("double", {"value": 4}))
+        (_, failed), = workers.run(_tasks("raise_value_error", {}))
+        (_, after), = workers.run(_tasks("double", {"value": 4}))
+    assert failed.lost == "ValueError" and before.result["pid"] != after.result["pid"]
+
+
+def test_a_worker_that_dies_while_idle_costs_nobody_an_attempt() -> None:
+    with Workers(["cpu"], attempts=1) as workers:
+        (_, before), = workers.run(_tasks("double", {"value": 4}))
+        victim = psutil.Process(before.result["pid"])
+        victim.kill()
+        _wait_for(lambda: [1] if victim.status() == psutil.STATUS_ZOMBIE else [], 1)
+        (_, after), = workers.run(_tasks("double", {"value": 4}))
+    assert after.result["value"] == 8
+
+
+def test_what_happens_in_a_worker_is_told_with_its_step_and_candidate(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="parapet")
+    task = Task("a", f"{WORK}:crash", {"number": signal.SIGABRT, "said": "malloc(): invalid size\n"}, candidate="abc")
+    with Workers(["cpu"], attempts=2) as workers:
+        list(workers.run([task]))
+    told = [(record.levelname, record.step, record.candidate, record.getMessage()) for record in caplog.records]
+    assert told.count(("INFO", "training", "abc", "training begins")) == 2
+    [(step, text)] = [row[1::2] for row in told if row[0] == "WARNING"]
+    assert step == "training" and text.endswith("it is tried again with the machine to itself")
+    [text] = [row[3] for row in told if row[0] == "ERROR"]
+    assert text.startswith("training of a died by SIGABRT, in 2 attempts, the last with the machine to itself; ")
+    assert any(level == "DEBUG" and "malloc(): invalid size" in text for level, _, _, text in told)
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("", ""), ("\n \n", ""), ("a\nb\nc\nd\n", "b | c | d"), ("x" * 400, "…" + "x" * 299),
+    ("free(): bad\nFatal Python error: Aborted\n\nCurrent thread 0x1 (most recent call first):\n"
+     "  File \"a.py\", line 3 in f\n  File \"b.py\", line 4 in g\n\nExtension modules: numpy (total: 1)\n",
+     'free(): bad | Fatal Python error: Aborted | File "a.py", line 3 in f')])
+def test_the_last_words_are_the_ones_that_matter(text: str, words: str) -> None:
+    assert deaths.last_words(text) == words
+
+
 def test_a_task_over_its_time_is_ended() -> None:
     with Workers(["cpu"], timeout=1.0) as workers:
         found = dict(workers.run([*_tasks("sleep", {"seconds": 60}), *_tasks("double", {"value": 1})]))
-    assert found[0].reason == "it took longer than 1 seconds"
+    assert (found[0].reason, found[0].lost) == ("it took longer than 1 seconds", "time")
     assert found[1].result["value"] == 2
 
 
@@ -107,6 +220,11 @@ def test_leaving_the_context_ends_every_process() -> None:
         children = set(psutil.Process().children()) - before
         assert children
     assert all(not child.is_running() for child in children)
+
+
+def _line_of(text: str) -> int:
+    lines = Path(__file__).with_name("workloads.py").read_text().splitlines()
+    return next(number for number, line in enumerate(lines, start=1) if text in line)
 
 
 def _wait_for(look, count: int) -> list:

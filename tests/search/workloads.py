@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import time
@@ -61,3 +62,64 @@ def sleep(*, seconds: float, device: str, progress: Report) -> dict:
     """Takes its time."""
     time.sleep(seconds)
     return {}
+
+
+def lack_memory(*, kind: str, marker: str, times: int, device: str, progress: Report) -> dict:
+    """Out of memory `times` times, torch's or Python's; then works."""
+    if _count(marker) > times:
+        return {"pid": os.getpid()}
+    if kind == "python":
+        raise MemoryError
+    import torch
+
+    return {"bytes": len(torch.empty(1 << 55))}
+
+
+def crash(*, number: int, said: str, device: str, progress: Report) -> dict:
+    """Native code that writes a line and dies by a signal."""
+    from parapet import log
+
+    log.event("training begins", step="training")
+    os.write(2, said.encode())
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+    return {}
+
+
+def crash_in_native_code(*, device: str, progress: Report) -> dict:
+    """A real access to memory that is not there."""
+    import ctypes
+
+    os.write(2, b"about to read\n")
+    return {"value": ctypes.string_at(0)}
+
+
+def flood(*, device: str, progress: Report) -> dict:
+    """More on standard error than any pipe holds."""
+    for _ in range(3000):
+        os.write(2, b"x" * 99 + b"\n")
+    os.write(2, b"the end\n")
+    os.abort()
+
+
+def note_neighbours(*, marker: str, name: str, times: int, seconds: float, device: str, progress: Report) -> dict:
+    """Writes down when it was at work, as which process, beside which others; dies the first `times` times."""
+    count = _count(f"{marker}-{name}")
+    begun = time.monotonic()
+    import psutil
+
+    beside = [process.pid for process in psutil.Process(os.getppid()).children() if process.pid != os.getpid()]
+    time.sleep(seconds)
+    with Path(marker).open("a") as stream:
+        stream.write(json.dumps([name, count, os.getpid(), begun, time.monotonic(), beside]) + "\n")
+    if count <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def _count(marker: str) -> int:
+    """How often this was called with `marker`."""
+    path = Path(marker)
+    count = int(path.read_text()) + 1 if path.exists() else 1
+    path.write_text(str(count))
+    return count

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parapet.errors import InputError
+from parapet.errors import InputError, is_out_of_memory
 
 Model = Callable[[Tensor], Tensor]
 # The largest block whose release still raises glibc's thresholds (mallopt(3), M_MMAP_THRESHOLD) is one of 32 MiB.
@@ -112,9 +112,8 @@ def in_halves(work: Callable[..., Any], *parts: Tensor) -> Any:
     """
     try:
         return work(*parts)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        lacking = isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
-        if not lacking or len(parts[0]) == 1:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) or len(parts[0]) == 1:
             raise
     if parts[0].is_cuda:
         torch.cuda.empty_cache()
@@ -129,7 +128,7 @@ def first_answers(model: Model, images: Tensor, labels: Tensor, batch_size: int)
     try:
         found = [answers(model, batch) for batch in images.split(batch_size)]
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             raise
         raise InputError(f"the model cannot be called on {images.dtype} images of shape {tuple(images.shape)} "
                          f"({str(error).splitlines()[0]}); give images of the shape that it was made for.") from error

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from parapet.deployment.export import INPUT
-from parapet.errors import InputError
+from parapet.errors import InputError, is_out_of_memory
 
 
 def session(graph: Path | bytes, *, threads: int = 1, fused: bool = True) -> Any:
@@ -30,6 +30,8 @@ def session(graph: Path | bytes, *, threads: int = 1, fused: bool = True) -> Any
         return onnxruntime.InferenceSession(str(graph) if isinstance(graph, Path) else graph, options,
                                             providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises classes of its own that share no base
+        if is_out_of_memory(error):
+            raise
         name = graph if isinstance(graph, Path) else "the graph"
         raise InputError(f"{name} cannot be loaded by onnxruntime ({error}); export the model again.") from None
 

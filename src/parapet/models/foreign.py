@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from parapet.errors import InputError
+from parapet.errors import InputError, is_out_of_memory
 from parapet.models.weights import load
 
 # More images than anyone sends through a network at once.
@@ -78,6 +78,8 @@ def _program(path: Path, device: str | torch.device, trust: bool) -> nn.Module:
     try:
         exported = torch.export.load(path)
     except Exception as error:  # whatever zip, pickle or torch make of a file that is none of theirs
+        if is_out_of_memory(error):
+            raise
         raise InputError(f"{path} cannot be read as a program of torch.export ({type(error).__name__}: "
                          f"{str(error).splitlines()[0] if str(error) else 'no reason given'}); save it with "
                          "torch.export.save.") from None
@@ -118,6 +120,8 @@ def _made(model: str, device: str | torch.device) -> Callable[[Tensor], Tensor]:
     try:
         made = factory()
     except Exception as error:  # whatever a user's own code may raise
+        if is_out_of_memory(error):
+            raise
         text = str(error).splitlines()[0] if str(error) else "no reason given"
         raise InputError(f"--model {model} cannot be called without arguments, or fails when it is "
                          f"({type(error).__name__}: {text}); call it in Python to see where.") from error

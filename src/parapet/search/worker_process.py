@@ -6,31 +6,107 @@ its standard input.
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import json
+import logging
 import os
 import queue
 import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from typing import Any, TextIO
 
+from parapet import log
 from parapet.cores import limit_threads
-from parapet.errors import InputError, ParapetError, ProcessDied, WorkError, told
+from parapet.errors import (
+    InputError,
+    ParapetError,
+    ProcessDied,
+    WorkError,
+    is_broken_device,
+    is_out_of_memory,
+    told,
+)
 from parapet.redaction import redacted
+
+Answer = Callable[..., None]
+_LONGEST = 300
+
+
+class Report:
+    """What a task's function gets as `progress`: it is called with a text and a share, and tells values."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def __call__(self, text: str, share: float) -> None:
+        """`text` is going on, and `share` (of 1) is done."""
+        self._answer("progress", text=text, share=share)
+
+    def tell(self, values: dict[str, Any]) -> None:
+        """JSON for whoever waits for the task."""
+        self._answer("told", values=values)
 
 
 def main() -> None:
     """Serve tasks until standard input ends."""
     limit_threads(os.environ)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it saves and ends its children
+    faulthandler.enable(all_threads=False)  # where native code crashes, standard error says in which line
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a print inside a library must not garble the protocol
     tasks: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
+    answer = answering(answers)
+    listener = logging.getLogger(log.NAME)
+    listener.addHandler(_Events(answer))
+    listener.setLevel(logging.DEBUG)
+    listener.propagate = False
     while True:
-        _serve(tasks.get(), answers)
+        serve(tasks.get(), answer)
+
+
+def answering(stream: TextIO) -> Answer:
+    """A function that writes an answer as a line."""
+    lock = threading.Lock()
+
+    def answer(kind: str, **values: Any) -> None:
+        clean = {name: redacted(value) if isinstance(value, str) else value for name, value in values.items()}
+        line = json.dumps({"kind": kind, **clean}) + "\n"
+        with lock:
+            stream.write(line)
+    return answer
+
+
+def serve(task: dict[str, Any], answer: Answer) -> None:
+    """Do a task and answer what becomes of it: begun, done, input_error, work_error, failed, died, or out_of_memory."""
+    answer("begun")  # the start of a process is not the task's time
+    try:
+        module, name = task["function"].split(":")
+        function = getattr(importlib.import_module(module), name)
+        answer("done", result=function(**task["arguments"], progress=Report(answer)))
+    except InputError as error:
+        answer("input_error", text=str(error), trace=traceback.format_exc())
+    except WorkError as error:
+        answer("work_error", text=str(error), trace=traceback.format_exc())
+    except ProcessDied as error:
+        answer("died", reason=str(error), lost=error.how, trace=traceback.format_exc())
+    except ParapetError as error:
+        answer("failed", reason=str(error), lost=None, trace=traceback.format_exc())
+    except Exception as error:  # a candidate that fails is a result, whatever the failure
+        text = f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'it said nothing')[:_LONGEST]}"
+        trace = traceback.format_exc()
+        if (sentence := told(error)) is not None:
+            answer("input_error" if isinstance(sentence, InputError) else "work_error", text=str(sentence), trace=trace)
+        elif is_out_of_memory(error):
+            answer("out_of_memory", reason=text, trace=trace)
+        elif is_broken_device(error):
+            answer("died", reason=text, lost=type(error).__name__, trace=trace)
+        else:
+            answer("failed", reason=text, lost=type(error).__name__, trace=trace)
 
 
 def _listen(tasks: queue.Queue[dict[str, Any]]) -> None:
@@ -39,30 +115,17 @@ def _listen(tasks: queue.Queue[dict[str, Any]]) -> None:
     os._exit(0)
 
 
-def _serve(task: dict[str, Any], answers: TextIO) -> None:
-    def answer(kind: str, **values: Any) -> None:
-        told = {name: redacted(value) if isinstance(value, str) else value for name, value in values.items()}
-        answers.write(json.dumps({"kind": kind, **told}) + "\n")
+class _Events(logging.Handler):
+    """Hands events to the parent."""
 
-    def progress(text: str, share: float) -> None:
-        answer("progress", text=text, share=share)
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self._answer = answer
 
-    try:
-        module, name = task["function"].split(":")
-        answer("done", result=getattr(importlib.import_module(module), name)(**task["arguments"], progress=progress))
-    except InputError as error:
-        answer("input_error", text=str(error))
-    except WorkError as error:
-        answer("work_error", text=str(error))
-    except ProcessDied as error:
-        answer("died", reason=str(error))
-    except ParapetError as error:
-        answer("failed", reason=str(error))
-    except Exception as error:  # a candidate that fails is a result, whatever the failure
-        if (sentence := told(error)) is not None:
-            answer("input_error" if isinstance(sentence, InputError) else "work_error", text=str(sentence))
-        else:
-            answer("failed", reason=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by `logging`."""
+        self._answer("event", text=record.getMessage(), level=record.levelno,
+                     **{name: getattr(record, name, None) for name in ("step", "candidate", "values")})
 
 
 if __name__ == "__main__":

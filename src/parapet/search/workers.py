@@ -8,64 +8,110 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import os
 import selectors
-import signal
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
+from parapet import log
 from parapet.errors import InputError, WorkError
+from parapet.redaction import redacted
+from parapet.search import deaths
 
 _MODULE = "parapet.search.worker_process"
 _TICK = 0.25
+# Bytes of a worker's standard error that are kept, and pieces of it that are read before others have their turn.
+_KEPT, _CHUNKS = 16_384, 16
 
 
 @dataclass(frozen=True)
 class Task:
-    """`function` is "module:name"; it is called with `arguments` and `progress(text, share)`."""
+    """`function` is "module:name"; it is called with `arguments` and `progress(text, share)`.
+
+    For the sentence where its process dies: `step` is what it begins with, until it tells of another step; `about` says
+    what it is done to, `advice` how to do without it. `candidate` is an id, for events.
+    """
 
     name: str
     function: str
     arguments: dict[str, Any]
+    step: str = ""
+    about: str = ""
+    advice: str = ""
+    candidate: str | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: a result, or a reason why there is none; and for how long workers were busy with it."""
+    """What became of a task: a result, or a reason why there is none; and for how long workers were busy with it.
+
+    `lost` is short, and there where the task is not known to be at fault itself: a death (by its signal), "out of
+    memory", "time", or the kind of an exception, `unexpected` then. The same kind of loss has the same one. `trace` is
+    for whoever mends it: tracebacks, and what the process wrote to its standard error.
+    """
 
     result: dict[str, Any] | None
     reason: str | None = None
     trace: str | None = None
     seconds: float = 0.0
+    lost: str | None = None
+    unexpected: bool = False
 
 
 @dataclass
+class _Job:
+    place: int
+    task: Task
+    attempts: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(eq=False)
 class _Worker:
-    device: str | None
+    device: str
     process: subprocess.Popen[bytes]
-    place: int | None = None
+    job: _Job | None = None
+    step: str = ""
     started: float = 0.0
+    begun: bool = False
     buffer: bytes = b""
-    answers: list[dict[str, Any]] = field(default_factory=list)
+    said: bytes = b""
+    silent: bool = False  # its standard error is closed
+    over: bool = False    # it is gone, and all that it answered has been read
 
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
-        self.process.stdout.close()
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
+        for stream in (self.process.stdout, self.process.stderr, self.process.stdin):
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+    def hear(self) -> None:
+        """Take what it wrote to its standard error, and tell it to whoever debugs."""
+        for _ in range(_CHUNKS):
+            if self.silent or (chunk := _read(self.process.stderr)) is None:
+                return
+            self.silent = not chunk
+            self.said = (self.said + chunk)[-_KEPT:]
+            log.event(redacted(chunk.decode(errors="replace").rstrip("\n")), step=self.step or None,
+                      candidate=self.job.task.candidate if self.job else None, level=logging.DEBUG,
+                      source="standard error")
 
 
 class Workers:
     """`len(devices)` processes, kept from task to task; a context manager that leaves no process behind.
 
-    Each worker is given its own entry of `devices` as the argument `device` of every task. A process that dies is
-    replaced and its task tried again, up to `attempts` times in all; then the task's outcome is the reason. A task
-    that takes longer than `timeout` seconds is ended and not tried again.
+    Each worker is given its own entry of `devices` as the argument `device` of every task. A task whose process dies or
+    runs out of memory is tried again, up to `attempts` times in all, and each of these times in a fresh process that
+    has the machine to itself: after all other tasks, and with no other worker beside it. Then the task's outcome is the
+    reason. A process that met want of memory or an unexpected error is replaced, since what it left behind may spoil
+    every later task. A task that takes longer than `timeout` seconds is ended and not tried again.
     """
 
     def __init__(self, devices: Sequence[str], *, attempts: int = 3, timeout: float = 86400.0) -> None:
@@ -86,114 +132,166 @@ class Workers:
 
     def run(self, tasks: Sequence[Task],
             on_progress: Callable[[int, str, float], None] | None = None,
-            on_wait: Callable[[], None] | None = None) -> Iterator[tuple[int, Outcome]]:
+            on_wait: Callable[[], None] | None = None,
+            on_told: Callable[[int, dict[str, Any]], None] | None = None) -> Iterator[tuple[int, Outcome]]:
         """Yield (place in `tasks`, outcome) as tasks finish, in whatever order.
 
-        `on_progress` is told (place, text, share); `on_wait` is called a few times a second. InputError and WorkError
-        raised inside a worker (a missing file, a full disk) are raised here: they concern every task.
+        `on_progress` is told (place, text, share), `on_told` (place, values) of what a task tells besides; `on_wait` is
+        called a few times a second. InputError and WorkError raised inside a worker (a missing file, a full disk) are
+        raised here: they concern every task.
         """
-        waiting, attempts, spent = deque(range(len(tasks))), [0] * len(tasks), [0.0] * len(tasks)
+        waiting, again = deque(_Job(place, task) for place, task in enumerate(tasks)), deque[_Job]()
         for worker in self._workers:
-            worker.place = None
-        while waiting or any(worker.place is not None for worker in self._workers):
-            self._hand_out(tasks, waiting, attempts)
-            for worker in self._listen():
-                for answer in worker.answers:
-                    if answer["kind"] == "progress":
-                        if on_progress:
-                            on_progress(worker.place, answer["text"], answer["share"])
-                        continue
-                    place, worker.place = worker.place, None
-                    if answer["kind"] == "died":
-                        spent[place] += time.monotonic() - worker.started
-                        if attempts[place] < self.attempts:
-                            waiting.appendleft(place)
-                        else:
-                            yield place, Outcome(None, f"{answer['reason']}, in {attempts[place]} attempts",
-                                                 seconds=spent[place])
-                        continue
-                    yield place, replace(_outcome(answer), seconds=spent[place] + time.monotonic() - worker.started)
-                worker.answers.clear()
-            for worker, reason, retry in self._fallen():
-                place = worker.place
-                self._workers.remove(worker)
-                worker.end()
-                if place is not None:
-                    spent[place] += time.monotonic() - worker.started
-                    if retry and attempts[place] < self.attempts:
-                        waiting.appendleft(place)
-                    else:
-                        yield place, Outcome(None, f"{reason}, in {attempts[place]} attempts" if retry else reason,
-                                             seconds=spent[place])
+            worker.job = None
+        while waiting or again or any(worker.job is not None for worker in self._workers):
+            self._hand_out(waiting, again)
+            for worker, answer in self._listen():
+                job = worker.job
+                if answer["kind"] == "begun":
+                    worker.begun, worker.started = True, time.monotonic()
+                elif answer["kind"] == "event":
+                    worker.step = answer["step"] or worker.step
+                    log.event(answer["text"], step=answer["step"] or worker.step or None, level=answer["level"],
+                              candidate=answer["candidate"] or job.task.candidate, **answer["values"] or {})
+                elif answer["kind"] == "progress":
+                    log.event(answer["text"], step=worker.step or None, candidate=job.task.candidate,
+                              level=logging.DEBUG, share=answer["share"])
+                    if on_progress:
+                        on_progress(job.place, answer["text"], answer["share"])
+                elif answer["kind"] == "told":
+                    if on_told:
+                        on_told(job.place, answer["values"])
+                elif (outcome := self._ended(worker, answer, again, on_progress)) is not None:
+                    yield job.place, outcome
+            for worker in self._fallen():
+                job = worker.job
+                if (outcome := self._fell(worker, again, on_progress)) is not None:
+                    yield job.place, outcome
             if on_wait:
                 on_wait()
 
-    def _hand_out(self, tasks: Sequence[Task], waiting: deque[int], attempts: list[int]) -> None:
-        busy = {id(worker) for worker in self._workers if worker.place is not None}
-        free = [worker for worker in self._workers if id(worker) not in busy]
+    def _hand_out(self, waiting: deque[_Job], again: deque[_Job]) -> None:
+        for worker in [worker for worker in self._workers if worker.job is None and worker.process.poll() is not None]:
+            self._replace(worker)
+        if not waiting and again and all(worker.job is None for worker in self._workers):
+            self.close()  # idle processes hold memory too
+            self._give(self._start(), again.popleft())
+        free = [worker for worker in self._workers if worker.job is None]
         while waiting and (free or len(self._workers) < len(self.devices)):
-            if free:
-                worker = free.pop()
-            else:
-                taken = [worker.device for worker in self._workers]
-                spare = list(self.devices)
-                for device in taken:
-                    spare.remove(device)
-                worker = _start(spare[0])
-                self._workers.append(worker)
-            place = waiting.popleft()
-            worker.place, worker.started = place, time.monotonic()
-            attempts[place] += 1
-            task = {"function": tasks[place].function,
-                    "arguments": {**tasks[place].arguments, "device": worker.device}}
-            with contextlib.suppress(BrokenPipeError):  # it died while idle: `_fallen` sees it, and it is tried again
-                worker.process.stdin.write(json.dumps(task).encode() + b"\n")
-                worker.process.stdin.flush()
+            self._give(free.pop() if free else self._start(), waiting.popleft())
 
-    def _listen(self) -> list[_Worker]:
+    def _start(self) -> _Worker:
+        spare = list(self.devices)
+        for worker in self._workers:
+            spare.remove(worker.device)
+        process = subprocess.Popen([sys.executable, "-W", "ignore", "-m", _MODULE],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for stream in (process.stdout, process.stderr):
+            os.set_blocking(stream.fileno(), False)
+        self._workers.append(_Worker(spare[0], process))
+        return self._workers[-1]
+
+    def _give(self, worker: _Worker, job: _Job) -> None:
+        worker.job, worker.step, worker.said = job, job.task.step, b""
+        worker.begun, worker.started = False, time.monotonic()
+        job.attempts += 1
+        task = {"function": job.task.function, "arguments": {**job.task.arguments, "device": worker.device}}
+        with contextlib.suppress(BrokenPipeError):  # it died just now: `_fallen` sees it, and it is tried again
+            worker.process.stdin.write(json.dumps(task).encode() + b"\n")
+            worker.process.stdin.flush()
+
+    def _replace(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.end()
+
+    def _listen(self) -> Iterator[tuple[_Worker, dict[str, Any]]]:
+        """Every answer that has come, after a moment at most."""
+        if not self._workers:
+            return
         with selectors.DefaultSelector() as selector:
             for worker in self._workers:
-                selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
-            if not self._workers:
-                return []
-            ready = [key.data for key, _ in selector.select(_TICK)]
-        for worker in ready:
-            chunk = worker.process.stdout.read1(1 << 16)
-            *lines, worker.buffer = (worker.buffer + chunk).split(b"\n")
-            worker.answers.extend(json.loads(line) for line in lines if line)
-        return [worker for worker in ready if worker.answers]
+                for stream in (worker.process.stdout, *([] if worker.silent else [worker.process.stderr])):
+                    selector.register(stream, selectors.EVENT_READ, worker)
+            ready = {id(key.data): key.data for key, _ in selector.select(_TICK)}
+        for worker in ready.values():
+            worker.hear()
+            chunk = _read(worker.process.stdout)
+            worker.over = chunk == b""
+            *lines, worker.buffer = (worker.buffer + (chunk or b"")).split(b"\n")
+            for line in lines:
+                if line and worker.job is not None:
+                    yield worker, json.loads(line)
 
-    def _fallen(self) -> list[tuple[_Worker, str, bool]]:
-        fallen = []
-        for worker in self._workers:
-            code = worker.process.poll()
-            if code is not None:
-                fallen.append((worker, f"the process died ({_death(code)})", True))
-            elif worker.place is not None and time.monotonic() - worker.started > self.timeout:
-                fallen.append((worker, f"it took longer than {self.timeout:g} seconds", False))
-        return fallen
+    def _fallen(self) -> list[_Worker]:
+        """Those that died, once all that they answered is read, or take too long."""
+        now = time.monotonic()
+        return [worker for worker in self._workers
+                if worker.over or (worker.job is not None and worker.begun and now - worker.started > self.timeout)]
+
+    def _ended(self, worker: _Worker, answer: dict[str, Any], again: deque[_Job],
+               on_progress: Callable[[int, str, float], None] | None) -> Outcome | None:
+        """The outcome of an answer that ends a task; None where it is tried again."""
+        job, worker.job = worker.job, None
+        job.seconds += time.monotonic() - worker.started
+        kind, trace = answer["kind"], answer.get("trace")
+        if kind in ("input_error", "work_error"):
+            error = InputError(answer["text"]) if kind == "input_error" else WorkError(answer["text"])
+            error.add_note(trace)
+            raise error
+        if kind == "done":
+            return Outcome(answer["result"], seconds=job.seconds)
+        if kind == "failed" and answer["lost"] is None:
+            return Outcome(None, answer["reason"], None, job.seconds)
+        said = redacted(worker.said.decode(errors="replace"))
+        self._replace(worker)
+        trace = "\n".join(filter(None, [trace, said]))
+        log.event(trace, step=worker.step or None, candidate=job.task.candidate, level=logging.DEBUG)
+        if kind == "failed":
+            return Outcome(None, answer["reason"], trace, job.seconds, answer["lost"], unexpected=True)
+        lost = deaths.MEMORY if kind == "out_of_memory" else answer["lost"]
+        how = "ran out of memory" if kind == "out_of_memory" else "died"
+        return self._once_more(job, worker.step, how, lost, answer["reason"], trace, again, on_progress)
+
+    def _fell(self, worker: _Worker, again: deque[_Job],
+              on_progress: Callable[[int, str, float], None] | None) -> Outcome | None:
+        """The outcome of a worker that died or took too long; None where its task is tried again, or it had none."""
+        job, code = worker.job, worker.process.wait() if worker.over else None
+        worker.hear()
+        self._replace(worker)
+        if job is None:
+            return None
+        job.seconds += time.monotonic() - worker.started
+        said = redacted(worker.said.decode(errors="replace"))
+        if code is None:
+            log.event(f"it took longer than {self.timeout:g} seconds", step=worker.step or None,
+                      candidate=job.task.candidate, level=logging.WARNING)
+            return Outcome(None, f"it took longer than {self.timeout:g} seconds", said or None, job.seconds, "time")
+        words = deaths.last_words(said)
+        words = f"the last lines of its standard error: {words}" if words else "it said nothing on its standard error"
+        return self._once_more(job, worker.step, deaths.told(code), deaths.reason(code), words, said, again,
+                               on_progress)
+
+    def _once_more(self, job: _Job, step: str, how: str, lost: str, words: str, trace: str, again: deque[_Job],
+                   on_progress: Callable[[int, str, float], None] | None) -> Outcome | None:
+        """Queue a task to be tried again with the machine to itself, or its outcome after the last attempt."""
+        task = job.task
+        what = f"{step or 'the process'} of {task.about or task.name} {how}"
+        if job.attempts < self.attempts:
+            again.append(job)
+            log.event(f"{what}; {words}; it is tried again with the machine to itself", step=step or None,
+                      candidate=task.candidate, level=logging.WARNING)
+            if on_progress:
+                on_progress(job.place, "waits to be tried again alone", 0.0)
+            return None
+        tried = f", in {job.attempts} attempts, the last with the machine to itself" if job.attempts > 1 else ""
+        reason = "; ".join(filter(None, [f"{what}{tried}", words, task.advice]))
+        log.event(reason, step=step or None, candidate=task.candidate, level=logging.ERROR)
+        return Outcome(None, reason, trace or None, job.seconds, lost)
 
 
-def _start(device: str) -> _Worker:
-    return _Worker(device, subprocess.Popen([sys.executable, "-W", "ignore", "-m", _MODULE],
-                                            stdin=subprocess.PIPE, stdout=subprocess.PIPE))
-
-
-def _outcome(answer: dict[str, Any]) -> Outcome:
-    if answer["kind"] == "input_error":
-        raise InputError(answer["text"])
-    if answer["kind"] == "work_error":
-        raise WorkError(answer["text"])
-    if answer["kind"] == "failed":
-        return Outcome(None, answer["reason"], answer.get("trace"))
-    return Outcome(answer["result"])
-
-
-def _death(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
+def _read(stream: Any) -> bytes | None:
+    """What is there to be read now: None where nothing has come, empty at the end."""
     try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"{name}; out of memory?" if -code == signal.SIGKILL else name
+        return os.read(stream.fileno(), 1 << 16)
+    except BlockingIOError:
+        return None

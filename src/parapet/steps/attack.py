@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from parapet.errors import InputError
 from parapet.files import replacing, write_json
 from parapet.models.foreign import load_any
 from parapet.redaction import redacted
+from parapet.search.workers import Task
 from parapet.versions import ATTACK_VERSION
 
 RECORD, STATE = "evaluation.json", "state"
 _SURROGATE = "transfer"
+_WORK = "parapet.steps.attack:work"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,28 @@ class Request:
     device: str = "cpu"
     audit_images: int = 0
     trust: bool = False
+
+
+def task(request: Request, out: Path, *, save_images: Path | None, threads: int | None, modules: Path) -> Task:
+    """What a worker is given to do `run`; a user's own code is looked for in the folder `modules` first."""
+    return Task("attack", _WORK, {"request": {**asdict(request), "data": str(request.data)}, "out": str(out),
+                                  "save_images": save_images and str(save_images), "threads": threads,
+                                  "modules": str(modules)},
+                step="evaluation", about=redacted(request.model),
+                advice="the same command goes on after the last batch that was done; where the model's own code "
+                "crashes, mend that, and where memory is short, lower --batch-size")
+
+
+def work(*, request: dict[str, Any], out: str, save_images: str | None, threads: int | None, modules: str, device: str,
+         progress: Callable[[str, float], None]) -> dict[str, Any]:
+    """The child's side of `task`."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if modules not in sys.path:
+        sys.path.insert(0, modules)
+    lists = {name: tuple(request[name]) for name in ("attacks", "also", "surrogates")}
+    asked = Request(**{**request, **lists, "data": Path(request["data"]), "device": device})
+    return run(asked, Path(out), save_images=save_images and Path(save_images), progress=progress)
 
 
 def run(request: Request, out: Path, *, save_images: Path | None = None,

@@ -24,7 +24,7 @@ from parapet.search.evolution import Evolution
 from parapet.search.front import front, hypervolume_curve
 from parapet.search.request import Request
 from parapet.search.surrogate import Surrogate
-from parapet.steps import ceilings, tracked
+from parapet.steps import ceilings, lost, tracked
 from parapet.steps.results import ATTACK_EVALUATION, EXPORT, FILES, TRAINING, accuracies, verdict
 from parapet.tracking.tracker import Tracker
 
@@ -183,6 +183,8 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
             for proposal, entry in zip(proposals, fresh):
                 if proposal.get("undefended"):
                     undefended = entry
+            lost.refuse_too_many([found for proposal in proposals if (found := _loss(parts, proposal["id"]))],
+                                 len(proposals))
             told = [entry for proposal, entry in zip(proposals, fresh) if not proposal.get("undefended")]
             known = {entry["id"] for entry in records}
             records += [entry for entry in told if entry["id"] not in known]
@@ -210,6 +212,17 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
         if ids:
             tracker.front(search_id, ids)
     return {"generation": course.generation, "proposals": proposals}
+
+
+def _loss(parts: Mapping[tuple[str, str], dict[str, Any]], candidate: str) -> tuple[str, str] | None:
+    """What the candidate was lost to, as `lost.refuse_too_many` takes it; None where it was not."""
+    for step in (TRAINING, ATTACK_EVALUATION, EXPORT):
+        part = parts.get((candidate, step), {"lost": "no result", "reason": f"{step} is missing"})
+        if part.get("lost"):
+            return part["lost"], part["reason"]
+        if part["status"] != "done":
+            return None
+    return None
 
 
 def _track(tracker: Tracker, search_id: str, records: Sequence[dict[str, Any]], undefended: dict[str, Any] | None,

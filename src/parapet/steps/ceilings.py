@@ -11,7 +11,7 @@ from typing import Any
 
 from parapet.config import Params, SearchConfig, to_dict
 from parapet.cores import Cores, FreeCores
-from parapet.errors import InputError
+from parapet.errors import InputError, is_out_of_memory
 from parapet.files import digest, read_json, scratch_folder, write_json
 from parapet.genome import Genome
 from parapet.search.parents import ARCHITECTURE
@@ -85,7 +85,9 @@ def _time(params: Params, genome: Genome, info: dict[str, Any], path: Path,
             with cores.turn():
                 network = build(genome, shape, len(info["classes"]), generator=torch.Generator().manual_seed(0)).eval()
                 export(network, graph, opset=config.opset, metadata={})
-        except (InputError, RuntimeError):
+        except (InputError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             return
         with cores.alone():
             if not path.exists():

@@ -90,7 +90,8 @@ def attack(params: Params, challenger: str, champion: Path | None, out: Path, da
         if not results.done(place / record, key):
             tasks.append(Task(name, _EVALUATE, {
                 "params": to_dict(params), "candidate": str(folder), "dataset": str(dataset), "out": str(place),
-                "locks": str(cache / "locks"), "surrogates": surrogates}))
+                "locks": str(cache / "locks"), "surrogates": surrogates},
+                step="full_evaluation", about=f"candidate {name}", candidate=name))
         records.append(place / record)
     if tasks:
         _run(tasks, params, devices)

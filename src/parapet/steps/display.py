@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from parapet import log
 from parapet.genome import Genome
 from parapet.progress import Progress
 from parapet.search.front import hypervolume
@@ -61,6 +62,7 @@ class Display:
 
     def note(self, text: str) -> None:
         """A line of its own."""
+        log.event(text, step="search")
         self._view.note(text)
 
     def tick(self) -> None:

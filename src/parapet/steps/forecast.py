@@ -76,7 +76,8 @@ def run(params: Params, dataset: Path, *, devices: list[str]) -> Forecast:
     drawn = [space.decode(row) for row in first_generation(space, _SAMPLE, np.random.default_rng(params.seed))]
     tasks = [Task(backbone, _PROBE, {"anchors": [genome.to_dict() for genome in anchors[backbone]],
                                      "sample": [genome.to_dict() for genome in drawn if genome.backbone == backbone],
-                                     "params": to_dict(params), "dataset": str(dataset)}) for backbone in anchors]
+                                     "params": to_dict(params), "dataset": str(dataset)}, step="timing",
+                  about=f"the networks with the backbone {backbone}") for backbone in anchors]
     # As in the search no worker is alone with the machine. One export is enough: it hardly depends on the network.
     tasks = [replace(tasks[place % len(tasks)], arguments={**tasks[place % len(tasks)].arguments,
                                                            "exported": place == 0})

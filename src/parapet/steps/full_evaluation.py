@@ -47,7 +47,8 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
         tasks = [Task(name, _EVALUATE, {
             "params": to_dict(params), "candidate": str(search / "candidates" / name), "dataset": str(dataset),
             "surrogates": [str(search / "candidates" / other) for other in surrogates_of(name, ids)],
-            "out": str(folders[name]), "locks": str((cache or Path(spare)) / "locks")}) for name in ids]
+            "out": str(folders[name]), "locks": str((cache or Path(spare)) / "locks")},
+            step="full_evaluation", about=f"candidate {name}", candidate=name) for name in ids]
         shares, texts = [0.0] * len(tasks), [""] * len(tasks)
         with Progress("full evaluation", len(tasks), "candidates") as progress:
             def show() -> None:

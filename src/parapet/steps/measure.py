@@ -5,16 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from parapet.config import Params, parse
+from parapet import log
+from parapet.config import Params, parse, to_dict
 from parapet.cores import Cores
 from parapet.data.info import read_info
-from parapet.genome import Genome
+from parapet.genome import Genome, SearchSpace
 from parapet.search.keys import evaluation_key, export_key
-from parapet.steps import candidates, ceilings, looks, results
+from parapet.search.workers import Task
+from parapet.steps import candidates, ceilings, looks, lost, results
 
 # Shares of a candidate's time, for the progress line alone.
 _TRAINING_SHARE, _ATTACK_SHARE = 0.7, 0.15
 _KEY_LENGTH = 16
+_RUN = "parapet.steps.measure:run"
+
+
+def task(proposal: dict[str, Any], params: Params, dataset: Path, cache: Path, info: dict[str, Any],
+         revision: str) -> Task:
+    """What a worker is given to `run`; `info` is the prepared data set's dataset.json."""
+    genome = Genome.from_dict(proposal["genome"])
+    space = SearchSpace(params.search.space, info["image_shape"])
+    return Task(proposal["id"], _RUN, {
+        "proposal": proposal, "params": to_dict(params), "dataset": str(dataset), "cache": str(cache),
+        "revision": revision}, step="measuring", about=lost.about(proposal["id"], genome),
+        advice=lost.how_to_leave_out(genome, space), candidate=proposal["id"])
 
 
 def run(*, proposal: dict[str, Any], params: dict[str, Any], dataset: str, cache: str, device: str,
@@ -26,25 +40,29 @@ def run(*, proposal: dict[str, Any], params: dict[str, Any], dataset: str, cache
     # torch stays out of whoever only asks for what is stored
     from parapet.steps import attack_evaluation, export, training
 
-    settings, home, data = parse(Params, params), Path(cache), Path(dataset)
+    settings, home, data, name = parse(Params, params), Path(cache), Path(dataset), proposal["id"]
     place, cores, parent = folder_of(home, proposal["training_key"]), Cores(home / "locks"), proposal["parent"]
     # A promoted one was timed on the rung below.
     if not proposal.get("undefended") and (parent is None or parent["kind"] == "inherited"):
-        reason = ceilings.too_slow(settings, Genome.from_dict(proposal["genome"]), read_info(data), home / "latency",
-                                   cores)
+        with log.span("ceilings", name):
+            reason = ceilings.too_slow(settings, Genome.from_dict(proposal["genome"]), read_info(data),
+                                       home / "latency", cores)
         if reason is not None:
             # Nothing is left in the cache: to a search without this ceiling the candidate is worth training.
             return candidates.record(proposal, [{"status": "infeasible", "reason": reason}], settings)
     start = folder_of(home, parent["training_key"]) / results.WEIGHTS if parent else None
-    training.run(settings, proposal, data, place, device=device, start=start, cores=cores,
-                 progress=lambda text, share: progress(text, share * _TRAINING_SHARE))
+    with log.span("training", name):
+        training.run(settings, proposal, data, place, device=device, start=start, cores=cores,
+                     progress=lambda text, share: progress(text, share * _TRAINING_SHARE))
     attacked, exported = _attacked(place, proposal, settings), _exported(place, proposal, settings)
-    for look, folder in enumerate(attacked, start=1):
-        attack_evaluation.run(settings, place, data, folder, device=device, look=look, cores=cores,
-                              progress=lambda text, share: progress(text, _TRAINING_SHARE + share * _ATTACK_SHARE))
+    with log.span("attack_evaluation", name):
+        for look, folder in enumerate(attacked, start=1):
+            attack_evaluation.run(settings, place, data, folder, device=device, look=look, cores=cores,
+                                  progress=lambda text, share: progress(text, _TRAINING_SHARE + share * _ATTACK_SHARE))
     if _is_exported(proposal, settings):
-        export.run(settings, place, data, exported, attacks=attacked[0], revision=revision, cores=cores,
-                   progress=lambda text, share: progress(text, 0.85 + share * _ATTACK_SHARE))
+        with log.span("export", name):
+            export.run(settings, place, data, exported, attacks=attacked[0], revision=revision, cores=cores,
+                       progress=lambda text, share: progress(text, 0.85 + share * _ATTACK_SHARE))
     return stored(proposal, settings, place)
 
 

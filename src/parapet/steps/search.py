@@ -15,19 +15,19 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from parapet.config import Params, to_dict
+from parapet import log
+from parapet.config import Params
 from parapet.data.info import check_files, read_info
 from parapet.errors import InputError
 from parapet.files import read_json, refuse_to_replace, replacing_folder, write_text
 from parapet.search import course, keys
 from parapet.search.front import hypervolume
-from parapet.search.workers import Outcome, Task, Workers
-from parapet.steps import candidates, measure, tracked
+from parapet.search.workers import Outcome, Workers
+from parapet.steps import candidates, lost, measure, tracked
 from parapet.steps.display import Display
 from parapet.steps.journal import Journal, line_of
 from parapet.tracking.tracker import Tracker
 
-_MEASURE = "parapet.steps.measure:run"
 # What `go_on` leaves of the candidate cache, and where.
 _CACHE, _KEPT = "cache", ("searches", "candidates")
 
@@ -38,8 +38,9 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
 
     `devices` has an entry a worker. `tags` (for example the git revision) go to every tracked run. With `watch` a live
     table is shown in a terminal. Goes on where an earlier, interrupted search in the same `cache` stopped; InputError
-    where one is still running there. Without `end` the search stops after its generations, trains nothing from scratch
-    and writes nothing to `out`. Returns a few metrics.
+    where one is still running there, and WorkError where too many candidates of a round are lost (`lost`). Without
+    `end` the search stops after its generations, trains nothing from scratch and writes nothing to `out`. Returns a few
+    metrics.
     """
     info = read_info(dataset)
     check_files(dataset, info)  # a split that is another one would make every candidate fail, or worse, not fail
@@ -105,7 +106,10 @@ def go_on(params: Params, dataset: Path, out: Path, cache: Path, *, devices: lis
 def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, dataset: Path,
              cache: Path, workers: Workers, display: Display,
              track: Callable[[dict[str, Any], bool], None], revision: str) -> list[dict[str, Any]]:
-    """The archive records of `proposals`, in their order: from the journal, from the cache, or measured now."""
+    """The archive records of `proposals`, in their order: from the journal, from the cache, or measured now.
+
+    Raises WorkError where too many of them are lost; nobody is told of these then, so that they are tried again.
+    """
     folders = [measure.folder_of(cache, proposal["training_key"]) for proposal in proposals]
     known = journal.known()
     # What another search trained may be above this one's ceiling, and only a worker can time it.
@@ -117,27 +121,38 @@ def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, 
 
     def keep(index: int, entry: dict[str, Any]) -> None:
         found[index] = entry
+        log.event(entry["reason"] or entry["status"], step="search", candidate=entry["id"], status=entry["status"],
+                  generation=entry["generation"], validation={
+                      name: (entry["validation"] or {}).get(name) for name in ("clean_accuracy", "robust_accuracy")})
         track(entry, bool(proposals[index].get("undefended")))
 
     for index in set(range(len(proposals))) - set(missing):
         keep(index, found[index])
-    tasks = [Task(proposals[index]["id"], _MEASURE, {
-        "proposal": proposals[index], "params": to_dict(params), "dataset": str(dataset), "cache": str(cache),
-        "revision": revision}) for index in missing]
+    tasks = [measure.task(proposals[index], params, dataset, cache, journal.info, revision) for index in missing]
+    failed: dict[int, Outcome] = {}
     for place, outcome in workers.run(tasks, lambda place, text, share: display.moved(missing[place], text, share),
                                       display.tick):
         index = missing[place]
         display.moved(index, "", 1.0)
         journal.device_seconds += outcome.seconds
-        keep(index, outcome.result or _crashed(proposals[index], known, outcome, params, folders[index]))
+        if outcome.trace:
+            write_text(folders[index] / "failure.txt", outcome.trace)
+        if outcome.result is None:
+            failed[index] = outcome
+            if outcome.lost:
+                display.note(outcome.reason)
+        else:
+            keep(index, outcome.result)
+    lost.refuse_too_many([(outcome.lost, outcome.reason) for outcome in failed.values() if outcome.lost],
+                         len(proposals))
+    for index, outcome in failed.items():
+        keep(index, _failed(proposals[index], known, outcome, params))
     return found
 
 
-def _crashed(proposal: dict[str, Any], known: dict[tuple[Any, ...], dict[str, Any]], outcome: Outcome, params: Params,
-             folder: Path) -> dict[str, Any]:
+def _failed(proposal: dict[str, Any], known: dict[tuple[Any, ...], dict[str, Any]], outcome: Outcome,
+            params: Params) -> dict[str, Any]:
     """The record of a candidate that left none; a look that failed leaves what the looks before it had seen."""
-    if outcome.trace:
-        write_text(folder / "failure.txt", outcome.trace)
     before = [known.get((proposal["id"], look, final)) for look in range(1, proposal["look"])
               for final in (False, True)]
     if measured := [record for record in before if record is not None]:

@@ -11,17 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from parapet import log
 from parapet.config import Params, parse, to_dict
 from parapet.cores import Cores, FreeCores
+from parapet.data.info import read_info
 from parapet.devices import resolve
+from parapet.errors import ParapetError
 from parapet.files import read_json, write_text
+from parapet.genome import Genome, SearchSpace
 from parapet.progress import Progress
 from parapet.search.keys import evaluation_key, export_key
 from parapet.search.workers import Task, Workers
+from parapet.steps import lost, results
 from parapet.steps import measure as measure_step
-from parapet.steps import results
 
-_MEASURE = "parapet.steps.measure:run"
 _WORK = "parapet.steps.supervised:work"
 
 
@@ -61,8 +64,8 @@ def measure(params: Params, proposals: Sequence[dict[str, Any]], dataset: Path, 
     candidate, for one that failed training.json with the reason. Returns the reasons of those.
     """
     reasons: list[str] = []
-    tasks = [Task(proposal["id"], _MEASURE, {"proposal": proposal, "params": to_dict(params), "dataset": str(dataset),
-                                             "cache": str(cache), "revision": revision}) for proposal in proposals]
+    info = read_info(dataset)
+    tasks = [measure_step.task(proposal, params, dataset, cache, info, revision) for proposal in proposals]
     devices = resolve(params.device, workers=params.search.workers, threads=params.search.threads,
                       together=params.training.gpus)
     shares = [0.0] * len(tasks)
@@ -85,7 +88,7 @@ def measure(params: Params, proposals: Sequence[dict[str, Any]], dataset: Path, 
                 reasons.append(f"{proposal['id']}: {reason}")
             if outcome.result is None:
                 results.write(folder / results.TRAINING, candidate=proposal["id"], key=proposal["training_key"],
-                              status="infeasible", reason=outcome.reason)
+                              status="infeasible", reason=outcome.reason, lost=outcome.lost)
     return reasons
 
 
@@ -101,8 +104,9 @@ def work(*, step: str, params: dict[str, Any], subject: dict[str, Any] | str, da
     # The graph that ships is timed on the CPU, whatever trained it.
     where = {} if step == "export" else {"device": device}
     where |= {name: value if name == "revision" else Path(value) for name, value in more.items() if value is not None}
-    return run(parse(Params, params), Path(subject) if isinstance(subject, str) else subject, Path(dataset), Path(out),
-               cores=cores, progress=progress, **where)
+    with log.span(step):
+        return run(parse(Params, params), Path(subject) if isinstance(subject, str) else subject, Path(dataset),
+                   Path(out), cores=cores, progress=progress, **where)
 
 
 def _supervise(step: str, params: Params, subject: dict[str, Any] | str, dataset: Path, result: Path, locks: str,
@@ -111,7 +115,8 @@ def _supervise(step: str, params: Params, subject: dict[str, Any] | str, dataset
     result.parent.mkdir(parents=True, exist_ok=True)
     task = Task(common["candidate"], _WORK, {
         "step": step, "params": to_dict(params), "subject": subject, "dataset": str(dataset),
-        "out": str(result.parent), "locks": locks, "more": more or {}})
+        "out": str(result.parent), "locks": locks, "more": more or {}}, step=step, candidate=common["candidate"],
+        about=f"candidate {common['candidate']}")
     devices = resolve("cpu" if step == "export" else params.device, workers=1, threads=params.search.threads,
                       together=params.training.gpus if step == "training" else 1)
     with (Workers(devices[:1], attempts=params.search.attempts, timeout=params.search.timeout_seconds) as workers,
@@ -121,4 +126,20 @@ def _supervise(step: str, params: Params, subject: dict[str, Any] | str, dataset
         return outcome.result
     if outcome.trace:
         write_text(result.with_name("failure.txt"), outcome.trace)
-    return results.write(result, **common, status="infeasible", reason=f"{step}: {outcome.reason}")
+    reason = outcome.reason if outcome.reason.startswith(f"{step} of ") else f"{step}: {outcome.reason}"
+    if outcome.lost and (advice := _advice(params, subject, dataset)):
+        reason = f"{reason}; {advice}"
+    return results.write(result, **common, status="infeasible", reason=reason, lost=outcome.lost)
+
+
+def _advice(params: Params, subject: dict[str, Any] | str, dataset: Path) -> str:
+    """Which candidate it is and how to leave it out, as far as the files that tell of it are there."""
+    from parapet.models.weights import read_metadata  # torch is for a failure alone
+
+    try:
+        genome = Genome.from_dict(subject["genome"] if isinstance(subject, dict)
+                                  else read_metadata(Path(subject) / results.WEIGHTS)["genome"])
+        space = SearchSpace(params.search.space, read_info(dataset)["image_shape"])
+    except ParapetError:
+        return ""
+    return "; ".join(filter(None, [f"it is {genome}", lost.how_to_leave_out(genome, space)]))

@@ -25,8 +25,9 @@ import psutil
 
 from parapet.config import Params, parse, to_dict
 from parapet.cores import Cores, FreeCores
-from parapet.errors import InputError, ProcessDied, WorkError
+from parapet.errors import InputError, ProcessDied, WorkError, is_out_of_memory
 from parapet.files import read_json, write_json
+from parapet.search import deaths
 from parapet.steps import results
 
 if TYPE_CHECKING:
@@ -76,8 +77,9 @@ def train(asked: dict[str, Any], gpus: int, progress: results.Report = results.i
                 process.wait()
         raise_told(path.parent)
     if code != 0:
-        raise ProcessDied(f"one of the {gpus} processes that trained together died (torchrun ended with {code}): "
-                        f"{_cause(said)}")
+        why, how = _cause(said)
+        raise ProcessDied(f"one of the {gpus} processes that trained together died (torchrun ended with {code}): {why}",
+                          how)
     return read_json(Path(asked["out"]) / results.TRAINING)
 
 
@@ -88,15 +90,20 @@ def raise_told(folder: Path) -> None:
         raise _KINDS[told["kind"]](told["text"])
 
 
-def _cause(said: Iterable[str]) -> str:
-    """What the first process to die died of: the signal that torchrun tells of, or the last line of its traceback."""
+def _cause(said: Iterable[str]) -> tuple[str, str]:
+    """What the first process to die died of, in words and in short: the signal that torchrun tells of and what was said
+    before, or the last line of its traceback."""
     text = "\n".join(said)
-    if signals := re.search(r"Root Cause.*?exitcode\s*: -(\d+)", text, re.DOTALL):
-        return f"it was ended by signal {signals[1]}"
     # torchrun's own lines begin with a letter and the date, and its report follows them.
     own = re.split(r"^[IWEF]\d{4} ", text, maxsplit=1, flags=re.MULTILINE)[0].splitlines()
     lines = [re.sub(r"^\[rank\d+\]: ", "", line).strip() for line in own]
-    return next((line for line in reversed(lines) if line), "it said nothing")
+    if signals := re.search(r"Root Cause.*?exitcode\s*: -(\d+)", text, re.DOTALL):
+        how = deaths.signal_name(int(signals[1]))
+        told = deaths.last_words("\n".join(lines))
+        return f"it was ended by signal {signals[1]} ({how}){f'; it had said: {told}' if told else ''}", how
+    last = next((line for line in reversed(lines) if line), "it said nothing")
+    memory = is_out_of_memory(RuntimeError(last))
+    return last, deaths.MEMORY if memory else last.split(":", 1)[0]
 
 
 def _end_with(parent: int) -> None:

@@ -7,7 +7,7 @@ epoch, gone at the end; model.safetensors, the best epoch by robust validation a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,15 @@ from parapet.files import read_json, write_json
 from parapet.models import build, save
 from parapet.models.cost import count_flops, count_parameters
 from parapet.redaction import redacted
+from parapet.search.workers import Task
 from parapet.steps.results import CHECKPOINT, WEIGHTS
 from parapet.training.checkpoint import left_by
 from parapet.training.loop import TrainingFailed, train
-from parapet.training.recipes import NamedRecipe
+from parapet.training.recipes import NamedRecipe, load_recipe
 from parapet.versions import TRAINING_VERSION
 
 RECORD, _LOCK = "train.json", "train.lock"
+_WORK = "parapet.steps.train:work"
 SCHEMA_VERSION = 1
 _NAMED_DIFFERENCES = 4
 
@@ -45,6 +47,37 @@ class Watcher:
 
     def finished_epoch(self, row: dict[str, Any]) -> None:
         """A row of the curves, with `epochs` and `images_per_second` (of training, without validation)."""
+
+
+def task(recipe: NamedRecipe, name_or_path: str, changes: Sequence[str], data_folder: Path, out: Path, *, seed: int,
+         threads: int | None) -> Task:
+    """What a worker is given to do `run` of `recipe`, which `load_recipe` made of `name_or_path` and `changes`."""
+    return Task("train", _WORK, {"recipe": name_or_path, "changes": list(changes), "data": str(data_folder),
+                                 "out": str(out), "seed": seed, "threads": threads},
+                step="training", about=f"{recipe.name} ({recipe.genome})",
+                advice="the same command goes on from the last checkpoint, and another network, for example with --set "
+                "genome.width=8 or --set genome.backbone=plain, may go round it")
+
+
+def work(*, recipe: str, changes: list[str], data: str, out: str, seed: int, threads: int | None, device: str,
+         progress: Any) -> dict[str, Any]:
+    """The child's side of `task`; tells {"goes_on": epoch} and {"epoch": row}, as a `Watcher` is told."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+    class Telling(Watcher):
+        """Tells whoever waits for the task."""
+
+        def goes_on(self, epoch: int) -> None:
+            progress.tell({"goes_on": epoch})
+
+        def moved(self, done: float, text: str) -> None:
+            progress(text, done)
+
+        def finished_epoch(self, row: dict[str, Any]) -> None:
+            progress.tell({"epoch": row})
+
+    return run(load_recipe(recipe, changes), Path(data), Path(out), seed=seed, device=device, watcher=Telling())
 
 
 def run(recipe: NamedRecipe, data_folder: Path, out: Path, *, seed: int = 0, device: str = "cpu",

@@ -104,7 +104,8 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, s
     else:
         together.raise_told(place)
         results.write(out / results.TRAINING, candidate=proposal["id"], key=proposal["training_key"],
-                      status="infeasible", reason=f"training: the TrainJob {name} failed: {failure}")
+                      status="infeasible", reason=f"training: the TrainJob {name} failed: {failure}",
+                      lost="a TrainJob that failed")
     shutil.rmtree(place)
     return read_json(out / results.TRAINING)
 
