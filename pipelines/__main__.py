@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from components.image import IMAGE
 from parapet import cli
-from parapet.cli.arguments import Parser
+from parapet.cli.arguments import Parser, debuggable
 from parapet.cli.tracking import git_revision
 from parapet.config import Params, load
 from parapet.cores import limit_threads
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code, as `parapet` does (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
     limit_threads(os.environ)
     options = _parse(arguments)
-    return cli.guarded("pipelines", lambda: options.verb(options), options.interrupted)
+    return cli.guarded("pipelines", lambda: options.verb(options), options.interrupted, arguments=arguments,
+                       debug=options.debug, step=options.command, params=getattr(options, "params", None))
 
 
 def _compile(options: argparse.Namespace) -> int:
@@ -180,7 +181,7 @@ def _data_root(params: Params) -> str:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m pipelines", description="The search on Kubeflow Pipelines.")
-    sub = parser.add_subparsers(required=True, metavar="VERB")
+    sub = parser.add_subparsers(required=True, metavar="VERB", dest="command")
 
     def verb(name: str, function: Callable[[argparse.Namespace], int], text: str,
              interrupted: str = "every task was ended, and the same command starts again") -> argparse.ArgumentParser:
@@ -246,6 +247,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     schedule.add_argument("--apply", action="store_true", help="do it")
     tags(schedule)
     server(schedule)
+    debuggable(parser)
     return parser.parse_args(arguments)
 
 

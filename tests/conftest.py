@@ -15,6 +15,7 @@ from parapet.data.sources import Source
 from parapet.genome import Genome
 from parapet.training.loop import Trained, train
 from tests.finished_search import finish
+from tests.in_process import InProcess
 
 DIGITS_EPS = 0.2
 
@@ -24,6 +25,14 @@ def _tests_outlive_commands() -> Iterator[None]:
     """Signal handlers and watchers belong to the process of a command, not to that of the tests which call it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("parapet.cli.end_with_parent", lambda: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _verbs_without_children() -> Iterator[None]:
+    """A verb's child would start torch anew in some hundred tests; tests/cli/test_child.py has the real ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("parapet.cli.child.Workers", InProcess)
         yield
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
+from parapet import log
+from parapet.cli import crash
 from parapet.cli.lifetime import end_with_parent
+from parapet.cli.listening import debugging, listening
 from parapet.cores import limit_threads
-from parapet.errors import InputError, Interrupted, ParapetError, told
+from parapet.errors import InputError, Interrupted, ParapetError, WorkError, is_out_of_memory, told
 from parapet.redaction import redacted
 
 
@@ -18,34 +24,89 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from parapet.cli.parser import parse_arguments
 
     options = parse_arguments(arguments)
-    return guarded("parapet", lambda: options.verb(options))
+    return guarded("parapet", lambda: options.verb(options), arguments=arguments, debug=options.debug,
+                   step=options.command, params=getattr(options, "params", None))
 
 
 def guarded(program: str, work: Callable[[], int | None],
-            interrupted: str = "what is done is kept, and the same command goes on from there") -> int:
+            interrupted: str = "what is done is kept, and the same command goes on from there", *,
+            arguments: Sequence[str] | None = None, debug: bool = False, step: str | None = None,
+            params: Path | None = None) -> int:
     """Call `work` and turn how it ends into a sentence and an exit code.
 
     0 done, 1 failed, 2 wrong input, 3 refused, 130 interrupted; a number that `work` returns is kept. `interrupted`
-    says what becomes of interrupted work.
+    says what becomes of interrupted work. An exception that nobody expected leaves a crash report, with the `arguments`
+    of the program and its file of parameters. With `debug`, or PARAPET_DEBUG, the traceback behind a sentence is shown.
     """
-    def say(text: str) -> None:
-        print(f"{program}: {redacted(text)}", file=sys.stderr)
-
+    debug = debug or debugging(os.environ)
     try:
         end_with_parent()
-        return work() or 0
-    except (KeyboardInterrupt, Interrupted):
-        print(f"\ninterrupted; {interrupted}.", file=sys.stderr)
-        return Interrupted.exit_code
-    except ParapetError as error:
-        say(str(error))
-        return error.exit_code
-    except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        say(f"{error.filename}: {error.strerror}; run the steps that come before (README.md lists them), or give the "
-            "right folder.")
-        return InputError.exit_code
-    except Exception as error:
-        if (sentence := told(error)) is None:
-            raise
-        say(str(sentence))
-        return sentence.exit_code
+        with listening(os.environ, debug=debug) as last:
+            try:
+                with log.span(step or program):
+                    return work() or 0
+            except (KeyboardInterrupt, Exception) as error:
+                return _end(error, program, interrupted, debug=debug, step=step, report=lambda fault: crash.write(
+                    fault, program, sys.argv[1:] if arguments is None else arguments, os.environ, params, last))
+    except (Interrupted, InputError) as error:  # before anything could be heard
+        return _end(error, program, interrupted, debug=debug, step=step, report=lambda fault: None)
+
+
+def _end(error: BaseException, program: str, interrupted: str, *, debug: bool, step: str | None,
+         report: Callable[[BaseException], Path | None]) -> int:
+    """Say how it ended; the exit code."""
+    if isinstance(error, BrokenPipeError):  # whoever read our output has gone, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WorkError.exit_code
+    if debug:
+        print(crash.without_secrets(_whole(error), os.environ), file=sys.stderr)
+    if isinstance(error, KeyboardInterrupt | Interrupted):
+        code, text = Interrupted.exit_code, f"interrupted; {interrupted}."
+        print(f"\n{text}", file=sys.stderr)
+    else:
+        code, text = _sentence(error) or (
+            WorkError.exit_code, crash.without_secrets(_fault(error, report(error)), os.environ))
+        print(f"{program}: {redacted(text)}", file=sys.stderr)
+    log.event(text, step=step, level=logging.ERROR, exit_code=code)
+    return code
+
+
+def _sentence(error: BaseException) -> tuple[int, str] | None:
+    """The exit code and what to say of an error that can be expected; None for a fault of Parapet."""
+    if isinstance(error, ParapetError):
+        return error.exit_code, str(error)
+    if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError | IsADirectoryError):
+        return InputError.exit_code, (f"{error.filename}: {error.strerror}; run the steps that come before (README.md "
+                                      "lists them), or give the right folder.")
+    if (sentence := told(error)) is not None:
+        return sentence.exit_code, str(sentence)
+    if is_out_of_memory(error):
+        return WorkError.exit_code, (f"memory ran out ({_first_line(error)}); give it more, or run less beside it, and "
+                                     "run the same command again: what is done is kept.")
+    return None
+
+
+def _fault(error: BaseException, report: Path | None) -> str:
+    where = f"a crash report was written to {report}; please send it" if report else \
+        "and no crash report could be written; please send what --debug shows"
+    return f"this is a fault of Parapet ({_first_line(error)}); {where}."
+
+
+def _first_line(error: BaseException) -> str:
+    text = next(iter(str(error).splitlines()), "")[:200].rstrip(".")
+    return text if hasattr(error, "trace") else ": ".join(filter(None, [type(error).__name__, text]))
+
+
+def _whole(error: BaseException) -> str:
+    """The traceback with everything that led to it, what a sentence stands for included."""
+    chain: list[BaseException] = []
+    while error is not None and not any(error is seen for seen in chain):
+        chain.append(error)
+        error.__suppress_context__ = False
+        error = error.__cause__ or error.__context__
+    shown = [*traceback.format_exception(chain[0]), *_traces(chain)]
+    return "".join(shown).rstrip("\n")
+
+
+def _traces(chain: Iterable[BaseException]) -> list[str]:
+    return [f"\nin the child process:\n{trace}" for error in chain if (trace := getattr(error, "trace", None))]

@@ -8,6 +8,16 @@ from typing import NoReturn
 from parapet.redaction import redacted
 
 
+def debuggable(parser: argparse.ArgumentParser, *, default: object = False) -> None:
+    """Give `parser` and the parsers of all its verbs the option --debug."""
+    parser.add_argument("--debug", action="store_true", default=default,
+                        help="show the traceback behind a sentence, and what happens meanwhile (or PARAPET_DEBUG=1)")
+    for action in list(parser._actions):
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                debuggable(verb, default=argparse.SUPPRESS)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse's own, but for what it says of wrong arguments."""
 

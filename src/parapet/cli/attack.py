@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from parapet.cli import child
 from parapet.devices import resolve
 from parapet.errors import InputError
 from parapet.progress import Progress
@@ -57,8 +57,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def attack(options: argparse.Namespace) -> None:
     """Attack, write evaluation.json, print a table."""
-    import torch
-
     from parapet.steps import attack as step
 
     request = step.Request(
@@ -74,14 +72,13 @@ def attack(options: argparse.Namespace) -> None:
         _check_target(options.save_images)
     if not 0 <= options.seed < 2**63:
         raise InputError(f"--seed is {options.seed}; it must lie in 0 to 2**63 - 1.")
-    if options.threads is not None:
-        if options.threads < 1:
-            raise InputError(f"--threads is {options.threads}; it must be at least 1.")
-        torch.set_num_threads(options.threads)
-    sys.path.insert(0, str(Path.cwd()))  # so that package.module:factory finds the user's own code
+    if options.threads is not None and options.threads < 1:
+        raise InputError(f"--threads is {options.threads}; it must be at least 1.")
+    # package.module:factory finds the user's own code below the working directory.
+    task = step.task(request, options.out, save_images=options.save_images, threads=options.threads, modules=Path.cwd())
     with Progress("attack", 100, "%") as progress:
-        result = step.run(request, options.out, save_images=options.save_images,
-                          progress=lambda text, share: progress.update(100 * share, text))
+        result = child.supervised(task, request.device,
+                                  on_progress=lambda text, share: progress.update(100 * share, text))
         progress.update(100, "done")
     console = Console()
     console.print(_attacks(result))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import parapet
 from parapet.cli import archive, attack, promote, train, verbs
-from parapet.cli.arguments import Parser
+from parapet.cli.arguments import Parser, debuggable
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -16,7 +16,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="parapet", description="Search image classifiers that are accurate, robust to attack and cheap to run.")
     parser.add_argument("--version", action="version", version=f"parapet {parapet.__version__}")
-    sub = parser.add_subparsers(required=True, metavar="VERB")
+    sub = parser.add_subparsers(required=True, metavar="VERB", dest="command")
 
     def verb(name: str, function: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
         added = sub.add_parser(name, help=text, description=text)
@@ -108,4 +108,5 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     fetch.add_argument("name", metavar="NAME", help="digits, mnist, fashion_mnist, cifar10, cifar100 or svhn")
     fetch.add_argument("--from", dest="source", type=Path, metavar="DIR", help="take the files from this folder")
     path(fetch, "root", "data", "folder of data sets")
+    debuggable(parser)
     return parser.parse_args(arguments)

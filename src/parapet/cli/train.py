@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from parapet.cli import child
 from parapet.devices import resolve
 from parapet.errors import InputError
 from parapet.progress import Progress
@@ -68,33 +69,25 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _train(recipe: NamedRecipe, options: argparse.Namespace, device: str) -> None:
-    import torch
-
     from parapet.steps import train as step
     from parapet.training.recipes.data import prepare
 
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     step.check_before_data(recipe, options.out, options.seed)
     root = os.environ.get("PARAPET_DATA")
     data = prepare(recipe, options.data, [Path(root)] if root else [], options.out)
     print(f"{recipe.name}: {recipe.genome}; {threat(recipe.to_dict()['threat'])}; {data} on {device}, seed "
           f"{options.seed}", flush=True)
 
-    class Lines(step.Watcher):
-        """The progress line, and a line for each epoch."""
+    def tell(values: dict[str, Any]) -> None:
+        """A line of its own for each epoch."""
+        progress.note(epoch_line(values["epoch"], recipe.training.validation_steps) if "epoch" in values else
+                      f"goes on after epoch {values['goes_on']} of {recipe.training.epochs}")
 
-        def goes_on(self, epoch: int) -> None:
-            progress.note(f"goes on after epoch {epoch} of {recipe.training.epochs}")
-
-        def moved(self, done: float, text: str) -> None:
-            progress.update(done, text)
-
-        def finished_epoch(self, row: dict[str, Any]) -> None:
-            progress.note(epoch_line(row, recipe.training.validation_steps))
-
+    task = step.task(recipe, options.recipe, options.changes, data, options.out, seed=options.seed,
+                     threads=options.threads)
     with Progress("train", recipe.training.epochs, "epochs") as progress:
-        result = step.run(recipe, data, options.out, seed=options.seed, device=device, watcher=Lines())
+        result = child.supervised(task, device, on_told=tell,
+                                  on_progress=lambda text, done: progress.update(done, text))
         if progress.text == "starting":
             progress.note("finished before; nothing is trained again")
         progress.update(recipe.training.epochs, "done")

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from parapet import log
 from parapet.cli import checks
 from parapet.cli.tracking import gateway, git_revision, tracked
 from parapet.config import Params, load
@@ -35,11 +36,16 @@ def run(options: argparse.Namespace) -> None:
     out = options.out
     cache = options.cache or out / ".parapet"
     with only_search(cache):  # before the data set is prepared: another run may be reading it
-        _data_prep(params, out / "dataset")
-        _search(params, out / "dataset", out / "search", cache, watch=options.watch)
-        _full_evaluation(params, out / "dataset", out / "search", out / "evaluation", cache)
-        _front(params, out)
-        _report(params, out, cache)
+        with log.span("data_prep"):
+            _data_prep(params, out / "dataset")
+        with log.span("search"):
+            _search(params, out / "dataset", out / "search", cache, watch=options.watch)
+        with log.span("full_evaluation"):
+            _full_evaluation(params, out / "dataset", out / "search", out / "evaluation", cache)
+        with log.span("front"):
+            _front(params, out)
+        with log.span("report"):
+            _report(params, out, cache)
 
 
 def data_prep(options: argparse.Namespace) -> None:

@@ -1,0 +1,30 @@
+"""Work that runs native code, in a child process: where it crashes, `parapet` ends with a sentence and exit code 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from parapet.errors import Fault, WorkError
+from parapet.search.workers import Task, Workers
+
+
+def supervised(task: Task, device: str, *, on_progress: Callable[[str, float], None],
+               on_told: Callable[[dict[str, Any]], None] = lambda values: None) -> dict[str, Any]:
+    """The result of `task` on `device`; `on_progress` and `on_told` hear what it tells meanwhile.
+
+    The child ends with this process, however that ends. Raises InputError and WorkError as the task does, WorkError
+    with one sentence where the child died or ran out of memory, and Fault for an exception that nobody expected.
+    """
+    with Workers([device], attempts=1, timeout=math.inf) as workers:
+        [(_, outcome)] = workers.run([task], lambda _, text, share: on_progress(text, share),
+                                     on_told=lambda _, values: on_told(values))
+    if outcome.result is not None:
+        return outcome.result
+    if outcome.unexpected:
+        raise Fault(outcome.reason, outcome.trace or "")
+    error = WorkError(f"{outcome.reason.rstrip('.')}.")
+    if outcome.trace:
+        error.add_note(outcome.trace)  # --debug shows it
+    raise error
