@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import copy
+import os
 import re
 import shutil
 import subprocess
@@ -323,6 +324,32 @@ def test_passwords_and_runs_travel_under_tls_alone(objects: list) -> None:
         rules = [line.split() for line in access["pg_hba.conf"].splitlines() if not line.startswith("#")]
         assert [(rule[0], rule[-1]) for rule in rules] == [
             ("local", "trust"), ("hostssl", "scram-sha-256"), ("hostnossl", "reject")]
+
+
+def test_cert_manager_makes_the_certificates_that_are_mounted_for_the_names_that_are_asked(tmp_path: Path) -> None:
+    names = ("cert-manager", "cert-manager-postgres")
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({
+        "resources": [os.path.relpath(K8S / "overlays/dev", tmp_path)],
+        "components": [os.path.relpath(K8S / "components" / name, tmp_path) for name in names]}))
+    done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    objects = list(yaml.safe_load_all(done.stdout))
+    certificates = {found["spec"]["secretName"]: found["spec"] for found in objects if found["kind"] == "Certificate"}
+    issuers = {found["metadata"]["name"]: found["spec"] for found in objects if found["kind"] == "Issuer"}
+    secrets = [volume["secret"]["secretName"] for _, template in pods(objects)
+               for volume in template["spec"].get("volumes", []) if "secret" in volume]
+    mounted = {name for name in secrets if name.endswith("-tls")}
+    assert set(certificates) == mounted | {"parapet-ca"} == {"mlflow-tls", "postgres-tls", "parapet-ca"}
+    authority = certificates["parapet-ca"]
+    assert authority["isCA"] and issuers[authority["issuerRef"]["name"]] == {"selfSigned": {}}
+    settings = next(found["data"] for found in objects if found["metadata"]["name"].startswith("mlflow-settings"))
+    assert settings["PGHOST"] in certificates["postgres-tls"]["dnsNames"]
+    hosts = {host.partition(":")[0] for host in settings["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")}
+    known = certificates["mlflow-tls"]
+    assert hosts == {*known["dnsNames"], *known["ipAddresses"]}
+    for name in mounted:
+        issuer = issuers[certificates[name]["issuerRef"]["name"]]
+        assert issuer == {"ca": {"secretName": "parapet-ca"}} and not certificates[name].get("isCA")
 
 
 def test_an_account_sees_nothing_that_it_did_not_make_or_get(objects: list) -> None:

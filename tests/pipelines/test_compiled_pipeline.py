@@ -285,7 +285,7 @@ storage_class: fast
     ("training: {memory: lots}", "the memory of a pod is 'lots'; write for example 8Gi."),
     ("mlflow_ca: Bad Name!", "mlflow_ca is 'Bad Name!', which cannot be a name in Kubernetes"),
     ("training_runtime: Bad Name!", "training_runtime is 'Bad Name!', which cannot be a name in Kubernetes"),
-    ("a: [", "cannot be read as YAML"),
+    ("a: [", "is not YAML at line 1, column 5"),
 ])
 def test_each_mistake_in_the_cluster_file_has_its_sentence(text, sentence, tmp_path):
     (tmp_path / "cluster.yaml").write_text(text)
