@@ -21,8 +21,10 @@ import yaml
 _TRAINER = "https://raw.githubusercontent.com/kubeflow/trainer/v2.3.0/manifests/base/crds/trainer.kubeflow.org_{}.yaml"
 _KUEUE = ("https://raw.githubusercontent.com/kubernetes-sigs/kueue/v0.19.2/config/components/crd/bases/"
           "kueue.x-k8s.io_{}.yaml")
+_CERT_MANAGER = "https://raw.githubusercontent.com/cert-manager/cert-manager/v1.21.1/deploy/crds/cert-manager.io_{}.yaml"
 URLS = [_TRAINER.format(name) for name in ("trainjobs", "trainingruntimes")] + [
-    _KUEUE.format(name) for name in ("clusterqueues", "localqueues", "resourceflavors")]
+    _KUEUE.format(name) for name in ("clusterqueues", "localqueues", "resourceflavors")] + [
+    _CERT_MANAGER.format(name) for name in ("certificates", "issuers")]
 MISSING = "the schemas are not here: python -m tests.k8s.custom_resources DIR, and PARAPET_CRDS=DIR"
 
 
@@ -34,7 +36,8 @@ def folder() -> Path | None:
 
 def is_custom(found: dict[str, Any]) -> bool:
     """Whether an object is of a kind that Kubernetes itself does not know."""
-    return found["apiVersion"].partition("/")[0].endswith((".kubeflow.org", "kueue.x-k8s.io"))
+    return found["apiVersion"].partition("/")[0].endswith((".kubeflow.org", "kueue.x-k8s.io",
+                                                                "cert-manager.io"))
 
 
 def problems(found: dict[str, Any]) -> list[str]:

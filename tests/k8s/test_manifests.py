@@ -347,6 +347,10 @@ def test_cert_manager_makes_the_certificates_that_are_mounted_for_the_names_that
     hosts = {host.partition(":")[0] for host in settings["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")}
     known = certificates["mlflow-tls"]
     assert hosts == {*known["dnsNames"], *known["ipAddresses"]}
+    if custom_resources.folder() is not None:
+        for found in objects:
+            if custom_resources.is_custom(found):
+                assert custom_resources.problems(found) == [], found["metadata"]["name"]
     for name in mounted:
         issuer = issuers[certificates[name]["issuerRef"]["name"]]
         assert issuer == {"ca": {"secretName": "parapet-ca"}} and not certificates[name].get("isCA")
