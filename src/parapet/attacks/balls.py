@@ -47,12 +47,11 @@ class L2Ball:
 
     def start(self, noise: Tensor) -> Tensor:
         """A point of the ball from uniform noise in [0, 1): its direction from the cube, its radius eps."""
-        direction = noise.to(self.images.dtype) * 2 - 1
-        return self.project(self.images + self.eps * direction / _length(direction))
+        return self.project(self.images + self.eps * unit(noise.to(self.images.dtype) * 2 - 1))
 
     def step(self, points: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """Steepest ascent under L2: `size` along the normalised gradient, then project."""
-        return self.project(points + size * gradient / _length(gradient))
+        return self.project(points + size * unit(gradient))
 
     def project(self, points: Tensor) -> Tensor:
         """Scaled back into the ball, then clipped to [0, 1], which only shortens the difference."""
@@ -74,6 +73,17 @@ def distance(points: Tensor, images: Tensor, norm: str) -> Tensor:
     """Distance of each pair under `norm`, in double precision, shape (N,)."""
     difference = (points.double() - images.double()).flatten(1)
     return difference.abs().amax(1) if norm == "linf" else difference.norm(dim=1)
+
+
+def unit(directions: Tensor) -> Tensor:
+    """Each of a batch (N, ...) at length 1 under L2; 0 stays 0.
+
+    Divided by its largest entry first: the squares of small gradients round to 0, and those of large ones overflow.
+    """
+    dimensions = tuple(range(1, directions.dim()))
+    largest = torch.linalg.vector_norm(directions, torch.inf, dimensions, keepdim=True)
+    scaled = directions / torch.where(largest > 0, largest, 1)
+    return scaled / torch.linalg.vector_norm(scaled, 2, dimensions, keepdim=True).clamp(min=1)
 
 
 def _inward(bound: Tensor, images: Tensor, eps: float) -> Tensor:

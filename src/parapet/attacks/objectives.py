@@ -10,22 +10,32 @@ from torch.nn.functional import cross_entropy as torch_cross_entropy
 from torch.nn.functional import kl_div
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-_TINY = 1e-12
+# What keeps a ratio of differences finite where logits are tied, as a share of the logits: float32 rounds so far.
+_SHARE = 2**-23
+
+
+def precise(logits: Tensor) -> Tensor:
+    """The logits in at least float32: half precision would lose in a difference what it has in its parts."""
+    return logits.float() if torch.finfo(logits.dtype).bits < 32 else logits
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of the true label, shape (N,)."""
-    return torch_cross_entropy(logits, labels, reduction="none")
+    return torch_cross_entropy(precise(logits), labels, reduction="none")
 
 
 def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log-odds of any other class against the label, log(sum_j exp z_j) - z_y over j != y, shape (N,).
+    """Log-odds of another class against the label, log(mean_j exp(z_j - z_y)) over the K - 1 classes j != y, (N,).
 
-    Cross-entropy is log(1 + exp(log-odds)), so that both rise in the same direction and order points alike. But where
-    the model is sure, cross-entropy and its gradient round to 0 in float32, and these do not.
+    Cross-entropy is log(1 + (K - 1) exp(log-odds)), so that both rise in the same direction and order points alike. But
+    where the model is sure, cross-entropy and its gradient round to 0 in float32, and these do not; nor do they where
+    the logits are small or all far from 0.
     """
-    others = logits.scatter(1, labels[:, None], -torch.inf)
-    return others.logsumexp(1) - logits.gather(1, labels[:, None]).squeeze(1)
+    logits = precise(logits)
+    over = logits - logits.gather(1, labels[:, None])
+    largest = over.detach().scatter(1, labels[:, None], -torch.inf).amax(1, keepdim=True)
+    below = (over - largest).scatter(1, labels[:, None], 0.0)  # so that the label's own term is expm1(0) = 0
+    return largest.squeeze(1) + torch.log1p(torch.expm1(below).sum(1) / (logits.shape[1] - 1))
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
@@ -33,6 +43,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
     Carlini and Wagner 2017; unlike cross-entropy it does not saturate and does not depend on the logits' scale.
     """
+    logits = precise(logits)
     true = logits.gather(1, labels[:, None]).squeeze(1)
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return others.amax(1) - true
@@ -46,8 +57,9 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     """
     if logits.shape[1] < 3:
         return margin(logits, labels)
+    logits = precise(logits)
     top = logits.topk(3, dim=1).values
-    return margin(logits, labels) / (top[:, 0] - top[:, 2] + _TINY)
+    return _ratio(margin(logits, labels), top[:, 0] - top[:, 2], logits)
 
 
 def targeted_dlr(targets: Tensor) -> Objective:
@@ -56,18 +68,25 @@ def targeted_dlr(targets: Tensor) -> Objective:
     With fewer than four classes the plain difference of the two logits is returned.
     """
     def ratio(logits: Tensor, labels: Tensor) -> Tensor:
+        logits = precise(logits)
         difference = (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
         if logits.shape[1] < 4:
             return difference
         top = logits.topk(4, dim=1).values
-        return difference / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + _TINY)
+        return _ratio(difference, top[:, 0] - (top[:, 2] + top[:, 3]) / 2, logits)
     return ratio
+
+
+def _ratio(difference: Tensor, spread: Tensor, logits: Tensor) -> Tensor:
+    """difference / spread, the same at any scale of the logits; spread >= 0, and 0 where the largest are tied."""
+    spread = spread + _SHARE * logits.detach().abs().amax(1)
+    return difference / torch.where(spread > 0, spread, 1)
 
 
 def divergence_from(reference: Tensor) -> Objective:
     """KL(reference || softmax(logits)) against fixed probabilities (N, classes): the inner problem of TRADES."""
     def divergence(logits: Tensor, labels: Tensor) -> Tensor:
-        return kl_div(logits.log_softmax(1), reference, reduction="none").sum(1)
+        return kl_div(precise(logits).log_softmax(1), reference, reduction="none").sum(1)
     return divergence
 
 

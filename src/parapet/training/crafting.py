@@ -12,7 +12,7 @@ from parapet.attacks.balls import ball
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import frozen
 from parapet.attacks.noise import uniform
-from parapet.attacks.objectives import Objective, cross_entropy, divergence_from
+from parapet.attacks.objectives import Objective, cross_entropy, divergence_from, precise
 from parapet.attacks.pgd import ascend
 from parapet.training.losses.ensemble import ensemble_images
 
@@ -73,7 +73,7 @@ def _objective(network: nn.Module, images: Tensor, crafting: Crafting) -> Object
     if not crafting.divergence:
         return cross_entropy
     with torch.no_grad():
-        return divergence_from(network(images).softmax(1))
+        return divergence_from(precise(network(images)).softmax(1))
 
 
 def _n_fgsm(network: nn.Module, images: Tensor, labels: Tensor, objective: Objective, eps: float, norm: str,

@@ -15,6 +15,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 
 from parapet.attacks.balls import ball
 from parapet.attacks.noise import Generator, image_seeds, uniform
+from parapet.attacks.objectives import log_odds
 from parapet.training.losses.one_pass import Logits, one_pass
 
 # Below it lie float32's denormal numbers.
@@ -47,8 +48,9 @@ def gradient_alignment(model: nn.Module, images: Tensor, labels: Tensor, adversa
         images = images.detach().requires_grad_()
         noisy = noisy_images(images.detach(), eps, norm, seeds).requires_grad_()
         logits = one_pass(model, clean=images, noisy=noisy)
-    # One backward pass for both, because every one of them runs through the whole batch of the forward pass.
-    losses = _summed(logits.clean, labels) + _summed(logits.noisy, labels)
+    # Log-odds have the direction of cross-entropy's gradient, also where that rounds to 0. One backward pass for both,
+    # because every one of them runs through the whole batch of the forward pass.
+    losses = log_odds(logits.clean, labels).sum() + log_odds(logits.noisy, labels).sum()
     here, there = (part.flatten(1) for part in torch.autograd.grad(losses, (images, noisy), create_graph=True))
     present = (here.detach() != 0).any(1) & (there.detach() != 0).any(1)
     return ((1 - cosine_similarity(_scaled(here), _scaled(there))).clamp(min=0) * present).mean()

@@ -9,10 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from parapet.attacks.balls import unit
 from parapet.errors import InputError
-
-_TINY = 1e-12
-
 
 @contextmanager
 def perturbed(model: nn.Module, loss_fn: Callable[[], Tensor], gamma: float, *,
@@ -46,7 +44,7 @@ def perturbed(model: nn.Module, loss_fn: Callable[[], Tensor], gamma: float, *,
     try:
         with torch.no_grad():
             for weight, before, direction in moved:
-                weight += direction * (gamma * before.norm() / direction.norm().clamp(min=_TINY))
+                weight += gamma * before.norm() * unit(direction[None])[0]
         yield loss.detach()
     finally:
         # In place, so that a gradient asked for too late is an error of autograd's and not a wrong gradient.

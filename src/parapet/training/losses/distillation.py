@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from parapet.attacks.objectives import precise
 from parapet.training.losses.one_pass import Logits, Pieces, one_pass
 
 
@@ -39,6 +40,6 @@ def distillation(model: nn.Module, images: Tensor, labels: Tensor, adversarial: 
     """
     logits = logits or one_pass(model, clean=images)
     with torch.no_grad():
-        soft_labels = (teacher(images) / temperature).softmax(1)
+        soft_labels = (precise(teacher(images)) / temperature).softmax(1)
     loss = temperature * cross_entropy(logits.clean / temperature, soft_labels)
     return loss, {"distillation_loss": loss.detach()}

@@ -6,8 +6,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, kl_div
+from torch.nn.functional import cross_entropy
 
+from parapet.training.losses.divergence import divergence
 from parapet.training.losses.one_pass import Logits, Pieces, one_pass
 
 # The authors' code takes log(1.0001 - p) for the paper's log(1 - p), which caps the margin term at 9.2.
@@ -24,11 +25,7 @@ def mart(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, 
     logits = logits or one_pass(model, clean=images, adversarial=adversarial)
     boosted = cross_entropy(logits.adversarial, labels, label_smoothing=smoothing) \
         + _margin_term(logits.adversarial, labels)
-    doubt = 1 - logits.clean.softmax(1).gather(1, labels[:, None]).squeeze(1)
-    # Rounding can put the divergence of two nearly equal distributions below 0.
-    divergence = kl_div(logits.adversarial.log_softmax(1), logits.clean.log_softmax(1), reduction="none",
-                        log_target=True).sum(1).clamp(min=0)
-    weighted = (doubt * divergence).mean()
+    weighted = (_others(logits.clean, labels) * divergence(logits.clean, logits.adversarial)).mean()
     return boosted + beta * weighted, {"boosted_loss": boosted.detach(), "weighted_divergence": weighted.detach()}
 
 
@@ -38,6 +35,10 @@ def _margin_term(logits: Tensor, labels: Tensor) -> Tensor:
     That constant, 1e-4, moves no gradient, and without it the loss could fall below 0. The 1e-12 which the authors
     add inside the logarithm vanishes beside 1e-4 in float32.
     """
-    wrong = logits.detach().scatter(1, labels[:, None], -torch.inf).argmax(1, keepdim=True)
-    likeliest = logits.softmax(1).gather(1, wrong)
-    return (math.log(_ABOVE_ONE) - torch.log(_ABOVE_ONE - likeliest)).clamp(min=0).mean()
+    wrong = logits.detach().scatter(1, labels[:, None], -torch.inf).argmax(1)
+    return (math.log(_ABOVE_ONE) - torch.log(_ABOVE_ONE - 1 + _others(logits, wrong))).clamp(min=0).mean()
+
+
+def _others(logits: Tensor, labels: Tensor) -> Tensor:
+    """1 - p of `labels` (N,), as the sum of the other probabilities: the difference would round to 0 near 1."""
+    return logits.softmax(1).scatter(1, labels[:, None], 0.0).sum(1)

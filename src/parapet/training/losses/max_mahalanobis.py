@@ -9,9 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from parapet.attacks.objectives import Objective, margin
+from parapet.attacks.objectives import Objective, margin, precise
 from parapet.errors import InputError
 from parapet.training.losses.one_pass import Logits, Pieces
+
+# Squared norms of float32 centres that differ by less than this share are equal.
+_EQUAL = 1e-6
 
 
 def centres(classes: int, features: int, scale: float = 10.0) -> Tensor:
@@ -54,7 +57,7 @@ def max_mahalanobis(model: nn.Module, images: Tensor, labels: Tensor, adversaria
     part.
     """
     if logits is None:
-        outputs = model(images if adversarial is None else adversarial)
+        outputs = precise(model(images if adversarial is None else adversarial))
     else:
         outputs = logits.clean if adversarial is None else logits.adversarial
     centres = logit_centres(outputs.shape[1]) if centres is None else centres
@@ -71,8 +74,15 @@ def centre_margin(centres: Tensor) -> Objective:
     """An objective over outputs (N, D): how much nearer the nearest wrong centre is than the label's, (N,).
 
     Pang et al. 2020 attack the distances themselves in their adaptive attacks. As the centres have equal norms, this
-    is linear in the outputs between two centres and never saturates.
+    is linear in the outputs between two centres and never saturates. |z|^2, which every distance holds, is left out:
+    beside it their differences would round away where outputs are large.
     """
+    norms = centres.double().square().sum(1)
+    norms = norms - norms[0]
+    # Equal norms differ by rounding alone, which must not outweigh small outputs.
+    norms = torch.where(norms.abs() > _EQUAL * centres.double().square().sum(1), norms, 0)
+
     def nearer(outputs: Tensor, labels: Tensor) -> Tensor:
-        return margin(centre_logits(outputs, centres), labels)
+        outputs = precise(outputs)
+        return margin(2 * outputs @ centres.to(outputs).T - norms.to(outputs), labels)
     return nearer

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
+from parapet.attacks.objectives import precise
 from parapet.errors import InputError
 from parapet.training.losses.mart import mart
 from parapet.training.losses.one_pass import Pieces, one_pass
@@ -49,7 +50,7 @@ def embedding_loss(head: MorelHead, clean: Tensor, adversarial: Tensor, labels: 
 
 def cosine_loss(clean: Tensor, adversarial: Tensor) -> Tensor:
     """1 - mean cosine of the paired embeddings (N, D), in [0, 2]."""
-    return (1 - cosine_similarity(clean, adversarial)).mean().clamp(0, 2)
+    return (1 - cosine_similarity(precise(clean), precise(adversarial))).mean().clamp(0, 2)
 
 
 def multi_positive_contrastive(embeddings: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
@@ -59,7 +60,7 @@ def multi_positive_contrastive(embeddings: Tensor, labels: Tensor, temperature: 
     M; one that is alone in its class counts 0. At least 0, whatever the order of the batch.
     """
     # In float32 also where the network computed in bfloat16: over a small temperature cosines need their digits.
-    unit = normalize(embeddings.float(), dim=1)
+    unit = normalize(precise(embeddings), dim=1)
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     positive = ((labels[:, None] == labels) & ~itself).to(unit)
     # Not infinity: a batch of one image would be left without any finite entry.

@@ -11,11 +11,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from parapet.attacks.objectives import precise
+
 Pieces = dict[str, Tensor]
 
 
 class Logits(NamedTuple):
-    """Logits (N, classes) of one forward pass over the same N images in three versions; None where left out."""
+    """Logits (N, classes) of one forward pass over the same N images in three versions; None where left out.
+
+    At least float32: the few digits of a bfloat16 would be lost in the differences that losses take.
+    """
 
     clean: Tensor | None = None
     adversarial: Tensor | None = None
@@ -28,5 +33,5 @@ def one_pass(model: nn.Module, *, clean: Tensor | None = None, adversarial: Tens
     given = {name: images for name, images in (("clean", clean), ("adversarial", adversarial), ("noisy", noisy))
              if images is not None}
     batch = list(given.values())
-    logits = model(torch.cat(batch) if len(batch) > 1 else batch[0])
+    logits = precise(model(torch.cat(batch) if len(batch) > 1 else batch[0]))
     return Logits(**dict(zip(given, logits.chunk(len(batch)))))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, kl_div
+from torch.nn.functional import cross_entropy
 
+from parapet.training.losses.divergence import divergence
 from parapet.training.losses.one_pass import Logits, Pieces, one_pass
 
 
@@ -13,5 +14,5 @@ def trades(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor
     """CE(clean) + beta KL(p(clean) || p(adversarial)), beta >= 0 (Zhang et al. 2019, equation 5; their 1/lambda)."""
     logits = logits or one_pass(model, clean=images, adversarial=adversarial)
     clean = cross_entropy(logits.clean, labels, label_smoothing=smoothing)
-    divergence = kl_div(logits.adversarial.log_softmax(1), logits.clean.softmax(1), reduction="batchmean")
-    return clean + beta * divergence, {"clean_loss": clean.detach(), "divergence": divergence.detach()}
+    strayed = divergence(logits.clean, logits.adversarial).mean()
+    return clean + beta * strayed, {"clean_loss": clean.detach(), "divergence": strayed.detach()}
