@@ -56,7 +56,8 @@ class Bpda(nn.Module):
 
     `model`: images (N, C, H, W) to logits, with `layers` inside it; each keeps the shape of its input. `stand_in` is
     "identity", "staircase" or a function of (layer, its input). Without `layers`, those that declare "bpda". The
-    layers carry a hook during each call and none after it, so one model is not to be called by two threads at once.
+    layers carry hooks during each call and none after it, so one model is not to be called by two threads at once. They
+    are given copies of their input, so that the stand-in sees it whatever they do to it in place.
     """
 
     def __init__(self, model: Model, stand_in: str | StandIn = "identity",
@@ -74,17 +75,26 @@ class Bpda(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes)."""
-        hooks = [layer.register_forward_hook(self._replace) for layer in self.layers]
+        given: list[Tensor] = []
+
+        def copy(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            given.append(inputs[0])
+            return inputs[0].clone(), *inputs[1:]
+
+        def replace(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            return self._replaced(layer, given.pop(), output)
+        hooks = [hook for layer in self.layers for hook in (layer.register_forward_pre_hook(copy),
+                                                            layer.register_forward_hook(replace))]
         try:
             return self.model(images)
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _replace(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        if not (torch.is_grad_enabled() and inputs[0].requires_grad):
+    def _replaced(self, layer: nn.Module, images: Tensor, output: Tensor) -> Tensor:
+        if not (torch.is_grad_enabled() and images.requires_grad):
             return output
-        stand_in = self.stand_in(layer, inputs[0])
+        stand_in = self.stand_in(layer, images)
         return stand_in + (output - stand_in).detach()
 
 
@@ -106,7 +116,7 @@ class Eot(nn.Module):
         self.calls += 1
         with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
             torch.manual_seed((self.seed * 1_000_003 + self.calls) % 2**63)
-            return sum(self.model(images) for _ in range(self.draws)) / self.draws
+            return sum(self.model(images.clone()) for _ in range(self.draws)) / self.draws
 
 
 def adapted(model: Model, draws: int = 20) -> Model:

@@ -14,7 +14,7 @@ from torch import Tensor
 from parapet.attacks.balls import L2Ball, LinfBall, ball
 from parapet.attacks.batching import due, shrink
 from parapet.attacks.gradients import input_gradient
-from parapet.attacks.inputs import Model, check, frozen, in_halves
+from parapet.attacks.inputs import Model, ask, check, frozen, in_halves
 from parapet.attacks.noise import Generator, derived, image_seeds, uniform
 from parapet.attacks.objectives import OBJECTIVES, Objective, margin, targeted_dlr
 from parapet.attacks.restarts import BestOfRuns, standing
@@ -65,7 +65,7 @@ def apgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str 
 def other_classes(model: Model, images: Tensor, labels: Tensor, count: int) -> Tensor:
     """The `count` classes, or as many as there are, of the largest logits other than the label's; (N, count)."""
     with torch.no_grad():
-        logits = model(images)
+        logits = ask(model, images)
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return others.topk(min(count, logits.shape[1] - 1), dim=1).indices
 

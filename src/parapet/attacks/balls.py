@@ -86,6 +86,14 @@ def unit(directions: Tensor) -> Tensor:
     return scaled / torch.linalg.vector_norm(scaled, 2, dimensions, keepdim=True).clamp(min=1)
 
 
+def dual_length(normals: Tensor, norm: str) -> Tensor:
+    """How much <normal, move> grows with a move of length 1 under `norm`, of (..., D), shape (...)."""
+    if norm == "linf":
+        return normals.abs().sum(-1)
+    largest = normals.abs().amax(-1, keepdim=True)
+    return (normals / torch.where(largest > 0, largest, 1)).norm(dim=-1) * largest.squeeze(-1)
+
+
 def _inward(bound: Tensor, images: Tensor, eps: float) -> Tensor:
     outside = (bound.double() - images.double()).abs() > eps
     return torch.where(outside, torch.nextafter(bound, images), bound)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from parapet.attacks.inputs import Model, answers
+from parapet.attacks.inputs import Model, answers, ask
 from parapet.errors import InputError
 
 # Another batch size takes other kernels, whose sums differ in the last places; relative to the spread of the logits.
@@ -29,15 +29,18 @@ class Behaviour:
 def observe(model: Model, images: Tensor, logits: Tensor, batch_size: int = _IMAGES) -> Behaviour:
     """Ask for the first images again, in reverse and alone; `logits` (N, classes) are the model's own, from before."""
     images, logits = images[:min(_IMAGES, batch_size)], logits[:min(_IMAGES, batch_size)]
-    spread = float(logits.std().clamp(min=1e-6)) if logits.numel() > 1 else 1.0
+    spread = float(logits.double().std()) if logits.numel() > 1 else 0.0
+    unit = spread if spread > 0 else 1.0
+    # What the kernels of another batch size may round otherwise is no difference.
+    slack = 2 * torch.finfo(logits.dtype).eps * _largest(logits)
     backwards = torch.arange(len(images) - 1, -1, -1, device=images.device)
     repeated = [answers(model, images) for _ in range(_REPEATS)]
     drift = max(_largest(again - repeated[0]) for again in repeated[1:])
-    alone = torch.cat([model(image[None]) for image in images[:_ALONE]])
+    alone = torch.cat([ask(model, image[None]) for image in images[:_ALONE]])
     company = max(_largest(answers(model, images[backwards])[backwards] - logits), _largest(alone - logits[:_ALONE]))
     drift = max(drift, _largest(repeated[0] - logits) if len(images) == len(logits) else 0.0)
-    return Behaviour(drift / spread, company / spread,
-                     bool((logits >= 0).all() and (logits.sum(1) - 1).abs().max() < 1e-3))
+    return Behaviour(max(drift - slack, 0.0) / unit, max(company - slack, 0.0) / unit,
+                     bool((logits >= 0).all() and (logits.double().sum(1) - 1).abs().max() < 1e-3))
 
 
 def check_behaviour(behaviour: Behaviour, *, random: bool) -> None:

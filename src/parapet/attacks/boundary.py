@@ -7,11 +7,14 @@ from torch import Tensor
 
 from parapet.attacks.balls import distance
 from parapet.attacks.gradients import input_gradient
-from parapet.attacks.inputs import Model
+from parapet.attacks.inputs import Model, ask
 from parapet.attacks.objectives import margin
 from parapet.attacks.projections import shortest_move
 
 _OVERSHOOT = 1.02
+# The shortest step worth taking, in pixels, and, where rounding hides on which side a point lies, as a share of the way
+# that it has come.
+_SHORTEST, _SHARE = 1e-6, 5e-3
 
 
 @torch.no_grad()
@@ -26,10 +29,23 @@ def refine(model: Model, images: Tensor, labels: Tensor, adversarial: Tensor, *,
     for _ in range(steps):
         middle = (low + high) / 2
         points = torch.lerp(images, adversarial, middle)
-        fooled = (model(points).argmax(1) != labels).reshape(-1, 1, 1, 1)
+        fooled = (ask(model, points).argmax(1) != labels).reshape(-1, 1, 1, 1)
         best = torch.where(fooled, points, best)
         low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
     return best
+
+
+def crossing(gaps: Tensor, lengths: Tensor, logits: Tensor, way: Tensor, pixels: int, norm: str) -> Tensor:
+    """The gaps (n, k) >= 0 of n points to k linearised boundaries, enlarged so that a step over them is sure to cross.
+
+    lengths (n, k): of the normals, under the dual of `norm`; logits (n, classes), as the model returned them; way (n,):
+    how far each point is from its image; pixels: how many numbers an image has. A gap is known to the rounding of the
+    logits, and a step to that of the pixels.
+    """
+    rounding = (torch.finfo(logits.dtype).eps * logits.abs().amax(1).to(gaps.dtype))[:, None]
+    shortest = _SHORTEST * (pixels ** 0.5 if norm == "l2" else 1.0)
+    least = torch.where(gaps <= rounding, shortest + _SHARE * way.to(gaps.dtype)[:, None], shortest)
+    return torch.maximum(gaps + rounding, least * lengths)
 
 
 def drop_perpendicular(model: Model, images: Tensor, labels: Tensor, adversarial: Tensor, norm: str) -> Tensor:
@@ -44,6 +60,6 @@ def drop_perpendicular(model: Model, images: Tensor, labels: Tensor, adversarial
     foot = (images + _OVERSHOOT * moves.reshape(images.shape)).clamp(0, 1)
     foot = refine(model, images, labels, foot)
     with torch.no_grad():
-        fooled = model(foot).argmax(1) != labels
+        fooled = ask(model, foot).argmax(1) != labels
     nearer = fooled & (distance(foot, images, norm) < distance(adversarial, images, norm))
     return torch.where(nearer.reshape(-1, 1, 1, 1), foot, adversarial)

@@ -12,9 +12,10 @@ from torch import Tensor
 from parapet.attacks.balls import distance
 from parapet.attacks.batching import due, shrink
 from parapet.attacks.boundary import drop_perpendicular, refine
-from parapet.attacks.inputs import Model, check, frozen
+from parapet.attacks.gradients import slope
+from parapet.attacks.inputs import Model, ask, check, frozen
 from parapet.attacks.noise import Generator
-from parapet.attacks.objectives import margin
+from parapet.attacks.objectives import margin, precise
 from parapet.errors import InputError
 
 # Adam as in Kingma and Ba 2015; written out because its state leaves the batch with the images.
@@ -25,6 +26,8 @@ _INSIDE = 1 - 1e-6
 # authors end the batch's at the first time; single images rise now and then).
 _LOOKS, _PROGRESS = 10, 0.9999
 _UNBOUNDED = 1e10
+# The constants of the paper are those of networks whose logits lie about so far apart.
+_SPREAD = 10.0
 
 
 def carlini_wagner(model: Model, images: Tensor, labels: Tensor, *, norm: str = "l2", steps: int = 1000,
@@ -34,7 +37,8 @@ def carlini_wagner(model: Model, images: Tensor, labels: Tensor, *, norm: str = 
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); `norm` must be "l2". `searches` runs of at most `steps` Adam
     steps of `step_size`; the constant begins at `constant`, grows tenfold for an image until it breaks, then is
-    bisected. `confidence` is the margin in logits by which the image must be wrong. Returns (images of the same shape
+    bisected; it is in units of the paper where an image's logits lie ten apart, else scaled with them. `confidence`
+    is the margin in logits by which the image must be wrong. Returns (images of the same shape
     in [0, 1], distances (N,)): 0 for images that are wrong already, infinite where nothing was found. Deterministic;
     `generator` is not used.
     """
@@ -49,12 +53,16 @@ def carlini_wagner(model: Model, images: Tensor, labels: Tensor, *, norm: str = 
     distances = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
     with frozen(model):
         with torch.no_grad():
-            distances[margin(model(images), labels) > confidence] = 0.0
+            logits = ask(model, images)
+            distances[_won(logits, labels, confidence)] = 0.0
+            spread = (precise(logits).amax(1) - precise(logits).amin(1)).to(images.dtype)
+            unit = torch.where(spread > 0, _SPREAD / spread, 1)
         rows = (distances > 0).nonzero().squeeze(1)
         low = torch.zeros(len(rows), device=images.device)
         high, factor = torch.full_like(low, _UNBOUNDED), torch.full_like(low, constant)
         for _ in range(searches if len(rows) else 0):
-            points, lengths = _descend(model, images[rows], labels[rows], factor, steps, step_size, confidence)
+            points, lengths = _descend(model, images[rows], labels[rows], factor * unit[rows], steps, step_size,
+                                       confidence)
             closer = lengths < distances[rows]
             found[rows[closer]], distances[rows[closer]] = points[closer], lengths[closer]
             worked = torch.isfinite(lengths)
@@ -90,7 +98,7 @@ def _descend(model: Model, images: Tensor, labels: Tensor, factor: Tensor, steps
                 return found, distances
         points, loss, logits, gradient = _loss_and_gradient(model, free, images, labels, factor, confidence)
         lengths = distance(points, images, "l2")
-        closer = (margin(logits, labels) > confidence) & (lengths < shortest)
+        closer = _won(logits, labels, confidence) & (lengths < shortest)
         best = torch.where(closer.reshape(-1, 1, 1, 1), points, best)
         shortest = torch.where(closer, lengths, shortest)
         first = torch.lerp(gradient, first, _BETA1)
@@ -104,14 +112,20 @@ def _descend(model: Model, images: Tensor, labels: Tensor, factor: Tensor, steps
     return found, distances
 
 
+def _won(logits: Tensor, labels: Tensor, confidence: float) -> Tensor:
+    return logits.argmax(1) != labels if confidence == 0 else margin(logits, labels) > confidence
+
+
 def _loss_and_gradient(model: Model, free: Tensor, images: Tensor, labels: Tensor, factor: Tensor,
                        confidence: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(points, objective per image (n,), logits, gradient with respect to the free variables)."""
     with torch.enable_grad():
         variable = free.detach().requires_grad_()
         points = (torch.tanh(variable) + 1) / 2
-        logits = model(points)
-        hinge = (confidence - margin(logits, labels)).clamp(min=0)
+        logits = ask(model, points)
+        # What ties by rounding has not won.
+        rounding = torch.finfo(logits.dtype).eps * precise(logits).detach().abs().amax(1)
+        hinge = (rounding.clamp(min=confidence) - margin(logits, labels)).clamp(min=0)
         loss = ((points - images) ** 2).flatten(1).sum(1) + factor * hinge
-        gradient = torch.autograd.grad(loss.sum(), variable)[0]
+        gradient = slope(loss.sum(), variable)
     return points.detach(), loss.detach(), logits.detach(), gradient

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from parapet.attacks.balls import distance
+from parapet.attacks.balls import distance, dual_length, unit
 from parapet.attacks.batching import shrink
-from parapet.attacks.boundary import refine
+from parapet.attacks.boundary import crossing, refine
 from parapet.attacks.gradients import class_gradients
 from parapet.attacks.inputs import Model, check, frozen
 from parapet.attacks.noise import Generator
@@ -15,7 +15,6 @@ from parapet.errors import InputError
 
 # A step costs each image a backward pass a class: the batch may shrink at every step, and by less than elsewhere.
 _MULTIPLE = 8
-_TINY = 1e-12
 
 
 def deepfool(model: Model, images: Tensor, labels: Tensor, *, norm: str = "l2", steps: int = 50,
@@ -36,33 +35,36 @@ def deepfool(model: Model, images: Tensor, labels: Tensor, *, norm: str = "l2", 
     fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
     with frozen(model):
         rows = torch.arange(len(images), device=images.device)
-        points, true, stands = images, labels, ~fooled
+        points, origins, true, stands = images, images, labels, ~fooled
         for step in range(steps + 1):
             logits, differences, normals = class_gradients(model, points, true, classes - 1)
             stands = stands & (logits.argmax(1) == true)
             if (index := shrink(stands, multiple=_MULTIPLE)) is not None:
                 found[rows], fooled[rows] = points, ~stands
-                rows, points, true, stands = rows[index], points[index], true[index], stands[index]
-                differences, normals = differences[index], normals[index]
+                rows, points, origins, true, stands = (
+                    part[index] for part in (rows, points, origins, true, stands))
+                logits, differences, normals = logits[index], differences[index], normals[index]
             if step == steps or len(rows) == 0:
                 break
-            move = (1 + overshoot) * _to_nearest_boundary(differences, normals, norm)
+            way = distance(points, origins, norm)
+            move = (1 + overshoot) * _to_nearest_boundary(logits, differences, normals, way, norm)
             points = torch.where(stands.reshape(-1, 1, 1, 1), (points + move).clamp(0, 1), points)
         found[rows], fooled[rows] = points, ~stands
         found = torch.where(fooled.reshape(-1, 1, 1, 1), refine(model, images, labels, found), images)
     return found, torch.where(fooled, distance(found, images, norm), torch.inf)
 
 
-def _to_nearest_boundary(differences: Tensor, normals: Tensor, norm: str) -> Tensor:
-    """The shortest move that reaches the nearest linearised boundary (algorithm 2 of the paper).
+def _to_nearest_boundary(logits: Tensor, differences: Tensor, normals: Tensor, way: Tensor, norm: str) -> Tensor:
+    """The shortest move that reaches the nearest linearised boundary (algorithm 2 of the paper); none where all is flat
 
-    differences: another logit less the label's, (N, k); normals: their gradients (N, k, C, H, W).
+    logits (N, classes); differences: another logit less the label's, (N, k); normals: their gradients (N, k, C, H, W);
+    way (N,): how far the points are from their images.
     """
-    gaps = (-differences).clamp(min=0) + 1e-6
     flat = normals.flatten(2)
-    lengths = (flat.norm(dim=2) if norm == "l2" else flat.abs().sum(2)).clamp(min=_TINY)
-    nearest = (gaps / lengths).argmin(1, keepdim=True)
-    gap, length = gaps.gather(1, nearest), lengths.gather(1, nearest)
+    lengths = dual_length(flat, norm)
+    reaches = crossing((-differences).clamp(min=0), lengths, logits, way, flat.shape[2], norm) / lengths
+    reaches = torch.where(lengths > 0, reaches, torch.inf)
+    reach, nearest = reaches.min(1, keepdim=True)
     normal = flat.take_along_dim(nearest[..., None], 1).squeeze(1)
-    direction = normal / length if norm == "l2" else normal.sign()
-    return (gap / length * direction).reshape(len(normals), *normals.shape[2:])
+    direction = unit(normal) if norm == "l2" else normal.sign()
+    return (torch.where(reach < torch.inf, reach, 0) * direction).reshape(len(normals), *normals.shape[2:])

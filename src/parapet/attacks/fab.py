@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.apgd import other_classes
-from parapet.attacks.balls import ball, distance
+from parapet.attacks.balls import ball, distance, dual_length
 from parapet.attacks.batching import due, shrink
-from parapet.attacks.boundary import refine
+from parapet.attacks.boundary import crossing, refine
 from parapet.attacks.gradients import class_gradients, input_gradient
-from parapet.attacks.inputs import Model, check, frozen, in_halves
+from parapet.attacks.inputs import Model, ask, check, frozen, in_halves
 from parapet.attacks.noise import Generator, derived, image_seeds, uniform
-from parapet.attacks.objectives import margin
+from parapet.attacks.objectives import margin, precise
 from parapet.attacks.projections import shortest_move
 from parapet.attacks.restarts import standing, together
 from parapet.errors import InputError
@@ -46,7 +46,7 @@ def fab(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", ste
     near = 0.0 if eps is None else eps
     with frozen(model):
         with torch.no_grad():
-            distances[model(images).argmax(1) != labels] = 0.0
+            distances[ask(model, images).argmax(1) != labels] = 0.0
         ranked = None if targets is None else other_classes(model, images, labels, targets)
         goals = 1 if ranked is None else ranked.shape[1]
         for restart in range(restarts):
@@ -102,10 +102,10 @@ def _approach(model: Model, points: Tensor, images: Tensor, labels: Tensor, targ
             targets = None if targets is None else targets[index]
             if len(rows) == 0:
                 return found, distances
-        gaps, normals = _nearest_boundary(model, points, labels, targets, norm)
+        gaps, normals = _nearest_boundary(model, points, images, labels, targets, norm)
         points = _step(points.flatten(1), images.flatten(1), normals.flatten(1), gaps, norm).reshape(images.shape)
         with torch.no_grad():
-            fooled = margin(model(points), labels) > 0
+            fooled = margin(ask(model, points), labels) > 0
         lengths = distance(points, images, norm)
         closer = fooled & (lengths < shortest)
         best = torch.where(closer.reshape(-1, 1, 1, 1), points, best)
@@ -116,20 +116,25 @@ def _approach(model: Model, points: Tensor, images: Tensor, labels: Tensor, targ
     return found, distances
 
 
-def _nearest_boundary(model: Model, points: Tensor, labels: Tensor, targets: Tensor | None,
+def _nearest_boundary(model: Model, points: Tensor, images: Tensor, labels: Tensor, targets: Tensor | None,
                       norm: str) -> tuple[Tensor, Tensor]:
-    """(gaps (n,), normals (n, C, H, W)) of the linearised boundary: a move ends on it where <normal, move> = gap."""
+    """(gaps (n,), normals (n, C, H, W)) of the linearised boundary: a move ends on it where <normal, move> = gap.
+
+    A gap that has still to be crossed is as large as it takes to be crossed.
+    """
     if targets is not None:
         def difference(logits: Tensor, labels: Tensor) -> Tensor:
-            return (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
-        _, values, normals = input_gradient(model, points, labels, difference)
-        return -values, normals
-    _, differences, normals = class_gradients(model, points, labels)
-    flat = normals.flatten(2)
-    lengths = flat.abs().sum(2) if norm == "linf" else flat.norm(dim=2)
-    nearest = (differences.abs() / (lengths + _TINY)).argmin(1)
+            return (precise(logits).gather(1, targets[:, None]) - precise(logits).gather(1, labels[:, None])).squeeze(1)
+        logits, values, normals = input_gradient(model, points, labels, difference)
+        differences, normals = values[:, None], normals[:, None]
+    else:
+        logits, differences, normals = class_gradients(model, points, labels)
+    lengths = dual_length(normals.flatten(2), norm)
+    nearest = torch.where(lengths > 0, differences.abs() / lengths, torch.inf).argmin(1)
     place = torch.arange(len(points), device=points.device)
-    return -differences[place, nearest], normals[place, nearest]
+    gap, normal, length = (part[place, nearest] for part in (-differences, normals, lengths))
+    further = crossing(gap[:, None], length[:, None], logits, distance(points, images, norm), images[0].numel(), norm)
+    return torch.where(gap < 0, gap, further.squeeze(1)), normal
 
 
 def _step(points: Tensor, images: Tensor, normals: Tensor, gaps: Tensor, norm: str) -> Tensor:

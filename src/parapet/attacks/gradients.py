@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from parapet.attacks.inputs import Model
-from parapet.attacks.objectives import Objective
+from parapet.attacks.inputs import Model, ask
+from parapet.attacks.objectives import Objective, precise
+from parapet.errors import InputError
 
 
 def input_gradient(model: Model, images: Tensor, labels: Tensor,
@@ -17,11 +20,11 @@ def input_gradient(model: Model, images: Tensor, labels: Tensor,
     """
     with torch.enable_grad():
         points = images.detach().requires_grad_()
-        logits = model(points)
+        logits = ask(model, points)
         values = objective(logits, labels)
         if not values.requires_grad:
             return logits.detach(), values.detach(), torch.zeros_like(images)
-        gradient = torch.autograd.grad(values.sum(), points, allow_unused=True)[0]
+        gradient = slope(values.sum(), points)
     return logits.detach(), values.detach(), torch.zeros_like(images) if gradient is None else gradient
 
 
@@ -34,15 +37,25 @@ def class_gradients(model: Model, images: Tensor, labels: Tensor,
     """
     with torch.enable_grad():
         points = images.detach().requires_grad_()
-        logits = model(points)
+        logits = ask(model, points)
         count = min(classes or logits.shape[1], logits.shape[1] - 1)
         others = logits.detach().scatter(1, labels[:, None], -torch.inf).topk(count, dim=1).indices
-        differences = logits.gather(1, others) - logits.gather(1, labels[:, None])
-        if not differences.requires_grad:
-            return logits, differences, torch.zeros(len(images), count, *images.shape[1:], device=images.device)
-        gradients = [torch.autograd.grad(differences[:, place].sum(), points, retain_graph=place + 1 < count,
-                                         allow_unused=True)[0] for place in range(count)]
-    if gradients[0] is None:
-        return logits.detach(), differences.detach(), torch.zeros(len(images), count, *images.shape[1:],
-                                                                  device=images.device)
-    return logits.detach(), differences.detach(), torch.stack(gradients, 1)
+        differences = precise(logits).gather(1, others) - precise(logits).gather(1, labels[:, None])
+        gradients = [slope(differences[:, place].sum(), points, retain_graph=place + 1 < count)
+                     for place in range(count)] if differences.requires_grad else [None]
+    flat = images.new_zeros(len(images), count, *images.shape[1:]) if gradients[0] is None else None
+    return logits.detach(), differences.detach(), torch.stack(gradients, 1) if flat is None else flat
+
+
+def slope(value: Tensor, points: Tensor, **options: Any) -> Tensor | None:
+    """The gradient of the scalar `value` by `points`, None where it does not depend on them.
+
+    Raises InputError where the model has overwritten in place what its own gradient needs; torch's other errors pass.
+    """
+    try:
+        return torch.autograd.grad(value, points, allow_unused=True, **options)[0]
+    except RuntimeError as error:
+        if "inplace operation" not in str(error):
+            raise
+        raise InputError("the model has no gradient: one of its operations in place, such as x.mul_(2) after "
+                         "x = x.sigmoid(), overwrites what autograd keeps; write a new tensor there.") from error

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.balls import distance
-from parapet.attacks.inputs import Model, answers, check, frozen, predict
+from parapet.attacks.inputs import Model, answers, ask, check, frozen, predict
 from parapet.attacks.noise import Generator, derived, image_seeds, uniform
 from parapet.errors import InputError
 
@@ -112,7 +112,7 @@ def _to_boundary(model: Model, points: Tensor, images: Tensor, labels: Tensor, n
             tried = torch.lerp(images, far, middle)
         else:
             tried = torch.clamp(far, images - middle * whole, images + middle * whole)
-        fooled = _wide(model(tried).argmax(1) != labels)
+        fooled = _wide(ask(model, tried).argmax(1) != labels)
         points = torch.where(fooled, tried, points)
         low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
     return points
@@ -152,7 +152,7 @@ def _jump(model: Model, points: Tensor, labels: Tensor, normal: Tensor, lengths:
     landed, done = points, torch.zeros(len(points), dtype=torch.bool, device=points.device)
     for asked in range(_LONGEST_SEARCH):
         tried = (points + _wide(lengths / 2**asked) * normal).clamp(0, 1)
-        fooled = (model(tried).argmax(1) != labels) & ~done
+        fooled = (ask(model, tried).argmax(1) != labels) & ~done
         landed, done = torch.where(_wide(fooled), tried, landed), done | fooled
         if done.all():
             break

@@ -12,8 +12,6 @@ from parapet.attacks.noise import Generator
 from parapet.attacks.objectives import log_odds
 from parapet.errors import InputError
 
-_TINY = 1e-12
-
 
 def mi_fgsm(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf", steps: int = 10,
             decay: float = 1.0, early_stop: bool = False, generator: Generator | None = None) -> Tensor:
@@ -31,7 +29,7 @@ def mi_fgsm(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: s
     with frozen(model):
         for _ in range(steps):
             _, _, gradient = input_gradient(model, points, labels, log_odds)
-            size = gradient.flatten(1).abs().mean(1).clamp(min=_TINY).reshape(-1, 1, 1, 1)
-            momentum = decay * momentum + gradient / size
+            size = gradient.flatten(1).abs().mean(1).reshape(-1, 1, 1, 1)
+            momentum = decay * momentum + gradient / torch.where(size > 0, size, 1)
             points = around.step(points, momentum, eps / steps)
     return points

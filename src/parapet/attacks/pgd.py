@@ -8,7 +8,7 @@ from torch import Tensor
 from parapet.attacks.balls import L2Ball, LinfBall, ball
 from parapet.attacks.batching import due, shrink
 from parapet.attacks.gradients import input_gradient
-from parapet.attacks.inputs import Model, check, frozen, in_halves
+from parapet.attacks.inputs import Model, ask, check, frozen, in_halves
 from parapet.attacks.noise import Generator, image_seeds, uniform
 from parapet.attacks.objectives import OBJECTIVES, Objective, margin
 from parapet.attacks.restarts import BestOfRuns, standing
@@ -80,7 +80,7 @@ def _ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2B
                     return ends, values, fooled
         points = around.step(points, gradient, size)
     with torch.no_grad():
-        logits = model(points)
+        logits = ask(model, points)
     ends[rows] = torch.where(stands.reshape(-1, 1, 1, 1), points, fooling)
     values[rows] = objective(logits, labels).to(values.dtype)
     fooled[rows] = ~stands | (margin(logits, labels) > 0)

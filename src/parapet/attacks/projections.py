@@ -22,15 +22,20 @@ def shortest_move(points: Tensor, normals: Tensor, gaps: Tensor, norm: str) -> T
     points, normals: (N, D), points in [0, 1]; gaps: (N,). Where the box does not meet the hyperplane, the move that
     comes closest to it. Returns (N, D).
     """
-    ascending = normals * torch.where(gaps < 0, -1.0, 1.0)[:, None]
+    # With a largest entry of 1, so that where the hyperplane lies does not depend on the scale of the logits.
+    steepest = normals.abs().amax(1)
+    flat = steepest == 0
+    ascending = normals / torch.where(flat, 1, steepest * torch.where(gaps < 0, -1.0, 1.0))[:, None]
     sign = ascending.sign()
     room = 0.5 - (points - 0.5) * sign
     weights = ascending.abs()
     limits = weights * room
+    # A hyperplane twice as far as the box reaches is as good as any further one.
+    gaps = torch.minimum(gaps.abs() / torch.where(flat, 1, steepest), 2 * limits.sum(1))
     # A pixel moves by min(t, room) in L-inf and by min(t * weight, room) in L2.
     if norm == "linf":
-        return torch.minimum(room, _solve(weights, limits, room, gaps.abs())) * sign
-    bound = _solve(weights * weights, limits, room / weights.clamp(min=_TINY), gaps.abs())
+        return torch.minimum(room, _solve(weights, limits, room, gaps)) * sign
+    bound = _solve(weights * weights, limits, room / weights.clamp(min=_TINY), gaps)
     return torch.minimum(room, bound * weights) * sign
 
 

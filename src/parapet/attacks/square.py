@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.batching import due, shrink
-from parapet.attacks.inputs import Model, check, frozen
+from parapet.attacks.inputs import Model, ask, check, frozen
 from parapet.attacks.noise import Generator, derived, image_seeds, uniform
 from parapet.attacks.objectives import margin
 from parapet.attacks.square_proposals import L2Squares, LinfSquares
@@ -48,7 +48,7 @@ def square(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: st
     with frozen(model), torch.no_grad():
         search = kind(best, eps, uniform(derived(seeds, 0), kind.start_draws(images.shape)))
         seeds, rows = derived(seeds, 1), torch.arange(len(images), device=images.device)
-        value, draws = margin(model(search.points), labels), uniform(seeds, (1,))
+        value, draws = margin(ask(model, search.points), labels), uniform(seeds, (1,))
         for first, last in _stretches(queries, initial_share, rescale=rescale):
             if due(first) and (index := shrink(value <= 0)) is not None:
                 best[rows] = search.points
@@ -78,10 +78,10 @@ def _margins(model: Model, points: Tensor, labels: Tensor, changed: Tensor, valu
     """
     index = None if points.is_cuda else shrink(changed, _ASKED_TOGETHER)
     if index is None:
-        return margin(model(points), labels)
+        return margin(ask(model, points), labels)
     tried = value.clone()
     if len(index):
-        tried[index] = margin(model(points[index]), labels[index])
+        tried[index] = margin(ask(model, points[index]), labels[index])
     return tried
 
 

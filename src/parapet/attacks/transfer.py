@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parapet.attacks.inputs import Model, check, frozen
+from parapet.attacks.inputs import Model, ask, check, frozen
 from parapet.attacks.mi_fgsm import mi_fgsm
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.attacks.objectives import margin
@@ -41,7 +41,7 @@ def transfer(model: Model, images: Tensor, labels: Tensor, *, surrogate: Model |
             points = attack(source, images[rows], labels[rows], eps=eps, norm=norm,
                             generator=derived(seeds[rows], place), **options)
         with frozen(model), torch.no_grad():
-            values = margin(model(points), labels[rows])
+            values = margin(ask(model, points), labels[rows])
         best.rows = rows
         best.keep(points, values, values > 0)
     return best.images

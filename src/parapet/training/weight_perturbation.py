@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from parapet.attacks.balls import unit
 from parapet.errors import InputError
 
+
 @contextmanager
 def perturbed(model: nn.Module, loss_fn: Callable[[], Tensor], gamma: float, *,
               average: Callable[[Iterable[Tensor]], None] = lambda tensors: None) -> Iterator[Tensor]:

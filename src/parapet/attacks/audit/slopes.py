@@ -7,17 +7,20 @@ from torch import Tensor
 
 from parapet.attacks.audit.scene import Scene
 from parapet.attacks.audit.verdicts import FAIL_GAP, SIGNIFICANCE, Result, graded, loss_gap, mean, result
-from parapet.attacks.balls import ball
+from parapet.attacks.balls import ball, unit
 from parapet.attacks.gradients import input_gradient
+from parapet.attacks.inputs import ask
 from parapet.attacks.intervals import sign_test
 from parapet.attacks.noise import derived, uniform
 from parapet.attacks.objectives import Objective, cross_entropy
 from parapet.attacks.objectives import margin as margin_objective
 from parapet.attacks.pgd import pgd
 
-# In float32 the gradients of honest nets lie ten orders of magnitude above this.
+# A gradient is gone where the margin would change by this share of itself over the whole range of a pixel; those of
+# honest nets lie ten orders of magnitude above it in float32.
 _TINY = 1e-12
-# Cross-entropy may be sure to ten places and honest; at 1e-30 its softmax has rounded away.
+# Cross-entropy's gradient, as a share of the margin's, may be sure to ten places and honest; at 1e-30 its softmax has
+# rounded away.
 _TINY_CE = 1e-30
 # A gradient must beat so many random directions of the same length, at this share of the radius.
 _RIVALS, _STRIDE = 8, 0.25
@@ -30,10 +33,13 @@ def gradients(scene: Scene) -> Result:
     """The share of images whose input gradient is zero or tiny, at the image and at a random point of the ball."""
     around = ball(scene.images, scene.eps, scene.norm)
     places = (scene.images, around.start(uniform(derived(scene.seeds, 11), scene.images.shape[1:])))
-    numbers = {}
-    for name, objective, tiny in (("ce", cross_entropy, _TINY_CE), ("margin", margin_objective, _TINY)):
-        sizes = [_size(scene, points, objective) for points in places]
-        numbers[f"vanished_{name}"] = max(mean((size <= tiny) | ~size.isfinite()) for size in sizes)
+    vanished: dict[str, list[float]] = {"ce": [], "margin": []}
+    for points in places:
+        margins, steepest = _size(scene, points, margin_objective)
+        for name, size, tiny in (("ce", _size(scene, points, cross_entropy)[1], _TINY_CE * steepest),
+                                 ("margin", steepest, _TINY * margins.abs())):
+            vanished[name].append(mean((size <= tiny) | ~size.isfinite()))
+    numbers = {f"vanished_{name}": max(shares) for name, shares in vanished.items()}
     if numbers["vanished_margin"] < 0.1 <= numbers["vanished_ce"]:
         return graded("gradients", numbers["vanished_ce"], numbers, "The cross-entropy of many images has no gradient "
                       "left, so the logits are too large for what others attack; divide them by a constant.", "",
@@ -66,12 +72,12 @@ def uphill(scene: Scene) -> Result:
     stride = _STRIDE * scene.eps
     _, start, slope = input_gradient(scene.model, scene.images, scene.labels, margin_objective)
     with torch.no_grad():
-        gain = margin_objective(scene.model(around.step(scene.images, slope, stride)), scene.labels) - start
+        gain = margin_objective(ask(scene.model, around.step(scene.images, slope, stride)), scene.labels) - start
         rival = torch.full_like(gain, -torch.inf)
         for draw in range(_RIVALS):
             direction = uniform(derived(scene.seeds, 12), scene.images.shape[1:], draw) - 0.5
             points = around.step(scene.images, direction, stride)
-            rival = torch.maximum(rival, margin_objective(scene.model(points), scene.labels) - start)
+            rival = torch.maximum(rival, margin_objective(ask(scene.model, points), scene.labels) - start)
     beaten = (gain <= rival) | (gain <= 0)
     numbers = {"share_not_uphill": mean(beaten), "median_gain": float(gain.median()),
                "median_gain_of_the_best_random_step": float(rival.median())}
@@ -90,7 +96,7 @@ def alignment(scene: Scene) -> Result:
     _, _, at_image = input_gradient(scene.model, scene.images, scene.labels, cross_entropy)
     near = around.start(uniform(derived(scene.seeds, 13), scene.images.shape[1:]))
     _, _, at_random = input_gradient(scene.model, near, scene.labels, cross_entropy)
-    cosine = torch.cosine_similarity(at_image.flatten(1), at_random.flatten(1))
+    cosine = (unit(at_image) * unit(at_random)).flatten(1).sum(1)
     many = scene.pgd_ce & scene.pgd_margin
     inner = torch.ones_like(scene.fgsm)
     for share in _INNER:
@@ -110,6 +116,7 @@ def alignment(scene: Scene) -> Result:
     return result("alignment", "pass", numbers, "One step and many agree as they should.")
 
 
-def _size(scene: Scene, points: Tensor, objective: Objective) -> Tensor:
-    _, _, gradient = input_gradient(scene.model, points, scene.labels, objective)
-    return gradient.flatten(1).abs().amax(1)
+def _size(scene: Scene, points: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+    """(the objective at the points (n,), the largest entry of its gradient (n,)), in double precision."""
+    _, values, gradient = input_gradient(scene.model, points, scene.labels, objective)
+    return values.double(), gradient.flatten(1).abs().amax(1).double()
