@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,35 @@ def test_the_audit_and_transfer_are_asked_for(undefended, honest, folder: Path, 
     transfer = next(check for check in record["audit"]["checks"] if check["id"] == "transfer")
     assert transfer["numbers"]["surrogates"] == 1
     assert f"audit: {record['audit']['verdict']}" in capsys.readouterr().out
+
+
+def test_a_part_of_a_file_that_is_sorted_by_class_tells_of_all_classes(
+        digits, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    images, labels = digits.split("test").all()
+    order = labels.argsort(stable=True)
+    np.savez("sorted.npz", images=images[order].numpy(), labels=labels[order].numpy())
+    # Right about the first five classes and about no other.
+    table = {tuple(image.flatten().tolist()): int(label) for image, label in zip(images, labels)}
+
+    class Known(nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            named = [table.get(tuple(image.flatten().tolist()), 9) for image in batch]
+            scores = nn.functional.one_hot(torch.tensor([name if name < 5 else 0 for name in named]), 10).float()
+            return scores + 1e-3 * batch.flatten(1).sum(1, keepdim=True)
+    module = types.ModuleType("halves_of")
+    module.MODEL = Known()
+    monkeypatch.setitem(sys.modules, "halves_of", module)
+    assert main(["attack", "--eps", "0.001", "--attacks", "fgsm", "--model", "halves_of:MODEL", "--data", "sorted.npz",
+                 "--images", "100", "--seed", "7", "--audit", "--audit-images", "40"]) == 0
+    told, record = capsys.readouterr().out, _record(folder)
+    assert record["images"] == {"count": 100, "available": len(labels), "seed": 7}
+    assert abs(record["evaluation"]["clean_accuracy"] - float((labels < 5).float().mean())) <= 0.05
+    assert (f"on 100 of {len(labels)} images, drawn with seed 7, stratified by label; audited on 40 of 100 images, "
+            "drawn with seed 7, stratified by label.") in told.replace("\n", " ")
+    rows = record["audit"]["rows"]
+    assert len(rows) == len(set(rows)) == len(record["audit"]["survived"]) == 40 and max(rows) > 60
+    clean = record["evaluation"]["outcomes"]["clean"]
+    assert 15 <= sum(clean[row] == "1" for row in rows) <= 25
 
 
 def test_a_second_call_goes_on_and_another_one_is_refused(honest, folder: Path, capsys) -> None:

@@ -22,14 +22,28 @@ def _stored(folder: Path, **arrays: np.ndarray) -> Path:
 
 
 def test_bytes_become_fractions_and_grey_images_get_a_channel(tmp_path: Path) -> None:
-    images, labels = load_images(_stored(tmp_path, images=GREY, labels=LABELS.astype(np.uint8)), limit=2)
-    assert images.shape == (2, 1, 4, 4) and images.dtype == torch.float32
-    assert torch.equal(images[:, 0], torch.from_numpy(GREY[:2]).float() / 255)
-    assert labels.dtype == torch.int64 and labels.tolist() == [0, 1]
+    images, labels, drawn = load_images(_stored(tmp_path, images=GREY, labels=LABELS.astype(np.uint8)))
+    assert images.shape == (3, 1, 4, 4) and images.dtype == torch.float32
+    assert torch.equal(images[:, 0], torch.from_numpy(GREY).float() / 255)
+    assert labels.dtype == torch.int64 and labels.tolist() == [0, 1, 2] and str(drawn) == "all 3 images"
+
+
+def test_fewer_than_all_of_a_file_that_is_sorted_by_class_are_a_stratified_draw(tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(10), 30)
+    images = np.arange(300, dtype=np.float32).reshape(300, 1, 1) / 300
+    path = _stored(tmp_path, images=images, labels=labels)
+    found, truth, drawn = load_images(path, limit=50, seed=4)
+    places = (found.flatten() * 300).round().long()
+    assert torch.equal(truth, torch.from_numpy(labels)[places]) and np.bincount(truth).tolist() == [5] * 10
+    assert len(set(places.tolist())) == 50
+    assert str(drawn) == "50 of 300 images, drawn with seed 4, stratified by label"
+    assert torch.equal(load_images(path, limit=50, seed=4)[0], found)
+    assert not torch.equal(load_images(path, limit=50, seed=5)[0], found)
 
 
 def test_a_split_of_a_prepared_data_set(digits_folder: Path, digits) -> None:
-    images, labels = load_images(digits_folder, split="validation", limit=7)
+    images, labels, drawn = load_images(digits_folder, split="validation", limit=7)
+    assert str(drawn) == "7 of 359 images, drawn when the data set was prepared, stratified by label"
     expected, truth = digits.split("validation", limit=7).all()
     assert torch.equal(images, expected) and torch.equal(labels, truth)
 

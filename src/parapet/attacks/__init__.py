@@ -6,7 +6,7 @@ eps and return `(images, distances)`. The model is any callable from [0, 1] imag
 
 from parapet.attacks.adaptive import Bpda, Eot, adapted
 from parapet.attacks.apgd import apgd
-from parapet.attacks.audit import audit, run_audit
+from parapet.attacks.audit import audit, audited_rows, run_audit
 from parapet.attacks.auto_attack import auto_attack
 from parapet.attacks.carlini_wagner import carlini_wagner
 from parapet.attacks.compositions import Attack, full_suite, search_suite
@@ -21,6 +21,6 @@ from parapet.attacks.square import square
 from parapet.attacks.suite import evaluate, run_suite, with_audit
 from parapet.attacks.transfer import transfer
 
-__all__ = ["Attack", "Bpda", "Eot", "adapted", "apgd", "audit", "auto_attack", "carlini_wagner", "deepfool",
-           "evaluate", "fab", "fgsm", "full_suite", "hop_skip_jump", "mi_fgsm", "pgd", "random_noise", "run_audit",
-           "run_suite", "search_suite", "square", "transfer", "with_audit"]
+__all__ = ["Attack", "Bpda", "Eot", "adapted", "apgd", "audit", "audited_rows", "auto_attack", "carlini_wagner",
+           "deepfool", "evaluate", "fab", "fgsm", "full_suite", "hop_skip_jump", "mi_fgsm", "pgd", "random_noise",
+           "run_audit", "run_suite", "search_suite", "square", "transfer", "with_audit"]

@@ -96,19 +96,20 @@ def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
 
 
 def with_audit(record: dict[str, Any], adversarial: Tensor, report: dict[str, Any],
-               points: Tensor) -> tuple[dict[str, Any], Tensor]:
-    """(record, adversarial images) of `run_suite`, lowered by what an audit of the first images broke beyond it.
+               points: Tensor, rows: Tensor) -> tuple[dict[str, Any], Tensor]:
+    """(record, adversarial images) of `run_suite`, lowered by what an audit of the images `rows` broke beyond it.
 
-    The audit counts as one more attack, "audit", that met what the suite had left standing.
+    report, points (n, C, H, W): of `run_audit` on those images; rows: int64 (n,), their positions. The audit counts as
+    one more attack, "audit", that met what the suite had left standing.
     """
     before = _marks(record["outcomes"], adversarial.device)
-    after, count = before.clone(), len(points)
     survived = torch.tensor([mark == "1" for mark in report["survived"]], device=before.device)
-    after[:count] &= survived
-    fresh = (before & ~after).nonzero().squeeze(1)
+    after = before.clone()
+    after[rows] &= survived
+    fresh = before[rows] & ~survived
     adversarial = adversarial.clone()
-    adversarial[fresh] = points[fresh]
-    attack = {"alone": None, **_share("left", after), "attacked": int(before[:count].sum()),
+    adversarial[rows[fresh]] = points[fresh]
+    attack = {"alone": None, **_share("left", after), "attacked": int(before[rows].sum()),
               "seconds": report["seconds"], "gradient_evaluations": None, "queries": None, "median_distance": None}
     lowered = {**record, **_share("robust_accuracy", after, "robust_interval"),
                "attacks": {**record["attacks"], "audit": attack},

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from parapet.cli import child
+from parapet.data.sampling import Drawn
 from parapet.devices import resolve
 from parapet.errors import InputError
 from parapet.progress import Progress
@@ -42,9 +43,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--surrogate", action="append", default=[], metavar="MODEL", help="also attack by transfer "
                         "from this model; may be given several times")
     parser.add_argument("--split", default="test", help="of a prepared data set (default: test)")
-    parser.add_argument("--images", type=int, metavar="N", help="the first N images (default: all)")
+    parser.add_argument("--images", type=int, metavar="N", help="a draw of N images, stratified by label "
+                        "(default: all)")
     parser.add_argument("--audit", action="store_true", help="audit the model too: does it hide how it falls?")
-    parser.add_argument("--audit-images", type=int, default=128, metavar="N", help="default: 128")
+    parser.add_argument("--audit-images", type=int, default=128, metavar="N", help="how many of the "
+                        "images, drawn likewise (default: 128)")
     parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="default: 256")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
@@ -84,6 +87,7 @@ def attack(options: argparse.Namespace) -> None:
     console.print(_attacks(result))
     if result["audit"]:
         console.print(_audit(result["audit"]))
+    print(_drawn(result))
     print(_summary(result))
     print(f"written to {options.out / step.RECORD}")
 
@@ -133,6 +137,14 @@ def _summary(result: dict[str, Any]) -> str:
     elif report["verdict"] == "fail":
         text += "\nThe audit failed, so the model may be far less robust than this number says."
     return text
+
+
+def _drawn(result: dict[str, Any]) -> str:
+    drawn = Drawn(**result["images"])
+    text = f"on {drawn}"
+    if result["audit"]:
+        text += f"; audited on {Drawn(len(result['audit']['rows']), drawn.count, result['seed'])}"
+    return text + "."
 
 
 def _threat(record: dict[str, Any]) -> str:

@@ -10,21 +10,27 @@ import torch
 from torch import Tensor
 
 from parapet.data.dataset import Dataset
+from parapet.data.sampling import Drawn, stratified
 from parapet.errors import InputError
 
 _WANTED = 'with "images" (uint8 0..255, or float in [0, 1], N x C x H x W or N x H x W) and "labels" (whole numbers)'
 
 
-def load_images(path: Path, *, split: str = "test", limit: int | None = None,
-                device: str | torch.device = "cpu") -> tuple[Tensor, Tensor]:
-    """(images, labels): float32 (N, C, H, W) in [0, 1] and int64 (N,), at most `limit`, on `device`.
+def load_images(path: Path, *, split: str = "test", limit: int | None = None, seed: int = 0,
+                device: str | torch.device = "cpu") -> tuple[Tensor, Tensor, Drawn]:
+    """(images, labels, how they were drawn): float32 (N, C, H, W) in [0, 1] and int64 (N,), at most `limit`, on
+    `device`.
 
-    `path` is the folder of a prepared data set, of which `split` is taken, or an .npz file. Nothing is unpickled.
+    `path` is the folder of a prepared data set, of which `split` is taken, or an .npz file. Nothing is unpickled. Fewer
+    than all are stratified by label: of an .npz a draw from `seed`, in the file's order; of a prepared split its first,
+    because it was written in a drawn and stratified order.
     """
     if limit is not None and limit < 1:
         raise InputError(f"--images is {limit}; it must be at least 1.")
     if path.is_dir():
-        return Dataset.open(path).split(split, device, limit).all()
+        data = Dataset.open(path)
+        images, labels = data.split(split, device, limit).all()
+        return images, labels, Drawn(len(labels), data.images[split], None)
     if not path.exists():
         raise InputError(f"--data {path} does not exist; give the folder of a prepared data set (parapet data_prep "
                          f"makes one), or an .npz file {_WANTED}.")
@@ -34,30 +40,35 @@ def load_images(path: Path, *, split: str = "test", limit: int | None = None,
             if missing:
                 raise InputError(f"{path} has no {' and no '.join(missing)} but {', '.join(stored.files)}; give an "
                                  f".npz {_WANTED}.")
-            images, labels = stored["images"][:limit], stored["labels"][:limit]
+            images, labels = stored["images"], stored["labels"]
     except (OSError, ValueError, AttributeError, TypeError, IndexError, EOFError, BadZipFile) as error:
         raise InputError(f"{path} cannot be read as .npz ({error or type(error).__name__}); give an .npz "
                          f"file {_WANTED}.") from None
-    return _images(images, path).to(device), _labels(labels, len(images), path).to(device)
+    _check_images(images, path)
+    _check_labels(labels, len(images), path)
+    rows = stratified(labels, len(labels) if limit is None else limit, seed)
+    return (_as_fractions(images[rows]).to(device), torch.from_numpy(labels[rows].astype(np.int64)).to(device),
+            Drawn(len(rows), len(labels), seed))
 
 
-def _images(images: np.ndarray, path: Path) -> Tensor:
-    if images.ndim == 3:
-        images = images[:, None]
-    if images.ndim != 4 or len(images) == 0:
+def _check_images(images: np.ndarray, path: Path) -> None:
+    if images.ndim not in (3, 4) or len(images) == 0:
         raise InputError(f"the images of {path} have shape {images.shape}; they must be N x C x H x W, N at least 1.")
-    if images.shape[1] > images.shape[3] and images.shape[3] in (1, 3, 4):
+    if images.ndim == 4 and images.shape[1] > images.shape[3] and images.shape[3] in (1, 3, 4):
         raise InputError(f"the images of {path} have shape {images.shape}, with the channels last; transpose them to "
                          "N x C x H x W.")
-    if images.dtype == np.uint8:
-        return torch.from_numpy(images.astype(np.float32) / 255)
-    if not np.issubdtype(images.dtype, np.floating):
+    if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
         raise InputError(f"the images of {path} are {images.dtype}; they must be uint8 in 0..255, or float in [0, 1].")
-    return torch.from_numpy(images.astype(np.float32))
 
 
-def _labels(labels: np.ndarray, count: int, path: Path) -> Tensor:
+def _as_fractions(images: np.ndarray) -> Tensor:
+    if images.ndim == 3:
+        images = images[:, None]
+    fractions = images.astype(np.float32)
+    return torch.from_numpy(fractions / 255 if images.dtype == np.uint8 else fractions)
+
+
+def _check_labels(labels: np.ndarray, count: int, path: Path) -> None:
     if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"the labels of {path} are {labels.dtype} of shape {labels.shape}; {count} images need "
                          f"{count} whole numbers.")
-    return torch.from_numpy(labels.astype(np.int64))

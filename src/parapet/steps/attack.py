@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parapet.attacks import Attack, adapted, run_audit, run_suite, transfer, with_audit
+from parapet.attacks import Attack, adapted, audited_rows, run_audit, run_suite, transfer, with_audit
 from parapet.attacks.compositions import catalogue, named_suite
 from parapet.data.arrays import load_images
 from parapet.errors import InputError
@@ -74,12 +74,14 @@ def run(request: Request, out: Path, *, save_images: Path | None = None,
         progress: Callable[[str, float], None] = lambda text, share: None) -> dict[str, Any]:
     """Attack and write `out`/evaluation.json, which is returned; `out`/state holds what is done meanwhile.
 
-    Adversarial images go to the .npz `save_images`: images, labels, adversarial, predictions. The audit looks at the
-    first `audit_images` images; 0 leaves it out.
+    Adversarial images go to the .npz `save_images`: images, labels, adversarial, predictions. The audit looks at
+    `audit_images` of the images; 0 leaves it out. Fewer images than there are are drawn, stratified by label, and the
+    record says how.
     """
     suite = chosen_suite(request)
     model = load_any(request.model, request.device, trust=request.trust)
-    images, labels = load_images(request.data, split=request.split, limit=request.images, device=request.device)
+    images, labels, drawn = load_images(request.data, split=request.split, limit=request.images, seed=request.seed,
+                                        device=request.device)
     if surrogates := [load_any(name, request.device, trust=request.trust) for name in request.surrogates]:
         suite.append(Attack(_SURROGATE, transfer, {"surrogate": surrogates}))
 
@@ -92,13 +94,15 @@ def run(request: Request, out: Path, *, save_images: Path | None = None,
     report = None
     if request.audit_images:
         progress("audit", share)
-        part = slice(request.audit_images)
-        report, points = run_audit(adapted(model), images[part], labels[part], norm=request.norm, eps=request.eps,
+        rows = audited_rows(labels, request.audit_images, request.seed)
+        report, points = run_audit(adapted(model), images[rows], labels[rows], norm=request.norm, eps=request.eps,
                                    generator=seeded(), surrogates=surrogates)
-        record, adversarial = with_audit(record, adversarial, report, points)
+        record, adversarial = with_audit(record, adversarial, report, points, rows)
+        report["rows"] = rows.tolist()
     result = {"schema_version": 2, "model": redacted(request.model), "data": redacted(str(request.data)),
               "split": request.split, "seed": request.seed, "batch_size": request.batch_size,
-              "attack_version": ATTACK_VERSION, "torch": torch.__version__, "evaluation": record, "audit": report}
+              "attack_version": ATTACK_VERSION, "torch": torch.__version__, "images": drawn.to_dict(),
+              "evaluation": record, "audit": report}
     write_json(out / RECORD, result)
     if save_images:
         _save(save_images, model, images, labels, adversarial, request.batch_size)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from parapet.attacks import adapted, run_audit, run_suite, search_suite, with_audit
+from parapet.attacks import adapted, audited_rows, run_audit, run_suite, search_suite, with_audit
 from parapet.attacks.audit import CHEAP_CHECKS
 from parapet.config import Params
 from parapet.cores import Cores, FreeCores
@@ -57,15 +57,15 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
             progress=lambda name, share: progress(f"attack {name}", share), turn=turn)
         with turn():
             progress("audit", 1.0)
-            count = config.audit_images
+            rows = audited_rows(labels, config.audit_images, seed)
             verdict, points = run_audit(
-                adapted(network), images[:count], labels[:count], norm=threat.norm, eps=threat.eps, checks=CHEAP_CHECKS,
+                adapted(network), images[rows], labels[rows], norm=threat.norm, eps=threat.eps, checks=CHEAP_CHECKS,
                 generator=torch.Generator().manual_seed(seed))
-        record, adversarial = with_audit(record, adversarial, verdict, points)
+        record, adversarial = with_audit(record, adversarial, verdict, points, rows)
     except InputError as error:  # logits that are no numbers are this network's fault, and the search goes on
         return results.write(out / results.ATTACK_EVALUATION, **common, status="infeasible", reason=str(error))
     with replacing(out / results.ADVERSARIAL) as partial:
         save_file({"adversarial": adversarial[:_KEPT].cpu().contiguous(), "labels": labels[:_KEPT].cpu()}, partial)
     return results.write(out / results.ATTACK_EVALUATION, **common, split="validation", fingerprint=data.fingerprint,
                          look=look, images=len(places), available=available, genome=network.genome.to_dict(),
-                         evaluation=record, audit=verdict)
+                         evaluation=record, audit={**verdict, "rows": rows.tolist()})

@@ -81,7 +81,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     """
     import torch  # here and below: this module is also read by a parent process that needs no torch
 
-    from parapet.attacks import adapted, full_suite, run_audit, run_suite, with_audit
+    from parapet.attacks import adapted, audited_rows, full_suite, run_audit, run_suite, with_audit
     from parapet.data.dataset import Dataset
     from parapet.models import load
     from parapet.steps import int8
@@ -110,13 +110,13 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
         generator=torch.Generator().manual_seed(settings.seed), state=state,
         progress=lambda name, share: progress(f"attack {name}", share * 0.7), turn=cores.turn)
     progress("audit", 0.7)
-    count = config.audit_images
+    rows = audited_rows(labels, config.audit_images, settings.seed)
     with cores.turn():
         verdict, points = run_audit(
-            adapted(network), images[:count], labels[:count], norm=threat.norm, eps=threat.eps,
+            adapted(network), images[rows], labels[rows], norm=threat.norm, eps=threat.eps,
             generator=torch.Generator().manual_seed(settings.seed),
             surrogates=[load(Path(folder) / results.WEIGHTS, device) for folder in surrogates])
-        record, adversarial = with_audit(record, adversarial, verdict, points)
+        record, adversarial = with_audit(record, adversarial, verdict, points, rows)
         replay = _replay(folder / results.ONNX, network, images, labels, adversarial, settings.export.tolerance)
     variant = None
     if config.int8_images and network.genome.loss not in UNATTACKED:
@@ -126,8 +126,9 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
                                                                               ("adversarial", adversarial))}
     stored = _store(path.with_suffix(".safetensors"), network, images, labels, adversarial, config.stored_images)
     results.write(path, candidate=trained["id"], key=key, split="test", fingerprint=data.fingerprint,
-                  genome=network.genome.to_dict(), files=files, evaluation=record, audit=verdict,
-                  curves=_curves(verdict), onnx=replay, int8=variant, images=stored, confusion=confusion)
+                  genome=network.genome.to_dict(), files=files, evaluation=record,
+                  audit={**verdict, "rows": rows.tolist()}, curves=_curves(verdict), onnx=replay, int8=variant,
+                  images=stored, confusion=confusion)
     shutil.rmtree(state, ignore_errors=True)
     return {"id": trained["id"]}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from parapet.attacks.audit.scene import Scene
+from parapet.attacks.audit.scene import Scene, audited_rows
 from parapet.attacks.audit.verdicts import Result, gap, mean, result
 from parapet.attacks.balls import distance
 from parapet.attacks.hop_skip_jump import hop_skip_jump
@@ -20,7 +20,8 @@ _BLACK_BOX_FAILS = 0.03
 def black_box(scene: Scene) -> Result:
     """Check 7: Square, and HopSkipJump on a part of the images, break nothing that the white box does not."""
     by_square = scene.survives(square, stream=51, among=scene.white, queries=scene.budget.square_queries)
-    part = scene.white.nonzero().squeeze(1)[:scene.budget.decision_images]
+    part = scene.white.nonzero().squeeze(1)
+    part = part[audited_rows(scene.labels[part], scene.budget.decision_images, seed=0)]
     by_decision = torch.ones_like(by_square)
     if len(part):
         points, _ = hop_skip_jump(scene.model, scene.images[part], scene.labels[part], norm=scene.norm,

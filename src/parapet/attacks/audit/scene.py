@@ -17,6 +17,13 @@ from parapet.attacks.inputs import Model, first_answers, frozen, in_halves, pred
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.attacks.objectives import cross_entropy
 from parapet.attacks.pgd import pgd
+from parapet.data.sampling import stratified
+
+
+def audited_rows(labels: Tensor, count: int, seed: int) -> Tensor:
+    """Which `count` of the images with these `labels` (N,) an audit looks at: a draw from `seed`, stratified by label;
+    int64 (n,) on their device, ascending."""
+    return torch.from_numpy(stratified(labels.cpu().numpy(), count, seed)).to(labels.device)
 
 
 @dataclass(frozen=True)
