@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy as torch_cross_entropy
 from torch.nn.functional import kl_div
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-# What keeps a ratio of differences finite where logits are tied, as a share of the logits: float32 rounds so far.
+# What keeps a ratio of differences finite where the largest logits are tied, as a share of the logits' range: float32
+# rounds so far.
 _SHARE = 2**-23
 
 
@@ -78,8 +79,9 @@ def targeted_dlr(targets: Tensor) -> Objective:
 
 
 def _ratio(difference: Tensor, spread: Tensor, logits: Tensor) -> Tensor:
-    """difference / spread, the same at any scale of the logits; spread >= 0, and 0 where the largest are tied."""
-    spread = spread + _SHARE * logits.detach().abs().amax(1)
+    """difference / spread, at any scale and shift of the logits; spread >= 0, 0 where the largest are tied."""
+    known = logits.detach()
+    spread = spread + _SHARE * (known.amax(1) - known.amin(1))
     return difference / torch.where(spread > 0, spread, 1)
 
 
