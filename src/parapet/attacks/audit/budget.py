@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from parapet.attacks.audit.scene import Scene
@@ -34,7 +36,10 @@ def steps(scene: Scene) -> Result:
     accuracies = [mean(outcomes[step]) for step in _LOOKS]
     falls = max(losses[earlier] - losses[later] for earlier, later in zip(_LOOKS, _LOOKS[1:]))
     rise = max(losses.values()) - min(losses.values())
-    numbers = {"steps": list(_LOOKS), "accuracy": accuracies, "loss": list(losses.values()), "largest_fall": falls}
+    # Shown are the log-odds of all other classes together; judged are the rises, which a constant would round away.
+    together = math.log(scene.logits.shape[1] - 1)
+    numbers = {"steps": list(_LOOKS), "accuracy": accuracies, "loss": [loss + together for loss in losses.values()],
+               "largest_fall": falls}
     judged = gap("steps", outcomes[50], outcomes[100], numbers, "The last fifty of a hundred steps still break images; "
                  "raise the number of steps until the accuracy settles.", warn=_STEPS_WARN)
     if judged["verdict"] == "pass" and (rise <= 0 or falls > 0.25 * rise):
