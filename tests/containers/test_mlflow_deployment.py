@@ -21,7 +21,8 @@ import pytest
 
 from parapet.errors import InputError
 from parapet.tracking.connection import connect, unreachable
-from parapet.tracking.registration import download, register
+from parapet.tracking.contents import download
+from parapet.tracking.registration import register
 from parapet.tracking.registry import Registry
 from pipelines import images
 from tests.containers import engine

@@ -16,7 +16,8 @@ from parapet.files import read_json, write_json
 from parapet.steps import environments, promotion, rollback
 from parapet.steps.comparison import Comparison, Paired
 from parapet.tracking.connection import connect
-from parapet.tracking.registration import DIGEST_TAG, Shipment, register
+from parapet.tracking.contents import DIGEST_TAG
+from parapet.tracking.registration import Shipment, register
 from parapet.tracking.registry import Registry
 from tests import finished_search
 from tests.finished_search import SETTINGS

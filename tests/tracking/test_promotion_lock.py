@@ -14,8 +14,9 @@ import pytest
 from parapet.errors import PromotionRefused
 from parapet.tracking import promotion_lock as lock
 from parapet.tracking.connection import connect
+from parapet.tracking.contents import DIGEST_TAG, download
 from parapet.tracking.promotion_lock import TICKET_TAG, promotion_lock
-from parapet.tracking.registration import DIGEST_TAG, copy, download, register
+from parapet.tracking.registration import copy, register
 from parapet.tracking.registry import Registry
 from tests.tracking.tiny_models import shipment
 

@@ -1,15 +1,16 @@
 """What is registered is what was measured: the bytes, what lies beside them, once, and the same after a copy."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from parapet.errors import WorkError
 from parapet.tracking import flush
 from parapet.tracking.connection import connect
-from parapet.tracking.registration import DIGEST_TAG, attach, copy, download, file_tags, known, register, withdraw
+from parapet.tracking.contents import DIGEST_TAG, Damaged, download, file_tags
+from parapet.tracking.registration import attach, copy, known, register, withdraw
 from parapet.tracking.registry import Registry
 from tests.tracking.tiny_models import shipment
 
@@ -88,23 +89,63 @@ def test_a_description_that_mlflow_could_not_keep_everywhere_is_cut(story, sqlit
     assert len(description) == 5000 and description.endswith("…")
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "card.md"])
-def test_a_registered_file_that_was_changed_is_told(story, sqlite_uri, tmp_path, name):
-    registry = Registry(sqlite_uri, f"model {story.id}")
-    registry.create_model()
+def stored(story, registry: Registry) -> Path:
+    """The folder where the store of artifacts keeps the one version."""
+    model = connect(registry.uri).get_model_version(registry.model_name, "1").tags["parapet.logged_model"]
+    [found] = [path.parent for path in story.artifact_root.rglob("MLmodel") if model in path.parts]
+    return found
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "card.md", "MLmodel", "requirements.txt", "conda.yaml"])
+def test_a_registered_file_that_was_changed_or_removed_is_told(story, registry, tmp_path, name):
     made = register(registry, shipment(tmp_path, 1.0, story, card="the card"), {}, "")
     back = download(registry, made, tmp_path / "back")
-    stored, = Path(story.artifact_root).rglob(name)
-    whole = stored.read_bytes()
-    stored.write_bytes(whole + b"\0")
-    with pytest.raises(WorkError, match=f"version 1 of model .* is damaged: its {name} is not the file that was"):
-        download(registry, made, tmp_path / "again")
-    assert not (tmp_path / "again").exists()
+    place = stored(story, registry) / name
+    whole = place.read_bytes()
+    for damage, why in ((lambda: place.write_bytes(whole + b"\0"), "is not the file that was registered"),
+                        (place.unlink, "is missing")):
+        damage()
+        with pytest.raises(Damaged) as caught:
+            download(registry, made, tmp_path / "again")
+        assert str(caught.value) == (f"version 1 of {registry.model_name} is damaged: its {name} {why}; promote that "
+                                     "candidate again.")
+        assert not (tmp_path / "again").exists() and known(registry, file_tags(made.tags)) is None
     # What was brought before is looked at again, and brought anew where it is no longer what it was.
     assert download(registry, made, back) == back
     (back / name).write_bytes(b"")
-    stored.write_bytes(whole)
+    place.write_bytes(whole)
     assert (download(registry, made, back) / name).read_bytes() == whole
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_file_that_was_added_is_told(story, registry, tmp_path, older):
+    made = register(registry, shipment(tmp_path, 1.0, story, card="the card"), {}, "")
+    if older:  # those of older Parapets have no digests of what MLflow writes
+        for name in ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt"):
+            connect(registry.uri).delete_model_version_tag(registry.model_name, "1", f"parapet.sha256.{name}")
+        made = registry.version("1")
+    download(registry, made, tmp_path / "back")
+    code = stored(story, registry) / "code"
+    code.mkdir()
+    (code / "evil.py").write_text("print('here')")
+    with pytest.raises(Damaged, match="version 1 of .* is damaged: its code/evil.py was not registered with it"):
+        download(registry, made, tmp_path / "again")
+
+
+def test_files_that_are_gone_are_one_whole_sentence_and_are_registered_anew(story, sqlite_uri, tmp_path):
+    registry = Registry(sqlite_uri, f"model {story.id}")
+    registry.create_model()
+    shipped = shipment(tmp_path, 1.0, story)
+    made = register(registry, shipped, {}, "")
+    shutil.rmtree(story.artifact_root)
+    with pytest.raises(Damaged) as caught:
+        download(registry, made, tmp_path / "back")
+    told = str(caught.value)
+    assert told.startswith(f"the files of version 1 of {registry.model_name} cannot be brought from file://")
+    assert "No such" in told and told.endswith("; put them back there, or promote that candidate again.")
+    again = register(registry, shipped, {}, "")
+    assert known(registry, shipped.identity()).number == again.number == "2"
+    assert (download(registry, again, tmp_path / "back") / "model.onnx").read_bytes() == shipped.onnx.read_bytes()
 
 
 def test_a_version_is_withdrawn_with_its_model_unless_another_needs_it(story, sqlite_uri, tmp_path):

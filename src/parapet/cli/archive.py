@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from parapet.cli.project import lasting
 from parapet.errors import InputError
 from parapet.files import read_json
 from parapet.progress import Progress
@@ -68,7 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     compared = action("compare", compare, "candidates side by side, and which is better in what")
     compared.add_argument("ids", nargs="+", metavar="ID", help="or their beginnings")
     verified = action("verify", verify, "checksums, schema, ids, genomes, and the cached files of each candidate")
-    verified.add_argument("--cache", type=Path, default=Path(".parapet"), metavar="DIR",
+    verified.add_argument("--cache", type=lasting, default=".parapet", metavar="DIR",
                           help="candidate cache (default: .parapet)")
 
 

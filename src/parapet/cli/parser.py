@@ -9,6 +9,7 @@ from pathlib import Path
 import parapet
 from parapet.cli import archive, attack, promote, train, verbs
 from parapet.cli.arguments import Parser, debuggable
+from parapet.cli.project import lasting
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -26,7 +27,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         return added
 
     def path(added: argparse.ArgumentParser, name: str, default: str, text: str) -> None:
-        added.add_argument(f"--{name}", type=Path, default=Path(default), metavar="DIR",
+        added.add_argument(f"--{name}", type=lasting if name == "cache" else Path, default=default, metavar="DIR",
                            help=f"{text} (default: {default})")
 
     def views(added: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from parapet.cli.project import lasting
 from parapet.cli.tracking import gateway, registry_uri
 from parapet.config import load
 from parapet.devices import resolve
@@ -36,7 +37,7 @@ def promote_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("artifacts"), metavar="DIR",
                         help="folder with front.json (default: artifacts)")
     parser.add_argument("--dataset", type=Path, metavar="DIR", help="prepared data set (default: OUT/dataset)")
-    parser.add_argument("--cache", type=Path, metavar="DIR",
+    parser.add_argument("--cache", type=lasting, metavar="DIR",
                         help="candidate cache (default: OUT/.parapet where it exists, else .parapet)")
     parser.add_argument("--allow-incomparable", action="store_true", help="promote although the champion cannot be "
                         "attacked on the same images: it was trained on other data, or registered without weights")
@@ -85,7 +86,7 @@ def promote(options: argparse.Namespace) -> None:
     params, where, kept = load(options.params), gateway(), options.out / ".parapet"
     outcome = step.run(params, options.out, uri=where.uri, wish=options.select, candidate=options.candidate,
                        dataset=options.dataset, artifact_root=where.artifacts,
-                       cache=options.cache or (kept if kept.exists() else Path(".parapet")),
+                       cache=options.cache or (kept if kept.exists() else lasting(".parapet")),
                        devices=resolve(params.device, workers=2, threads=params.search.threads),
                        allow_incomparable=options.allow_incomparable, tell=_tell)
     print(outcome["reason"])
@@ -106,8 +107,9 @@ def rollback(options: argparse.Namespace) -> None:
     params = load(options.params)
     name = params.promotion.model_name if options.model is None else options.model
     outcome = step.run(params, uri=registry_uri(), model_name=name, tell=_tell)
-    print(f"version {outcome['champion']} of {name} is champion again; version {outcome['previous']} is previous, and "
-          "another rollback puts it back.")
+    before = (f"version {outcome['previous']} is previous, and another rollback puts it back." if outcome["previous"]
+              else "the version that was champion is gone.")
+    print(f"version {outcome['champion']} of {name} is champion again; {before}")
 
 
 def serve(options: argparse.Namespace) -> None:

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from parapet.cli.project import project
 from parapet.config import Params
 from parapet.cores import Cores
 from parapet.errors import InputError
 from parapet.files import write_text
 from parapet.tracking import BackgroundSender, NullTracker, Outbox, SystemMetrics
 from parapet.tracking.connection import sqlite_path
+from parapet.tracking.relocation import settle
 from parapet.tracking.tracker import Tracker
 
 _LOCAL_PAGE = "http://127.0.0.1:5000"
@@ -32,12 +34,25 @@ class Gateway:
 
 
 def gateway() -> Gateway:
-    """MLFLOW_TRACKING_URI, else `sqlite:///mlflow.db` with artifacts in `mlruns/` of the working directory."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    """MLFLOW_TRACKING_URI, else `sqlite:///mlflow.db` with artifacts in `mlruns/` of the project's folder.
+
+    Where the folder was moved or copied, the addresses in its database are brought up to date; InputError where the
+    database was copied alone.
+    """
+    uri, here = os.environ.get("MLFLOW_TRACKING_URI", ""), project()
     if uri.startswith("http"):
         return Gateway(uri, None, uri)
-    here = Path.cwd()
-    return Gateway(uri or f"sqlite:///{here / 'mlflow.db'}", here / "mlruns", _LOCAL_PAGE)
+    uri = uri or f"sqlite:///{here / 'mlflow.db'}"
+    # A database in another place is somebody's who knows where its artifacts are.
+    if (database := sqlite_path(uri)) is not None and database.is_file() and database.resolve().parent == here:
+        settle(database, here / "mlruns")
+    return Gateway(uri, here / "mlruns", _LOCAL_PAGE)
+
+
+def page() -> str:
+    """The address of MLflow's pages."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return uri if uri.startswith("http") else _LOCAL_PAGE
 
 
 def registry_uri() -> str:

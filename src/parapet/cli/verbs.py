@@ -10,7 +10,8 @@ from typing import Any
 
 from parapet import log
 from parapet.cli import checks
-from parapet.cli.tracking import gateway, git_revision, tracked
+from parapet.cli.project import is_experiment
+from parapet.cli.tracking import gateway, git_revision, page, tracked
 from parapet.config import Params, load
 from parapet.devices import resolve
 
@@ -149,7 +150,9 @@ def _search(params: Params, dataset: Path, out: Path, cache: Path, *, watch: boo
 
     info = read_info(dataset)
     checks.search(params, info["image_shape"], len(info["classes"]))
-    with tracked(params, cache) as tracker:
+    # Experiments that DVC runs at once share a cache, and each finds there what the one before has measured.
+    wait = (lambda text: print(text, flush=True)) if is_experiment() else None
+    with step.only_search(cache, wait=wait), tracked(params, cache) as tracker:
         numbers = step.run(params, dataset, out, cache, devices=_sharing(params, dataset, cache / "sharing.json"),
                            tracker=tracker, tags={"git_revision": git_revision()}, watch=watch)
     print(f"search  {numbers['front']} of {numbers['evaluated']} candidates are on the front; hypervolume "
@@ -200,5 +203,5 @@ def _report(params: Params, out: Path, cache: Path) -> None:
     from parapet.steps import report as step
 
     with tracked(params, cache) as tracker:
-        page = step.run(params, out, tracker=tracker, mlflow_ui=gateway().page)
-    print(f"report  {page}", flush=True)
+        written = step.run(params, out, tracker=tracker, mlflow_ui=page())
+    print(f"report  {written}", flush=True)

@@ -16,10 +16,12 @@ def copy_champion(params: Params, to: str, *, uri: str, model_name: str | None =
 
     The model passed the gate where it comes from and is not judged again; the champion of `to` becomes its `previous`.
     Returns {source, version, previous, moved}; `moved` is False where it is champion of `to` already. Raises InputError
-    where there is no champion, PromotionRefused where somebody moved the champion of `to` meanwhile.
+    where there is no champion, PromotionRefused where somebody moved the champion of `to` meanwhile, and WorkError
+    where the champion's files are not those that were registered.
     """
+    from parapet.tracking.contents import DIGEST_TAG, check, file_tags
     from parapet.tracking.promotion_lock import promotion_lock
-    from parapet.tracking.registration import DIGEST_TAG, copy, file_tags, known
+    from parapet.tracking.registration import copy, known
     from parapet.tracking.registry import CHAMPION, Registry
 
     source, target = Registry(uri, model_name or params.promotion.model_name), Registry(uri, to)
@@ -28,7 +30,11 @@ def copy_champion(params: Params, to: str, *, uri: str, model_name: str | None =
                          "environment's.")
     champion = source.aliased(CHAMPION)
     if champion is None:
-        raise InputError(f"the registered model {source.model_name} has no champion to copy; promote one first.")
+        gone = source.aliases().get(CHAMPION)
+        raise InputError(f"the registered model {source.model_name} has no champion to copy"
+                         + (f": the alias points at version {gone}, which was deleted" if gone else "")
+                         + "; promote one first.")
+    check(source, champion)
     with promotion_lock(target, expiry=params.promotion.lock_seconds, tell=tell) as ticket:
         before, there = target.aliases(), target.aliased(CHAMPION)
         outcome = {"source": champion.number, "previous": there and there.number}
@@ -41,7 +47,7 @@ def copy_champion(params: Params, to: str, *, uri: str, model_name: str | None =
         version = known(target, files) or copy(source, champion, target)
         ticket.begin(version=version.number)
         ticket.check()
-        if target.aliases().get(CHAMPION) != outcome["previous"]:
+        if target.aliases().get(CHAMPION) != before.get(CHAMPION):
             raise PromotionRefused(f"somebody moved the champion of {to} meanwhile; look at it, and copy again.")
         target.move_champion(version.number)
     return {**outcome, "version": version.number, "moved": True}

@@ -70,8 +70,9 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     champion, previous, challenger and the versions are as they were.
     """
     # imports of MLflow are slow, and only this step needs the registry
+    from parapet.tracking.contents import DIGEST_TAG
     from parapet.tracking.promotion_lock import promotion_lock
-    from parapet.tracking.registration import DIGEST_TAG, attach
+    from parapet.tracking.registration import attach
     from parapet.tracking.registry import CHAMPION, Registry
 
     config, front, cache = params.promotion, read_front(out / "front.json"), cache or out / ".parapet"
@@ -89,12 +90,15 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
         cards = _cards(chosen, front, evaluation, Path(folder))
         shipment = _shipment(chosen, front, out, cards, params.tracking.experiment, artifact_root)
         with promotion_lock(registry, expiry=config.lock_seconds, tell=tell) as ticket:
-            champion, compared = registry.aliased(CHAMPION), None
+            pointed, champion, compared = registry.aliases().get(CHAMPION), registry.aliased(CHAMPION), None
+            if pointed is not None and champion is None:
+                tell(f"the alias {CHAMPION} of {config.model_name} points at version {pointed}, which was deleted, so "
+                     "there is no champion to compare with; it will point at the new one")
             outcome = {"id": chosen["id"], "reason": reason, "previous": champion and champion.number,
                        "refreshed": False}
             same_graph = champion is not None and champion.tags.get(DIGEST_TAG) == shipment.digest
             # One that was registered without its weights cannot be attacked again, so it is registered anew with them.
-            if same_graph and _has_files(champion.tags):
+            if same_graph and _has_files(champion.tags) and _is_whole(registry, champion, tell):
                 if refusals:
                     raise PromotionRefused(f"{chosen['id']}, champion of {config.model_name} as version "
                                            f"{champion.number}, no longer passes the gate: {'; '.join(refusals)}; "
@@ -113,7 +117,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
             if refusals:
                 raise PromotionRefused(f"{chosen['id']} is not promoted, and {config.model_name} is as it was: "
                                        f"{'; '.join(refusals)}.")
-            _check_champion(registry, ticket, outcome)
+            _check_champion(registry, ticket, chosen["id"], pointed)
             registry.move_champion(version.number)
             _refresh(registry, version, {**tags, **_passed(outcome["previous"], compared)}, cards[CARDS[0]])
         if chosen["mlflow_run_id"]:
@@ -124,10 +128,10 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
 def _challenge(registry: Registry, ticket: Ticket, shipment: Shipment, tags: dict[str, str], card: Path) -> Version:
     """The version of `shipment`, registered unless it is there, as challenger."""
     from parapet.tracking.promotion_lock import TICKET_TAG
-    from parapet.tracking.registration import known, register
+    from parapet.tracking.registration import home, known, register
     from parapet.tracking.registry import CHALLENGER
 
-    ticket.begin(aliases=registry.aliases(), model_created=not registry.exists())
+    ticket.begin(aliases=registry.aliases(), model_created=not registry.exists(), experiment=home(registry, shipment))
     registry.create_model()
     version = known(registry, shipment.identity(results.WEIGHTS, results.TRAINING)) or register(
         registry, shipment, {**tags, TICKET_TAG: ticket.nonce}, card.read_text(encoding="utf-8"))
@@ -145,16 +149,29 @@ def _refresh(registry: Registry, version: Version, tags: dict[str, str], card: P
     return True
 
 
-def _check_champion(registry: Registry, ticket: Ticket, outcome: dict[str, Any]) -> None:
-    """Raise PromotionRefused where the champion is not the one that the gate compared with, or the lock is lost."""
+def _is_whole(registry: Registry, champion: Version, tell: Callable[[str], None]) -> bool:
+    """Whether the champion's files are those that were registered; where they are not, `tell` is told."""
+    from parapet.tracking.contents import Damaged, check
+
+    try:
+        check(registry, champion)
+    except Damaged as error:
+        tell(f"{error} It is registered anew.")
+        return False
+    return True
+
+
+def _check_champion(registry: Registry, ticket: Ticket, candidate: str, before: str | None) -> None:
+    """Raise PromotionRefused where the champion is no longer version `before`, which the gate compared with, or the
+    lock is lost."""
     from parapet.tracking.registry import CHAMPION
 
     ticket.check()
     now = registry.aliases().get(CHAMPION)
-    if now != outcome["previous"]:
+    if now != before:
         raise PromotionRefused(
-            f"somebody moved the champion of {registry.model_name} from {_version(outcome['previous'])} to "
-            f"{_version(now)} while {outcome['id']} was before the gate; promote again, to be compared with the new "
+            f"somebody moved the champion of {registry.model_name} from {_version(before)} to "
+            f"{_version(now)} while {candidate} was before the gate; promote again, to be compared with the new "
             "one.")
 
 
@@ -187,7 +204,7 @@ def _tags(chosen: dict[str, Any], front: dict[str, Any], params: Params) -> dict
 def _incomparable(registry: Registry, champion: Version, front: dict[str, Any],
                   cache: Path) -> tuple[str | None, Path]:
     """Why the champion cannot be attacked on these images, None where it can; and the folder that it was brought to."""
-    from parapet.tracking.registration import download, file_tags
+    from parapet.tracking.contents import Damaged, download, file_tags
 
     place = cache / "champions" / digest(file_tags(champion.tags) or champion.number)[:32]
     name = f"version {champion.number}"
@@ -197,7 +214,10 @@ def _incomparable(registry: Registry, champion: Version, front: dict[str, Any],
         return (f"the champion ({name}) was trained on other data (fingerprint {fingerprint[:12]} instead of "
                 f"{front['data']['fingerprint'][:12]}), so the two cannot be compared on the same images; "
                 f"{advice}"), place
-    download(registry, champion, place)
+    try:
+        download(registry, champion, place)
+    except Damaged as error:
+        return f"the champion ({name}) cannot be attacked again: {str(error).rstrip('.')}; {advice}", place
     if not all((place / file).exists() for file in (results.WEIGHTS, results.TRAINING)):
         return (f"the champion ({name}) was registered without its weights, so it cannot be attacked again; {advice}, "
                 "or register it again with its weights by promoting it from its own search"), place
@@ -205,7 +225,7 @@ def _incomparable(registry: Registry, champion: Version, front: dict[str, Any],
 
 
 def _has_files(tags: dict[str, str]) -> bool:
-    from parapet.tracking.registration import FILE_TAG
+    from parapet.tracking.contents import FILE_TAG
 
     return all(FILE_TAG + name in tags for name in (results.WEIGHTS, results.TRAINING))
 

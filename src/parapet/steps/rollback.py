@@ -9,34 +9,45 @@ from parapet.config import Params
 from parapet.errors import InputError
 
 if TYPE_CHECKING:
-    from parapet.tracking.registry import Registry
+    from parapet.tracking.registry import Registry, Version
 
 
 def run(params: Params, *, uri: str, model_name: str | None = None,
-        tell: Callable[[str], None] = lambda text: None) -> dict[str, str]:
+        tell: Callable[[str], None] = lambda text: None) -> dict[str, str | None]:
     """Make version `previous` of `model_name` (default: `promotion.model_name`) champion, and the champion `previous`.
 
-    So a second rollback undoes the first. Returns {champion, previous}, numbers of versions. Raises InputError where
-    there is no champion or none before it. It waits for a promotion under way, which `tell` is told of.
+    So a second rollback undoes the first. Returns {champion, previous}, numbers of versions; `previous` is None where
+    the champion was deleted. Raises InputError where there is none before the champion, WorkError where its files are
+    not those that were registered. It waits for a promotion under way, which `tell` is told of.
     """
+    from parapet.tracking.contents import check
     from parapet.tracking.promotion_lock import promotion_lock
-    from parapet.tracking.registry import CHAMPION, PREVIOUS, Registry
+    from parapet.tracking.registry import PREVIOUS, Registry
 
     registry = Registry(uri, params.promotion.model_name if model_name is None else model_name)
-    _check_aliases(registry, registry.aliases())  # before a queue is made for a model that is not there
+    _before(registry)  # before a queue is made for a model that is not there
     with promotion_lock(registry, expiry=params.promotion.lock_seconds, tell=tell) as ticket:
-        aliases = registry.aliases()
-        _check_aliases(registry, aliases)
-        ticket.begin(aliases=aliases, version=aliases[PREVIOUS])
+        aliases, version = registry.aliases(), _before(registry)
+        check(registry, version)
+        ticket.begin(aliases=aliases, version=version.number)
         ticket.check()
-        registry.move_champion(aliases[PREVIOUS])
-    return {"champion": aliases[PREVIOUS], "previous": aliases[CHAMPION]}
+        registry.move_champion(version.number)
+        return {"champion": version.number, "previous": registry.aliases().get(PREVIOUS)}
 
 
-def _check_aliases(registry: Registry, aliases: dict[str, str]) -> None:
+def _before(registry: Registry) -> Version:
+    """The version that the alias `previous` points at; InputError where there is none but the champion."""
     from parapet.tracking.registry import CHAMPION, PREVIOUS
 
-    for alias in (CHAMPION, PREVIOUS):
-        if alias not in aliases:
-            raise InputError(f"the registered model {registry.model_name} has no version with the alias {alias}, so "
-                             "there is nothing to roll back to; promote twice before, or set the alias by hand.")
+    aliases = registry.aliases()
+    name, number = registry.model_name, aliases.get(PREVIOUS)
+    if number is None or number == aliases.get(CHAMPION):
+        alias = PREVIOUS if CHAMPION in aliases else CHAMPION
+        raise InputError(f"the registered model {name} has no version with the alias {alias}, so there is nothing to "
+                         "roll back to; promote twice before, or set the alias by hand.")
+    version = registry.version(number)
+    if version is None:
+        raise InputError(f"the alias {PREVIOUS} of the registered model {name} points at version {number}, which was "
+                         "deleted, so there is nothing to roll back to; promote another candidate, or point the alias "
+                         "at a version that is there.")
+    return version

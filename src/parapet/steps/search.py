@@ -162,8 +162,9 @@ def _failed(proposal: dict[str, Any], known: dict[tuple[Any, ...], dict[str, Any
 
 
 @contextmanager
-def only_search(cache: Path) -> Iterator[None]:
-    """Refuse a second search in the same cache; wait a moment for one that is just ending. May be nested."""
+def only_search(cache: Path, *, wait: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Refuse a second search in the same cache; wait a moment for one that is just ending. With `wait`, which is told
+    so, it is waited for however long it takes. May be nested."""
     cache.mkdir(parents=True, exist_ok=True)
     owner = cache / "search.pid"
     lock = FileLock(cache / "search.lock", is_singleton=True)
@@ -171,8 +172,11 @@ def only_search(cache: Path) -> Iterator[None]:
         lock.acquire(timeout=5)
     except Timeout:
         who = owner.read_text().strip() if owner.exists() else "unknown"
-        raise InputError(f"a search is already running in {cache} (process {who}); wait for it, stop it, or give "
-                         "another folder with --cache.") from None
+        if wait is None:
+            raise InputError(f"a search is already running in {cache} (process {who}); wait for it, stop it, or give "
+                             "another folder with --cache.") from None
+        wait(f"another search is running in {cache} (process {who}); waiting for its end")
+        lock.acquire(timeout=-1)
     try:
         owner.write_text(f"{os.getpid()}\n")
         yield

@@ -53,7 +53,8 @@ def _make_database(path: Path | None) -> None:
 
     with scratch_folder(path) as folder:
         partial = folder / path.name
-        store = SqlAlchemyStore(f"sqlite:///{partial}", "./mlruns")
+        # The address of the first experiment says where the project lay then (relocation).
+        store = SqlAlchemyStore(f"sqlite:///{partial}", str(path.parent.resolve() / "mlruns"))
         store.engine.dispose()
         with contextlib.suppress(FileExistsError):  # somebody else made it meanwhile, and may have used it already
             os.link(partial, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ def _candidate(runs: Runs, event: Event) -> str:
     params = {**record.get("genome", {}), "seed": record.get("seed"),
               **dict(flat({"fidelity": record.get("fidelity", {})}))}
     runs.log(run_id, points, {name: value for name, value in params.items() if value is not None}, tags)
-    runs.upload(run_id, event.body["artifacts"], f"Candidate {record['id']}")
+    runs.upload(run_id, _files(event), f"Candidate {record['id']}")
     # Terminated last, so that a run that says FINISHED is complete.
     status = "FAILED" if record.get("status") == "infeasible" else "FINISHED"
     runs.client.set_terminated(run_id, status, end_time=int(end * 1000))
@@ -87,7 +88,7 @@ def _evaluation(runs: Runs, event: Event) -> str:
     run_id = known.info.run_id if known else runs.child(event.search_id, candidate, event.created)
     numbers, texts = numbers_and_texts(event.body["metrics"])
     runs.log(run_id, [Point(legal(name), value, event.created) for name, value in numbers.items()], tags=texts)
-    runs.upload(run_id, event.body["artifacts"], f"Candidate {candidate}")
+    runs.upload(run_id, _files(event), f"Candidate {candidate}")
     if known is None or known.info.status == "RUNNING":
         runs.client.set_terminated(run_id, "FINISHED", end_time=int(event.created * 1000))
     return run_id
@@ -103,7 +104,7 @@ def _finish(runs: Runs, event: Event) -> str:
     if tables:
         texts["mlflow.loggedArtifacts"] = json.dumps([{"path": path, "type": "table"} for path in tables])
     runs.log(run_id, points, tags=texts)
-    runs.upload(run_id, body["artifacts"], f"Search {event.search_id}")
+    runs.upload(run_id, _files(event), f"Search {event.search_id}")
     if runs.joined is None:  # a run that Kubeflow made is Kubeflow's to end
         runs.client.set_terminated(run_id, body["status"], end_time=int(event.created * 1000))
     return run_id
@@ -115,6 +116,11 @@ def _system(runs: Runs, event: Event) -> str:
     runs.log(run_id, [Point(name, value, sample["time"], int(sample["time"]))
                       for sample in event.body["samples"] for name, value in sample.items() if name != "time"])
     return run_id
+
+
+def _files(event: Event) -> dict[str, str]:
+    """The artifacts of an event by name; those of older Parapets have whole paths."""
+    return {name: os.path.normpath(event.path.parent / path) for name, path in event.body["artifacts"].items()}
 
 
 def _dataset(values: Mapping[str, Any]) -> Any:

@@ -5,6 +5,7 @@ The search writes here and never waits for a server; `flush` and `BackgroundSend
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -92,7 +93,8 @@ class Outbox:
         content = {"kind": kind, "search_id": search_id, "body": redacted_values(plain(body))}
         # The bytes of the artifacts count, not where they lie: a cache may move.
         mark = digest(content | {"artifacts": {name: _fingerprint(path) for name, path in files.items()}})
-        content["body"]["artifacts"] = {name: str(path) for name, path in files.items()}
+        # As seen from here, so that a project which is moved or copied sends its own.
+        content["body"]["artifacts"] = {name: os.path.relpath(path, self.queue.folder) for name, path in files.items()}
         # A changed front is news about every candidate so far, so it goes behind those that still wait.
         self.queue.put("+".join((kind, search_id, *about)), mark, content, behind=kind == "front")
         if self.notify is not None:

@@ -24,15 +24,14 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from parapet.errors import ParapetError, PromotionRefused
-from parapet.tracking.registration import DIGEST_TAG, withdraw
+from parapet.tracking.contents import DIGEST_TAG
+from parapet.tracking.registration import TICKET_TAG, sweep, withdraw
 from parapet.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version, asking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-# A version that was made under a ticket carries the ticket's nonce here.
-TICKET_TAG = "parapet.ticket"
 _DESCRIPTION = "Tickets of promotions under way. It is empty most of the time, and Parapet needs it: do not delete it."
 _OWNER, _NONCE, _EXPIRY, _BEGAN = "owner", "nonce", "expiry_seconds", "journal"
 
@@ -46,7 +45,8 @@ class Ticket:
 
     def begin(self, **values: Any) -> None:
         """Write down what is about to change, before it does: `aliases` as they are, `model_created`, `version`,
-        `copying` {digest, after}: the digest of a version that is copied, and the newest version before."""
+        `experiment` that a model is logged in, `copying` {digest, after}: the digest of a version that is copied, and
+        the newest version before."""
         self._journal |= values
         self.queue.tag(self.number, {_BEGAN: json.dumps(self._journal)})
 
@@ -165,6 +165,8 @@ def _undo(registry: Registry, journal: dict[str, Any], nonce: str) -> None:
         _restore(registry, PREVIOUS, before.get(PREVIOUS))
     for version in made:
         withdraw(registry, version)
+    if experiment := journal.get("experiment"):
+        sweep(registry, experiment, nonce)
     if journal.get("model_created"):
         registry.delete_model()
 

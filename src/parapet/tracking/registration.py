@@ -13,9 +13,9 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parapet.errors import WorkError
-from parapet.files import file_digest, replacing_folder
+from parapet.files import file_digest
 from parapet.redaction import redacted, redacted_values
+from parapet.tracking.contents import DIGEST_TAG, FILE_TAG, MODEL, Damaged, check, digests, file_tags, is_whole
 from parapet.tracking.registry import LONGEST_DESCRIPTION, Registry, Version, asking
 from parapet.tracking.runs import Runs
 from parapet.tracking.values import shortened
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.models import ModelSignature
 
-DIGEST_TAG = "parapet.onnx_sha256"
-MODEL = "model.onnx"
-FILE_TAG = "parapet.sha256."
+# A version, and the logged model behind it, that were made under a ticket (promotion_lock) carry its nonce here.
+TICKET_TAG = "parapet.ticket"
 _MODEL_TAG = "parapet.logged_model"
 
 
@@ -63,18 +62,17 @@ class Shipment:
         return {tag: self.digests[tag] for tag in (DIGEST_TAG, *(FILE_TAG + name for name in names))}
 
 
-def file_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Those of a version's tags that hold digests of its files."""
-    return {name: value for name, value in tags.items() if name == DIGEST_TAG or name.startswith(FILE_TAG)}
-
-
 def known(registry: Registry, identity: Mapping[str, str]) -> Version | None:
-    """The oldest version with these digests (`Shipment.identity`, `file_tags`); None where there is none, or none are
-    given."""
+    """The oldest version with these digests (`Shipment.identity`, `file_tags`) whose files are still those; None where
+    there is none, or no digests are given."""
     if DIGEST_TAG not in identity:
         return None
-    return next((version for version in registry.tagged(DIGEST_TAG, identity[DIGEST_TAG])
-                 if all(version.tags.get(name) == value for name, value in identity.items())), None)
+    for version in registry.tagged(DIGEST_TAG, identity[DIGEST_TAG]):
+        if all(version.tags.get(name) == value for name, value in identity.items()):
+            with contextlib.suppress(Damaged):
+                check(registry, version)
+                return version
+    return None
 
 
 def register(registry: Registry, shipment: Shipment, tags: Mapping[str, str], description: str) -> Version:
@@ -83,15 +81,12 @@ def register(registry: Registry, shipment: Shipment, tags: Mapping[str, str], de
     What an earlier try uploaded completely is not uploaded again. Of a `description` MLflow keeps 5,000 characters.
     """
     with asking(registry.uri) as client:
-        run_id, home = _home(client, shipment)
-        model = _logged_model(client, home, shipment, run_id)
-        # A server finds a model by its id. A bare database would look that id up at MLflow's global address and
-        # make a database in the working directory for it, so it gets the place itself.
-        served = registry.uri.startswith("http")
+        run_id, experiment = _home(client, shipment)
+        model = _logged_model(client, registry.uri, experiment, shipment, run_id, tags.get(TICKET_TAG))
         made = client.create_model_version(
-            registry.model_name, f"models:/{model.model_id}" if served else model.artifact_location, run_id=run_id,
-            model_id=model.model_id if served else None,
-            tags={**redacted_values(tags), **shipment.digests, _MODEL_TAG: model.model_id},
+            registry.model_name, _place(registry.uri, model), run_id=run_id,
+            model_id=model.model_id if registry.uri.startswith("http") else None,
+            tags={**redacted_values(tags), **file_tags(model.tags), _MODEL_TAG: model.model_id},
             description=shortened(redacted(description), LONGEST_DESCRIPTION))
         return Version(str(made.version), dict(made.tags), run_id)
 
@@ -104,36 +99,30 @@ def attach(uri: str, run_id: str, files: Mapping[str, Path], folder: str) -> Non
                 client.log_artifact(run_id, str(path), artifact_path=folder)
 
 
-def download(registry: Registry, version: Version, folder: Path) -> Path:
-    """Bring everything that was registered with a version into `folder`, unless it is there; returns `folder`.
-
-    Raises WorkError where a file is not the one whose digest the version carries.
-    """
-    if (folder / MODEL).exists() and _damaged(folder, version) is None:
-        return folder
-    with asking(registry.uri) as client, replacing_folder(folder) as partial:
-        from mlflow.artifacts import download_artifacts
-        from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
-
-        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # a dozen small files, beside Parapet's own progress line
-        place = client.get_model_version_download_uri(registry.model_name, version.number)
-        # A database without a server keeps a plain folder, which download_artifacts would not copy.
-        found = Path(download_artifacts(artifact_uri=place, dst_path=str(partial), tracking_uri=registry.uri))
-        if found != partial:
-            shutil.copytree(found, partial, dirs_exist_ok=True)
-        if (name := _damaged(partial, version)) is not None:
-            raise WorkError(f"version {version.number} of {registry.model_name} is damaged: its {name} is not the "
-                            "file that was registered; register that model again.")
-    return folder
-
-
 def withdraw(registry: Registry, version: Version) -> None:
     """Delete a version, and the logged model behind it unless a version of some registered model still needs it."""
     registry.delete(version.number)
-    model = version.tags.get(_MODEL_TAG)
+    if model := version.tags.get(_MODEL_TAG):
+        with asking(registry.uri) as client:
+            _delete_unless_needed(client, model)
+
+
+def sweep(registry: Registry, experiment: str, ticket: str) -> None:
+    """Delete the logged models in an experiment that were made under a ticket, unless a version needs them."""
     with asking(registry.uri) as client:
-        if model and not client.search_model_versions(f"tags.`{_MODEL_TAG}` = '{model}'", max_results=1):
-            client.delete_logged_model(model)
+        for model in client.search_logged_models([experiment], filter_string=f"tags.`{TICKET_TAG}` = '{ticket}'"):
+            _delete_unless_needed(client, model.model_id)
+
+
+def home(registry: Registry, shipment: Shipment) -> str:
+    """The experiment that the logged model of `shipment` belongs to."""
+    with asking(registry.uri) as client:
+        return _home(client, shipment)[1]
+
+
+def _delete_unless_needed(client: MlflowClient, model: str) -> None:
+    if not client.search_model_versions(f"tags.`{_MODEL_TAG}` = '{model}'", max_results=1):
+        client.delete_logged_model(model)
 
 
 def copy(source: Registry, version: Version, target: Registry) -> Version:
@@ -145,15 +134,6 @@ def copy(source: Registry, version: Version, target: Registry) -> Version:
     with asking(source.uri) as client, contextlib.redirect_stderr(io.StringIO()):
         made = client.copy_model_version(f"models:/{source.model_name}/{version.number}", target.model_name)
         return Version(str(made.version), dict(made.tags), made.run_id or None)
-
-
-def _damaged(folder: Path, version: Version) -> str | None:
-    """The first file in `folder` that is not the one whose digest the version carries."""
-    for tag, expected in file_tags(version.tags).items():
-        name = MODEL if tag == DIGEST_TAG else tag.removeprefix(FILE_TAG)
-        if not (folder / name).is_file() or file_digest(folder / name) != expected:
-            return name
-    return None
 
 
 def _home(client: MlflowClient, shipment: Shipment) -> tuple[str | None, str]:
@@ -174,22 +154,32 @@ def _run_exists(client: MlflowClient, run_id: str) -> bool:
         return False
 
 
-def _logged_model(client: MlflowClient, experiment: str, shipment: Shipment, run_id: str | None) -> LoggedModel:
+def _logged_model(client: MlflowClient, uri: str, experiment: str, shipment: Shipment, run_id: str | None,
+                  ticket: str | None) -> LoggedModel:
     """The logged model with these files, made unless an earlier try left it complete."""
     wanted = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in shipment.digests.items())
     for model in client.search_logged_models([experiment], filter_string=wanted):
-        if str(model.status) == "READY" and (model.source_run_id or None) == run_id:
+        if (str(model.status) == "READY" and (model.source_run_id or None) == run_id
+                and is_whole(uri, model.artifact_location, model.tags)):
             return model
     signature = _signature(shipment.onnx, shipment.example)
     model = client.create_logged_model(experiment, name=f"onnx-{shipment.digest[:12]}", source_run_id=run_id,
-                                       tags=shipment.digests, model_type="onnx")
+                                       tags={**shipment.digests, **({TICKET_TAG: ticket} if ticket else {})},
+                                       model_type="onnx")
     with tempfile.TemporaryDirectory(prefix="parapet-") as name:
         folder = Path(name) / "model"
         _save(folder, shipment.onnx, model.model_id, run_id, signature)
         for name, path in shipment.files.items():
             shutil.copyfile(path, folder / name)
+        client.set_logged_model_tags(model.model_id, digests(folder))
         client.log_model_artifacts(model.model_id, str(folder))
     return client.finalize_logged_model(model.model_id, "READY")
+
+
+def _place(uri: str, model: LoggedModel) -> str:
+    """Where the files of a logged model are. A server finds a model by its id. A bare database would look that id up at
+    MLflow's global address and make a database in the working directory for it, so it gets the place itself."""
+    return f"models:/{model.model_id}" if uri.startswith("http") else model.artifact_location
 
 
 def _save(folder: Path, onnx_path: Path, model_id: str, run_id: str | None, signature: ModelSignature) -> None:

@@ -66,7 +66,8 @@ class Registry:
         return {}
 
     def aliased(self, alias: str) -> Version | None:
-        """The version that an alias points at; None where the model or the alias does not exist."""
+        """The version that an alias points at; None where the model or the alias does not exist, and where the alias
+        points at a version that was deleted."""
         check_alias(alias)
         number = self.aliases().get(alias)
         return None if number is None else self.version(number)
@@ -95,14 +96,17 @@ class Registry:
                 client.set_registered_model_alias(self.model_name, alias, number)
 
     def move_champion(self, number: str) -> None:
-        """Make a version the champion; the one before keeps the alias `previous`. Repeating it changes nothing."""
+        """Make a version the champion; the one before, unless it was deleted, keeps the alias `previous`. Repeating it
+        changes nothing."""
         before = self.aliases().get(CHAMPION)
         if before == number:
             return
         # In this order a kill in between leaves the old champion in place, never none.
-        if before is not None:
+        if kept := before is not None and self.version(before) is not None:
             self.point(PREVIOUS, before)
         self.point(CHAMPION, number)
+        if not kept and self.aliases().get(PREVIOUS) == number:  # the one before was deleted, and this one was previous
+            self.point(PREVIOUS, None)
 
     def tag(self, number: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""

@@ -1,4 +1,7 @@
-"""Serving one version of the registry over HTTP, with MLflow's own scoring server in this process."""
+"""Serving one version of the registry over HTTP: the graph that was registered, run by onnxruntime in this process.
+
+Nothing else of the version is read: MLflow's own loader would run whatever code its files name.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,19 @@ import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from parapet.cores import cpu_count
 from parapet.errors import InputError
 from parapet.quoting import quote
-from parapet.tracking.registration import download
+from parapet.tracking.contents import DIGEST_TAG, MODEL, download
 from parapet.tracking.registry import Registry, Version
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Connections at once; one more is answered with 503.
+_CLIENTS = 64
 
 
 def find(registry: Registry, name: str) -> Version:
@@ -25,40 +35,46 @@ def find(registry: Registry, name: str) -> Version:
         version = registry.aliased(name)
     if version is None:
         aliases = registry.aliases()
-        known = ", ".join(f"{alias} (version {number})" for alias, number in sorted(aliases.items()))
-        raise InputError(f"the registered model {registry.model_name} has no version {quote(name)}; give the number of "
-                         f"a version or one of its aliases: {known or 'it has none yet, so promote a model first'}.")
+        there = {alias: number for alias, number in sorted(aliases.items()) if registry.version(number) is not None}
+        known = ", ".join(f"{alias} (version {number})" for alias, number in there.items())
+        known = known or "it has none yet, so promote a model first"
+        gone = f" (it points at version {aliases[name]}, which was deleted)" if name in aliases else ""
+        raise InputError(f"the registered model {registry.model_name} has no version {quote(name)}{gone}; give the "
+                         f"number of a version or one of its aliases: {known}.")
+    if DIGEST_TAG not in version.tags:
+        raise InputError(f"version {version.number} of {registry.model_name} carries no digest of its graph, so it is "
+                         "not from `parapet promote` and nothing tells whether its files were changed; promote a "
+                         "candidate and serve that.")
     return version
 
 
 def serve(registry: Registry, version: Version, *, host: str, port: int, ready: Callable[[str], None]) -> None:
     """Answer POST /invocations (and GET /ping) on `host`:`port` until a signal ends this process.
 
-    A request is JSON {"inputs": images (N, C, H, W) in [0, 1]}, the answer {"predictions": {"logits": (N, classes)}}.
-    `ready` is called with the address once requests are taken. Raises InputError where the port cannot be had.
+    The application is that of `deployment.http_server`. `ready` is called with the address once requests are taken.
+    Raises InputError where the port cannot be had, and `Damaged` unless the files of the version are those that were
+    registered.
     """
-    import mlflow.pyfunc
     import uvicorn
-    from mlflow.pyfunc import scoring_server
 
-    with tempfile.TemporaryDirectory(prefix="parapet-") as folder, _listening(host, port) as listener:
-        model = mlflow.pyfunc.load_model(str(download(registry, version, Path(folder) / "model")))
-        server = uvicorn.Server(uvicorn.Config(_told(scoring_server.init(model), lambda: ready(_address(listener))),
-                                               log_level="warning", access_log=False, lifespan="on"))
+    from parapet.deployment.http_server import application
+    from parapet.deployment.runtime import session
+
+    with _listening(host, port) as listener:
+        with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
+            graph = (download(registry, version, Path(folder) / "model") / MODEL).read_bytes()
+        running = session(graph, threads=cpu_count())
+        [given], names = running.get_inputs(), [output.name for output in running.get_outputs()]
+
+        def answer(images: np.ndarray) -> dict[str, np.ndarray]:
+            return dict(zip(names, running.run(names, {given.name: images})))
+
+        server = uvicorn.Server(uvicorn.Config(
+            application(answer, given.name, given.shape[1:], lambda: ready(_address(listener))), log_level="warning",
+            access_log=False, lifespan="on", limit_concurrency=_CLIENTS))
         server.run(sockets=[listener])
         # uvicorn hands the signal that ended it on, but to nobody where a shell had it ignored in the background.
         raise KeyboardInterrupt
-
-
-def _told(app: Any, ready: Callable[[], None]) -> Any:
-    """`app`, an ASGI application, that calls `ready` when it starts."""
-    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        async def sending(message: dict[str, Any]) -> None:
-            await send(message)
-            if message["type"] == "lifespan.startup.complete":
-                ready()
-        await app(scope, receive, sending if scope["type"] == "lifespan" else send)
-    return application
 
 
 def _listening(host: str, port: int) -> socket.socket:

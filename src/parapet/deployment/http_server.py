@@ -1,0 +1,173 @@
+"""A graph that answers over HTTP: an ASGI application around one function from images to outputs.
+
+It reads JSON and nothing else, at most so much of it, and says in a sentence what is wrong with a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+import parapet
+
+LARGEST_REQUEST = 32 << 20
+# Seconds that a client may take to send one.
+_PATIENCE = 60.0
+# Requests that are read into numbers and answered at once; more wait.
+_AT_ONCE = 2
+_BATCH = 256
+_FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
+
+Answer = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+def application(answer: Answer, name: str, shape: Sequence[int], ready: Callable[[], None]) -> Starlette:
+    """GET /ping, /health, /version and POST /invocations.
+
+    `answer` takes float32 images (N, *`shape`) in [0, 1] and gives outputs by name; `name` is what its input is called.
+    `ready` is called once requests are taken. A request is JSON with one of `inputs` (images, or {`name`: images}),
+    `instances` (a list of images), `dataframe_split` or `dataframe_records` (an image a row, its pixels in order); the
+    answer is {"predictions": {output: values}}, or {"error_code", "message"} with a status of 4xx or 5xx.
+    """
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def invocations(request: Request) -> Response:
+        _check_headers(request)
+        body = await _body(request)
+        async with turns:
+            return Response(await run_in_threadpool(_answered, body, answer, name, tuple(shape)),
+                            media_type="application/json")
+
+    async def alive(request: Request) -> Response:
+        return Response("\n", media_type="text/plain")
+
+    async def version(request: Request) -> Response:
+        return Response(parapet.__version__, media_type="text/plain")
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> Any:
+        ready()
+        yield
+
+    return Starlette(
+        routes=[Route("/invocations", invocations, methods=["POST"]), Route("/version", version),
+                *(Route(path, alive) for path in ("/ping", "/health"))],
+        exception_handlers={HTTPException: _told, Exception: _failed}, lifespan=lifespan)
+
+
+def _check_headers(request: Request) -> None:
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json" or request.headers.get("content-encoding", "identity") != "identity":
+        raise HTTPException(415, "the request is not plain JSON; send Content-Type: application/json, not compressed.")
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length[:20]) > LARGEST_REQUEST:
+        raise _too_large()
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            async for part in request.stream():
+                body += part
+                if len(body) > LARGEST_REQUEST:
+                    raise _too_large()
+    except TimeoutError:
+        raise HTTPException(408, f"the request did not arrive within {_PATIENCE:.0f} seconds; send it again.") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the request ended before all of it was there; send it again.") from None
+    return bytes(body)
+
+
+def _too_large() -> HTTPException:
+    return HTTPException(413, f"the request is larger than {LARGEST_REQUEST >> 20} MiB; send fewer images at once.",
+                         {"Connection": "close"})
+
+
+def _answered(body: bytes, answer: Answer, name: str, shape: tuple[int, ...]) -> bytes:
+    images = _images(_parsed(body), name, shape)
+    try:
+        parts = [answer(images[start:start + _BATCH]) for start in range(0, len(images), _BATCH)]
+    except Exception as error:  # onnxruntime raises classes of its own that share no base
+        raise HTTPException(500, f"the model could not answer ({type(error).__name__}).") from None
+    outputs = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    if not all(np.isfinite(values).all() for values in outputs.values()):
+        raise HTTPException(500, "the model gave outputs that are no finite numbers.")
+    return json.dumps({"predictions": {key: values.tolist() for key, values in outputs.items()}},
+                      separators=(",", ":")).encode()
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"the request is no JSON ({str(error)[:80]}); send {{\"inputs\": images}}.") from None
+    if not isinstance(found, dict) or len(given := set(_FORMS) & set(found)) != 1 or \
+            set(found) - given - {"params"} or found.get("params"):
+        raise HTTPException(400, "the request is no JSON object with one of inputs, instances, dataframe_split and "
+                                 "dataframe_records in it and nothing else; send {\"inputs\": images}.")
+    return found
+
+
+def _images(request: dict[str, Any], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Float32 images (N, *shape) in [0, 1]."""
+    wanted = f"(N, {', '.join(map(str, shape))})"
+    try:
+        values = _values(request, name)
+        # Without a type, so that texts are not read as numbers.
+        images = np.array(values)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError):
+        images = np.array(None)
+    if images.dtype.kind not in "fiu":
+        raise HTTPException(400, f"the images are not numbers in lists of equal lengths; send them in shape {wanted}.")
+    if "dataframe_split" in request or "dataframe_records" in request:
+        images = images.reshape(-1, *shape) if images.size and images.size == len(images) * math.prod(shape) else images
+    if images.ndim != 1 + len(shape) or images.shape[1:] != shape or not len(images):
+        raise HTTPException(400, f"the images have shape {images.shape}; send them in shape {wanted}, at least one.")
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 1):  # so written, NaN is refused too
+        raise HTTPException(400, f"the pixels lie in {low:g} to {high:g}; send them in 0 to 1.")
+    return images.astype(np.float32)
+
+
+def _values(request: dict[str, Any], name: str) -> Any:
+    if "inputs" in request:
+        return _named(request["inputs"], name)
+    if "instances" in request:
+        return [_named(one, name) for one in request["instances"]]
+    rows = request.get("dataframe_records")
+    rows = request["dataframe_split"]["data"] if rows is None else [list(row.values()) for row in rows]
+    return [row[0] if len(row) == 1 else row for row in rows]
+
+
+def _named(value: Any, name: str) -> Any:
+    if isinstance(value, dict):
+        if set(value) != {name}:
+            raise HTTPException(400, f"the inputs are named {', '.join(sorted(map(repr, value)))[:80]}; the model has "
+                                     f"one input, {name!r}.")
+        return value[name]
+    return value
+
+
+async def _told(request: Request, error: HTTPException) -> Response:
+    known = {404: "there is nothing at this address; POST to /invocations, or GET /ping.",
+             405: "this address takes another method; POST to /invocations, or GET /ping."}
+    code = "BAD_REQUEST" if error.status_code < 500 else "INTERNAL_ERROR"
+    return JSONResponse({"error_code": code, "message": known.get(error.status_code, error.detail)},
+                        error.status_code, error.headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error_code": "INTERNAL_ERROR", "message": "the model could not answer."}, 500)
