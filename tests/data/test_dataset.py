@@ -3,15 +3,18 @@ import json
 import re
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
+import safetensors.numpy as library
 import torch
 from safetensors.torch import load_file, save_file
 
 from parapet import files, sealed
 from parapet.config import DataPrepConfig
 from parapet.data import Dataset, split, write
+from parapet.data.dataset import fingerprint_of
 from parapet.errors import InputError, WorkError
 
 
@@ -68,6 +71,27 @@ def test_same_input_same_bytes_and_fingerprint(source, folder, tmp_path):
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["dataset.json", "test.safetensors", "train.safetensors", "validation.safetensors"]
     assert all((folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names)
+
+
+def test_files_are_those_of_the_library_to_the_byte(folder, tmp_path):
+    for path in folder.glob("*.safetensors"):
+        library.save_file(library.load_file(path), tmp_path / path.name)
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_memory_does_not_grow_with_the_images(make_source, tmp_path):
+    """32 MB of images: the old way took a copy of each, and eight bytes for each of their values."""
+    source = make_source(np.arange(32 * 1024) % 4, shape=(1, 32, 32), levels=255)
+    parts = split(source, DataPrepConfig(), 0)
+    tracemalloc.start()
+    try:
+        made = write(tmp_path / "dataset", source, parts)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20e6 and made.fingerprint == fingerprint_of(source, parts)
+    part = made.split("train")
+    assert torch.equal(part.images, torch.from_numpy(source.images)[part.index])
 
 
 def test_fingerprint_by_hand(folder):
@@ -189,7 +213,7 @@ def test_a_folder_that_may_not_be_written_is_wrong_input(source, tmp_path, monke
     def refused(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("parapet.data.dataset.save_file", refused)
+    monkeypatch.setattr("parapet.data.dataset._save", refused)
     with pytest.raises(InputError) as error:
         write(tmp_path / "new", source, split(source, DataPrepConfig(), 1))
     assert str(error.value) == (f"{tmp_path / 'new'} cannot be written (Permission denied); mend the permissions of "
@@ -202,7 +226,7 @@ def test_the_old_folder_stays_until_the_new_one_is_whole(source, folder, monkeyp
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("parapet.data.dataset.save_file", full_disk)
+    monkeypatch.setattr("parapet.data.dataset._save", full_disk)
     with pytest.raises(WorkError, match="cannot be written .*No space left on device.*; make room"):
         write(folder, source, split(source, DataPrepConfig(), 1))
     assert Dataset.open(folder).fingerprint == before

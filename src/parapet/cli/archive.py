@@ -87,15 +87,32 @@ def archive(options: argparse.Namespace) -> int | None:
 def list_candidates(options: argparse.Namespace) -> None:
     """`parapet archive list`."""
     from parapet.cli import archive_text as text
-    from parapet.search.course import outcome
-    from parapet.search.front import front
 
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit is {options.limit}; it must be at least 1.")
-    everything = _candidates(options.archive)
-    chosen, names = everything, _objectives(options.archive)
+    names = _objectives(options.archive)
+    total, everything, chosen = _chosen(options, names)
+    if options.json:
+        print(json.dumps(chosen, indent=1))
+        return
+    _print_table(text.HEADINGS, [text.row(record) for record in chosen])
+    print(f"{len(chosen)} of {total}{' on the front' if options.front else ''}, {everything:,} candidates in "
+          f"{options.archive}" + (f"; the front is over {text.objective_names(names)}" if options.front else ""))
+
+
+def _chosen(options: argparse.Namespace, names: Sequence[str]) -> tuple[int, int, list[dict[str, Any]]]:
+    """(how many there are before --limit, candidates in the archive, the records to list)."""
+    from parapet.search import archive as journal
+
+    _refuse_no_file(options.archive)
+    places = journal.latest_places(journal.places(options.archive))
+    if options.rung is None and not (options.feasible or options.front or options.sort):
+        return len(places), len(places), _at(options.archive, places[:options.limit])
+    # Of each candidate what the options ask about; the whole of those that are listed is read again.
+    known = journal.latest(map(_measured, journal.stream(options.archive)))
+    chosen = [{**record, "place": place} for place, record in enumerate(known)]
     if options.rung is not None:
-        rungs = sorted({record["fidelity"]["rung"] for record in everything})
+        rungs = sorted({record["fidelity"]["rung"] for record in chosen})
         if options.rung not in rungs:
             raise InputError(f"--rung is {options.rung}; {options.archive} holds candidates of the rungs "
                              f"{', '.join(map(str, rungs)) or '(none at all)'}.")
@@ -103,18 +120,34 @@ def list_candidates(options: argparse.Namespace) -> None:
     if options.feasible:
         chosen = [record for record in chosen if record["status"] == "feasible"]
     if options.front:
+        from parapet.search.course import outcome
+        from parapet.search.front import front
+
         # What is handed over was trained from scratch; at a cheap rung there is no such thing.
         chosen = front(outcome(chosen) if options.rung is None else chosen, names, rung=options.rung)
     if options.sort:
         key = _SORTS[options.sort]
         chosen = sorted(chosen, key=lambda record: (key(record) is None, key(record) or 0))
-    total, chosen = len(chosen), chosen[:options.limit]
-    if options.json:
-        print(json.dumps(chosen, indent=1))
-        return
-    _print_table(text.HEADINGS, [text.row(record) for record in chosen])
-    print(f"{len(chosen)} of {total}{' on the front' if options.front else ''}, {len(everything):,} candidates in "
-          f"{options.archive}" + (f"; the front is over {text.objective_names(names)}" if options.front else ""))
+    return len(chosen), len(places), _at(options.archive, [places[record["place"]]
+                                                           for record in chosen[:options.limit]])
+
+
+def _measured(record: dict[str, Any]) -> dict[str, Any]:
+    """What candidates are filtered and ordered by: a tenth of a record."""
+    validation, latency = record["validation"], record["latency_ms"]
+    return {**{name: record[name] for name in ("id", "looks", "generation", "status", "parent", "repeat", "flops",
+                                               "training_seconds")},
+            "fidelity": {name: record["fidelity"][name] for name in ("rung", "full")},
+            "validation": validation and {name: validation[name] for name in ("clean_accuracy", "robust_accuracy")},
+            "latency_ms": latency and {"p50": latency["p50"]}}
+
+
+def _at(path: Path, places: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
+    """The records of candidates by their places: each as it was measured best, of the generation that it came in."""
+    from parapet.search import archive as journal
+
+    first, best = (journal.at(path, [pair[side] for pair in places]) for side in (0, 1))
+    return [{**record, "generation": begun["generation"]} for begun, record in zip(first, best)]
 
 
 def show(options: argparse.Namespace) -> None:
@@ -203,10 +236,14 @@ def _missing_lines(path: Path, records: Sequence[dict[str, Any]]) -> list[str]:
 def _read(path: Path) -> list[dict[str, Any]]:
     from parapet.search import archive as journal
 
+    _refuse_no_file(path)
+    return journal.read(path)
+
+
+def _refuse_no_file(path: Path) -> None:
     if not path.is_file():
         raise InputError(f"{path} is no file; give the archive.jsonl of a search with --archive FILE, or run "
                          "`parapet search` first.")
-    return journal.read(path)
 
 
 def _candidates(path: Path) -> list[dict[str, Any]]:

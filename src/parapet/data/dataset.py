@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from parapet import files, sealed
 from parapet.data.images import Images
@@ -34,28 +35,34 @@ from parapet.quoting import quote
 if TYPE_CHECKING:
     from parapet.data.sources import Source
 
+# Bytes of images that are copied at a time; to count their values takes eight times as many.
+_CHUNK = 1 << 20
+
 
 def write(folder: Path, source: Source, indices: dict[str, np.ndarray]) -> Dataset:
     """Write the prepared folder, whole or not at all, and open it.
 
     indices: positions for each of train, validation and test, as `parapet.data.split` gives them; they are written
-    in an order that interleaves the classes, so that the first k images of a split are a stratified part of it.
+    in an order that interleaves the classes, so that the first k images of a split are a stratified part of it. Beside
+    the source it takes some MB of memory, however many images there are.
     Raises InputError where the folder may not be written, WorkError where the disk is full.
     """
     files.refuse_to_replace(folder, [], _marks(folder))
-    arrays = {name: _arrays(source, name, indices[name]) for name in SPLITS}
-    mean, std = _moments(arrays["train"]["images"], source.levels)
-    info = {"schema_version": SCHEMA_VERSION, "name": source.name, "classes": list(source.classes),
-            "levels": source.levels, "image_shape": list(source.images.shape[1:]),
-            "images": {name: len(arrays[name]["labels"]) for name in SPLITS}, "mean": mean, "std": std,
-            "fingerprint": _fingerprint(arrays, source.levels, source.classes)}
+    parts = {name: _Part.of(source, name, indices[name]) for name in SPLITS}
+    fingerprint, moments = _Fingerprint(source.levels, source.classes), _Moments(source.levels)
     try:
         with files.replacing_folder(folder) as partial:
-            for name in SPLITS:
-                save_file(arrays[name], partial / f"{name}.safetensors")
+            for name, part in parts.items():
+                seen = moments.add if name == "train" else None
+                _save(partial / f"{name}.safetensors", part, fingerprint.add(name, part, seen))
+            mean, std = moments.result()
+            info = {"schema_version": SCHEMA_VERSION, "name": source.name, "classes": list(source.classes),
+                    "levels": source.levels, "image_shape": list(source.images.shape[1:]),
+                    "images": {name: len(part.labels) for name, part in parts.items()}, "mean": mean, "std": std,
+                    "fingerprint": fingerprint.result()}
             names = [f"{name}.safetensors" for name in SPLITS]
             sealed.write(partial / "dataset.json", {**info, "files": sealed.digests(partial, names)})
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split())
         if is_closed(error):
             raise InputError(f"{folder} cannot be written ({why}); mend the permissions of its folder, or give another "
@@ -66,7 +73,12 @@ def write(folder: Path, source: Source, indices: dict[str, np.ndarray]) -> Datas
 
 def fingerprint_of(source: Source, indices: dict[str, np.ndarray]) -> str:
     """The fingerprint that `write` would give these splits."""
-    return _fingerprint({name: _arrays(source, name, indices[name]) for name in SPLITS}, source.levels, source.classes)
+    fingerprint = _Fingerprint(source.levels, source.classes)
+    for name in SPLITS:
+        part = _Part.of(source, name, indices[name])
+        for _ in fingerprint.add(name, part):
+            pass
+    return fingerprint.result()
 
 
 @dataclass(frozen=True)
@@ -126,10 +138,14 @@ class Dataset:
         return Images(part["images"], part["labels"], part["index"], self.levels)
 
     def verify(self) -> None:
-        """Recompute the fingerprint from the files, all in memory. Raises InputError where it differs."""
-        arrays = {name: {"images": part.images.numpy(), "labels": part.labels.numpy(), "index": part.index.numpy()}
-                  for name, part in ((name, self.split(name)) for name in SPLITS)}
-        found = _fingerprint(arrays, self.levels, self.classes)
+        """Recompute the fingerprint from the files, a split in memory at a time. Raises InputError where it differs."""
+        fingerprint = _Fingerprint(self.levels, self.classes)
+        for name in SPLITS:
+            stored = self.split(name)
+            part = _Part(stored.images.numpy(), np.arange(len(stored)), stored.labels.numpy(), stored.index.numpy())
+            for _ in fingerprint.add(name, part):
+                pass
+        found = fingerprint.result()
         if found != self.fingerprint:
             raise InputError(f"{self.folder} is damaged: its fingerprint is {found[:12]}..., and dataset.json says "
                              f"{self.fingerprint[:12]}...; {prepare(self.folder)}.")
@@ -145,27 +161,96 @@ def _marks(folder: Path) -> list[str]:
     return ["dataset.json", *(splits if only_splits else ())]
 
 
-def _arrays(source: Source, name: str, indices: np.ndarray) -> dict[str, np.ndarray]:
-    published = name == "test" and source.test_images is not None
-    images, labels = (source.test_images, source.test_labels) if published else (source.images, source.labels)
-    index = indices[interleave(labels[indices])].astype(np.int64)
-    return {"images": np.ascontiguousarray(images[index]), "labels": labels[index], "index": index}
+@dataclass(frozen=True)
+class _Part:
+    """A split that is not copied out of its source yet: of `images` (M, C, H, W) those at `places` (N,), their
+    `labels` and their `index`, as they will be stored."""
+
+    images: np.ndarray
+    places: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
+
+    @classmethod
+    def of(cls, source: Source, name: str, indices: np.ndarray) -> _Part:
+        """The split `name` of a source."""
+        published = name == "test" and source.test_images is not None
+        images, labels = (source.test_images, source.test_labels) if published else (source.images, source.labels)
+        index = indices[interleave(labels[indices])].astype(np.int64)
+        return cls(images, index, labels[index], index)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+        return (len(self.places), *self.images.shape[1:])
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """The images in their order, some MB at a time."""
+        step = max(1, _CHUNK // max(1, self.images[:1].nbytes))
+        for start in range(0, len(self.places), step):
+            yield np.ascontiguousarray(self.images[self.places[start:start + step]])
 
 
-def _moments(images: np.ndarray, levels: int) -> tuple[list[float], list[float]]:
+class _Moments:
     """Mean and standard deviation per channel, from the counts of each value: whole numbers, so exact and lean."""
-    values = np.arange(256) / levels
-    shares = [np.bincount(images[:, channel].reshape(-1), minlength=256) for channel in range(images.shape[1])]
-    shares = [counts / counts.sum() for counts in shares]
-    means = [float(share @ values) for share in shares]
-    return means, [float(np.sqrt(share @ (values - mean) ** 2)) for share, mean in zip(shares, means)]
+
+    def __init__(self, levels: int) -> None:
+        self._levels, self._counts = levels, None
+
+    def add(self, images: np.ndarray) -> None:
+        """Count the values of uint8 images (N, C, H, W)."""
+        # bincount makes 64-bit numbers of what it counts: of a chunk that is little.
+        counts = np.stack([np.bincount(images[:, channel].reshape(-1), minlength=256)
+                           for channel in range(images.shape[1])])
+        self._counts = counts if self._counts is None else self._counts + counts
+
+    def result(self) -> tuple[list[float], list[float]]:
+        """(means, standard deviations), in [0, 1]."""
+        values = np.arange(256) / self._levels
+        shares = [counts / counts.sum() for counts in self._counts]
+        means = [float(share @ values) for share in shares]
+        return means, [float(np.sqrt(share @ (values - mean) ** 2)) for share, mean in zip(shares, means)]
 
 
-def _fingerprint(arrays: dict[str, dict[str, np.ndarray]], levels: int, classes: tuple[str, ...]) -> str:
-    digest = hashlib.sha256(json.dumps([levels, list(classes)]).encode())
-    for name in SPLITS:
-        for key in ("images", "labels", "index"):
-            array = arrays[name][key]
-            digest.update(json.dumps([name, key, str(array.dtype), array.shape]).encode())
-            digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()
+class _Fingerprint:
+    """SHA-256 of levels, classes and every split, added in the order of `SPLITS`."""
+
+    def __init__(self, levels: int, classes: tuple[str, ...]) -> None:
+        self._digest = hashlib.sha256(json.dumps([levels, list(classes)]).encode())
+
+    def add(self, name: str, part: _Part, seen: Callable[[np.ndarray], None] | None = None) -> Iterator[np.ndarray]:
+        """The images of the split in chunks, each of which `seen` gets first; the split is added at the end."""
+        self._head(name, "images", part.images.dtype, part.shape)
+        for chunk in part.chunks():
+            self._digest.update(chunk)
+            if seen is not None:
+                seen(chunk)
+            yield chunk
+        for key, array in (("labels", part.labels), ("index", part.index)):
+            self._head(name, key, array.dtype, array.shape)
+            self._digest.update(np.ascontiguousarray(array))
+
+    def result(self) -> str:
+        """In hexadecimal digits."""
+        return self._digest.hexdigest()
+
+    def _head(self, name: str, key: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        self._digest.update(json.dumps([name, key, str(dtype), shape]).encode())
+
+
+def _save(path: Path, part: _Part, chunks: Iterable[np.ndarray]) -> None:
+    """The split as safetensors, to the byte as the library writes it: that one wants all the images in memory twice."""
+    tensors, place = {}, 0
+    for key, kind, shape, size in (("index", "I64", part.index.shape, part.index.nbytes),
+                                   ("labels", "I64", part.labels.shape, part.labels.nbytes),
+                                   ("images", "U8", part.shape, math.prod(part.shape))):
+        tensors[key] = {"dtype": kind, "shape": list(shape), "data_offsets": [place, place + size]}
+        place += size
+    header = json.dumps(tensors, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    with path.open("wb") as stream:
+        stream.write(len(header).to_bytes(8, "little") + header)
+        for array in (part.index, part.labels):
+            stream.write(np.ascontiguousarray(array, dtype="<i8"))
+        for chunk in chunks:
+            stream.write(chunk)

@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +26,9 @@ SCHEMA_VERSION = 5
 _CONVERTED = 4
 _START = b'{"after":"'
 _LINE = re.compile(rb'\{"after":"([0-9a-f]{64})","sha256":"([0-9a-f]{64})","record":(\{.*\})\}')
+# Keys are in the order of the alphabet, and text inside has its quotation marks escaped.
+_ID, _LOOKS, _VERSIONS = b',"id":"', b',"looks":', tuple(b',"schema_version":%d,' % version
+                                                           for version in (_CONVERTED, SCHEMA_VERSION))
 _BEFORE_THE_FIRST = b"0" * 64
 _BLOCK = 1 << 16
 _REMEDY = "restore the file, or move it away to start a new archive"
@@ -59,16 +63,56 @@ def read(path: Path) -> list[dict[str, Any]]:
     A torn last line is dropped. Raises InputError where another line was changed, moved, taken out or put in, or is of
     another schema version: nothing is overwritten.
     """
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = _whole(content)
-    records, before = [], _BEFORE_THE_FIRST
-    for number, line in enumerate(content[:whole].split(b"\n")[:-1], 1):
-        record, before = _checked(path, f"line {number}", line, before)
-        records.append(record)
-    _refuse_other_ends(path, content[whole:])
+    return list(stream(path))
+
+
+def stream(path: Path) -> Iterator[dict[str, Any]]:
+    """The same one by one, for those who keep a part of each: a hundred thousand records take a gigabyte."""
+    for number, _, text in _texts(path):
+        yield _record(path, f"line {number}", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record stands in its file: bytes from `start`, `length` of them. Of its content `id` and `looks`."""
+
+    id: str
+    looks: int
+    start: int
+    length: int
+
+
+def places(path: Path) -> list[Place]:
+    """Where every record stands, after all checksums hold: `at` reads some of them, when only those are wanted.
+
+    Raises what `read` raises, but for text that is no JSON under the right checksum: that is found when it is read.
+    """
+    found = []
+    for number, start, text in _texts(path):
+        name, looks = _indexed(text) or _named(_record(path, f"line {number}", text))
+        found.append(Place(name, looks, start, len(text)))
+    return found
+
+
+def at(path: Path, wanted: Sequence[Place]) -> list[dict[str, Any]]:
+    """The records at these places of the file, in their order."""
+    with path.open("rb") as opened:
+        records = []
+        for place in wanted:
+            opened.seek(place.start)
+            records.append(_record(path, f"the record {place.id}", opened.read(place.length)))
     return records
+
+
+def latest_places(found: Iterable[Place]) -> list[tuple[Place, Place]]:
+    """(the first, the one that counts) of each candidate, as `latest` has them."""
+    first: dict[str, Place] = {}
+    best: dict[str, Place] = {}
+    for place in found:
+        first.setdefault(place.id, place)
+        if place.id not in best or place.looks > best[place.id].looks:
+            best[place.id] = place
+    return [(place, best[name]) for name, place in first.items()]
 
 
 def latest(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -103,8 +147,37 @@ def _checksum(before: bytes, text: bytes) -> bytes:
     return hashlib.sha256(before + text).hexdigest().encode()
 
 
-def _checked(path: Path, where: str, line: bytes, before: bytes | None) -> tuple[dict[str, Any], bytes]:
-    """The record and its checksum; `before` is that of the line before, None where it is not known."""
+def _texts(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """(number of the line, place of its first byte, the record as text) of every whole line, verified; one at a time.
+
+    A torn last line is left out.
+    """
+    if not path.exists():
+        return
+    number, place, before = 0, 0, _BEFORE_THE_FIRST
+    with path.open("rb") as opened:
+        for line in opened:
+            if not line.endswith(b"\n") or b"\0" in line:
+                break
+            number += 1
+            text, before = _checked(path, f"line {number}", line[:-1], before)
+            yield number, place + line.rindex(text), text
+            place += len(line)
+        else:
+            return
+        # From here on the end may be torn.
+        tail = line + opened.read()
+    whole = _whole(tail)
+    for line in tail[:whole].split(b"\n")[:-1]:
+        number += 1
+        text, before = _checked(path, f"line {number}", line, before)
+        yield number, place + line.rindex(text), text
+        place += len(line) + 1
+    _refuse_other_ends(path, tail[whole:])
+
+
+def _checked(path: Path, where: str, line: bytes, before: bytes | None) -> tuple[bytes, bytes]:
+    """The record's text and its checksum; `before` is that of the line before, None where it is not known."""
     match = _LINE.fullmatch(line)
     if match is None:
         _refuse_other_versions(path, where, _old_version(line))
@@ -113,13 +186,35 @@ def _checked(path: Path, where: str, line: bytes, before: bytes | None) -> tuple
     if before is not None and match[1] != before:
         raise InputError(f"{path} is damaged in {where}: it does not follow on the line before it, so lines were taken "
                          f"out, put in or moved; {_REMEDY}.")
+    return match[3], match[2]
+
+
+def _record(path: Path, where: str, text: bytes) -> dict[str, Any]:
+    """The record that a text is, in today's form."""
     try:
-        record = loads(match[3])
+        record = loads(text)
     except NotPlain as error:
         raise InputError(f"{path} is damaged in {where}: its record is no JSON that can be read ({error}); {_REMEDY}."
                          ) from None
     _refuse_other_versions(path, where, record.get("schema_version"))
-    return _today(record), match[2]
+    return _today(record)
+
+
+def _indexed(text: bytes) -> tuple[str, int] | None:
+    """The record's id and looks, found without reading the rest; None where they are not where they should be."""
+    first = text.find(_ID) + len(_ID)
+    last = text.find(b'"', first)
+    looks = text.find(_LOOKS, last) + len(_LOOKS)
+    digits = text[looks:text.find(b",", looks)]
+    name = text[first:last]
+    if first < len(_ID) or looks < len(_LOOKS) or not digits.isdigit() or b"\\" in name or not any(
+            version in text for version in _VERSIONS):
+        return None
+    return name.decode(), int(digits)
+
+
+def _named(record: dict[str, Any]) -> tuple[str, int]:
+    return record["id"], record["looks"]
 
 
 def _end(path: Path, stream: BinaryIO) -> tuple[int, bytes]:
@@ -136,7 +231,8 @@ def _end(path: Path, stream: BinaryIO) -> tuple[int, bytes]:
         whole = _whole(tail)
     checksum = _BEFORE_THE_FIRST
     if whole:
-        _, checksum = _checked(path, "its last line", tail[:whole - 1].rsplit(b"\n", 1)[-1], None)
+        text, checksum = _checked(path, "its last line", tail[:whole - 1].rsplit(b"\n", 1)[-1], None)
+        _record(path, "its last line", text)
     _refuse_other_ends(path, tail[whole:])
     return start + whole, checksum
 
