@@ -88,3 +88,52 @@ def test_clicks_select_sort_and_switch(made, tmp_path) -> None:
     ranked = [candidate["id"] for candidate in sorted(members, key=lambda item: item["test"]["robust_accuracy"])]
     assert seen["ascending"] == ranked and seen["descending"] == ranked[::-1]
     assert "latency" in seen["axis"] and seen["fold"] is True
+
+
+LARGE = """
+const seen = {};
+const later = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+(async () => {
+  await later(400);
+  seen.first = [...document.querySelectorAll(".panel")].map((panel) => panel.id);
+  scatter.emit("plotly_click", { points: [{ data: { meta: "front" }, customdata: "%(wanted)s" }] });
+  await later(400);
+  seen.panels = [...document.querySelectorAll(".panel")].map((panel) => panel.id);
+  seen.plots = document.querySelectorAll("#unfolded .plot[data-drawn] svg.main-svg").length > 0;
+  const fold = document.querySelector('details[data-fragment="attacks-left"]');
+  fold.open = true;
+  await later(400);
+  seen.rows = fold.querySelectorAll("tr[data-id]").length;
+  scatter.emit("plotly_click", { points: [{ data: { meta: "archive" }, customdata: "%(other)s" }] });
+  await later(400);
+  seen.other = document.querySelectorAll("tr.selected[data-archive]").length;
+  document.documentElement.dataset.seen = JSON.stringify(seen);
+})();
+"""
+
+
+def test_a_large_front_is_unpacked_as_it_is_asked_for(make_study, tmp_path) -> None:
+    made = make_study(members=70, rest=50, variants=0)
+    members = made.front["candidates"]
+    other = next(record["id"] for record in made.archive[70:] if record["validation"])
+    text = render(made.front, evaluations=made.evaluations, archive=made.archive, images={}, config=ReportConfig())
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    page = tmp_path / "index.html"
+    page.write_text(text.replace("</body>\n</html>", f"<script>{LARGE % {'wanted': members[3]['id'], 'other': other}}"
+                                 "</script></body></html>"), encoding="utf-8")
+    dom, _ = browse(page)
+    assert "data-error" not in dom
+    seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', dom)[1]))
+    first = re.search(r'data-first="([0-9a-f]+)"', dom)[1]
+    assert seen == {"first": [first], "panels": [members[3]["id"]], "plots": True, "rows": 71, "other": 1}
+
+
+def test_a_large_page_keeps_its_policy(make_study, tmp_path) -> None:
+    made = make_study(members=70, rest=0, variants=0)
+    page = tmp_path / "index.html"
+    page.write_text(render(made.front, evaluations=made.evaluations, archive=made.archive, images=made.images,
+                           config=ReportConfig()), encoding="utf-8")
+    dom, log = browse(page, fragment=f"#{made.front['candidates'][2]['id']}")
+    assert "data-error" not in dom
+    assert "CONSOLE" not in log, [line for line in log.splitlines() if "CONSOLE" in line]
+    assert re.findall(r'<article class="panel" id="([0-9a-f]+)"', dom) == [made.front["candidates"][2]["id"]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,6 +16,14 @@ from parapet.report import AdversarialImages, page, render
 
 HOSTILE = "</script><img src=x onerror=\"alert('1')\">&<b>"
 VOID = {"meta", "link", "img", "br"}
+
+
+def unpacked(parsed: Page) -> dict[str, dict]:
+    """Every part of a folded page by name, as its script opens them."""
+    packed = json.loads(next(text for values, text in parsed.scripts if values.get("id") == "packed"))
+    groups = [json.loads(zlib.decompress(base64.b64decode(group))) for group in packed["groups"]]
+    assert {name: place for place, group in enumerate(groups) for name in group} == packed["of"]
+    return {name: part for group in groups for name, part in group.items()}
 
 
 class Page(HTMLParser):
@@ -225,7 +235,7 @@ def test_variants_stand_apart_from_the_front(standard) -> None:
     assert variant["id"] not in members["customdata"]
 
 
-def test_the_page_shows_as_many_images_as_configured_and_stays_small(make_study, monkeypatch) -> None:
+def test_the_page_shows_as_many_images_as_configured_and_stays_small(make_study) -> None:
     made = make_study(members=2)
 
     def images(html: str) -> int:
@@ -236,7 +246,70 @@ def test_the_page_shows_as_many_images_as_configured_and_stays_small(make_study,
     random = np.random.default_rng(0)
     noise = random.random((8, 3, 32, 32))
     heavy = AdversarialImages(noise, noise, np.zeros(8, int), np.zeros(8, int), np.ones(8, int), "pgd")
-    monkeypatch.setattr(page, "IMAGE_BYTES", 200_000)
-    shown = page._within_budget(made.front, dict.fromkeys(made.images, heavy), 8)
+    shown = page._within_budget(made.front, dict.fromkeys(made.images, heavy), 8, 200_000)
     assert 0 < sum(map(page._weight, shown.values())) <= 200_000
     assert len({len(row) for row in shown.values()}) == 1
+
+
+@pytest.fixture(scope="module")
+def large(make_study):
+    """(study, HTML) of a front that is folded, over an archive of which a part is drawn."""
+    made = make_study(members=80, rest=2600, variants=80)
+    for record in made.archive[-300:]:
+        record.update(status="infeasible", reason="out of memory")
+    return made, rendered(made)
+
+
+def test_a_large_front_is_folded_and_holds_the_same(large) -> None:
+    made, html = large
+    parsed = Page(html)
+    parts, front = unpacked(parsed), made.front
+    everyone = [*front["candidates"], *front["variants"], front["undefended"]]
+    # Without JavaScript: a row with the numbers, and the card, of each member.
+    assert set(parsed.rows) == {candidate["id"] for candidate in front["candidates"]} and parsed.panels == {}
+    assert f"cards/{front['candidates'][0]['id']}.html" in parsed.addresses
+    for candidate in everyone:
+        part = parts[candidate["id"]]
+        inside = Page(part["html"])
+        low, high = candidate["test"]["robust_interval"]
+        shown = f"{100 * candidate['test']['robust_accuracy']:.1f} % {100 * low:.1f}–{100 * high:.1f} %"
+        assert shown in inside.panels[candidate["id"]]
+        assert f"../{candidate['onnx']}" in inside.links[candidate["id"]]
+        assert f"attacks-{candidate['id']}" in part["figures"]
+        if not candidate["derived_from"]:
+            assert {f"curve-{candidate['id']}", f"steps-{candidate['id']}"} < set(part["figures"])
+    for name, rows in (("variants", 80), ("attacks-alone", 81), ("attacks-left", 81), ("attacks-variants", 80)):
+        assert len(Page(parts[name]["html"]).rows) == rows
+    assert {"pareto-flops", "pareto-latency", "hypervolume-generation"} <= set(parts["figures"]["figures"])
+    for name in parts:
+        assert name == "figures" or name in {entry["id"] for entry in everyone} or f'data-fragment="{name}"' in html
+
+
+def test_of_a_large_archive_a_part_is_drawn_and_said_so(large) -> None:
+    made, html = large
+    parts = unpacked(Page(html))
+    others = sum(1 for record in made.archive[80:] if record["validation"])
+    faint = parts["figures"]["figures"]["pareto-flops"]["data"][0]
+    assert len(faint["x"]) == page.LISTED == parts["others"]["html"].count("<tr data-archive=")
+    assert f"2,000 drawn at random of the {others:,} other candidates" in html
+    assert f"2,000 of {others:,} candidates that are not on the front" in html
+    assert html == rendered(made)  # the same every time
+
+
+def test_a_large_page_grows_little_with_its_front(large) -> None:
+    made, html = large
+    plotly = len(page._plotly())
+    assert len(html.encode()) - plotly < 2_500_000
+    figures = sum(len(json.dumps(part["figures"])) for part in unpacked(Page(html)).values())
+    assert figures > 1_000_000  # packed, they take a tenth
+
+
+def test_hostile_strings_are_escaped_in_what_is_packed(make_study) -> None:
+    made = make_study(members=70, rest=5, variants=0)
+    made.front["candidates"][0]["description"] = HOSTILE
+    html = rendered(made)
+    part = unpacked(Page(html))[made.front["candidates"][0]["id"]]["html"]
+    parsed = Page(part)
+    assert HOSTILE in parsed.panels[made.front["candidates"][0]["id"]]
+    assert not [values for _, values in parsed.elements if any(name.startswith("on") for name in values)]
+    assert len(Page(html).scripts) == 4

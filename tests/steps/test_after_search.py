@@ -16,7 +16,7 @@ from parapet.deployment import check_identity, read_metadata, runtime
 from parapet.errors import InputError, WorkError
 from parapet.files import read_json, write_json
 from parapet.models import load
-from parapet.steps import front, full_evaluation, promotion, report, results
+from parapet.steps import front, front_file, full_evaluation, promotion, report, results
 from tests.steps.tiny import TINY
 
 PARAMS = parse(Params, TINY)
@@ -176,10 +176,10 @@ def test_a_front_of_another_version_is_refused(artifacts: Path, tmp_path: Path) 
     old = {**read_json(artifacts / "front.json"), "schema_version": 4}
     write_json(tmp_path / "front.json", old)
     with pytest.raises(InputError, match="version 4, and this Parapet reads versions 6 and 7; run `parapet full_"):
-        front.read(tmp_path / "front.json")
+        front_file.read(tmp_path / "front.json")
     (tmp_path / "front.json").write_text("[")
     with pytest.raises(InputError, match="front.json is damaged; run `parapet front` again"):
-        front.read(tmp_path / "front.json")
+        front_file.read(tmp_path / "front.json")
 
 
 def test_attacks_that_met_survivors_only_have_no_number_of_their_own(artifacts: Path) -> None:
@@ -227,7 +227,7 @@ def test_files_of_the_version_before_are_read_as_if_written_today(artifacts: Pat
     shutil.copytree(artifacts, out)
     today = read_json(artifacts / "front.json")
     write_json(out / "front.json", _version_6(today))
-    assert front.read(out / "front.json") == today
+    assert front_file.read(out / "front.json") == today
     for path in (out / "evaluation").glob("*.json"):
         result = read_json(path)
         write_json(path, _version_4(result))
@@ -236,4 +236,4 @@ def test_files_of_the_version_before_are_read_as_if_written_today(artifacts: Pat
     assert page == (artifacts / "report/index.html").read_text()
     write_json(out / "front.json", {"schema_version": 6})
     with pytest.raises(InputError, match="front.json is damaged; run `parapet front` again"):
-        front.read(out / "front.json")
+        front_file.read(out / "front.json")

@@ -13,7 +13,7 @@ import pytest
 from parapet.config import Params, parse
 from parapet.errors import InputError, PromotionRefused
 from parapet.files import read_json, write_json
-from parapet.steps import environments, promotion, rollback
+from parapet.steps import choice, environments, promotion, rollback
 from parapet.steps.comparison import Comparison, Paired
 from parapet.tracking.connection import connect
 from parapet.tracking.contents import DIGEST_TAG
@@ -268,8 +268,8 @@ def entry(name: str, derived_from: str | None = None, robust: float = 0.5) -> di
 
 def test_variants_are_not_chosen_and_an_id_may_be_shortened() -> None:
     front = {"candidates": [entry("aa1"), entry("ab2", robust=0.6)], "variants": [entry("aa1-int8", "aa1", robust=0.9)]}
-    assert promotion.choose(front, "robust_accuracy >= 0, then most robust_accuracy")[0]["id"] == "ab2"
-    assert promotion.choose(front, "", "ab")[0]["id"] == "ab2"
+    assert choice.choose(front, "robust_accuracy >= 0, then most robust_accuracy")[0]["id"] == "ab2"
+    assert choice.choose(front, "", "ab")[0]["id"] == "ab2"
     for wrong, sentence in (("aa1-int8", "aa1-int8 is a variant of aa1, whose robustness is only known from above; "
                              "promote aa1."),
                             ("a", "'a' is the beginning of more than one member of the front; its members are aa1, "
@@ -277,7 +277,7 @@ def test_variants_are_not_chosen_and_an_id_may_be_shortened() -> None:
                             ("zz", "'zz' is not the id of a member of the front; its members are aa1, ab2."),
                             ("", "'' is not the id of a member of the front; its members are aa1, ab2.")):
         with pytest.raises(InputError) as caught:
-            promotion.choose(front, "", wrong)
+            choice.choose(front, "", wrong)
         assert str(caught.value) == sentence
 
 

@@ -107,7 +107,7 @@ def _chosen(options: argparse.Namespace, names: Sequence[str]) -> tuple[int, int
     _refuse_no_file(options.archive)
     places = journal.latest_places(journal.places(options.archive))
     if options.rung is None and not (options.feasible or options.front or options.sort):
-        return len(places), len(places), _at(options.archive, places[:options.limit])
+        return len(places), len(places), journal.at_places(options.archive, places[:options.limit])
     # Of each candidate what the options ask about; the whole of those that are listed is read again.
     known = journal.latest(map(_measured, journal.stream(options.archive)))
     chosen = [{**record, "place": place} for place, record in enumerate(known)]
@@ -128,8 +128,8 @@ def _chosen(options: argparse.Namespace, names: Sequence[str]) -> tuple[int, int
     if options.sort:
         key = _SORTS[options.sort]
         chosen = sorted(chosen, key=lambda record: (key(record) is None, key(record) or 0))
-    return len(chosen), len(places), _at(options.archive, [places[record["place"]]
-                                                           for record in chosen[:options.limit]])
+    return len(chosen), len(places), journal.at_places(options.archive, [
+        places[record["place"]] for record in chosen[:options.limit]])
 
 
 def _measured(record: dict[str, Any]) -> dict[str, Any]:
@@ -140,14 +140,6 @@ def _measured(record: dict[str, Any]) -> dict[str, Any]:
             "fidelity": {name: record["fidelity"][name] for name in ("rung", "full")},
             "validation": validation and {name: validation[name] for name in ("clean_accuracy", "robust_accuracy")},
             "latency_ms": latency and {"p50": latency["p50"]}}
-
-
-def _at(path: Path, places: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
-    """The records of candidates by their places: each as it was measured best, of the generation that it came in."""
-    from parapet.search import archive as journal
-
-    first, best = (journal.at(path, [pair[side] for pair in places]) for side in (0, 1))
-    return [{**record, "generation": begun["generation"]} for begun, record in zip(first, best)]
 
 
 def show(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from parapet.config import load
 from parapet.devices import resolve
 from parapet.errors import InputError
 from parapet.report import wording
-from parapet.steps.front import read as read_front
+from parapet.steps.front_file import read as read_front
 
 WISHES = ('"knee", weights such as "weights: robust_accuracy 3, flops 1", or constraints such as "robust_accuracy >= '
           '0.6, latency_ms <= 0.2, then fewest FLOPs"')
@@ -59,8 +59,8 @@ def serve_options(parser: argparse.ArgumentParser) -> None:
 
 def select(options: argparse.Namespace) -> None:
     """One member of the front, its numbers and the reason."""
+    from parapet.steps.choice import choose
     from parapet.steps.gate import doubt
-    from parapet.steps.promotion import choose
 
     wish, front = options.wish or load(options.params).promotion.select, read_front(options.out / "front.json")
     chosen, reason = choose(front, wish)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from html import escape
 from importlib import resources
 from typing import Any
@@ -29,13 +30,7 @@ def model_card(candidate: dict[str, Any], front: dict[str, Any], evaluation: dic
     rows = {kind: [(name, candidate["test"]["attacks"][name][kind], measured.get(name, {}).get("interval"),
                     front["undefended"]["test"]["attacks"].get(name, none)[kind])
                    for name in attack_names([candidate], kind)] for kind in none}
-    # Markdown, in which the filter `plain` escapes what comes from outside.
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True,  # nosec B701
-                                     undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
-    environment.filters |= {"percent": wording.percent, "interval": wording.interval, "si": wording.count,
-                            "duration": wording.duration, "milliseconds": wording.milliseconds,
-                            "number": wording.number, "plain": plain}
-    return environment.from_string(_asset("card.md")).render(
+    return _card().render(
         candidate=candidate, front=front, threat=wording.threat(front["threat"]), rows=rows,
         audit=evaluation.get("audit"), onnx=evaluation.get("onnx"), curves=evaluation.get("curves"),
         distances=wording.distances(measured), undefended=front["undefended"], with_interval=wording.with_interval)
@@ -53,9 +48,23 @@ def card_html(candidate: dict[str, Any], front: dict[str, Any], evaluation: dict
     # A picture of numbers, and CommonMark that was rendered with its HTML off.
     figure, before, after = (Markup(text) for text in (  # nosec B704
         figure, markdown.render(before), markdown.render(mark + after)))
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(_asset("card.html")).render(
-        candidate=candidate, before=before, figure=figure, after=after)
+    return _html_card().render(candidate=candidate, before=before, figure=figure, after=after)
+
+
+@cache
+def _card() -> jinja2.Template:
+    # Markdown, in which the filter `plain` escapes what comes from outside.
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True,  # nosec B701
+                                     undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    environment.filters |= {"percent": wording.percent, "interval": wording.interval, "si": wording.count,
+                            "duration": wording.duration, "milliseconds": wording.milliseconds,
+                            "number": wording.number, "plain": plain}
+    return environment.from_string(_asset("card.md"))
+
+
+@cache
+def _html_card() -> jinja2.Template:
+    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_asset("card.html"))
 
 
 def plain(text: Any) -> str:

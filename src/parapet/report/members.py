@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,6 +47,13 @@ def others(front: dict[str, Any], archive: Iterable[dict[str, Any]]) -> list[dic
     known = {candidate["id"] for candidate in (*front["candidates"], front["undefended"])}
     return [record for record in archive if record["id"] not in known and record["validation"] is not None
             and record["fidelity"]["full"] and record["repeat"] == 0]
+
+
+def drawn(records: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """At most `limit` of the records, each as likely as any other and the same every time, in their order."""
+    if len(records) <= limit:
+        return records
+    return [records[place] for place in sorted(random.Random(0).sample(range(len(records)), limit))]
 
 
 def infeasible(archive: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 "use strict";
 // What went wrong is written on the root element, where a test and a curious reader can find it.
 addEventListener("error", (event) => { document.documentElement.dataset.error = event.message; });
+addEventListener("unhandledrejection", (event) => { document.documentElement.dataset.error = String(event.reason); });
 
 const figures = JSON.parse(document.getElementById("figures").textContent);
 const panels = new Map([...document.querySelectorAll(".panel")].map((panel) => [panel.dataset.id, panel]));
@@ -10,6 +11,9 @@ const narrow = matchMedia("(max-width: 640px)");
 // The buttons are listed one by one: plotly's own choice has one that sends the data to a server.
 const buttons = [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]];
 const settings = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtons: buttons };
+// A large front packs its panels and tables: {groups, of}, see packing.py.
+const packed = JSON.parse((document.getElementById("packed") || { textContent: '{"groups":[],"of":{}}' }).textContent);
+const opened = new Map();
 let selected = null;
 
 function colour(name) {
@@ -55,6 +59,39 @@ function placeRing(ring, data) {
   ring.marker.color = colour("--ink");
 }
 
+async function inflated(group) {
+  const bytes = Uint8Array.from(atob(group), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return JSON.parse(await new Response(stream).text());
+}
+
+// {html, figures} of a panel or a table that is packed.
+async function part(name) {
+  const group = packed.of[name];
+  if (!opened.has(group)) opened.set(group, inflated(packed.groups[group]));
+  return (await opened.get(group))[name];
+}
+
+const known = (id) => panels.has(id) || (Object.hasOwn(packed.of, id) && document.getElementById("unfolded") !== null);
+
+async function unpacked(id) {
+  const found = await part(id);
+  Object.assign(figures, found.figures);
+  const holder = document.createElement("template");
+  holder.innerHTML = found.html;
+  return holder.content.querySelector(".panel");
+}
+
+async function unfold(fold) {
+  if (!fold.dataset.fragment) return;
+  const name = fold.dataset.fragment;
+  delete fold.dataset.fragment;
+  const { html } = await part(name);
+  fold.insertAdjacentHTML("beforeend", html);
+  sortable(fold);
+  for (const row of fold.querySelectorAll("tr[data-id]")) row.classList.toggle("selected", row.dataset.id === selected);
+}
+
 function draw(plot) {
   const figure = figures[plot.dataset.figure];
   if (!figure) return;
@@ -67,11 +104,19 @@ function redraw() {
   for (const plot of document.querySelectorAll(".plot[data-drawn]")) draw(plot);
 }
 
-function select(id, { scroll = false, remember = true } = {}) {
-  const panel = panels.get(id);
-  if (!panel) return;
+async function select(id, options = {}) {
+  if (!known(id)) return;
   selected = id;
+  if (panels.has(id)) show(id, panels.get(id), options);
+  else {
+    const panel = await unpacked(id);
+    if (selected === id) show(id, panel, options);
+  }
+}
+
+function show(id, panel, { scroll = false, remember = true } = {}) {
   for (const [key, other] of panels) other.hidden = key !== id;
+  if (!panels.has(id)) document.getElementById("unfolded").replaceChildren(panel);
   for (const row of document.querySelectorAll("tr[data-id]")) row.classList.toggle("selected", row.dataset.id === id);
   const strip = document.getElementById("strip");
   strip.replaceChildren(...[...panel.querySelector("header").children].map((part) => part.cloneNode(true)));
@@ -90,7 +135,8 @@ function select(id, { scroll = false, remember = true } = {}) {
   if (scroll) document.getElementById("candidate").scrollIntoView({ behavior: "smooth", block: "start" });
 }
 
-function showInArchive(id) {
+async function showInArchive(id) {
+  for (const fold of document.querySelectorAll("#archive details[data-fragment]")) await unfold(fold);
   const row = document.querySelector(`tr[data-archive="${CSS.escape(id)}"]`);
   if (!row) return;
   for (const other of document.querySelectorAll("tr.selected[data-archive]")) other.classList.remove("selected");
@@ -110,21 +156,24 @@ function sort(table, column, heading) {
   table.tBodies[0].append(...keyed.map(([, row]) => row));
 }
 
-for (const table of document.querySelectorAll("table.sortable")) {
-  [...table.tHead.rows[0].cells].forEach((heading, column) => {
-    if (heading.classList.contains("still")) return;
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = heading.textContent;
-    heading.replaceChildren(button);
-    button.addEventListener("click", () => sort(table, column, heading));
-  });
+function sortable(root) {
+  for (const table of root.querySelectorAll("table.sortable")) {
+    [...table.tHead.rows[0].cells].forEach((heading, column) => {
+      if (heading.classList.contains("still")) return;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = heading.textContent;
+      heading.replaceChildren(button);
+      button.addEventListener("click", () => sort(table, column, heading));
+    });
+  }
 }
-for (const row of document.querySelectorAll("table.pick tbody tr")) {
-  row.addEventListener("click", (event) => {
-    if (!event.target.closest("a")) select(row.dataset.id, { scroll: true });
-  });
-}
+sortable(document);
+for (const fold of document.querySelectorAll("details[data-fragment]")) fold.addEventListener("toggle", () => unfold(fold));
+document.querySelector("main").addEventListener("click", (event) => {
+  const row = event.target.closest("table.pick tbody tr");
+  if (row && !event.target.closest("a")) select(row.dataset.id, { scroll: true });
+});
 for (const group of document.querySelectorAll(".switch")) {
   group.addEventListener("click", (event) => {
     const button = event.target.closest("button");
@@ -139,12 +188,17 @@ addEventListener("hashchange", () => select(location.hash.slice(1), { scroll: tr
 dark.addEventListener("change", redraw);
 narrow.addEventListener("change", redraw);
 
-const wanted = location.hash.slice(1);
-draw(scatter);
-draw(document.getElementById("volume"));
-select(panels.has(wanted) ? wanted : document.body.dataset.first, { scroll: panels.has(wanted), remember: false });
-scatter.on("plotly_click", (event) => {
-  const point = event.points[0];
-  if (point.data.meta === "archive") showInArchive(point.customdata);
-  else select(point.customdata);
-});
+async function start() {
+  if (Object.hasOwn(packed.of, "figures")) Object.assign(figures, (await part("figures")).figures);
+  const wanted = location.hash.slice(1);
+  draw(scatter);
+  draw(document.getElementById("volume"));
+  select(known(wanted) ? wanted : document.body.dataset.first, { scroll: known(wanted), remember: false });
+  scatter.on("plotly_click", (event) => {
+    const point = event.points[0];
+    if (point.data.meta === "archive") showInArchive(point.customdata);
+    else select(point.customdata);
+  });
+}
+
+start();

@@ -4,54 +4,65 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
+from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from parapet.config import ReportConfig
 from parapet.errors import InputError
 from parapet.redaction import redacted
 from parapet.report import plots, wording
 from parapet.report.images import AdversarialImages, Example, examples, magnification
-from parapet.report.members import attack_names, best, infeasible, members, others, ties
+from parapet.report.members import attack_names, best, drawn, infeasible, members, others, ties
+from parapet.report.packing import packed, safe
 
 Record = dict[str, Any]
-# plotly.js takes 4.8 MB of the 8 MB that a page of some hundred candidates may weigh; a large front shows fewer images.
-IMAGE_BYTES = 2_000_000
+# plotly.js takes 4.8 MB of the 8 MB that a page may weigh; a large front shows fewer images.
+IMAGE_BYTES, FOLDED_IMAGE_BYTES = 2_000_000, 700_000
+# So many panels stand in the page as they are, to be read without JavaScript; more are packed.
+INLINE = 60
+# So many of the archive's other candidates are drawn and listed; a browser is fluid with them.
+LISTED = 2000
 
 
 def render(front: Record, *, evaluations: dict[str, Record], archive: list[Record],
            images: dict[str, AdversarialImages], config: ReportConfig,
-           mlflow_ui: str = "http://127.0.0.1:5000") -> str:
+           mlflow_ui: str = "http://127.0.0.1:5000", counts: dict[str, int] | None = None) -> str:
     """The page as HTML, for a file `report/index.html` in the folder of front.json.
 
     `evaluations` (evaluation/<id>.json) and `images` are by candidate id and may lack any of them, the undefended
-    net's included; `archive` is every record of archive.jsonl. Links to weights, ONNX files and evaluations are
-    those of front.json, one folder up; links to MLflow runs go to the server at `mlflow_ui`, without
-    its user, password and query.
+    net's included; `archive` is every record of archive.jsonl, or a part of them: then `counts` says how many
+    `others` and `infeasible` ones there are. Links to weights, ONNX files and evaluations are those of front.json, one
+    folder up; links to MLflow runs go to the server at `mlflow_ui`, without its user, password and query.
+
+    Of a front with more than `INLINE` members and variants the panels and the larger tables are packed, and put in
+    when they are asked for.
     """
     mlflow_ui = redacted(mlflow_ui).partition("?")[0]
     if not mlflow_ui.startswith(("http://", "https://")):
         raise InputError(f"the address of MLflow is {mlflow_ui!r}; it must start with http:// or https://.")
     own, beside, undefended = members(front), front["variants"], front["undefended"]
     panels = [*own, *beside, undefended]
-    shown = _within_budget(front, images, config.images)
-    script, plotly = _asset("page.js"), get_plotlyjs()
+    folded = len(panels) > INLINE
+    shown = _within_budget(front, images, config.images, FOLDED_IMAGE_BYTES if folded else IMAGE_BYTES)
+    script, plotly = _asset("page.js"), _plotly()
     threat = Markup('<span class="figure">{}</span>').format(wording.threat(front["threat"]))
+    rest, failed = others(front, archive), infeasible(archive)
+    counts = counts or {"others": len(rest), "infeasible": len(failed)}
+    rest, failed = drawn(rest, LISTED), failed[:LISTED]
     values = {
-        "title": redacted(config.title), "front": front, "threat": threat, "own": own,
+        "title": redacted(config.title), "front": front, "threat": threat, "own": own, "folded": folded,
         "variants": beside, "undefended": undefended, "panels": panels, "best": best(front),
-        "ties": ties(front, best(front)), "kinds": attack_names, "others": others(front, archive),
-        "infeasible": infeasible(archive), "carded": [member["id"] for member in own + beside],
+        "ties": ties(front, best(front)), "kinds": attack_names, "others": rest, "count_others": counts["others"],
+        "infeasible": failed, "count_infeasible": counts["infeasible"],
+        "carded": {member["id"] for member in own + beside},
         "evaluations": evaluations, "images": shown,
         "magnified": {key: magnification(value) for key, value in images.items()},
         "attack_of": {key: value.attack for key, value in images.items()},
-        "figures": _figures(front, evaluations, archive, panels),
         # Files of the package and of plotly.
         "style": Markup(_asset("page.css")),  # nosec B704
         "script": Markup(script), "plotly": Markup(plotly),  # nosec B704
@@ -60,28 +71,54 @@ def render(front: Record, *, evaluations: dict[str, Record], archive: list[Recor
                    f"script-src {_hash(plotly)} {_hash(script)}"),
         "mlflow": lambda candidate: _run_link(front, candidate, mlflow_ui),
     }
-    return _environment().get_template("page.html").render(values)
+    environment = _environment()
+    figures = _figures(front, rest)
+    if folded:
+        # The figures of the whole front are packed too: with a thousand members they are megabytes of hover texts.
+        parts = packed([("figures", {"html": "", "figures": figures}), *_parts(environment, values, evaluations)])
+        values["packed"] = Markup(parts)  # nosec B704 # escaped by `packed`
+        figures = {}
+    else:
+        for candidate in panels:
+            figures |= _own_figures(candidate, front, evaluations)
+    values["figures"] = Markup(safe(figures))  # nosec B704 # escaped by `safe`
+    return environment.get_template("page.html").render(values)
 
 
-def _figures(front: Record, evaluations: dict[str, Record], archive: list[Record], panels: list[Record]) -> Markup:
-    """Every figure by name as JSON that is safe inside a script element."""
-    figures = {f"pareto-{x}": plots.pareto(front, archive, x) for x in plots.AXES}
-    figures |= {f"hypervolume-{x}": plots.hypervolume(front, x) for x in plots.VOLUME_AXES}
-    for candidate in panels:
-        figures[f"attacks-{candidate['id']}"] = plots.attack_bars(candidate, front, evaluations)
-        figures[f"curve-{candidate['id']}"] = plots.eps_curve(candidate, front, evaluations)
-        figures[f"steps-{candidate['id']}"] = plots.steps_curve(candidate, front, evaluations)
-    found = {name: json.loads(figure.to_json()) for name, figure in figures.items() if figure is not None}
-    text = json.dumps(found, separators=(",", ":"), allow_nan=False)
-    text = text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-    return Markup(text)  # nosec B704 # escaped above
+def _parts(environment: jinja2.Environment, values: Record,
+           evaluations: dict[str, Record]) -> Iterator[tuple[str, Record]]:
+    """(name, {html, figures}) of every panel, by its candidate's id, and of every table that is folded."""
+    made: Any = environment.get_template("parts.html").make_module(values)
+    for candidate in values["panels"]:
+        yield candidate["id"], {"html": str(made.panel(candidate)),
+                                "figures": _own_figures(candidate, values["front"], evaluations)}
+    names = ["attacks-alone", "attacks-left", *(["variants", "attacks-variants"] if values["variants"] else []),
+             *(["infeasible"] if values["infeasible"] else [])]
+    for name in names:
+        yield name, {"html": str(made.table_of(name)), "figures": {}}
+    if values["others"]:
+        yield "others", {"html": str(made.part_others()), "figures": {}}
 
 
-def _within_budget(front: Record, images: dict[str, AdversarialImages], limit: int) -> dict[str, list[Example]]:
+def _figures(front: Record, rest: list[Record]) -> Record:
+    """The figures of the whole front, by name."""
+    figures = {f"pareto-{x}": plots.pareto(front, rest, x) for x in plots.AXES}
+    return figures | {f"hypervolume-{x}": plots.hypervolume(front, x) for x in plots.VOLUME_AXES}
+
+
+def _own_figures(candidate: Record, front: Record, evaluations: dict[str, Record]) -> Record:
+    """The figures of one candidate, by name; those that were measured."""
+    found = {f"{name}-{candidate['id']}": make(candidate, front, evaluations) for name, make in (
+        ("attacks", plots.attack_bars), ("curve", plots.eps_curve), ("steps", plots.steps_curve))}
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def _within_budget(front: Record, images: dict[str, AdversarialImages], limit: int,
+                   budget: int) -> dict[str, list[Example]]:
     """At most `limit` images of each candidate of the page; fewer where all together would weigh too much."""
     wanted = {candidate["id"] for candidate in (*front["candidates"], front["undefended"])}
     shown = {key: examples(value, front["data"]["classes"], limit) for key, value in images.items() if key in wanted}
-    while sum(map(_weight, shown.values())) > IMAGE_BYTES:
+    while sum(map(_weight, shown.values())) > budget:
         longest = max(map(len, shown.values()))
         shown = {key: value[:longest - 1] for key, value in shown.items()}
     return {key: value for key, value in shown.items() if value}
@@ -117,6 +154,11 @@ def _environment() -> jinja2.Environment:
 
 def _asset(name: str) -> str:
     return resources.files("parapet.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    """plotly.js, as the package brings it; without the rest of the package, which takes pandas along."""
+    return resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
 
 
 def _hash(script: str) -> str:

@@ -1,4 +1,9 @@
-"""The page's plots as plotly figures, one pure function each; the page's script adds the theme's ink and grid."""
+"""The page's plots as plotly reads them from JSON, one pure function each; the page's script adds the theme's ink and
+grid.
+
+Plain dicts, without plotly's own classes: to check a figure with them takes a tenth of a second, and a page may hold
+three for each of a thousand candidates.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +11,23 @@ import math
 from html import escape
 from typing import Any
 
-import plotly.graph_objects as go
-
 from parapet.report import colours, wording
 from parapet.report.dvc_plots import curve
 from parapet.report.members import attack_names, members, others
 
 Record = dict[str, Any]
+# {data, layout}, as Plotly.react takes them.
+Figure = dict[str, Any]
 AXES = {"flops": "FLOPs per image", "latency": "latency per batch of the ONNX graph, p50 (ms)"}
+# More points than this stand close together, and are smaller.
+_CROWD = 60
 # The two kinds of number that an attack has, in the order in which they are drawn.
 ATTACK_LABELS = {"alone": "{} alone", "left": "left after {} too"}
 VOLUME_AXES = {"generation": "generation", "candidates": "candidates measured",
                "training_seconds": "training time spent (s)"}
 
 
-def pareto(front: Record, archive: list[Record], x: str = "flops") -> go.Figure:
+def pareto(front: Record, archive: list[Record], x: str = "flops") -> Figure:
     """Robust accuracy on test against cost (`flops` or `latency`); customdata of every point is its id."""
     own, beside, rest = members(front), front["variants"], others(front, archive)
     rest = [record for record in rest if _cost(record, x) is not None]
@@ -31,44 +38,44 @@ def pareto(front: Record, archive: list[Record], x: str = "flops") -> go.Figure:
            "tickformat": ".0%" if high - low > 0.04 else ".1%", "thickness": 12, "len": 0.9, "outlinewidth": 0}
     # The line joins the most robust members from left to right: below it, a member lives on its clean accuracy.
     steps = _staircase(own, x)
-    figure = go.Figure([
-        go.Scatter(x=[_cost(record, x) for record in rest],
-                   y=[record["validation"]["robust_accuracy"] for record in rest], mode="markers",
-                   name="others of the archive (validation)", customdata=[record["id"] for record in rest],
-                   hovertext=[_hover_archive(record) for record in rest], hoverinfo="text", meta="archive",
-                   marker={"size": 7, "color": colours.FAINT, "opacity": 0.42}),
-        go.Scatter(x=[step[0] for step in steps], y=[step[1] for step in steps], mode="lines", meta="line",
-                   name="most robust member at this cost", hoverinfo="skip",
-                   line={"shape": "hv", "width": 1.5, "dash": "dot", "color": colours.FAINT}),
+    traces = [
+        {"type": "scatter", "x": [_cost(record, x) for record in rest],
+         "y": [_short(record["validation"]["robust_accuracy"]) for record in rest], "mode": "markers",
+         "name": "others of the archive (validation)", "customdata": [record["id"] for record in rest],
+         "hovertext": [_hover_archive(record) for record in rest], "hoverinfo": "text", "meta": "archive",
+         "marker": {"size": 7, "color": colours.FAINT, "opacity": 0.42}, "visible": bool(rest)},
+        {"type": "scatter", "x": [step[0] for step in steps], "y": [step[1] for step in steps], "mode": "lines",
+         "meta": "line", "name": "most robust member at this cost", "hoverinfo": "skip",
+         "line": {"shape": "hv", "width": 1.5, "dash": "dot", "color": colours.FAINT}},
         _points(own, x, "members of the front (test)", front,
-                {**marker, "size": 14, "colorbar": bar, "showscale": True}, "front"),
+                {**marker, "size": 14 if len(own) <= _CROWD else 8, "colorbar": bar, "showscale": True}, "front"),
         _points(beside, x, "quantised variants: upper bounds (test)", front,
-                {**marker, "size": 12, "symbol": "triangle-down"}, "variants"),
+                {**marker, "size": 12 if len(beside) <= _CROWD else 7, "symbol": "triangle-down"}, "variants"),
         _points([front["undefended"]], x, "undefended net (test)", front,
                 {"size": 13, "symbol": "x", "color": colours.UNDEFENDED}, "undefended"),
-        go.Scatter(x=[], y=[], mode="markers", meta="selected", name="selected", hoverinfo="skip", showlegend=False,
-                   marker={"size": 25, "symbol": "circle-open", "line": {"width": 2.5}, "color": colours.ACCENT}),
-    ])
-    figure.data[0].visible = bool(rest)
-    figure.data[3].visible = bool(beside)
+        {"type": "scatter", "x": [], "y": [], "mode": "markers", "meta": "selected", "name": "selected",
+         "hoverinfo": "skip", "showlegend": False,
+         "marker": {"size": 25, "symbol": "circle-open", "line": {"width": 2.5}, "color": colours.ACCENT}}]
+    # A thousand triangles would hide the front; a click on their name in the legend shows them.
+    traces[3]["visible"] = bool(beside) and (len(beside) <= _CROWD or "legendonly")
     shown = own + beside + [front["undefended"]]
     costs = [_cost(record, x) for record in shown + rest]
     top = max([record["test"]["robust_interval"][1] for record in shown]
               + [record["validation"]["robust_accuracy"] for record in rest])
-    figure.update_layout(height=520, legend=_legend(-0.17), hovermode="closest", margin={"l": 62, "r": 16, "t": 14})
-    figure.update_xaxes(title=AXES[x], type="log", range=_log_range(costs), **_log_ticks(costs, x))
-    figure.update_yaxes(title="robust accuracy", tickformat=".0%", range=[-0.03, min(1.04, top + 0.06)])
-    return _bare(figure)
+    return _figure(traces, {"height": 520, "legend": _legend(-0.17), "hovermode": "closest",
+                            "margin": {"l": 62, "r": 16, "t": 14}},
+                   x={"title": AXES[x], "type": "log", "range": _log_range(costs), **_log_ticks(costs, x)},
+                   y={"title": "robust accuracy", "tickformat": ".0%", "range": [-0.03, min(1.04, top + 0.06)]})
 
 
-def attack_bars(candidate: Record, front: Record, evaluations: dict[str, Record]) -> go.Figure:
+def attack_bars(candidate: Record, front: Record, evaluations: dict[str, Record]) -> Figure:
     """Accuracy of one candidate under each attack of the test suite alone, then what is left after those that met
     survivors only, the undefended net beside it."""
     undefended = front["undefended"]
     shown = [(candidate, legend_name(candidate, front), colours.ACCENT)]
     if candidate["id"] != undefended["id"]:
         shown.append((undefended, "undefended net", colours.UNDEFENDED))
-    figure = go.Figure()
+    traces = []
     for record, name, colour in shown:
         rows = [("no attack", record["test"]["clean_accuracy"], record["test"]["clean_interval"])]
         measured = evaluations.get(record["id"], {}).get("evaluation", {}).get("attacks", {})
@@ -77,17 +84,18 @@ def attack_bars(candidate: Record, front: Record, evaluations: dict[str, Record]
                  for kind, label in ATTACK_LABELS.items() for attack in attack_names([candidate], kind)
                  if record["test"]["attacks"].get(attack, {}).get(kind) is not None]
         rows += [("<b>every attack</b>", record["test"]["robust_accuracy"], record["test"]["robust_interval"])]
-        figure.add_bar(y=[row[0] for row in rows], x=[row[1] for row in rows], orientation="h", name=name,
-                       marker={"color": colour}, hovertext=[_bar_hover(name, row, record) for row in rows],
-                       hoverinfo="text", error_x=_error([row[1] for row in rows], [row[2] for row in rows]))
-    figure.update_layout(height=150 + 40 * (len(candidate["test"]["attacks"]) + 2), barmode="group", bargap=0.28,
-                         bargroupgap=0.08, legend=_legend(-0.16), margin={"l": 10, "r": 16, "t": 8})
-    figure.update_xaxes(title="accuracy on test", tickformat=".0%", range=[0, 1.02])
-    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
-    return _bare(figure)
+        values = [_short(row[1]) for row in rows]
+        traces.append({"type": "bar", "y": [row[0] for row in rows], "x": values, "orientation": "h", "name": name,
+                       "marker": {"color": colour}, "hovertext": [_bar_hover(name, row, record) for row in rows],
+                       "hoverinfo": "text", "error_x": _error(values, [row[2] for row in rows])})
+    return _figure(traces, {"height": 150 + 40 * (len(candidate["test"]["attacks"]) + 2), "barmode": "group",
+                            "bargap": 0.28, "bargroupgap": 0.08, "legend": _legend(-0.16),
+                            "margin": {"l": 10, "r": 16, "t": 8}},
+                   x={"title": "accuracy on test", "tickformat": ".0%", "range": [0, 1.02]},
+                   y={"autorange": "reversed", "automargin": True, "showgrid": False})
 
 
-def eps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]) -> go.Figure | None:
+def eps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]) -> Figure | None:
     """Survival while the radius grows, the undefended net beside it; None where no curve was measured.
 
     The curve is the audit's radius check: one attack, on the images that are right when clean. So it starts at 1
@@ -97,24 +105,27 @@ def eps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]) 
              (candidate, legend_name(candidate, front), colours.ACCENT, "solid")]
     if candidate["id"] == front["undefended"]["id"]:
         lines = lines[:1]
-    figure = go.Figure()
+    traces = []
     for record, name, colour, dash in lines:
         points = curve(evaluations.get(record["id"]))
         if points:
-            figure.add_scatter(x=[point[0] for point in points], y=[point[1] for point in points], name=name,
-                               mode="lines+markers", line={"color": colour, "dash": dash, "width": 2.5},
-                               hovertemplate="eps %{x:.4g}: %{y:.1%}<extra>" + name + "</extra>")
+            traces.append({**_line(name, colour, dash), "x": [point[0] for point in points],
+                           "y": [_short(point[1]) for point in points],
+                           "hovertemplate": "eps %{x:.4g}: %{y:.1%}<extra>" + name + "</extra>"})
     if not curve(evaluations.get(candidate["id"])):
         return None
-    figure.add_vline(x=front["threat"]["eps"], line={"color": colours.FAINT, "dash": "dot", "width": 1.5},
-                     annotation_text="eps of the threat model", annotation_position="top right")
-    figure.update_layout(height=360, legend=_legend(-0.25), margin={"l": 54, "r": 16, "t": 24}, showlegend=True)
-    figure.update_xaxes(title=f"eps ({wording.threat(front['threat']).split(',')[0]})", rangemode="tozero")
-    figure.update_yaxes(title="share that stays right", tickformat=".0%", range=[-0.03, 1.03])
-    return _bare(figure)
+    eps = front["threat"]["eps"]
+    marked = {"type": "line", "x0": eps, "x1": eps, "y0": 0, "y1": 1, "xref": "x", "yref": "y domain",
+              "line": {"color": colours.FAINT, "dash": "dot", "width": 1.5}}
+    note = {"text": "eps of the threat model", "x": eps, "y": 1, "xref": "x", "yref": "y domain", "showarrow": False,
+            "xanchor": "left", "yanchor": "bottom"}
+    return _figure(traces, {"height": 360, "legend": _legend(-0.25), "margin": {"l": 54, "r": 16, "t": 24},
+                            "showlegend": True, "shapes": [marked], "annotations": [note]},
+                   x={"title": f"eps ({wording.threat(front['threat']).split(',')[0]})", "rangemode": "tozero"},
+                   y={"title": "share that stays right", "tickformat": ".0%", "range": [-0.03, 1.03]})
 
 
-def steps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]) -> go.Figure | None:
+def steps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]) -> Figure | None:
     """The attacker's loss while PGD takes its steps, the undefended net beside it; None where it was not measured.
 
     It is the audit's steps check: the log-odds of being wrong, above 0 where another class is likelier than the true
@@ -122,36 +133,37 @@ def steps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]
     """
     lines = [(front["undefended"], "undefended net", colours.UNDEFENDED, "dash"),
              (candidate, legend_name(candidate, front), colours.ACCENT, "solid")]
-    figure = go.Figure()
+    traces = []
     for record, name, colour, dash in lines[:1] if candidate["id"] == front["undefended"]["id"] else lines:
         curves = evaluations.get(record["id"], {}).get("curves")
         if curves:
-            figure.add_scatter(x=curves["steps"], y=curves["loss"], name=name, mode="lines+markers",
-                               line={"color": colour, "dash": dash, "width": 2.5}, customdata=curves["steps_accuracy"],
-                               hovertemplate="%{x} steps: loss %{y:.3g}, %{customdata:.1%} stay right<extra>" + name
-                               + "</extra>")
+            traces.append({**_line(name, colour, dash), "x": curves["steps"],
+                           "y": [_short(loss) for loss in curves["loss"]], "customdata": curves["steps_accuracy"],
+                           "hovertemplate": "%{x} steps: loss %{y:.3g}, %{customdata:.1%} stay right<extra>" + name
+                                            + "</extra>"})
     if not evaluations.get(candidate["id"], {}).get("curves"):
         return None
-    figure.update_layout(height=340, legend=_legend(-0.25), margin={"l": 54, "r": 16, "t": 24}, showlegend=True)
-    figure.update_xaxes(title="steps of PGD", type="log", tickvals=[1, 2, 5, 10, 20, 50, 100])
-    figure.update_yaxes(title="loss (log-odds of being wrong)")
-    return _bare(figure)
+    return _figure(traces, {"height": 340, "legend": _legend(-0.25), "margin": {"l": 54, "r": 16, "t": 24},
+                            "showlegend": True},
+                   x={"title": "steps of PGD", "type": "log", "tickvals": [1, 2, 5, 10, 20, 50, 100]},
+                   y={"title": "loss (log-odds of being wrong)"})
 
 
-def hypervolume(front: Record, against: str = "generation") -> go.Figure:
+def hypervolume(front: Record, against: str = "generation") -> Figure:
     """Hypervolume of the front so far against `generation`, `candidates` or `training_seconds`."""
     points = front["search"]["hypervolume"]
-    hover = [f"after generation {point['generation']}: {point['hypervolume']:.4g}<br>{point['candidates']} candidates, "
-             f"{wording.duration(point['training_seconds'])} of training" for point in points]
-    figure = go.Figure(go.Scatter(
-        x=[point[against] for point in points], y=[point["hypervolume"] for point in points], mode="lines+markers",
-        line={"color": colours.ACCENT, "width": 2.5, "shape": "linear" if against == "generation" else "hv"},
-        marker={"size": 8}, hovertext=hover, hoverinfo="text", name="hypervolume"))
-    figure.update_layout(height=340, showlegend=False, margin={"l": 66, "r": 16, "t": 10})
-    figure.update_xaxes(title=VOLUME_AXES[against], **({"dtick": 1} if against == "generation" and len(points) <= 20
-                                                       else {}))
-    figure.update_yaxes(title="hypervolume", nticks=6)
-    return _bare(figure)
+    trace = {"type": "scatter", "x": [point[against] for point in points],
+             "y": [point["hypervolume"] for point in points], "mode": "lines+markers", "name": "hypervolume",
+             "line": {"color": colours.ACCENT, "width": 2.5, "shape": "linear" if against == "generation" else "hv"},
+             "marker": {"size": 8 if len(points) <= _CROWD else 3},
+             "customdata": [[point["generation"], point["candidates"], wording.duration(point["training_seconds"])]
+                            for point in points],
+             "hovertemplate": "after generation %{customdata[0]}: %{y:.4g}<br>%{customdata[1]} candidates, "
+                              "%{customdata[2]} of training<extra></extra>"}
+    return _figure([trace], {"height": 340, "showlegend": False, "margin": {"l": 66, "r": 16, "t": 10}},
+                   x={"title": VOLUME_AXES[against],
+                      **({"dtick": 1} if against == "generation" and len(points) <= 20 else {})},
+                   y={"title": "hypervolume", "nticks": 6})
 
 
 def legend_name(candidate: Record, front: Record) -> str:
@@ -159,20 +171,26 @@ def legend_name(candidate: Record, front: Record) -> str:
     return "undefended net" if candidate["id"] == front["undefended"]["id"] else f"candidate {escape(candidate['id'])}"
 
 
-def _points(records: list[Record], x: str, name: str, front: Record, marker: Record, meta: str) -> go.Scatter:
+def _points(records: list[Record], x: str, name: str, front: Record, marker: Record, meta: str) -> Record:
     tests = [record["test"] for record in records]
-    robust = [test["robust_accuracy"] for test in tests]
-    colour = {} if "color" in marker else {"color": [test["clean_accuracy"] for test in tests]}
-    return go.Scatter(x=[_cost(record, x) for record in records], y=robust, mode="markers", name=name, meta=meta,
-                      customdata=[record["id"] for record in records], marker={**marker, **colour},
-                      hovertext=[_hover(record, front) for record in records], hoverinfo="text",
-                      error_y=_error(robust, [test["robust_interval"] for test in tests]))
+    robust = [_short(test["robust_accuracy"]) for test in tests]
+    colour = {} if "color" in marker else {"color": [_short(test["clean_accuracy"]) for test in tests]}
+    return {"type": "scatter", "x": [_cost(record, x) for record in records], "y": robust, "mode": "markers",
+            "name": name, "meta": meta, "customdata": [record["id"] for record in records],
+            "marker": {**marker, **colour}, "hovertext": [_hover(record, front) for record in records],
+            "hoverinfo": "text", "error_y": _error(robust, [test["robust_interval"] for test in tests])}
+
+
+def _line(name: str, colour: str, dash: str) -> Record:
+    return {"type": "scatter", "name": name, "mode": "lines+markers", "line": {"color": colour, "dash": dash,
+                                                                              "width": 2.5}}
 
 
 def _error(values: list[float], intervals: list[list[float] | None]) -> Record:
     pairs = [(value, bounds or [value, value]) for value, bounds in zip(values, intervals)]
-    return {"type": "data", "symmetric": False, "array": [max(0.0, high - value) for value, (_, high) in pairs],
-            "arrayminus": [max(0.0, value - low) for value, (low, _) in pairs],
+    return {"type": "data", "symmetric": False,
+            "array": [_short(max(0.0, high - value)) for value, (_, high) in pairs],
+            "arrayminus": [_short(max(0.0, value - low)) for value, (low, _) in pairs],
             "color": colours.FAINT, "thickness": 1.2, "width": 4}
 
 
@@ -232,10 +250,15 @@ def _legend(y: float) -> Record:
     return {"orientation": "h", "x": 0, "y": y, "yanchor": "top"}
 
 
-def _bare(figure: go.Figure) -> go.Figure:
-    # Without plotly's own template a figure is some kilobytes smaller; a page holds two for every candidate.
-    figure.update_layout(template=go.layout.Template(), paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-                         font={"family": "system-ui, sans-serif", "size": 13}, hoverlabel={"align": "left"})
-    figure.update_xaxes(zeroline=False, title_font_size=13)
-    figure.update_yaxes(zeroline=False, title_font_size=13)
-    return figure
+def _short(value: float) -> float:
+    """No pixel shows a seventh digit."""
+    return round(value, 6)
+
+
+def _figure(data: list[Record], layout: Record, *, x: Record, y: Record) -> Figure:
+    axes = {name: {"zeroline": False, **axis, **({"title": {"text": axis["title"], "font": {"size": 13}}}
+                                                if "title" in axis else {})}
+            for name, axis in (("xaxis", x), ("yaxis", y))}
+    return {"data": data, "layout": {
+        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "hoverlabel": {"align": "left"},
+        "font": {"family": "system-ui, sans-serif", "size": 13}, **layout, **axes}}

@@ -25,12 +25,22 @@ from parapet.search.front import front, hypervolume_curve
 from parapet.search.request import Request
 from parapet.search.surrogate import Surrogate
 from parapet.steps import ceilings, lost, tracked
-from parapet.steps.results import ATTACK_EVALUATION, EXPORT, FILES, TRAINING, accuracies, verdict
+from parapet.steps.results import (
+    ARCHIVE,
+    ATTACK_EVALUATION,
+    EXPORT,
+    FILES,
+    FRONT_IDS,
+    SUMMARY,
+    TRAINING,
+    UNDEFENDED,
+    accuracies,
+    verdict,
+)
 from parapet.tracking.tracker import Tracker
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "training", "attack_evaluation", "export")
-STATE, ARCHIVE, PROPOSALS, FRONT_IDS, UNDEFENDED, SUMMARY = (
-    "state.json", "archive.jsonl", "proposals.json", "front_ids.json", "undefended.json", "search.json")
+STATE, PROPOSALS = "state.json", "proposals.json"
 SCHEMA_VERSION = 1
 # Times HOPELESS: worse than any other shortfall, and not yet hopeless.
 _NEARLY = 0.999

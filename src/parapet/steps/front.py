@@ -15,14 +15,11 @@ from parapet.genome import Genome
 from parapet.report.dvc_plots import metrics
 from parapet.search import archive
 from parapet.search.front import ties
-from parapet.search.older_blocks import converted_front
 from parapet.search.seeds import spread
-from parapet.steps import candidates, results
+from parapet.steps import results
+from parapet.steps.front_file import SCHEMA_VERSION
 
 SECTIONS = ("seed", "data", "threat", "search", "front")
-SCHEMA_VERSION = 7
-# The version that is read too.
-_CONVERTED = 6
 
 
 def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path, *,
@@ -34,13 +31,13 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
     metrics.
     """
     info = read_info(dataset)
-    everything = archive.latest(archive.read(search / candidates.ARCHIVE))
+    everything = archive.latest(archive.read(search / results.ARCHIVE))
     records = {record["id"]: record for record in everything}
-    undefended = read_json(search / candidates.UNDEFENDED)
+    undefended = read_json(search / results.UNDEFENDED)
     if undefended["status"] != "feasible":
         raise WorkError(f"the undefended network that the front is compared with failed ({undefended['reason']}); "
                         "run the search again.")
-    ids = read_json(search / candidates.FRONT_IDS)["ids"]
+    ids = read_json(search / results.FRONT_IDS)["ids"]
     members = [{**_member(records[name], search, evaluation, out, runs), "seeds": spread(records[name], everything),
                 "ties": ties(records[name], [records[other] for other in ids])} for name in ids]
     kept = [member for member in members if member["audit"]["verdict"] != "fail" or params.front.keep_failed_audits]
@@ -55,7 +52,7 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
                       else search / "candidates" / member["id"] / results.ONNX)
             shutil.copyfile(source, folder / f"{member['id']}.onnx")
             _check_copy(folder / f"{member['id']}.onnx", source, member)
-    summary = read_json(search / candidates.SUMMARY)
+    summary = read_json(search / results.SUMMARY)
     summary.pop("schema_version")
     front = {
         "schema_version": SCHEMA_VERSION, "threat": to_dict(params.threat),
@@ -69,31 +66,6 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
     numbers = metrics(front)
     write_json(out / "metrics.json", numbers)
     return numbers
-
-
-def read(path: Path) -> dict[str, Any]:
-    """front.json at `path`, one of schema version 6 in today's form.
-
-    InputError where it is damaged, of another schema version, or does not meet its schema.
-    """
-    try:
-        front = read_json(path)
-        version = front.get("schema_version")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; finish a search with `parapet run` first, or name the folder of its "
-                         "artifacts.") from None
-    except (ValueError, AttributeError):
-        raise InputError(f"{path} is damaged; run `parapet front` again.") from None
-    if version not in (_CONVERTED, SCHEMA_VERSION):
-        raise InputError(f"{path} has schema version {version}, and this Parapet reads versions {_CONVERTED} and "
-                         f"{SCHEMA_VERSION}; run `parapet full_evaluation` and `parapet front` again.")
-    try:
-        front = converted_front(front) if version == _CONVERTED else front
-    except (KeyError, TypeError, AttributeError):
-        raise InputError(f"{path} is damaged; run `parapet front` again.") from None
-    if (problem := schemas.problem("front", front)) is not None:
-        raise InputError(f"{path} is damaged ({problem}); run `parapet front` again.")
-    return front
 
 
 def _member(record: dict[str, Any], search: Path, evaluation: Path, out: Path, runs: dict[str, Any] | None,

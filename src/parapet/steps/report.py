@@ -14,13 +14,12 @@ from parapet.report import pareto
 from parapet.report.card import card_html, model_card
 from parapet.report.dvc_plots import metrics, plot_tables
 from parapet.report.images import AdversarialImages
-from parapet.report.members import best
-from parapet.report.page import render
+from parapet.report.members import best, drawn, infeasible, others
+from parapet.report.page import LISTED, render
 from parapet.report.svg import front_svg
 from parapet.search import archive
-from parapet.steps import candidates
-from parapet.steps.front import read as read_front
-from parapet.steps.results import read_evaluation
+from parapet.steps import results
+from parapet.steps.front_file import read as read_front
 from parapet.tracking.tracker import Tracker
 
 SECTIONS = ("report",)
@@ -36,20 +35,22 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
     """
     front = read_front(out / "front.json")
     # A variant's own numbers are in front.json; the file that it names is its parent's.
-    evaluations = {member["id"]: read_evaluation(out / member["evaluation"])
+    evaluations = {member["id"]: results.read_evaluation(out / member["evaluation"])
                    for member in (front["undefended"], *front["candidates"])}
     images = {name: _images(out / "evaluation" / result["images"])
               for name, result in evaluations.items() if result.get("images")}
-    records = archive.latest(archive.read(out / "search" / candidates.ARCHIVE))
-    page = render(front, evaluations=evaluations, archive=records, images=images, config=params.report,
+    records, counts = _rest(front, out / "search" / results.ARCHIVE)
+    page = render(front, evaluations=evaluations, archive=records, counts=counts, images=images, config=params.report,
                   mlflow_ui=mlflow_ui)
     with replacing_folder(out / "report") as folder:
         write_text(folder / "index.html", page)
         write_text(folder / "front.svg", front_svg(front))
+        (folder / "cards").mkdir()
         for member in (*front["candidates"], *front["variants"]):
             for ending, make in (("md", model_card), ("html", card_html)):
                 card = make(member, front, evaluations.get(member["id"], {}))
-                write_text(folder / "cards" / f"{member['id']}.{ending}", card)
+                # The folder is put in place as a whole; to wait for the disk after each card takes longer than both.
+                (folder / "cards" / f"{member['id']}.{ending}").write_text(card, encoding="utf-8")
         write_text(folder / "pareto" / "front.svg", front_svg(front))
         for name, table in (("front", pareto.members(front)), ("variants", pareto.variants(front))):
             write_text(folder / "pareto" / f"{name}.csv", pareto.as_csv(table))
@@ -58,7 +59,7 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
         for name, rows in plot_tables(front, evaluations).items():
             write_json(folder / f"{name}.json", rows)
     if tracker:
-        search_id = read_json(out / "search" / candidates.FRONT_IDS)["search_id"]
+        search_id = read_json(out / "search" / results.FRONT_IDS)["search_id"]
         tracker.finish(search_id, metrics(front), {"report": out / "report" / "index.html",
                                                    "front": out / "front.json",
                                                    "pareto": out / "report" / "pareto"})
@@ -69,7 +70,29 @@ def confusion(out: Path) -> dict[str, Any]:
     """{classes, clean, adversarial}: what the most robust member of `out`/front.json takes test images of each class
     (a row) for (a column), as they are and under every attack of the suite."""
     front = read_front(out / "front.json")
-    return {"classes": front["data"]["classes"], **read_evaluation(out / best(front)["evaluation"])["confusion"]}
+    measured = results.read_evaluation(out / best(front)["evaluation"])
+    return {"classes": front["data"]["classes"], **measured["confusion"]}
+
+
+def _rest(front: dict[str, Any], path: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """What the page shows of the archive at `path` beside the front, and how many of each kind there are.
+
+    A hundred thousand records are more than memory should hold: they are looked through, and those that are shown are
+    read again.
+    """
+    places = archive.latest_places(archive.places(path))
+    looked = [{**record, "place": place} for place, record in
+              enumerate(archive.latest(map(_looked_at, archive.stream(path))))]
+    rest, failed = others(front, looked), infeasible(looked)
+    wanted = sorted({record["place"] for record in [*drawn(rest, LISTED), *failed[:LISTED]]})
+    return (archive.at_places(path, [places[place] for place in wanted]),
+            {"others": len(rest), "infeasible": len(failed)})
+
+
+def _looked_at(record: dict[str, Any]) -> dict[str, Any]:
+    """What decides whether and where a record is shown."""
+    return {**{name: record[name] for name in ("id", "looks", "generation", "status", "repeat")},
+            "validation": record["validation"] and {}, "fidelity": {"full": record["fidelity"]["full"]}}
 
 
 def _images(path: Path) -> AdversarialImages:

@@ -13,6 +13,8 @@ from parapet.search.older_blocks import converted_evaluation
 SCHEMA_VERSION = 5
 # The version of evaluation/<id>.json that is read too.
 _CONVERTED = 4
+# What a search leaves.
+ARCHIVE, FRONT_IDS, UNDEFENDED, SUMMARY = "archive.jsonl", "front_ids.json", "undefended.json", "search.json"
 TRAINING, ATTACK_EVALUATION, EXPORT = "training.json", "attack_evaluation.json", "export.json"
 WEIGHTS, ONNX, CHECKPOINT = "model.safetensors", "model.onnx", "checkpoint.safetensors"
 # Of the search's attacks: `adversarial`, the images that they left, and their `labels`.
