@@ -94,18 +94,19 @@ LARGE = """
 const seen = {};
 const later = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 (async () => {
-  await later(400);
+  const until = async (what) => { for (let turn = 0; turn < 200 && !what(); turn += 1) await later(25); };
+  await until(() => scatter.emit && document.querySelector(".panel"));
   seen.first = [...document.querySelectorAll(".panel")].map((panel) => panel.id);
   scatter.emit("plotly_click", { points: [{ data: { meta: "front" }, customdata: "%(wanted)s" }] });
-  await later(400);
+  await until(() => document.querySelector(".panel").id === "%(wanted)s");
   seen.panels = [...document.querySelectorAll(".panel")].map((panel) => panel.id);
   seen.plots = document.querySelectorAll("#unfolded .plot[data-drawn] svg.main-svg").length > 0;
   const fold = document.querySelector('details[data-fragment="attacks-left"]');
   fold.open = true;
-  await later(400);
+  await until(() => fold.querySelector("table"));
   seen.rows = fold.querySelectorAll("tr[data-id]").length;
   scatter.emit("plotly_click", { points: [{ data: { meta: "archive" }, customdata: "%(other)s" }] });
-  await later(400);
+  await until(() => document.querySelector("tr.selected[data-archive]"));
   seen.other = document.querySelectorAll("tr.selected[data-archive]").length;
   document.documentElement.dataset.seen = JSON.stringify(seen);
 })();
