@@ -32,9 +32,9 @@ def front(seed: int, data: str, threat: str, search: str, front: str, tracking: 
     from pathlib import Path
 
     from parapet.config import Params, parse
-    from parapet.files import read_json
     from parapet.steps import front as step
     from parapet.steps import outcome
+    from parapet.steps.search_folder import SearchFolder
     from parapet.tracking import tracked_task
 
     sections = {"data": data, "threat": threat, "search": search, "front": front, "tracking": tracking}
@@ -43,7 +43,7 @@ def front(seed: int, data: str, threat: str, search: str, front: str, tracking: 
     shutil.copytree(archive.path, out / "search", dirs_exist_ok=True)
     shutil.copytree(evaluation.path, out / "evaluation", dirs_exist_ok=True)
     with tracked_task(os.environ, enabled=params.tracking.enabled, experiment=params.tracking.experiment) as task:
-        runs = task.runs(read_json(out / "search/front_ids.json")["search_id"])
+        runs = task.runs(SearchFolder(out / "search").search_id)
     numbers = step.run(params, Path(dataset.path), out / "search", out / "evaluation", out, runs=runs)
     for name, value in numbers.items():
         metrics.log_metric(name, value)

@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "parapet"
 LAYERS = (
     ("errors", "files", "redaction", "sealed", "schemas", "versions", "quota", "log",
      "quoting", "plain_json", "plain_yaml", "tensor_files"),
-    ("config", "genome", "fidelity", "cores"),
+    ("config", "genome", "fidelity", "cores", "sealed_tensors"),
     ("models", "data"),
     ("attacks",),
     ("training", "deployment"),

@@ -195,5 +195,29 @@ def test_a_damaged_state_is_told(linear: tuple, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is damaged; remove"):
         _evaluate(*linear, tmp_path)
     (tmp_path / "evaluation.json").write_text("")
-    with pytest.raises(InputError, match="evaluation.json is damaged; remove"):
+    with pytest.raises(InputError, match=r"evaluation.json is damaged, or from another version of Parapet \(it is "
+                                         r"empty\); remove"):
         _evaluate(*linear, tmp_path)
+
+
+def test_a_flipped_byte_in_a_part_is_made_again(linear: tuple, tmp_path: Path) -> None:
+    whole, points = _evaluate(*linear, tmp_path)
+    for path in sorted(tmp_path.glob("*/*.safetensors")):
+        content = bytearray(path.read_bytes())
+        content[-5] ^= 64  # one of its points, which stays a number
+        path.write_bytes(content)
+    again, same = _evaluate(*linear, tmp_path)
+    assert _timeless(again) == _timeless(whole) and torch.equal(points, same)
+
+
+def test_parts_do_not_outlive_their_manifest(linear: tuple, tmp_path: Path) -> None:
+    """With it went what they were about: another model took them for its own."""
+    model, images, labels = linear
+    _evaluate(model, images, labels, tmp_path)
+    for name in ("evaluation.json", "behaviour.safetensors"):
+        (tmp_path / name).unlink()
+    with torch.no_grad():
+        model.weight.mul_(-1)
+    expected, points = _evaluate(model, images, labels, None)
+    found, same = _evaluate(model, images, labels, tmp_path)
+    assert _timeless(found) == _timeless(expected) and torch.equal(points, same)

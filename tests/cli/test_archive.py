@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from parapet import sealed
 from parapet.cli import main
 from parapet.files import write_json
 from parapet.genome import Genome
@@ -202,14 +203,14 @@ def test_a_candidate_is_found_by_its_training_key_too(journal: Path, capsys) -> 
 def test_an_archive_in_order_is_counted(journal: Path, capsys) -> None:
     folder = Path(".parapet/candidates") / CHEAP["training_key"][:32]
     folder.mkdir(parents=True)
-    write_json(folder / "training.json", {"key": CHEAP["training_key"]})
+    sealed.write(folder / "training.json", {"key": CHEAP["training_key"], "digests": {}})
     with journal.open("ab") as stream:
         stream.write(b'{"after":"')
     told = _run(capsys, "verify")
     assert ("artifacts/search/archive.jsonl: the checksum and place of 9 lines; schema, id and genome of each; in "
             ".parapet 1 training.json and 0 model.safetensors of 8 candidates.\n") in told
     assert "note: 10 bytes of a torn last line" in told and told.endswith("all in order.\n")
-    write_json(folder / "training.json", {"key": "other"})
+    sealed.write(folder / "training.json", {"key": "other", "digests": {}})
     assert main(["archive", "verify", "--cache", "elsewhere"]) == 0
     assert main(["archive", "verify"]) == 1
     assert capsys.readouterr().out.endswith("is of another training, other\n1 problem.\n")

@@ -13,14 +13,16 @@ from typing import Any
 
 # Times, what is timed, and names that are drawn; "Infinity" of a digest would be a digest all the same.
 _VOLATILE = re.compile(r"seconds|latency|throughput|^time$|started|created|^date|machine|^run_id$|_run_id$|tracking_uri"
-                       r"|experiment_id|^busy|footprint|^after$|device_seconds|^torch$|images_per_second")
+                       r"|experiment_id|^busy|footprint|^after$|device_seconds|^torch$|images_per_second"
+                       # Digests of what holds times; `files` of an evaluation has those of weights and graph.
+                       r"|^checksum$|^last$|^sha256$")
 # What stays in place for whoever comes next, and what a verb says for people.
 _PASSED_OVER = re.compile(r"\.lock$|^\.parapet/(locks|latency)/|^mlflow\.db|^mlruns/|^\.parapet/outbox-said\.txt$"
                           r"|^\.parapet/outbox/sent/|__pycache__|^\.git/")
 # Left by who was killed and swept by nobody.
 _STALE = re.compile(r"\.part(/|$)|(^|/)search\.pid$|\.state(/|$)|checkpoint\.safetensors$")
 # These hold latencies or digests of files that do: they have to be there, and be no shorter than a few bytes.
-_TIMED = re.compile(r"^artifacts/(report|plots|onnx)/|\.onnx$|^artifacts/metrics\.json$")
+_TIMED = re.compile(r"^artifacts/(report|plots|onnx)/|\.onnx$|^artifacts/metrics\.json$|(^|/)digests\.json$")
 
 
 def state(place: Path) -> dict[str, Any]:

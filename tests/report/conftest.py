@@ -68,11 +68,11 @@ def study(members: int = 8, rest: int = 40, variants: int = 1, tracked: bool = T
         record.update(status="infeasible", reason=reason, validation=None, audit=None, latency_ms=None)
     volumes = [3.4 - 1.1 * math.exp(-0.7 * index) for index in range(5)]
     front = {
-        "schema_version": 7, "threat": {"norm": "linf", "eps": 0.2},
+        "schema_version": 7, "checksum": "c" * 64, "threat": {"norm": "linf", "eps": 0.2},
         "data": {"name": "digits", "fingerprint": hashlib.sha256(b"digits").hexdigest(),
                  "classes": [str(digit) for digit in range(10)], "image_shape": [1, 8, 8],
                  "images": {"train": 1149, "validation": VALIDATION, "test": TEST}},
-        "search": {"seed": 0, "population": 10, "generations": len(volumes),
+        "search": {"id": "s" * 12, "sha256": "d" * 64, "seed": 0, "population": 10, "generations": len(volumes),
                    "objectives": ["clean_error", "robust_error", "flops"], "evaluated": len(archive),
                    "infeasible": min(2, rest), "training_seconds": 812.4, "ideal": [0.0, 0.0, 3.0],
                    "reference": [1.0, 1.0, 10.0],
@@ -119,7 +119,7 @@ def _candidate(random: np.random.Generator, number: int, flops: float, tracked: 
         "footprint": {"bytes": int(flops / 5), "peak_memory_bytes": 60_000_000, "runtime_memory_bytes": 55_000_000,
                       "batch": 1},
         "onnx_parity": {"verdict": "held", "label_agreement": 1.0, "robust_difference": 0.0, "reason": None},
-        "sha256": {"weights": "a" * 64, "onnx": "b" * 64}}
+        "sha256": {"weights": "a" * 64, "onnx": "b" * 64, "evaluation": "e" * 64}}
 
 
 def _block(n: int, clean: float, robust: float, attacks: Any, random: np.random.Generator,
@@ -158,8 +158,8 @@ def _evaluation(random: np.random.Generator, candidate: dict[str, Any], front: d
               ("black_box", candidate["audit"]["verdict"], {"gap": 0.014, "p_value": 0.31},
                "Raise the steps and restarts of the white-box attacks."),
               ("radius_sweep", "pass", {"accuracy_at_half": 0.02, "monotone": True}, "")]
-    return {"schema_version": 5, "id": candidate["id"], "key": "k" * 64, "split": "test",
-            "fingerprint": front["data"]["fingerprint"], "genome": candidate["genome"],
+    return {"schema_version": 5, "checksum": "e" * 64, "digests": {}, "id": candidate["id"], "key": "k" * 64,
+            "split": "test", "fingerprint": front["data"]["fingerprint"], "genome": candidate["genome"],
             "evaluation": {"schema_version": 3, "threat": front["threat"], "outcomes": {}, "seconds": 14.2,
                            **{key: test[key] for key in test if key != "attacks"},
                            "attacks": {name: {**kinds, "interval": wilson(max(filter(None, kinds.values())), TEST),
@@ -177,7 +177,7 @@ def _evaluation(random: np.random.Generator, candidate: dict[str, Any], front: d
                        "steps_accuracy": [0.9, 0.85, 0.8, 0.75, 0.72, 0.7, 0.7]},
             "onnx": {"clean_accuracy": test["clean_accuracy"], "robust_accuracy": test["robust_accuracy"],
                      "label_agreement": 1.0, "robust_difference": 0.0, "ties": 0, "parity": "held", "reason": None},
-            "int8": None, "files": candidate["sha256"],
+            "int8": None, "files": {name: candidate["sha256"][name] for name in ("weights", "onnx")},
             "images": f"evaluation/{candidate['id']}.npz"}
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from parapet import schemas
-from parapet.files import write_json
+from parapet import schemas, sealed
 from parapet.genome import Genome
 from parapet.models import save
 from parapet.models.network import Network
@@ -28,8 +27,9 @@ def trained(tmp_path: Path) -> dict[str, Any]:
     entry = record(genome=SMALL)
     folder = _folder(tmp_path, entry)
     folder.mkdir(parents=True)
-    write_json(folder / "training.json", {"schema_version": 5, "key": entry["training_key"]})
     save(Network(SMALL, (1, 8, 8), 10), folder / "model.safetensors")
+    sealed.write(folder / "training.json", {"schema_version": 5, "key": entry["training_key"],
+                                            "digests": sealed.digests(folder, ["model.safetensors"])})
     return entry
 
 
@@ -80,31 +80,33 @@ def test_the_same_look_at_the_same_candidate_twice(tmp_path: Path) -> None:
 
 def test_files_of_another_training(tmp_path: Path, trained: dict[str, Any]) -> None:
     folder = _folder(tmp_path, trained)
-    write_json(folder / "training.json", {"key": "a" * 64})
+    sealed.write(folder / "training.json", {**sealed.look(folder / "training.json"), "key": "a" * 64})
     save(Network(Genome(width=8).canonical(), (1, 8, 8), 10), folder / "model.safetensors")
-    training, weights = _problems(tmp_path, trained)
+    changed, training, weights = _problems(tmp_path, trained)
+    assert changed.startswith(f"line 1 ({trained['id']}): {folder}: model.safetensors is not what was written: ")
     assert training == f"line 1 ({trained['id']}): {folder}/training.json is of another training, {'a' * 64}"
     assert weights.endswith(f"model.safetensors holds another genome: {Genome(width=8).canonical()}")
 
 
 @pytest.mark.parametrize(("name", "content", "sentence"), [
-    ("training.json", b"{", "training.json is no JSON that can be read (Expecting property name"),
-    ("training.json", b"[]", "training.json cannot be read (TypeError: "),
-    ("training.json", b"{}", "training.json cannot be read (KeyError: 'key')"),
+    ("training.json", b"{", "training.json is damaged (it is no JSON)"),
+    ("training.json", b"[]", "training.json is damaged (it holds no JSON object)"),
+    ("training.json", b"{}", "training.json is damaged (it has no checksum)"),
     ("model.safetensors", b"torn", "model.safetensors is no weights file of Parapet ("),
 ])
 def test_files_that_cannot_be_read(tmp_path: Path, trained: dict[str, Any], name: str, content: bytes,
                                    sentence: str) -> None:
     (_folder(tmp_path, trained) / name).write_bytes(content)
-    [problem] = _problems(tmp_path, trained)
-    assert sentence in problem and "\n" not in problem
+    problems = _problems(tmp_path, trained)
+    assert len(problems) == (2 if name == "model.safetensors" else 1)
+    assert sentence in problems[-1] and "\n" not in problems[-1]
 
 
 def test_weights_that_do_not_fit_their_own_genome(tmp_path: Path, trained: dict[str, Any]) -> None:
     network = Network(SMALL, (1, 8, 8), 10)
     network.genome = Genome(width=16, depth=1, activation="silu").canonical()
     save(network, _folder(tmp_path, trained) / "model.safetensors")
-    [problem] = _problems(tmp_path, trained)
+    _, problem = _problems(tmp_path, trained)
     assert "model.safetensors is no weights file of Parapet (" in problem
     assert "and has to be float32 of shape 16x" in problem
     assert len(problem) < 500

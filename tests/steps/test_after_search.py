@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parapet import schemas
+from parapet import schemas, sealed
 from parapet.config import Params, parse
 from parapet.data.dataset import Dataset
 from parapet.deployment import check_identity, read_metadata, runtime
 from parapet.errors import InputError, WorkError
 from parapet.files import read_json, write_json
 from parapet.models import load
+from parapet.sealed import DIGESTS
 from parapet.steps import front, front_file, full_evaluation, promotion, report, results
+from tests.damage import forge
 from tests.steps.tiny import TINY
 
 PARAMS = parse(Params, TINY)
@@ -140,10 +142,9 @@ def test_a_front_whose_audits_all_failed_is_an_error_and_not_an_empty_front(arti
     shutil.copytree(artifacts, tmp_path / "artifacts")
     out = tmp_path / "artifacts"
     for path in (out / "evaluation").glob("*.json"):
-        result = read_json(path)
-        result["audit"] = {"verdict": "fail", "checks": [
-            {"id": "gradients", "verdict": "fail", "numbers": {}, "advice": "No gradient."}]}
-        write_json(path, result)
+        if path.name != DIGESTS:
+            forge(path, lambda result: result["audit"].update(verdict="fail", checks=[
+                {"id": "gradients", "verdict": "fail", "numbers": {}, "advice": "No gradient."}]))
     params = parse(Params, {**TINY, "front": {"keep_failed_audits": False}})
     with pytest.raises(WorkError, match="the audit failed every one of the .* gradients: No gradient"):
         front.run(params, out / "dataset", out / "search", out / "evaluation", out)
@@ -174,11 +175,11 @@ def test_the_gate_says_each_reason(candidate: dict, sentence: str) -> None:
 
 def test_a_front_of_another_version_is_refused(artifacts: Path, tmp_path: Path) -> None:
     old = {**read_json(artifacts / "front.json"), "schema_version": 4}
-    write_json(tmp_path / "front.json", old)
+    sealed.write(tmp_path / "front.json", old)
     with pytest.raises(InputError, match="version 4, and this Parapet reads versions 6 and 7; run `parapet full_"):
         front_file.read(tmp_path / "front.json")
     (tmp_path / "front.json").write_text("[")
-    with pytest.raises(InputError, match="front.json is damaged; run `parapet front` again"):
+    with pytest.raises(InputError, match=r"front.json is damaged \(it is no JSON\); run `parapet front` again"):
         front_file.read(tmp_path / "front.json")
 
 
@@ -198,12 +199,14 @@ def test_attacks_that_met_survivors_only_have_no_number_of_their_own(artifacts: 
 def _version_6(found: dict[str, Any]) -> dict[str, Any]:
     """As the versions before wrote it: variants among the candidates, one number for each attack."""
     def old(entry: dict[str, Any]) -> dict[str, Any]:
-        return {**entry, **{split: {**entry[split], "attacks": {
+        return {**entry, "sha256": {**entry["sha256"]}, **{split: {**entry[split], "attacks": {
             name: shares["left"] if shares["alone"] is None else shares["alone"]
             for name, shares in entry[split]["attacks"].items()}} for split in ("validation", "test")}}
-    front = {**found, "schema_version": 6, "undefended": old(found["undefended"]),
+    front = {**found, "schema_version": 6, "search": {**found["search"]}, "undefended": old(found["undefended"]),
              "candidates": [old(entry) for entry in (*found["candidates"], *found["variants"])]}
-    del front["variants"]
+    del front["variants"], front["checksum"], front["search"]["id"], front["search"]["sha256"]
+    for entry in (front["undefended"], *front["candidates"]):
+        del entry["sha256"]["evaluation"]
     return front
 
 
@@ -218,7 +221,8 @@ def _version_4(result: dict[str, Any]) -> dict[str, Any]:
         split: {**result["int8"][split], "attacks": {name: shares["alone"] for name, shares in
                                                      result["int8"][split]["attacks"].items()}}
         for split in ("validation", "test")}}
-    return {**result, "schema_version": 4, "int8": int8,
+    kept = {name: value for name, value in result.items() if name not in ("checksum", "digests")}
+    return {**kept, "schema_version": 4, "int8": int8,
             "evaluation": {**record, "schema_version": 2, "attacks": attacks}}
 
 
@@ -227,13 +231,30 @@ def test_files_of_the_version_before_are_read_as_if_written_today(artifacts: Pat
     shutil.copytree(artifacts, out)
     today = read_json(artifacts / "front.json")
     write_json(out / "front.json", _version_6(today))
-    assert front_file.read(out / "front.json") == today
+    read = front_file.read(out / "front.json")
+    lacking = {**today, "search": {name: value for name, value in today["search"].items()
+                                   if name not in ("id", "sha256")}}
+    del lacking["checksum"]
+    for entry in (lacking["undefended"], *lacking["candidates"], *lacking["variants"]):
+        del entry["sha256"]["evaluation"]
+    assert read == lacking
+    today = read_json(artifacts / "front.json")
     for path in (out / "evaluation").glob("*.json"):
+        if path.name == DIGESTS:
+            continue
         result = read_json(path)
         write_json(path, _version_4(result))
-        assert results.read_evaluation(path) == result
+        assert results.read_evaluation(path, "") == {name: value for name, value in result.items()
+                                                     if name not in ("checksum", "digests")}
     page = report.run(PARAMS, out).read_text()
     assert page == (artifacts / "report/index.html").read_text()
     write_json(out / "front.json", {"schema_version": 6})
-    with pytest.raises(InputError, match="front.json is damaged; run `parapet front` again"):
+    with pytest.raises(InputError, match=r"front.json is damaged \(its form is another\); run `parapet front` again"):
         front_file.read(out / "front.json")
+    # Without digests the outcomes of each image have to bear the numbers out.
+    path = out / today["candidates"][0]["evaluation"]
+    old = read_json(path)
+    old["evaluation"]["robust_accuracy"] = 0.97
+    write_json(path, old)
+    with pytest.raises(InputError, match=r"is damaged \(robust accuracy is 0.9700, and the outcomes give 0\.\d+\)"):
+        results.read_evaluation(path, "run")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from parapet import sealed
 from parapet.config import Params, parse, to_dict
 from parapet.cores import FreeCores
 from parapet.data.info import read_info
 from parapet.errors import InputError, WorkError
-from parapet.files import read_json, write_json
+from parapet.files import read_json
 from parapet.genome import Genome
 from parapet.search import archive
 from parapet.steps import candidates, ceilings, measure, search
@@ -113,8 +114,8 @@ def test_a_child_that_inherits_is_timed_and_a_promoted_one_was(digits_folder: Pa
     assert found["reason"].endswith("; not trained") and found["parent"] == proposal["parent"]
     promoted = {**proposal, "parent": {**proposal["parent"], "kind": "promoted"}}
     with pytest.raises(WorkError, match="^the weights that candidate [0-9a-f]{12} begins with, those of 000000000000, "
-                                        "are not in the candidate cache; put them back, or search anew with another "
-                                        "--cache.$"):
+                                        "are not in the candidate cache, or damaged there; run the search again, which "
+                                        "trains them again.$"):
         measure.run(proposal=promoted, params=to_dict(params), dataset=str(digits_folder),
                     cache=str(tmp_path / "cache"), device="cpu")
 
@@ -124,7 +125,7 @@ def test_an_architecture_is_timed_once(tmp_path: Path) -> None:
     genome, other = Genome(width=4, depth=1, loss="pgd"), Genome(width=4, depth=1, loss="trades", steps=1)
     assert ceilings.too_slow(params, genome, INFO, tmp_path, FreeCores()) is None
     path, = tmp_path.iterdir()
-    write_json(path, {**read_json(path), "p50": 2e3})
+    sealed.write(path, {**read_json(path), "p50": 2e3})
     assert ceilings.too_slow(params, other, INFO, tmp_path, FreeCores()) == \
         "latency 2e+03 ms is above search.maximum_latency_ms 1000; not trained"
     assert list(tmp_path.iterdir()) == [path]

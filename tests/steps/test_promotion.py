@@ -20,6 +20,7 @@ from parapet.tracking.contents import DIGEST_TAG
 from parapet.tracking.registration import Shipment, register
 from parapet.tracking.registry import Registry
 from tests import finished_search
+from tests.damage import forge, forge_evaluation, forge_search
 from tests.finished_search import SETTINGS
 from tests.tracking.registry_dump import dump
 
@@ -68,21 +69,21 @@ def champion_without_weights(out: Path, uri: str, candidate: str) -> None:
 
 
 def change(out: Path, candidate: str, **values: Any) -> None:
-    front = read_json(out / "front.json")
-    for member in front["candidates"]:
-        if member["id"] == candidate:
-            member.update(values)
-    write_json(out / "front.json", front)
+    def fit(front: dict[str, Any]) -> None:
+        for member in front["candidates"]:
+            if member["id"] == candidate:
+                member.update(values)
+    forge(out / "front.json", fit)
 
 
 def test_a_refused_promotion_says_each_reason_and_leaves_the_registry_as_it_was(out: Path, uri: str) -> None:
     small, _ = members(out)
     checks = [{"id": "noise", "verdict": "fail", "numbers": {}, "advice": "it is masked."}]
-    evaluation = out / f"evaluation/{small}.json"
-    result = read_json(evaluation)
-    result["audit"] |= {"verdict": "fail", "checks": checks}
-    result["onnx"] |= {"parity": "failed", "reason": "they part at head"}
-    write_json(evaluation, result)
+
+    def fail(result: dict[str, Any]) -> None:
+        result["audit"] |= {"verdict": "fail", "checks": checks}
+        result["onnx"] |= {"parity": "failed", "reason": "they part at head"}
+    forge_evaluation(out, small, fail)
     shutil.rmtree(out / ".parapet/evaluations", ignore_errors=True)
     with pytest.raises(PromotionRefused) as caught:
         promote(out, uri, small, changes={"minimum_robust_accuracy": 0.9, "maximum_latency_ms": 1e-6})
@@ -126,9 +127,12 @@ def test_the_better_model_is_let_through_the_worse_one_refused_and_rollback_puts
 def test_a_champion_of_another_search_is_attacked_again_by_today_s_suite_once(out: Path, uri: str) -> None:
     small, large = members(out)
     promote(out, uri, small)
-    ids = read_json(out / "search/front_ids.json")
-    write_json(out / "search/front_ids.json", {**ids, "ids": [large]})  # today's search does not know it
-    shutil.rmtree(out / "search/candidates" / small)
+
+    def forget() -> None:  # today's search does not know it
+        ids = read_json(out / "search/front_ids.json")
+        write_json(out / "search/front_ids.json", {**ids, "ids": [large]})
+        shutil.rmtree(out / "search/candidates" / small)
+    forge_search(out, forget)
     cache = out.parent / "cache"
     assert promote(out, uri, large, cache=cache)["moved"]
     attacked, = cache.glob(f"champions/*/evaluation-*/{small}.json")

@@ -17,14 +17,13 @@ from types import CodeType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from parapet import sealed, sealed_tensors
 from parapet.attacks.compositions import Attack
 from parapet.attacks.inputs import Model
 from parapet.errors import InputError
-from parapet.files import read_json, replacing, write_json
+from parapet.files import digest, file_digest
 from parapet.versions import ATTACK_VERSION
 
 _MANIFEST, _BEHAVIOUR, _LOCK = "evaluation.json", "behaviour.safetensors", "lock"
@@ -47,8 +46,15 @@ class Part:
     seconds: float
 
 
+class StateRefused(InputError):
+    """The folder holds what another evaluation found, or something damaged: nothing in it can be believed."""
+
+
 class EvaluationState:
-    """The folder of one evaluation. Raises InputError if it holds another one, naming what differs, or is in use."""
+    """The folder of one evaluation.
+
+    Raises StateRefused if it holds another one, naming what differs, or is damaged, and InputError if it is in use.
+    """
 
     def __init__(self, folder: Path, identity: dict[str, Any], behaviour: dict[str, Tensor]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,33 +73,30 @@ class EvaluationState:
             if not differences and (changed := _changed(folder / _BEHAVIOUR, behaviour)):
                 differences = [f"the model, whose {changed} at the clean images are others"]
             if differences:
-                raise InputError(f"{folder} holds the state of another evaluation: it differs in "
-                                 f"{'; in '.join(differences)}. Give another folder, or remove this one.")
+                raise StateRefused(f"{folder} holds the state of another evaluation: it differs in "
+                                   f"{'; in '.join(differences)}. Give another folder, or remove this one.")
         else:
-            with replacing(folder / _BEHAVIOUR) as path:
-                save_file({name: tensor.cpu().float().contiguous() for name, tensor in behaviour.items()}, path)
-            write_json(folder / _MANIFEST, identity)
+            sealed_tensors.save({name: tensor.float() for name, tensor in behaviour.items()}, folder / _BEHAVIOUR, {})
+            sealed.write(folder / _MANIFEST, identity)
+        # Parts belong to it: they outlive a lost manifest, in whose place another evaluation may begin.
+        self._own = digest([identity, file_digest(folder / _BEHAVIOUR)])
 
     def load(self, attack: str, batch: int, rows: Tensor) -> Part | None:
         """What `attack` did to batch number `batch`, the images `rows`; None if that is not known yet."""
-        path = self._path(attack, batch)
-        if not path.exists():
-            return None
         try:
-            with safe_open(path, "pt") as stored:
-                tensors = {name: stored.get_tensor(name).to(rows.device) for name in _TENSORS}
-                spent = json.loads(stored.metadata()["spent"])
-        except (SafetensorError, OSError, KeyError, ValueError):
+            found, about = sealed_tensors.load(self._path(attack, batch))
+        except (FileNotFoundError, sealed.Damaged):
             return None  # damaged by the disk: made again
-        part = Part(**tensors, **spent)
+        if about.get("place") != [self._own, attack, batch]:
+            return None
+        part = Part(**{name: found[name].to(rows.device) for name in _TENSORS}, **about["spent"])
         return part if torch.equal(part.rows, rows) else None
 
     def save(self, attack: str, batch: int, part: Part) -> None:
         """Keep what `attack` did to a batch."""
-        tensors = {name: getattr(part, name).cpu().contiguous() for name in _TENSORS}
         spent = {name: getattr(part, name) for name in ("queries", "gradient_evaluations", "seconds")}
-        with replacing(self._path(attack, batch)) as path:
-            save_file(tensors, path, {"spent": json.dumps(spent)})
+        sealed_tensors.save({name: getattr(part, name) for name in _TENSORS}, self._path(attack, batch),
+                     {"place": [self._own, attack, batch], "spent": spent})
 
     def close(self) -> None:
         """Let another process use the folder."""
@@ -180,18 +183,22 @@ def _differences(known: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     try:
-        return read_json(folder / _MANIFEST)
-    except ValueError:
-        raise InputError(f"{folder / _MANIFEST} is damaged; remove {folder} to begin again.") from None
+        found = sealed.look(folder / _MANIFEST)
+    except sealed.Damaged as error:
+        raise StateRefused(f"{folder / _MANIFEST} is damaged, or from another version of Parapet ({error}); remove "
+                           f"{folder} to begin again.") from None
+    found.pop(sealed.CHECKSUM)
+    return found
 
 
 def _changed(path: Path, behaviour: dict[str, Tensor]) -> str | None:
     """The first of the tensors that is not what was stored, None where all are."""
     try:
-        with safe_open(path, "pt") as stored:
-            known = {name: stored.get_tensor(name) for name in behaviour}
-    except (SafetensorError, OSError):
-        raise InputError(f"{path} is damaged; remove {path.parent} to begin again.") from None
+        known, _ = sealed_tensors.load(path)
+    except (FileNotFoundError, sealed.Damaged):
+        raise StateRefused(f"{path} is damaged; remove {path.parent} to begin again.") from None
+    if known.keys() != behaviour.keys():
+        return "numbers"
     for name, tensor in behaviour.items():
         there, here = known[name], tensor.cpu().float()
         if there.shape != here.shape or float((there - here).norm()) > _SAME * max(float(there.norm()), 1e-30):

@@ -68,9 +68,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--json", action="store_true", help="the record as JSON")
     compared = action("compare", compare, "candidates side by side, and which is better in what")
     compared.add_argument("ids", nargs="+", metavar="ID", help="or their beginnings")
-    verified = action("verify", verify, "checksums, schema, ids, genomes, and the cached files of each candidate")
-    verified.add_argument("--cache", type=lasting, default=".parapet", metavar="DIR",
-                          help="candidate cache (default: .parapet)")
+    verified = action("verify", verify, "every file that a number comes from: archive, cache, and the artifacts "
+                      "around it")
+    verified.add_argument("--cache", type=lasting, metavar="DIR",
+                          help="candidate cache (default: that of `parapet run` beside the artifacts, else .parapet)")
 
 
 def archive(options: argparse.Namespace) -> int | None:
@@ -104,8 +105,10 @@ def _chosen(options: argparse.Namespace, names: Sequence[str]) -> tuple[int, int
     """(how many there are before --limit, candidates in the archive, the records to list)."""
     from parapet.search import archive as journal
 
-    _refuse_no_file(options.archive)
-    places = journal.latest_places(journal.places(options.archive))
+    _check_there(options.archive)
+    lines = journal.places(options.archive)
+    _check_lines(options.archive, len(lines))
+    places = journal.latest_places(lines)
     if options.rung is None and not (options.feasible or options.front or options.sort):
         return len(places), len(places), journal.at_places(options.archive, places[:options.limit])
     # Of each candidate what the options ask about; the whole of those that are listed is read again.
@@ -191,16 +194,30 @@ def verify(options: argparse.Namespace) -> int:
     """`parapet archive verify`; 1 where something is wrong."""
     from parapet.search import archive as journal
     from parapet.search import verification
+    from parapet.steps import verification as files
 
-    records = _read(options.archive)
+    home = options.archive.parent
+    own = home.parent / ".parapet"
+    cache = options.cache or (own if _is_folder_of_search(home) and own.is_dir() else lasting(".parapet"))
+    if not options.archive.is_file():
+        _check_there(options.archive)
+    records = journal.read(options.archive)
     with Progress("verify", len(records), "records") as progress:
-        found = verification.verify(records, options.cache, lambda done: progress.update(done, ""))
+        found = verification.verify(records, cache, lambda done: progress.update(done, ""))
     print(f"{options.archive}: the checksum and place of {found.records:,} lines; schema, id and genome of each; in "
-          f"{options.cache} {found.trainings:,} training.json and {found.weights:,} model.safetensors of "
+          f"{cache} {found.trainings:,} training.json and {found.weights:,} model.safetensors of "
           f"{len(journal.latest(records)):,} candidates.")
     if torn := journal.torn(options.archive):
         print(f"note: {torn} bytes of a torn last line; a killed search leaves them, and the next one cuts them off.")
     found.problems += _missing_lines(options.archive, records)
+    looked_at = {cache: files.cache(cache)}
+    if _is_folder_of_search(home):
+        looked_at[home.parent] = files.artifacts(home.parent)
+    for place, more in looked_at.items():
+        if more.files:
+            print(f"{place}: the digests of {more.files:,} more files, and the accuracies of {more.evaluations:,} "
+                  "evaluations, from the outcome of each image.")
+        found.problems += more.problems
     for problem in found.problems:
         print(problem)
     many = "problem" if len(found.problems) == 1 else "problems"
@@ -225,17 +242,42 @@ def _missing_lines(path: Path, records: Sequence[dict[str, Any]]) -> list[str]:
     return problems
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    from parapet.search import archive as journal
-
-    _refuse_no_file(path)
-    return journal.read(path)
-
-
-def _refuse_no_file(path: Path) -> None:
+def _check_there(path: Path) -> None:
+    """Raise InputError where there is no archive, and in the folder of a search where it is not the one left there."""
     if not path.is_file():
         raise InputError(f"{path} is no file; give the archive.jsonl of a search with --archive FILE, or run "
                          "`parapet search` first.")
+    if path.name == DEFAULT.name and _is_folder_of_search(path.parent):
+        from parapet.steps.search_folder import SearchFolder
+
+        SearchFolder(path.parent).archive()
+
+
+def _check_lines(path: Path, lines: int) -> None:
+    """Raise InputError where the search whose journal this is had written more lines."""
+    state = path.parent / "state.json"
+    try:
+        wanted = read_json(state)["lines"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # an archive may lie anywhere, without its search
+    if isinstance(wanted, int) and lines < wanted:
+        raise InputError(f"{state} says that there were {wanted:,} lines, and {lines:,} are left; `parapet archive "
+                         f"verify --archive {path}` tells what is wrong.")
+
+
+def _is_folder_of_search(folder: Path) -> bool:
+    """Whether a search left `folder`, also where it lost a file; an archive may lie anywhere else, by itself."""
+    return any((folder / name).exists() for name in ("digests.json", "front_ids.json"))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """Every line of the archive at `path`. In the folder of a search it is the very file that the search left."""
+    from parapet.search import archive as journal
+
+    _check_there(path)
+    records = journal.read(path)
+    _check_lines(path, len(records))
+    return records
 
 
 def _candidates(path: Path) -> list[dict[str, Any]]:
@@ -246,6 +288,10 @@ def _candidates(path: Path) -> list[dict[str, Any]]:
 
 def _objectives(path: Path) -> Sequence[str]:
     """What the search minimised, from the search.json beside its archive; the journal in the cache has none."""
+    if _is_folder_of_search(path.parent):
+        from parapet.steps.search_folder import SearchFolder
+
+        return SearchFolder(path.parent).summary()["objectives"]
     try:
         return read_json(path.parent / "search.json")["objectives"]
     except (OSError, ValueError, KeyError, TypeError):

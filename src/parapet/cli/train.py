@@ -79,9 +79,13 @@ def _train(recipe: NamedRecipe, options: argparse.Namespace, device: str) -> Non
           f"{options.seed}", flush=True)
 
     def tell(values: dict[str, Any]) -> None:
-        """A line of its own for each epoch."""
-        progress.note(epoch_line(values["epoch"], recipe.training.validation_steps) if "epoch" in values else
-                      f"goes on after epoch {values['goes_on']} of {recipe.training.epochs}")
+        """A line of its own for each epoch, and for what was found."""
+        if "damaged" in values:
+            progress.note(f"{values['damaged']}; it is trained again")
+        elif "epoch" in values:
+            progress.note(epoch_line(values["epoch"], recipe.training.validation_steps))
+        else:
+            progress.note(f"goes on after epoch {values['goes_on']} of {recipe.training.epochs}")
 
     task = step.task(recipe, options.recipe, options.changes, data, options.out, seed=options.seed,
                      threads=options.threads)

@@ -191,12 +191,12 @@ def _front(params: Params, out: Path) -> None:
 
 
 def _runs(params: Params, out: Path) -> dict[str, Any] | None:
-    from parapet.files import read_json
+    from parapet.steps.search_folder import SearchFolder
     from parapet.tracking import run_ids
 
     if not params.tracking.enabled:
         return None
-    return run_ids(gateway().uri, params.tracking.experiment, read_json(out / "search/front_ids.json")["search_id"])
+    return run_ids(gateway().uri, params.tracking.experiment, SearchFolder(out / "search").search_id)
 
 
 def _report(params: Params, out: Path, cache: Path) -> None:

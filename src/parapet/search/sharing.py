@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from parapet import sealed
 from parapet.config import Params, to_dict
 from parapet.cores import cpu_count
 from parapet.data.info import check_files, read_info
-from parapet.files import digest, read_json, write_json
+from parapet.files import digest
 from parapet.genome import Genome, SearchSpace
 from parapet.search.anchors import anchors
 from parapet.search.workers import Task, Workers
@@ -60,14 +61,14 @@ def per_card(params: Params, dataset: Path, device: str, kept: Path) -> int:
     genome = anchors(space, space.choices("backbone")[0])[0]
     key = digest([genome.to_dict(), to_dict(params.training), info["fingerprint"], params.search.threads, device])
     try:
-        known = read_json(kept)
-    except (FileNotFoundError, ValueError):
+        known = sealed.look(kept)
+    except (FileNotFoundError, sealed.Damaged):
         known = {}
-    if key not in known:
+    if not isinstance(known.get(key), int):
         # A process needs a core of its own to keep the card busy.
         most = min(_MOST, max(1, cpu_count() // params.search.threads))
         known[key] = processes(lambda count: steps_per_second(params, genome, dataset, device, count), most)
-        write_json(kept, known)
+        sealed.write(kept, known)
     return known[key]
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jsonschema.exceptions import ValidationError, best_match
 
-from parapet import schemas
+from parapet import schemas, sealed
 from parapet.errors import InputError
-from parapet.files import read_json
 from parapet.genome import Genome
-from parapet.plain_json import NotPlain
+from parapet.search.consistency import problems as contradictions
 from parapet.search.keys import short_id
 
 # A folder of the cache is called by so many digits of the training key.
@@ -36,8 +35,10 @@ def verify(records: Sequence[dict[str, Any]], cache: Path,
     """Look at `records`, the lines of a journal in their order, and at their files in the folder `cache`.
 
     A record meets its schema, its id is the beginning of its training key, its genome is canonical, and no other line
-    has the same id and as many looks. In cache/candidates/ training.json has the record's training key, and
-    model.safetensors can be loaded and holds the record's genome; files that are not there are not looked for.
+    has the same id and as many looks. In cache/candidates/ training.json has the record's training key, the
+    results of its attacks and exports have the checksums and files that were written and numbers that follow from their
+    outcomes, and model.safetensors can be loaded and holds the record's genome; files that are not there are not looked
+    for.
     `progress` is told how many records are done.
     """
     findings, first_lines, seen = Findings(), {}, set()
@@ -86,18 +87,35 @@ def _stored(record: dict[str, Any], folder: Path, findings: Findings) -> Iterato
     training, weights = folder / "training.json", folder / "model.safetensors"
     if training.exists():
         findings.trainings += 1
-        try:
-            key = read_json(training)["key"]
-        except NotPlain as error:
-            yield str(error)
-        except (OSError, KeyError, TypeError) as error:
-            yield f"{training} cannot be read ({type(error).__name__}: {_short(str(error))})"
-        else:
-            if key != record["training_key"]:
-                yield f"{training} is of another training, {_short(str(key))}"
+        found = yield from _result(training)
+        if found is not None and found.get("key") != record["training_key"]:
+            yield f"{training} is of another training, {_short(str(found.get('key')))}"
     if weights.exists():
         findings.weights += 1
         yield from _weights(record, weights)
+    for path in sorted([*folder.glob("attacks-*/attack_evaluation.json"), *folder.glob("export-*/export.json")]):
+        found = yield from _result(path)
+        if found is None or found.get("status") != "done" or "evaluation" not in found:
+            continue
+        for text in contradictions(found["evaluation"]):
+            yield f"{path}: {text}"
+        shown = record["validation"]
+        if record["looks"] == 1 and found["key"] == record["evaluation_key"] and shown is not None and any(
+                shown[name] != found["evaluation"][name] for name in ("n", "clean_accuracy", "robust_accuracy")):
+            yield f"{path} has other accuracies than the record"
+
+
+def _result(path: Path) -> Generator[str, None, dict[str, Any] | None]:
+    """Yields what is wrong with the result of a step and the files beside it; returns the result, if it can be."""
+    try:
+        found = sealed.look(path)
+        sealed.check_fields(found, {"digests": dict})
+    except (OSError, sealed.Damaged) as error:
+        yield f"{path} is damaged ({_short(str(error))})"
+        return None
+    if (problem := sealed.problem(path.parent, found["digests"])) is not None:
+        yield f"{path.parent}: {problem}"
+    return found
 
 
 def _weights(record: dict[str, Any], path: Path) -> Iterator[str]:

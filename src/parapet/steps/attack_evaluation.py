@@ -14,7 +14,7 @@ from parapet.config import Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
 from parapet.errors import InputError
-from parapet.files import read_json, replacing
+from parapet.files import replacing
 from parapet.models import load
 from parapet.search.keys import evaluation_key
 from parapet.steps import looks, results
@@ -31,12 +31,14 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
 
     Each `look` has noise of its own, and images of its own while the validation split holds more of them.
     """
-    trained = read_json(candidate / results.TRAINING)
+    trained = results.trained(candidate)
+    weights = trained["digests"].get(results.WEIGHTS)
     key = evaluation_key(trained["key"], params, "attack_evaluation", look)
+    # Of weights that were trained again it tells nothing, unless they came out the same.
     if (result := results.done(out / results.ATTACK_EVALUATION, key)) is not None \
-            and (result["status"] != "done" or (out / results.ADVERSARIAL).exists()):
+            and result.get("weights", weights) == weights:
         return result
-    common = {"candidate": trained["id"], "key": key}
+    common = {"candidate": trained["id"], "key": key, "weights": weights}
     if trained["status"] != "done":
         return results.write(out / results.ATTACK_EVALUATION, **common, status="infeasible", reason=trained["reason"])
     torch.set_num_threads(params.search.threads)
@@ -66,6 +68,6 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
         return results.write(out / results.ATTACK_EVALUATION, **common, status="infeasible", reason=str(error))
     with replacing(out / results.ADVERSARIAL) as partial:
         save_file({"adversarial": adversarial[:_KEPT].cpu().contiguous(), "labels": labels[:_KEPT].cpu()}, partial)
-    return results.write(out / results.ATTACK_EVALUATION, **common, split="validation", fingerprint=data.fingerprint,
-                         look=look, images=len(places), available=available, genome=network.genome.to_dict(),
-                         evaluation=record, audit={**verdict, "rows": rows.tolist()})
+    return results.write(out / results.ATTACK_EVALUATION, **common, beside=[results.ADVERSARIAL], split="validation",
+                         fingerprint=data.fingerprint, look=look, images=len(places), available=available,
+                         genome=network.genome.to_dict(), evaluation=record, audit={**verdict, "rows": rows.tolist()})

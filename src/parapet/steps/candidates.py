@@ -1,7 +1,6 @@
 """candidates: NSGA-II asked for the next generation, after being told what became of the last one.
 
-A search folder holds state.json, archive.jsonl, proposals.json, front_ids.json, undefended.json and
-candidates/<id>/ for the members of the front. It is all that travels between generations.
+A search folder (`search_folder`) is all that travels between generations.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from parapet.config import Params
 from parapet.data.info import read_info
 from parapet.errors import InputError, WorkError
 from parapet.fidelity import Fidelity
-from parapet.files import read_json, refuse_to_replace, replacing_folder, write_json
+from parapet.files import refuse_to_replace, replacing_folder, write_json
 from parapet.genome import Genome, SearchSpace
 from parapet.search import archive, keys
 from parapet.search.course import Course, outcome
@@ -24,26 +23,18 @@ from parapet.search.evolution import Evolution
 from parapet.search.front import front, hypervolume_curve
 from parapet.search.request import Request
 from parapet.search.surrogate import Surrogate
-from parapet.steps import ceilings, lost, tracked
-from parapet.steps.results import (
-    ARCHIVE,
-    ATTACK_EVALUATION,
-    EXPORT,
-    FILES,
-    FRONT_IDS,
-    SUMMARY,
-    TRAINING,
-    UNDEFENDED,
-    accuracies,
-    verdict,
-)
+from parapet.steps import ceilings, lost, search_folder, tracked
+from parapet.steps import results as step_results
+from parapet.steps.results import ATTACK_EVALUATION, EXPORT, FILES, TRAINING, accuracies, verdict
+from parapet.steps.search_folder import ARCHIVE, FRONT_IDS, MARKS, PROPOSALS, STATE, SUMMARY, UNDEFENDED, SearchFolder
 from parapet.tracking.tracker import Tracker
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "training", "attack_evaluation", "export")
-STATE, PROPOSALS = "state.json", "proposals.json"
 SCHEMA_VERSION = 1
 # Times HOPELESS: worse than any other shortfall, and not yet hopeless.
 _NEARLY = 0.999
+# What to do about a damaged result of a candidate's step.
+_AGAIN = "run the step that left it again"
 
 
 def new_course(params: Params, info: dict[str, Any]) -> Course:
@@ -176,16 +167,16 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
     """
     info = read_info(dataset)
     refuse_rounds(params)
-    refuse_to_replace(out, [dataset, *results, *filter(None, [previous])], [PROPOSALS, FRONT_IDS])
+    refuse_to_replace(out, [dataset, *results, *filter(None, [previous])], [PROPOSALS, *MARKS])
     course = new_course(params, info)
     records, undefended, folders = [], None, {}
     with replacing_folder(out) as partial:
         if previous is not None:
-            course.restore(read_json(previous / STATE))
-            records = archive.read(previous / ARCHIVE)
-            undefended = read_json(previous / UNDEFENDED)
-            folders = {path.name: [path] for path in (previous / "candidates").glob("*")}
-            proposals = read_json(previous / PROPOSALS)
+            before = SearchFolder(previous)
+            before.check_data(info["fingerprint"], dataset)
+            course.restore(before.json(STATE))
+            records, undefended, proposals = before.records(), before.undefended(), before.json(PROPOSALS)
+            folders = {path.name: [before.whatever_is_of(path.name)] for path in (previous / "candidates").glob("*")}
             parts = _gather(results, partial / "results")
             fresh = [record(proposal, [parts.get((proposal["id"], name)) for name in
                                        (TRAINING, ATTACK_EVALUATION, EXPORT)], params) for proposal in proposals]
@@ -216,6 +207,7 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
         write_json(partial / STATE, course.state())
         write_json(partial / PROPOSALS, proposals)
         shutil.rmtree(partial / "results", ignore_errors=True)
+        search_folder.seal(partial, search_id, info["fingerprint"])
     if tracker is not None:
         tracked.begin(tracker, search_id, params, info, tags or {})
         _track(tracker, search_id, records, undefended, results, info, tags or {}, known_runs(search_id))
@@ -242,7 +234,7 @@ def _track(tracker: Tracker, search_id: str, records: Sequence[dict[str, Any]], 
     for folder in results:
         for step in (TRAINING, ATTACK_EVALUATION, EXPORT):
             if (folder / step).exists():
-                places.setdefault(read_json(folder / step)["id"], []).append(folder)
+                places.setdefault(step_results.read(folder / step, _AGAIN)["id"], []).append(folder)
     for entry in [*filter(None, [undefended]), *records]:
         if entry["id"] not in known:
             tracked.candidate(tracker, search_id, entry, places.get(entry["id"], []), info, tags,
@@ -280,7 +272,7 @@ def _gather(folders: Sequence[Path], into: Path) -> dict[tuple[str, str], dict[s
         for step in (TRAINING, ATTACK_EVALUATION, EXPORT):
             path = folder / step
             if path.exists():
-                result = read_json(path)
+                result = step_results.read(path, _AGAIN)
                 found[result["id"], step] = result
                 for name in FILES:
                     _copy(folder / name, into / result["id"] / name)

@@ -9,12 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from parapet import sealed
 from parapet.config import Params, SearchConfig, to_dict
 from parapet.cores import Cores, FreeCores
 from parapet.errors import InputError, is_out_of_memory
-from parapet.files import digest, read_json, scratch_folder, write_json
+from parapet.files import digest, scratch_folder
 from parapet.genome import Genome
 from parapet.search.parents import ARCHITECTURE
+
+# Which architecture, images and export a time is of: the name of its file.
+_OWNER = "of"
 
 
 def admissible(search: SearchConfig, image_shape: Sequence[int], classes: int) -> Callable[[Genome], bool] | None:
@@ -32,7 +36,6 @@ def admissible(search: SearchConfig, image_shape: Sequence[int], classes: int) -
                                  and found[1] <= (search.maximum_params or found[1]))
     return allowed
 
-
 def cost(genome: Genome, image_shape: Sequence[int], classes: int) -> tuple[int, int] | None:
     """(FLOPs of an image, parameters) of the genome's network, None where there is none for such images."""
     import torch  # who sets no ceiling need not wait for it
@@ -46,7 +49,6 @@ def cost(genome: Genome, image_shape: Sequence[int], classes: int) -> tuple[int,
         return None
     return count_flops(network, tuple(image_shape)), count_parameters(network)
 
-
 def too_slow(params: Params, genome: Genome, info: dict[str, Any], folder: Path,
              cores: Cores | FreeCores) -> str | None:
     """Why a network is not worth training: its untrained graph takes longer than search.maximum_latency_ms.
@@ -59,14 +61,24 @@ def too_slow(params: Params, genome: Genome, info: dict[str, Any], folder: Path,
         return None
     architecture = _architecture(genome)
     path = folder / f"{digest([architecture.to_dict(), info['image_shape'], to_dict(params.export)])[:32]}.json"
-    if not path.exists():
+    if (known := _known(path)) is None:
+        path.unlink(missing_ok=True)  # damaged, if it is there
         _time(params, architecture, info, path, cores)
-    if not path.exists():
+        known = _known(path)
+    if known is None:
         return None
-    found = read_json(path)["p50"]
+    found = known["p50"]
     return None if found <= ceiling else (f"latency {found:.3g} ms is above search.maximum_latency_ms {ceiling:g}; "
                                           "not trained")
 
+def _known(path: Path) -> dict[str, Any] | None:
+    """The latency at `path`; None where there is none, and where it is damaged or another architecture's."""
+    try:
+        found = sealed.look(path)
+        sealed.check_fields(found, {"p50": float})
+    except (FileNotFoundError, sealed.Damaged):
+        return None
+    return found if found.get(_OWNER) == path.stem else None
 
 def _time(params: Params, genome: Genome, info: dict[str, Any], path: Path,
           cores: Cores | FreeCores) -> None:
@@ -91,10 +103,9 @@ def _time(params: Params, genome: Genome, info: dict[str, Any], path: Path,
             return
         with cores.alone():
             if not path.exists():
-                write_json(path, measure_latency(
+                sealed.write(path, {_OWNER: path.stem, **measure_latency(
                     graph, shape, batch=config.latency_batch, threads=config.latency_threads,
-                    warmup=config.latency_warmup, runs=config.latency_runs, seconds=config.latency_seconds))
-
+                    warmup=config.latency_warmup, runs=config.latency_runs, seconds=config.latency_seconds)})
 
 def _architecture(genome: Genome) -> Genome:
     """The genome with one and the same recipe: equal ones are the same network."""

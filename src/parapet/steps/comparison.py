@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ import numpy as np
 
 from parapet.config import Params, to_dict
 from parapet.errors import WorkError
-from parapet.files import digest, read_json
+from parapet.files import digest
 from parapet.progress import Progress
 from parapet.search.workers import Task, Workers
-from parapet.steps import candidates, results
+from parapet.steps import results
 from parapet.steps.full_evaluation import key_of, surrogates_of
+from parapet.steps.search_folder import SearchFolder
 
 _EVALUATE = "parapet.steps.full_evaluation:evaluate"
 
@@ -65,37 +66,44 @@ class Comparison:
 
 
 def attack(params: Params, challenger: str, champion: Path | None, out: Path, dataset: Path, cache: Path,
-           devices: Sequence[str]) -> list[dict[str, Any]]:
+           devices: Sequence[str], tell: Callable[[str], None] = lambda text: None) -> list[dict[str, Any]]:
     """Today's evaluations (evaluation/<id>.json) of candidate `challenger` of `out`/front.json and, unless it is None,
     of the model in folder `champion`, in this order.
 
     `champion` holds model.safetensors, model.onnx and training.json. What was evaluated before under the same
-    configuration (by full_evaluation, or here) is taken from `cache` or `out` and not attacked again. Raises
-    InputError where `dataset` is not the one that both were trained for, WorkError where an evaluation fails.
+    configuration (by full_evaluation, or here) is taken from `cache` or `out` and not attacked again, unless it is
+    damaged, of which `tell` is told. Raises InputError where `dataset` is not the one that both were trained for and
+    where the files of a candidate are damaged, WorkError where an evaluation fails.
     """
-    ids, home = _ids(out), out / "search" / "candidates"
-    folders, records, tasks = [home / challenger], [], []
+    search = SearchFolder(out / "search")
+    ids, home = search.all_ids(), out / "search" / "candidates"
+    folders, found, tasks = [search.candidate(challenger)], [], []
     if champion is not None:
-        own = home / read_json(champion / results.TRAINING)["id"]
-        folders.append(own if own.name in ids and own.is_dir() and _same(own, champion) else champion)
+        own = home / results.trained(champion, registered=True)["id"]
+        folders.append(own if own.name in ids and _same(search.candidate(own.name), champion) else champion)
     for folder in folders:
-        trained = read_json(folder / results.TRAINING)
+        trained = results.trained(folder, registered=True)
         name, known = trained["id"], folder != champion
         place = cache / "evaluations" / name if known else (
             champion / f"evaluation-{digest(to_dict(params.threat))[:12]}")
         surrogates = [str(home / one) for one in (surrogates_of(name, ids) if known else [ids[0], challenger])]
+        for one in surrogates:
+            search.candidate(Path(one).name)
         key, record = key_of(params, trained["key"], results.file_digests(folder), surrogates), f"{name}.json"
-        if known and not results.done(place / record, key) and results.done(out / "evaluation" / record, key):
+        if known and not results.done(place / record, key, tell) and results.done(out / "evaluation" / record, key):
             _bring(out / "evaluation", place, name)
         if not results.done(place / record, key):
             tasks.append(Task(name, _EVALUATE, {
                 "params": to_dict(params), "candidate": str(folder), "dataset": str(dataset), "out": str(place),
                 "locks": str(cache / "locks"), "surrogates": surrogates},
                 step="full_evaluation", about=f"candidate {name}", candidate=name))
-        records.append(place / record)
+        found.append((place / record, key))
     if tasks:
         _run(tasks, params, devices)
-    return [read_json(path) for path in records]
+    evaluations = [results.done(path, key) for path, key in found]
+    if None in evaluations:
+        raise WorkError(f"{found[evaluations.index(None)][0]} was damaged while it was written; promote again.")
+    return evaluations
 
 
 def _run(tasks: list[Task], params: Params, devices: Sequence[str]) -> None:
@@ -113,13 +121,6 @@ def _run(tasks: list[Task], params: Params, devices: Sequence[str]) -> None:
                                 "what is attacked already is kept, so promote again.")
             shares[place] = 1.0
             progress.update(sum(shares), "done" if sum(shares) == len(tasks) else "")
-
-
-def _ids(out: Path) -> list[str]:
-    """The undefended network, if it was trained, and the front, in the order in which full_evaluation went."""
-    ids = list(read_json(out / "search" / candidates.FRONT_IDS)["ids"])
-    undefended = read_json(out / "search" / candidates.UNDEFENDED)
-    return [undefended["id"], *ids] if undefended and undefended["status"] == "feasible" else ids
 
 
 def _same(first: Path, second: Path) -> bool:

@@ -15,7 +15,7 @@ from parapet.data.dataset import Dataset
 from parapet.deployment import ParityError, check_parity, footprint, measure_latency
 from parapet.deployment import export as export_onnx
 from parapet.errors import InputError, is_out_of_memory
-from parapet.files import file_digest, read_json
+from parapet.files import file_digest
 from parapet.models import load
 from parapet.search.keys import export_key
 from parapet.steps import results
@@ -32,11 +32,13 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, attacks: P
     The graph has to answer as the network does, on clean images and on those in folder `attacks` (what
     `attack_evaluation` left). `revision` is the code's, for the file's metadata.
     """
-    trained = read_json(candidate / results.TRAINING)
+    trained = results.trained(candidate)
+    weights = trained["digests"].get(results.WEIGHTS)
     key = export_key(trained["key"], params)
-    if (result := results.done(out / results.EXPORT, key)) is not None and (out / results.ONNX).exists():
+    if (result := results.done(out / results.EXPORT, key)) is not None \
+            and result.get("weights", weights) == weights:
         return result
-    common = {"candidate": trained["id"], "key": key}
+    common = {"candidate": trained["id"], "key": key, "weights": weights}
     if trained["status"] != "done":
         return results.write(out / results.EXPORT, **common, status="infeasible", reason=trained["reason"])
     torch.set_num_threads(params.search.threads)
@@ -63,13 +65,16 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, attacks: P
                                   threads=config.latency_threads, warmup=config.latency_warmup,
                                   runs=config.latency_runs, seconds=config.latency_seconds,
                                   throughput_batch=config.throughput_batch)
-    return results.write(out / results.EXPORT, **common, parity=parity, latency_ms=latency,
+    return results.write(out / results.EXPORT, **common, beside=[results.ONNX], parity=parity, latency_ms=latency,
                          footprint=footprint(out / results.ONNX, network.image_shape, batch=config.latency_batch),
                          sha256=file_digest(out / results.ONNX))
 
 
 def _adversarial(attacks: Path | None) -> tuple[Tensor, Tensor] | None:
-    if attacks is None or not (attacks / results.ADVERSARIAL).exists():
+    if attacks is None or not (attacks / results.ATTACK_EVALUATION).exists():
+        return None
+    attacked = results.read(attacks / results.ATTACK_EVALUATION, "run the step attack_evaluation again")
+    if results.ADVERSARIAL not in attacked["digests"]:
         return None
     found = load_file(attacks / results.ADVERSARIAL)
     return found["adversarial"], found["labels"]

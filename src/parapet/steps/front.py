@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from parapet import schemas
+from parapet import schemas, sealed
 from parapet.config import Params, to_dict
 from parapet.data.info import read_info
 from parapet.errors import InputError, WorkError
@@ -17,7 +17,8 @@ from parapet.search import archive
 from parapet.search.front import ties
 from parapet.search.seeds import spread
 from parapet.steps import results
-from parapet.steps.front_file import SCHEMA_VERSION
+from parapet.steps.front_file import EVALUATE, SCHEMA_VERSION
+from parapet.steps.search_folder import SearchFolder
 
 SECTIONS = ("seed", "data", "threat", "search", "front")
 
@@ -31,17 +32,23 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
     metrics.
     """
     info = read_info(dataset)
-    everything = archive.latest(archive.read(search / results.ARCHIVE))
+    found = SearchFolder(search)
+    found.check_data(info["fingerprint"], dataset)
+    everything, undefended, ids = archive.latest(found.records()), found.undefended(), found.ids()
     records = {record["id"]: record for record in everything}
-    undefended = read_json(search / results.UNDEFENDED)
-    if undefended["status"] != "feasible":
-        raise WorkError(f"the undefended network that the front is compared with failed ({undefended['reason']}); "
-                        "run the search again.")
-    ids = read_json(search / results.FRONT_IDS)["ids"]
-    members = [{**_member(records[name], search, evaluation, out, runs), "seeds": spread(records[name], everything),
+    if undefended is None or undefended["status"] != "feasible":
+        reason = undefended["reason"] if undefended else "it was not measured"
+        raise WorkError(f"the undefended network that the front is compared with failed ({reason}); run the search "
+                        "again.")
+    for name in found.all_ids():
+        found.candidate(name)
+    evaluations = _evaluations(found, sealed.SealedFolder(evaluation, EVALUATE), params)
+    members = [{**_member(records[name], evaluations[name], search, evaluation, out, runs),
+                "seeds": spread(records[name], everything),
                 "ties": ties(records[name], [records[other] for other in ids])} for name in ids]
     kept = [member for member in members if member["audit"]["verdict"] != "fail" or params.front.keep_failed_audits]
-    variants = [variant for member in kept if (variant := _variant(member, evaluation, out)) is not None]
+    variants = [variant for member in kept
+                if (variant := _variant(member, evaluations[member["id"]], out)) is not None]
     if not kept:
         reasons = members[0]["audit"]["reasons"]
         raise WorkError(f"the audit failed every one of the {len(members)} members of the front, the first for: "
@@ -52,26 +59,43 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
                       else search / "candidates" / member["id"] / results.ONNX)
             shutil.copyfile(source, folder / f"{member['id']}.onnx")
             _check_copy(folder / f"{member['id']}.onnx", source, member)
-    summary = read_json(search / results.SUMMARY)
+    summary = found.summary()
     summary.pop("schema_version")
     front = {
         "schema_version": SCHEMA_VERSION, "threat": to_dict(params.threat),
         "data": {name: info[name] for name in ("name", "fingerprint", "classes", "image_shape", "images")},
-        "search": summary,
+        "search": {"id": found.search_id, "sha256": found.checksum, **summary},
         "mlflow": runs and {name: runs[name] for name in ("tracking_uri", "experiment_id", "parent_run_id")},
-        "undefended": _member(undefended, search, evaluation, out, runs, undefended=True),
+        "undefended": _member(undefended, evaluations[undefended["id"]], search, evaluation, out, runs,
+                              undefended=True),
         "candidates": kept, "variants": variants}
-    schemas.validate("front", front)
-    write_json(out / "front.json", front)
+    schemas.validate("front", sealed.write(out / "front.json", front))
     numbers = metrics(front)
     write_json(out / "metrics.json", numbers)
     return numbers
 
 
-def _member(record: dict[str, Any], search: Path, evaluation: Path, out: Path, runs: dict[str, Any] | None,
-            undefended: bool = False) -> dict[str, Any]:
+def _evaluations(search: SearchFolder, folder: sealed.SealedFolder, params: Params) -> dict[str, dict[str, Any]]:
+    """Those of the front and of the undefended network by id, each of the very files that `search` holds."""
+    found = {}
+    for name in search.all_ids():
+        path = folder.path(f"{name}.json")
+        result = results.read(path, EVALUATE)
+        if (problem := schemas.problem("evaluation", result)) is not None:
+            raise InputError(f"{path} is damaged ({problem}); {EVALUATE}.")
+        if result["id"] != name or result["files"] != search.digests(name):
+            raise InputError(f"{path} is about other weights, or another graph, than those of candidate {name}; "
+                             f"{EVALUATE}.")
+        if result["evaluation"]["threat"] != to_dict(params.threat):
+            raise InputError(f"{path} was measured under {result['evaluation']['threat']}, and params.yaml says "
+                             f"{params.threat}; {EVALUATE}.")
+        found[name] = result
+    return found
+
+
+def _member(record: dict[str, Any], result: dict[str, Any], search: Path, evaluation: Path, out: Path,
+            runs: dict[str, Any] | None, undefended: bool = False) -> dict[str, Any]:
     name = record["id"]
-    result = results.read_evaluation(evaluation / f"{name}.json")
     weights = search / "candidates" / name / results.WEIGHTS
     onnx = search / "candidates" / name / results.ONNX if undefended else out / "onnx" / f"{name}.onnx"
     return {
@@ -86,9 +110,9 @@ def _member(record: dict[str, Any], search: Path, evaluation: Path, out: Path, r
         "footprint": read_json(search / "candidates" / name / results.EXPORT)["footprint"], "note": None}
 
 
-def _variant(member: dict[str, Any], evaluation: Path, out: Path) -> dict[str, Any] | None:
+def _variant(member: dict[str, Any], result: dict[str, Any], out: Path) -> dict[str, Any] | None:
     """The INT8 variant of a member, as an entry beside it; None where there is none."""
-    found = results.read_evaluation(evaluation / f"{member['id']}.json").get("int8")
+    found = result.get("int8")
     if found is None:
         return None
     return {**member, "id": found["id"], "description": f"{member['description']}, INT8",
@@ -96,7 +120,7 @@ def _variant(member: dict[str, Any], evaluation: Path, out: Path) -> dict[str, A
             # No gradient leads through a quantised graph, so that the audit's checks cannot be made.
             "audit": {"verdict": "warn", "reasons": [found["note"]]},
             "onnx": (out / "onnx" / f"{found['id']}.onnx").relative_to(out).as_posix(), "footprint": found["footprint"],
-            "sha256": {"weights": None, "onnx": found["sha256"]},
+            "sha256": {"weights": None, "onnx": found["sha256"], "evaluation": member["sha256"]["evaluation"]},
             "derived_from": member["id"], "seeds": None, "ties": [], "note": found["note"], "onnx_parity": None}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from parapet import sealed
 from parapet.config import Params, parse, to_dict
 from parapet.cores import Cores, FreeCores
 from parapet.data.info import check_files, read_info
@@ -17,7 +18,8 @@ from parapet.genome import UNATTACKED
 from parapet.progress import Progress
 from parapet.search.keys import evaluation_key
 from parapet.search.workers import Task, Workers
-from parapet.steps import candidates, results
+from parapet.steps import results
+from parapet.steps.search_folder import SearchFolder
 from parapet.tracking.tracker import Tracker
 from parapet.versions import EXPORT_VERSION
 
@@ -34,23 +36,29 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
     same configuration is not evaluated again. Returns a few metrics.
     """
     # Evaluations are called by their candidates' ids, twelve hexadecimal digits.
-    check_files(dataset, read_info(dataset))
+    info = read_info(dataset)
+    check_files(dataset, info)
     refuse_to_replace(out, [dataset, search, *filter(None, [cache])], ["[0-9a-f]" * 12 + ".json"])
-    front = read_json(search / candidates.FRONT_IDS)
-    ids = list(front["ids"])
-    undefended = read_json(search / candidates.UNDEFENDED)
-    if undefended and undefended["status"] == "feasible":
-        ids.insert(0, undefended["id"])
+    found = SearchFolder(search)
+    found.check_data(info["fingerprint"], dataset)
+    ids = found.all_ids()
+    sources = {name: found.candidate(name) for name in ids}
     with replacing_folder(out) as partial, TemporaryDirectory() as spare, Workers(
             devices, attempts=params.search.attempts, timeout=params.search.timeout_seconds) as workers:
         folders = {name: (cache / "evaluations" / name if cache else partial) for name in ids}
         tasks = [Task(name, _EVALUATE, {
-            "params": to_dict(params), "candidate": str(search / "candidates" / name), "dataset": str(dataset),
-            "surrogates": [str(search / "candidates" / other) for other in surrogates_of(name, ids)],
+            "params": to_dict(params), "candidate": str(sources[name]), "dataset": str(dataset),
+            "surrogates": [str(sources[other]) for other in surrogates_of(name, ids)],
             "out": str(folders[name]), "locks": str((cache or Path(spare)) / "locks")},
             step="full_evaluation", about=f"candidate {name}", candidate=name) for name in ids]
         shares, texts = [0.0] * len(tasks), [""] * len(tasks)
         with Progress("full evaluation", len(tasks), "candidates") as progress:
+            for name in ids:
+                path = folders[name] / f"{name}.json"
+                key = key_of(params, results.trained(sources[name])["key"], found.digests(name),
+                             [sources[other] for other in surrogates_of(name, ids)])
+                results.done(path, key, progress.note)  # where it is damaged, a worker measures it again
+
             def show() -> None:
                 running = [text for text, share in zip(texts, shares) if text and share < 1]
                 waiting = "starting workers" if sum(shares) < len(shares) else "done"
@@ -65,9 +73,10 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
                                     "what is evaluated already is kept, so run again.")
                 shares[place] = 1.0
                 _copy(folders[ids[place]], partial, ids[place])
+        sealed.seal_folder(partial)
     if tracker:
         for name in ids:
-            _track(tracker, front["search_id"], out / f"{name}.json")
+            _track(tracker, found.search_id, out / f"{name}.json")
     return {"evaluated": len(ids)}
 
 
@@ -82,13 +91,14 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     import torch  # here and below: this module is also read by a parent process that needs no torch
 
     from parapet.attacks import adapted, audited_rows, full_suite, run_audit, run_suite, with_audit
+    from parapet.attacks.evaluation_state import StateRefused
     from parapet.data.dataset import Dataset
     from parapet.models import load
     from parapet.steps import int8
 
     settings, folder = parse(Params, params), Path(candidate)
     config, threat = settings.full_evaluation, settings.threat
-    trained, files = read_json(folder / results.TRAINING), results.file_digests(folder)
+    trained, files = results.trained(folder, registered=True), results.file_digests(folder)
     key = key_of(settings, trained["key"], files, surrogates)
     path = Path(out) / f"{trained['id']}.json"
     if results.done(path, key) is not None:
@@ -105,10 +115,18 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     state = path.with_suffix(f".{key[:12]}.state")
     for stale in set(path.parent.glob(f"{trained['id']}.*.state")) - {state}:
         shutil.rmtree(stale)
-    record, adversarial = run_suite(
-        network, images, labels, norm=threat.norm, eps=threat.eps, suite=suite, batch_size=config.batch_size,
-        generator=torch.Generator().manual_seed(settings.seed), state=state,
-        progress=lambda name, share: progress(f"attack {name}", share * 0.7), turn=cores.turn)
+
+    def attack() -> Any:
+        return run_suite(
+            network, images, labels, norm=threat.norm, eps=threat.eps, suite=suite, batch_size=config.batch_size,
+            generator=torch.Generator().manual_seed(settings.seed), state=state,
+            progress=lambda name, share: progress(f"attack {name}", share * 0.7), turn=cores.turn)
+
+    try:
+        record, adversarial = attack()
+    except StateRefused:  # its name holds the key, so it is damaged, or was put there
+        shutil.rmtree(state)
+        record, adversarial = attack()
     progress("audit", 0.7)
     rows = audited_rows(labels, config.audit_images, settings.seed)
     with cores.turn():
@@ -118,15 +136,16 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
             surrogates=[load(Path(folder) / results.WEIGHTS, device) for folder in surrogates])
         record, adversarial = with_audit(record, adversarial, verdict, points, rows)
         replay = _replay(folder / results.ONNX, network, images, labels, adversarial, settings.export.tolerance)
-    variant = None
+    variant, beside = None, []
     if config.int8_images and network.genome.loss not in UNATTACKED:
         variant = int8.run(settings, folder, data, path.parent, images, labels, adversarial, cores=cores,
                            progress=lambda text, share: progress(text, 0.9 + share * 0.1))
+        beside.append(variant["file"])
     confusion = {name: _confusion(network, batch, labels) for name, batch in (("clean", images),
                                                                               ("adversarial", adversarial))}
     stored = _store(path.with_suffix(".safetensors"), network, images, labels, adversarial, config.stored_images)
-    results.write(path, candidate=trained["id"], key=key, split="test", fingerprint=data.fingerprint,
-                  genome=network.genome.to_dict(), files=files, evaluation=record,
+    results.write(path, candidate=trained["id"], key=key, beside=[*beside, *filter(None, [stored])], split="test",
+                  fingerprint=data.fingerprint, genome=network.genome.to_dict(), files=files, evaluation=record,
                   audit={**verdict, "rows": rows.tolist()}, curves=_curves(verdict), onnx=replay, int8=variant,
                   images=stored, confusion=confusion)
     shutil.rmtree(state, ignore_errors=True)

@@ -16,7 +16,7 @@ from parapet.config import Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
 from parapet.deployment import GraphModel, footprint, measure_latency, quantize
-from parapet.files import file_digest, read_json
+from parapet.files import file_digest
 from parapet.steps import results
 
 SUFFIX = "-int8"
@@ -35,7 +35,7 @@ def run(params: Params, candidate: Path, data: Dataset, out: Path, images: Tenso
     them; labels: (N,).
     """
     config, threat = params.full_evaluation, params.threat
-    trained = read_json(candidate / results.TRAINING)
+    trained = results.trained(candidate, registered=True)
     path = out / f"{trained['id']}{SUFFIX}.onnx"
     progress("int8", 0.0)
     calibration, _ = data.split("train", limit=config.calibration_images).all()
@@ -71,8 +71,11 @@ def _validated(model: GraphModel, candidate: Path, data: Dataset, params: Params
                cores: Cores | FreeCores) -> dict[str, Any]:
     """The same on validation images, by transfer of what the search's attacks left; where it left nothing, by Square
     with few queries."""
-    path = candidate / results.ADVERSARIAL
-    stored = load_file(path) if path.exists() else {"labels": torch.zeros(_VALIDATED)}
+    stored: dict[str, Tensor] = {"labels": torch.zeros(_VALIDATED)}
+    if (candidate / results.ADVERSARIAL).exists():
+        # A model from the registry comes without them.
+        results.read(candidate / results.ATTACK_EVALUATION, "run `parapet search` again")
+        stored = load_file(candidate / results.ADVERSARIAL)
     images, labels = data.split("validation", limit=min(len(stored["labels"]), data.images["validation"])).all()
     with cores.turn():
         clean = (model(images).argmax(1) == labels).numpy()

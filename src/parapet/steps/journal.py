@@ -9,15 +9,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from parapet import schemas, sealed
 from parapet.config import Params
 from parapet.errors import InputError
-from parapet.files import read_json, write_json
+from parapet.files import digest
 from parapet.genome import point
 from parapet.search import archive
 from parapet.search.budget import Budget
 from parapet.search.course import Course, outcome, seen
 from parapet.search.front import front, hypervolume
 from parapet.steps import candidates
+
+# Which search a file belongs to: the name of its folder.
+_OWNER = "search_id"
 
 
 class Journal:
@@ -38,7 +42,7 @@ class Journal:
         # Lines of the end of this search; another budget has another end, whose lines may be there too.
         self._finals: set[tuple[Any, ...]] = set()
         # Measured in the first round; without it there is nothing to compare the front with.
-        self._undefended = (home / candidates.UNDEFENDED).exists()
+        self._undefended = self.undefended() is not None
         self._ending = False
         self._known = {line_of(record): record for record in records}
         # Genomes among the first so many records.
@@ -54,7 +58,7 @@ class Journal:
     def open(cls, home: Path, params: Params, info: dict[str, Any], workers: int) -> Journal:
         """The search in folder `home`, where it stopped, or a new one, with so many workers."""
         course, records = candidates.new_course(params, info), archive.read(home / candidates.ARCHIVE)
-        state = _state(home, len(records))
+        state = _state(home, records)
         if state:
             course.restore(state["course"])
         journal = cls(home, params, info, course, records, state, workers)
@@ -93,7 +97,7 @@ class Journal:
         """The records of a round, in the order of its proposals."""
         if proposals[0].get("undefended"):
             self._undefended = True
-            write_json(self.home / candidates.UNDEFENDED, fresh[0])
+            sealed.write(self.home / candidates.UNDEFENDED, {**fresh[0], _OWNER: self.home.name})
             fresh = fresh[1:]
             if not fresh:
                 return
@@ -109,6 +113,17 @@ class Journal:
     def known(self) -> dict[tuple[Any, ...], dict[str, Any]]:
         """Every record by what distinguishes its line."""
         return self._known
+
+    def undefended(self) -> dict[str, Any] | None:
+        """The record of the undefended network; None where it is not measured yet, or its file is damaged."""
+        try:
+            found = sealed.look(self.home / candidates.UNDEFENDED)
+        except (FileNotFoundError, sealed.Damaged):
+            return None
+        found.pop(sealed.CHECKSUM)
+        if found.pop(_OWNER, None) != self.home.name:
+            return None
+        return found if schemas.problem("archive_record", found) is None else None
 
     def outcome(self) -> list[dict[str, Any]]:
         """One record a candidate, of the generations that the budget covers and of the search's end."""
@@ -183,16 +198,19 @@ class Journal:
                            for record in front(records, search.objectives))
 
     def _save(self) -> None:
-        write_json(self.home / candidates.STATE, {"course": self.course.state(), "seconds": self.seconds,
-                                                  "device_seconds": self.device_seconds, "lines": len(self.records)})
+        sealed.write(self.home / candidates.STATE, {
+            "course": self.course.state(), "seconds": self.seconds, "device_seconds": self.device_seconds,
+            "lines": len(self.records), "last": digest(self.records[-1]) if self.records else None,
+            _OWNER: self.home.name})
 
 
-def _state(home: Path, lines: int) -> dict[str, Any]:
-    """state.json of the search in `home`, whose archive has so many lines; empty where there is no search yet."""
+def _state(home: Path, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """state.json of the search in `home`, whose archive has these records; empty where there is no search yet."""
+    lines = len(records)
     path, advice = home / candidates.STATE, f"put it back, or move {home} away to start the search anew"
     try:
-        state = read_json(path)
-        expected, _ = state["lines"], state["course"]
+        state = sealed.look(path)
+        expected, last, owner, _ = state["lines"], state["last"], state[_OWNER], state["course"]
     except FileNotFoundError:
         if lines:
             raise InputError(f"{path} is missing, and the archive beside it has {lines} lines; {advice}.") from None
@@ -202,6 +220,8 @@ def _state(home: Path, lines: int) -> dict[str, Any]:
     if lines < expected:
         raise InputError(f"{home / candidates.ARCHIVE} has {lines} lines, and the search had written {expected}; "
                          f"{advice}.")
+    if owner != home.name or (expected and digest(records[expected - 1]) != last):
+        raise InputError(f"{path} and {home / candidates.ARCHIVE} are not of one search, this one; {advice}.")
     return state
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +67,30 @@ def run(*, proposal: dict[str, Any], params: dict[str, Any], dataset: str, cache
     return stored(proposal, settings, place)
 
 
-def stored(proposal: dict[str, Any], params: Params, folder: Path) -> dict[str, Any] | None:
-    """The archive record of a proposal whose steps have all been done in `folder`, else None."""
+def stored(proposal: dict[str, Any], params: Params, folder: Path,
+           tell: Callable[[str], None] = lambda text: None) -> dict[str, Any] | None:
+    """The archive record of a proposal whose steps have all been done in `folder`, else None.
+
+    What is damaged is not done, and `tell` is told of it.
+    """
     key = proposal["training_key"]
-    trained = results.done(folder / results.TRAINING, key)
-    attacked = [results.done(path / results.ATTACK_EVALUATION, evaluation_key(key, params, "attack_evaluation", look))
+    trained = results.done(folder / results.TRAINING, key, tell)
+    if trained is None:
+        return None
+
+    def found(path: Path, key: str) -> dict[str, Any] | None:
+        result, weights = results.done(path, key, tell), trained["digests"].get(results.WEIGHTS)
+        # Of other weights: they were trained again since, and came out otherwise.
+        return result if result is not None and result.get("weights", weights) == weights else None
+
+    attacked = [found(path / results.ATTACK_EVALUATION, evaluation_key(key, params, "attack_evaluation", look))
                 for look, path in enumerate(_attacked(folder, proposal, params), start=1)]
-    if trained is None or None in attacked:
+    if None in attacked:
         return None
     done = [result for result in attacked if result["status"] == "done"]
     parts = [trained, looks.pooled(done) if len(done) == len(attacked) else attacked[-1]]
     if _is_exported(proposal, params):
-        exported = results.done(_exported(folder, proposal, params) / results.EXPORT, export_key(key, params))
+        exported = found(_exported(folder, proposal, params) / results.EXPORT, export_key(key, params))
         if exported is None:
             return None
         parts.append(exported)

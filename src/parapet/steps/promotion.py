@@ -18,6 +18,7 @@ from parapet.steps import results
 from parapet.steps.choice import choose
 from parapet.steps.comparison import Comparison, attack
 from parapet.steps.front_file import read as read_front
+from parapet.steps.front_file import read_evaluation
 from parapet.steps.gate import check_files, gate, parity
 
 if TYPE_CHECKING:
@@ -61,8 +62,9 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     chosen, reason = choose(front, config.select if wish is None else wish, candidate)
     registry = Registry(uri, config.model_name)
     check_files(chosen, out)
+    read_evaluation(out, chosen)
     registry.aliases()  # a registry that is away is told before anything is attacked
-    evaluation, = attack(params, chosen["id"], None, out, dataset or out / "dataset", cache, devices)
+    evaluation, = attack(params, chosen["id"], None, out, dataset or out / "dataset", cache, devices, tell)
     chosen = {**chosen, **results.tested(evaluation)}
     refusals, tags = [*gate(chosen, params), *parity(chosen)], _tags(chosen, front, params)
     with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
@@ -88,7 +90,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
             if champion is not None and not same_graph:
                 obstacle, place = _incomparable(registry, champion, front, cache)
                 if obstacle is None:
-                    pair = attack(params, chosen["id"], place, out, dataset or out / "dataset", cache, devices)
+                    pair = attack(params, chosen["id"], place, out, dataset or out / "dataset", cache, devices, tell)
                     compared = Comparison.of(pair[-1], pair[0])
                     refusals += compared.refusals(f"the champion (version {champion.number})", config.significance)
                 elif not allow_incomparable:

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from parapet.config import Params
-from parapet.files import read_json, replacing_folder, write_json, write_text
+from parapet.files import replacing_folder, write_json, write_text
 from parapet.report import pareto
 from parapet.report.card import card_html, model_card
 from parapet.report.dvc_plots import metrics, plot_tables
@@ -18,8 +18,9 @@ from parapet.report.members import best, drawn, infeasible, others
 from parapet.report.page import LISTED, render
 from parapet.report.svg import front_svg
 from parapet.search import archive
-from parapet.steps import results
 from parapet.steps.front_file import read as read_front
+from parapet.steps.front_file import read_evaluation
+from parapet.steps.search_folder import SearchFolder
 from parapet.tracking.tracker import Tracker
 
 SECTIONS = ("report",)
@@ -35,11 +36,12 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
     """
     front = read_front(out / "front.json")
     # A variant's own numbers are in front.json; the file that it names is its parent's.
-    evaluations = {member["id"]: results.read_evaluation(out / member["evaluation"])
+    evaluations = {member["id"]: read_evaluation(out, member)
                    for member in (front["undefended"], *front["candidates"])}
     images = {name: _images(out / "evaluation" / result["images"])
               for name, result in evaluations.items() if result.get("images")}
-    records, counts = _rest(front, out / "search" / results.ARCHIVE)
+    search = SearchFolder(out / "search")
+    records, counts = _rest(front, search.archive())
     page = render(front, evaluations=evaluations, archive=records, counts=counts, images=images, config=params.report,
                   mlflow_ui=mlflow_ui)
     with replacing_folder(out / "report") as folder:
@@ -59,8 +61,7 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
         for name, rows in plot_tables(front, evaluations).items():
             write_json(folder / f"{name}.json", rows)
     if tracker:
-        search_id = read_json(out / "search" / results.FRONT_IDS)["search_id"]
-        tracker.finish(search_id, metrics(front), {"report": out / "report" / "index.html",
+        tracker.finish(search.search_id, metrics(front), {"report": out / "report" / "index.html",
                                                    "front": out / "front.json",
                                                    "pareto": out / "report" / "pareto"})
     return out / "report" / "index.html"
@@ -70,8 +71,7 @@ def confusion(out: Path) -> dict[str, Any]:
     """{classes, clean, adversarial}: what the most robust member of `out`/front.json takes test images of each class
     (a row) for (a column), as they are and under every attack of the suite."""
     front = read_front(out / "front.json")
-    measured = results.read_evaluation(out / best(front)["evaluation"])
-    return {"classes": front["data"]["classes"], **measured["confusion"]}
+    return {"classes": front["data"]["classes"], **read_evaluation(out, best(front))["confusion"]}
 
 
 def _rest(front: dict[str, Any], path: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:

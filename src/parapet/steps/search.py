@@ -19,13 +19,14 @@ from parapet import log
 from parapet.config import Params
 from parapet.data.info import check_files, read_info
 from parapet.errors import InputError
-from parapet.files import read_json, refuse_to_replace, replacing_folder, write_text
+from parapet.files import refuse_to_replace, replacing_folder, write_text
 from parapet.search import course, keys
 from parapet.search.front import hypervolume
 from parapet.search.workers import Outcome, Workers
-from parapet.steps import candidates, lost, measure, tracked
+from parapet.steps import candidates, lost, measure, search_folder, tracked
 from parapet.steps.display import Display
 from parapet.steps.journal import Journal, line_of
+from parapet.steps.mending import Mender
 from parapet.tracking.tracker import Tracker
 
 # What `go_on` leaves of the candidate cache, and where.
@@ -44,7 +45,7 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
     """
     info = read_info(dataset)
     check_files(dataset, info)  # a split that is another one would make every candidate fail, or worse, not fail
-    refuse_to_replace(out, [cache, dataset], [candidates.FRONT_IDS, f"{_CACHE}/{_KEPT[0]}"])
+    refuse_to_replace(out, [cache, dataset], [*candidates.MARKS, f"{_CACHE}/{_KEPT[0]}"])
     search_id = keys.short_id(keys.search_key(params, info["fingerprint"], devices[0]))
     with only_search(cache), Workers(devices, attempts=params.search.attempts,
                                      timeout=params.search.timeout_seconds) as workers:
@@ -55,26 +56,35 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
             tracked.candidate(tracker, search_id, entry, measure.folders(cache, entry, params), info, tags or {},
                               undefended=undefended)
 
+        revision = (tags or {}).get("git_revision", "unknown")
         with Display(journal, watch=watch) as display:
+            def measure_all(proposals: list[dict[str, Any]]) -> list[Outcome]:
+                return [outcome for _, outcome in sorted(
+                    workers.run([measure.task(proposal, params, dataset, cache, info, revision)
+                                 for proposal in proposals],
+                                on_wait=display.tick), key=lambda each: each[0])]
+
+            mender = Mender(params, info, cache, measure_all, display.note)
             if journal.records:
                 display.note(f"going on with search {search_id}: {len(journal.records)} candidates are there already")
             while (end or not journal.is_over()) and (proposals := journal.propose(devices[0])):
                 for note in journal.notes():
                     display.note(note)
-                fresh = _measure(proposals, journal, params, dataset, cache, workers, display, track,
-                                 (tags or {}).get("git_revision", "unknown"))
+                fresh = _measure(proposals, journal, params, dataset, cache, workers, display, track, revision, mender)
                 journal.add(proposals, fresh)
             for note in journal.notes():
                 display.note(note)
-        if not end:
-            return {"search_id": search_id, "evaluated": len(journal.outcome()), "front": len(journal.front()),
-                    "hypervolume": journal.hypervolume()}
-        records, undefended = journal.outcome(), read_json(journal.home / candidates.UNDEFENDED)
-        full = [record for record in records if record["fidelity"]["full"]]
-        candidates.refuse_empty_front(course.outcome(records) or full or records)
+            if not end:
+                return {"search_id": search_id, "evaluated": len(journal.outcome()), "front": len(journal.front()),
+                        "hypervolume": journal.hypervolume()}
+            records = journal.outcome()
+            full = [record for record in records if record["fidelity"]["full"]]
+            candidates.refuse_empty_front(course.outcome(records) or full or records)
+            records, undefended = mender.members(records, journal.undefended(), journal.records)
         folders = {record["id"]: measure.folders(cache, record, params) for record in [*records, undefended]}
         with replacing_folder(out) as partial:
             ids = candidates.write_search(partial, search_id, records, undefended, params, folders)
+            search_folder.seal(partial, search_id, info["fingerprint"])
     summary = candidates.summarise(records, params)
     # Of what is handed over; the curve in the summary is also of networks that were trained anew since.
     volume = hypervolume(course.outcome(records), params.search.ideal, params.search.reference)
@@ -105,7 +115,8 @@ def go_on(params: Params, dataset: Path, out: Path, cache: Path, *, devices: lis
 
 def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, dataset: Path,
              cache: Path, workers: Workers, display: Display,
-             track: Callable[[dict[str, Any], bool], None], revision: str) -> list[dict[str, Any]]:
+             track: Callable[[dict[str, Any], bool], None], revision: str,
+             mender: Mender | None = None) -> list[dict[str, Any]]:
     """The archive records of `proposals`, in their order: from the journal, from the cache, or measured now.
 
     Raises WorkError where too many of them are lost; nobody is told of these then, so that they are tried again.
@@ -114,7 +125,7 @@ def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, 
     known = journal.known()
     # What another search trained may be above this one's ceiling, and only a worker can time it.
     timed = params.search.maximum_latency_ms is not None
-    found = [known.get(line_of(proposal)) or (None if timed else measure.stored(proposal, params, folder))
+    found = [known.get(line_of(proposal)) or (None if timed else measure.stored(proposal, params, folder, display.note))
              for proposal, folder in zip(proposals, folders)]
     missing = [place for place, entry in enumerate(found) if entry is None]
     display.begin(proposals, missing)
@@ -128,6 +139,8 @@ def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, 
 
     for index in set(range(len(proposals))) - set(missing):
         keep(index, found[index])
+    if mender is not None:  # what is not trained at all has nothing to mend
+        mender.parents([proposals[index] for index in missing], journal.records)
     tasks = [measure.task(proposals[index], params, dataset, cache, journal.info, revision) for index in missing]
     failed: dict[int, Outcome] = {}
     for place, outcome in workers.run(tasks, lambda place, text, share: display.moved(missing[place], text, share),

@@ -17,7 +17,7 @@ from parapet.cores import Cores, FreeCores
 from parapet.data.info import read_info
 from parapet.devices import resolve
 from parapet.errors import ParapetError
-from parapet.files import read_json, write_text
+from parapet.files import write_text
 from parapet.genome import Genome, SearchSpace
 from parapet.progress import Progress
 from parapet.search.keys import evaluation_key, export_key
@@ -42,7 +42,7 @@ def training(params: Params, proposal: dict[str, Any], dataset: Path, out: Path,
 def attack_evaluation(params: Params, candidate: Path, dataset: Path, out: Path, *,
                       locks: str = "") -> dict[str, Any]:
     """`attack_evaluation.run` of folder `candidate` in a child process."""
-    trained = read_json(candidate / results.TRAINING)
+    trained = results.trained(candidate)
     return _supervise("attack_evaluation", params, str(candidate), dataset, out / results.ATTACK_EVALUATION, locks,
                       candidate=trained["id"], key=evaluation_key(trained["key"], params, "attack_evaluation"))
 
@@ -50,7 +50,7 @@ def attack_evaluation(params: Params, candidate: Path, dataset: Path, out: Path,
 def export(params: Params, candidate: Path, dataset: Path, out: Path, *, locks: str = "", attacks: Path | None = None,
            revision: str = "unknown") -> dict[str, Any]:
     """`export.run` of folder `candidate` in a child process; `attacks` is what `attack_evaluation` left."""
-    trained = read_json(candidate / results.TRAINING)
+    trained = results.trained(candidate)
     return _supervise("export", params, str(candidate), dataset, out / results.EXPORT, locks,
                       {"attacks": attacks and str(attacks), "revision": revision}, candidate=trained["id"],
                       key=export_key(trained["key"], params))

@@ -80,7 +80,7 @@ def train(asked: dict[str, Any], gpus: int, progress: results.Report = results.i
         why, how = _cause(said)
         raise ProcessDied(f"one of the {gpus} processes that trained together died (torchrun ended with {code}): {why}",
                           how)
-    return read_json(Path(asked["out"]) / results.TRAINING)
+    return results.trained(Path(asked["out"]))
 
 
 def raise_told(folder: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from parapet import sealed
 from parapet.config import Params, to_dict
-from parapet.files import read_json
 from parapet.steps.results import ARTIFACTS, TRAINING
 from parapet.tracking.tracker import Tracker
 
@@ -22,7 +22,10 @@ def candidate(tracker: Tracker, search_id: str, entry: Mapping[str, Any], folder
               info: Mapping[str, Any], tags: Mapping[str, str], *, undefended: bool) -> None:
     """A candidate is measured; its files lie in one or another of `folders`."""
     trained = next((folder / TRAINING for folder in folders if (folder / TRAINING).exists()), None)
-    curves = read_json(trained).get("curves", []) if trained else []
+    try:
+        curves = sealed.look(trained).get("curves", []) if trained else []
+    except sealed.Damaged:
+        curves = []  # of a candidate that is not on the front; of its members everything is sound
     artifacts = {name: folder / file for folder in folders for name, file in ARTIFACTS.items()
                  if (folder / file).exists()}
     tracker.candidate(search_id, entry, curves, artifacts, {

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from parapet import sealed
 from parapet.config import to_dict
 from parapet.data.dataset import Dataset
 from parapet.deployment.latency import processor
 from parapet.errors import InputError
-from parapet.files import read_json, write_json
 from parapet.models import build, save
 from parapet.models.cost import count_flops, count_parameters
 from parapet.redaction import redacted
@@ -32,7 +32,8 @@ from parapet.versions import TRAINING_VERSION
 
 RECORD, _LOCK = "train.json", "train.lock"
 _WORK = "parapet.steps.train:work"
-SCHEMA_VERSION = 1
+# 2 brought `digests`, the SHA-256 of the weights, and `checksum`.
+SCHEMA_VERSION = 2
 _NAMED_DIFFERENCES = 4
 
 
@@ -41,6 +42,9 @@ class Watcher:
 
     def goes_on(self, epoch: int) -> None:
         """A checkpoint of `epoch` finished epochs has been found."""
+
+    def found_damaged(self, problem: str) -> None:
+        """A finished run whose files are not what was written, as `problem` says, is trained again."""
 
     def moved(self, done: float, text: str) -> None:
         """`done` epochs are over, parts of them included, and `text` is going on."""
@@ -61,7 +65,8 @@ def task(recipe: NamedRecipe, name_or_path: str, changes: Sequence[str], data_fo
 
 def work(*, recipe: str, changes: list[str], data: str, out: str, seed: int, threads: int | None, device: str,
          progress: Any) -> dict[str, Any]:
-    """The child's side of `task`; tells {"goes_on": epoch} and {"epoch": row}, as a `Watcher` is told."""
+    """The child's side of `task`; tells {"goes_on": epoch}, {"damaged": problem} and {"epoch": row}, as a `Watcher`
+    is told."""
     if threads is not None:
         torch.set_num_threads(threads)
 
@@ -70,6 +75,9 @@ def work(*, recipe: str, changes: list[str], data: str, out: str, seed: int, thr
 
         def goes_on(self, epoch: int) -> None:
             progress.tell({"goes_on": epoch})
+
+        def found_damaged(self, problem: str) -> None:
+            progress.tell({"damaged": problem})
 
         def moved(self, done: float, text: str) -> None:
             progress(text, done)
@@ -93,10 +101,13 @@ def run(recipe: NamedRecipe, data_folder: Path, out: Path, *, seed: int = 0, dev
     identity = _identity(recipe, seed) | {"fingerprint": data.fingerprint}
     with _only_run(out):
         earlier = check_folder(out, identity)
-        if earlier and earlier["status"] == "done" and (out / WEIGHTS).is_file():
-            (out / CHECKPOINT).unlink(missing_ok=True)  # a kill at the very end leaves it
-            return earlier
+        if earlier and earlier["status"] == "done":
+            if (problem := sealed.problem(out, earlier["digests"])) is None:
+                (out / CHECKPOINT).unlink(missing_ok=True)  # a kill at the very end leaves it
+                return earlier
+            watcher.found_damaged(problem)
         result = {"schema_version": SCHEMA_VERSION, "status": "running", "reason": None, "run": identity,
+                  "digests": {},
                   "description": recipe.description, "data": {"name": data.name, "folder": redacted(str(data_folder))},
                   "training_images": data.images["train"], "torch": torch.__version__, "hardware": _hardware(device)}
         return _train(recipe, data, out, seed, device, watcher, result)
@@ -109,7 +120,8 @@ def check_folder(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     """
     path, advice = out / RECORD, "give another folder with --out"
     try:
-        earlier = read_json(path)
+        earlier = sealed.look(path)
+        sealed.check_fields(earlier, {"schema_version": int, "digests": dict})
         there = {**earlier["run"]}
         if earlier["schema_version"] != SCHEMA_VERSION or not isinstance(earlier["status"], str):
             raise ValueError
@@ -153,7 +165,7 @@ def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str
         # Only now is there anything to protect from another run: wrong input has been refused by the first epoch. What
         # an earlier attempt came to, a failure perhaps, is no longer so.
         if not begun:
-            write_json(out / RECORD, result)
+            sealed.write(out / RECORD, result)
             begun = True
         watcher.finished_epoch({**row, "epochs": epochs, "images_per_second": clock.images_per_second})
         clock.next_epoch(epoch)
@@ -174,9 +186,9 @@ def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str
         "training_flops": trained.training_flops, "flops": count_flops(network, network.image_shape),
         "params": count_parameters(network), "collapses": trained.collapses}
     save(network, out / WEIGHTS)
-    write_json(out / RECORD, result)
+    written = sealed.write(out / RECORD, {**result, "digests": sealed.digests(out, [WEIGHTS])})
     checkpoint.unlink(missing_ok=True)
-    return result
+    return written
 
 
 def _restored(recipe: NamedRecipe, data: Dataset, out: Path, error: TrainingFailed, result: dict[str, Any]) -> str:
@@ -188,8 +200,8 @@ def _restored(recipe: NamedRecipe, data: Dataset, out: Path, error: TrainingFail
     network = build(recipe.genome, data.image_shape, len(data.classes), generator=torch.Generator())
     network.load_state_dict(best)
     save(network, out / WEIGHTS)
-    write_json(out / RECORD, {**result, "status": "failed", "reason": reason, "best_epoch": numbers["best_epoch"],
-                              "curves": numbers["curves"]})
+    sealed.write(out / RECORD, {**result, "status": "failed", "reason": reason, "best_epoch": numbers["best_epoch"],
+                                "curves": numbers["curves"], "digests": sealed.digests(out, [WEIGHTS])})
     return (f"{reason}; the weights of epoch {numbers['best_epoch']} are restored to {out / WEIGHTS}, and for another "
             "try lower genome.learning_rate and give another folder with --out.")
 

@@ -107,7 +107,7 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, s
                       status="infeasible", reason=f"training: the TrainJob {name} failed: {failure}",
                       lost="a TrainJob that failed")
     shutil.rmtree(place)
-    return read_json(out / results.TRAINING)
+    return results.trained(out)
 
 
 def manifest(name: str, request: Path, home: Home, demand: Demand, *, threads: int) -> dict[str, Any]:

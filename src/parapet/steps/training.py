@@ -32,9 +32,9 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
 
     `start` is the file of the weights that a proposal with a parent begins with. Leaves model.safetensors and
     training.json; goes on from checkpoint.safetensors where an earlier attempt left it, in a folder of its own below
-    `checkpoints` (default: in `out`). With `training.gpus` above 1 so many processes do it together, the first on
-    `device` and the others on the cards after it; each of them calls this with its place in the `team`, and the first
-    one writes. Raises WorkError where the parent's weights are gone.
+    `checkpoints` (default: in `out`). What is damaged in `out` is made again. With `training.gpus` above 1 so many
+    processes do it together, the first on `device` and the others on the cards after it; each of them calls this with
+    its place in the `team`, and the first one writes. Raises WorkError where the parent's weights are gone or damaged.
     """
     kept = out if checkpoints is None else checkpoints / proposal["training_key"][:_FOLDER_LENGTH]
     if (result := results.done(out / results.TRAINING, proposal["training_key"])) is not None:
@@ -64,10 +64,10 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
 
     begin = None
     if parent is not None:
-        if start is None or not start.is_file():
+        if start is None or results.done(start.parent / results.TRAINING, parent["training_key"]) is None:
             raise WorkError(f"the weights that candidate {proposal['id']} begins with, those of "
-                            f"{parent['training_key'][:12]}, are not in the candidate cache; put them back, or search "
-                            "anew with another --cache.")
+                            f"{parent['training_key'][:12]}, are not in the candidate cache, or damaged there; run the "
+                            "search again, which trains them again.")
         ancestor = load(start)
 
         def begin(network: Network) -> None:
@@ -101,7 +101,7 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
     network.genome = genome  # not the cheaper recipe of its rung
     save(network, out / results.WEIGHTS)
     result = write(
-        started=started, training_seconds=trained.seconds,
+        beside=[results.WEIGHTS], started=started, training_seconds=trained.seconds,
         training_flops=trained.training_flops, best_epoch=trained.best_epoch,
         flops=count_flops(network, network.image_shape), params=count_parameters(network), curves=trained.curves)
     (kept / results.CHECKPOINT).unlink(missing_ok=True)

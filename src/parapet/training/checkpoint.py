@@ -5,17 +5,15 @@ A run that is stopped anywhere and started again ends, on the CPU, in the same w
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from parapet.files import replacing
+from parapet import sealed_tensors
+from parapet.sealed import Damaged
 from parapet.training.adaptation import Defence
 from parapet.training.learner import Learner, Snapshot
 
@@ -52,18 +50,14 @@ def save(path: Path, key: str, learner: Learner, generator: torch.Generator, pro
                "best_robust_accuracy": progress.best_robust_accuracy, "curves": progress.curves,
                "seconds": progress.seconds, "flops": progress.flops,
                "defence": progress.defence.to_dict()}
-    with replacing(path) as partial:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial,
-                  metadata={"parapet_training": json.dumps(numbers)})
+    sealed_tensors.save(tensors, path, numbers)
 
 
 def restore(path: Path, key: str, learner: Learner, generator: torch.Generator) -> Progress | None:
-    """Put the state back and return the progress; None where the checkpoint is missing, torn or another run's."""
+    """Put the state back and return the progress; None where the checkpoint is missing, damaged or another run's."""
     try:
-        with safe_open(path, framework="pt") as stream:
-            numbers = json.loads((stream.metadata() or {})["parapet_training"])
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError):
+        tensors, numbers = sealed_tensors.load(path)
+    except (FileNotFoundError, Damaged):
         return None
     if numbers.pop("key") != key:
         return None
@@ -77,15 +71,13 @@ def restore(path: Path, key: str, learner: Learner, generator: torch.Generator) 
 def left_by(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(`epoch`, `best_epoch`, `curves` and the like, best epoch's weights) of whichever run left a checkpoint.
 
-    Both are empty where it is missing or torn.
+    Both are empty where it is missing or damaged.
     """
     try:
-        with safe_open(path, framework="pt") as stream:
-            numbers = json.loads((stream.metadata() or {})["parapet_training"])
-            best = {name: stream.get_tensor(name) for name in stream.keys() if name.startswith("best.")}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError):
+        tensors, numbers = sealed_tensors.load(path)
+    except (FileNotFoundError, Damaged):
         return {}, {}
-    return numbers, _part(best, "best.")
+    return numbers, _part(tensors, "best.")
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

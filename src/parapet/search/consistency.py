@@ -1,0 +1,37 @@
+"""Whether the numbers of an evaluation are those of the outcomes that it recorded for each image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+_TOLERANCE = 1e-9
+
+
+def problems(record: dict[str, Any]) -> Iterator[str]:
+    """In what a suite's record (`evaluation` of evaluation/<id>.json and of attack_evaluation.json) contradicts its own
+    `outcomes`: rows of 0 and 1, one an image, by the name of the attack."""
+    from parapet.attacks.intervals import wilson  # torch comes with it
+
+    rows, n = {name: [mark == "1" for mark in row] for name, row in record["outcomes"].items()}, record["n"]
+    if odd := [name for name, row in rows.items() if len(row) != n]:
+        yield f"the outcomes of {', '.join(odd)} are not of {n} images"
+        return
+    if "clean" not in rows or (absent := record["attacks"].keys() - rows.keys()):
+        yield f"there are no outcomes of {'clean' if 'clean' not in rows else ', '.join(sorted(absent))}"
+        return
+
+    def differ(name: str, told: float, interval: list[float], row: list[bool]) -> Iterator[str]:
+        count = sum(row)
+        if not math.isclose(told, count / n, abs_tol=_TOLERANCE):
+            yield f"{name} is {told:.4f}, and the outcomes give {count / n:.4f}"
+        elif any(not math.isclose(end, right, abs_tol=_TOLERANCE) for end, right in zip(interval, wilson(count, n))):
+            yield f"the interval of {name} is not that of {count:,} of {n:,} images"
+
+    yield from differ("clean accuracy", record["clean_accuracy"], record["clean_interval"], rows["clean"])
+    yield from differ("robust accuracy", record["robust_accuracy"], record["robust_interval"],
+                      [all(marks) for marks in zip(*rows.values())])
+    for name, attack in record["attacks"].items():
+        told = attack["left"] if attack["alone"] is None else attack["alone"]
+        yield from differ(f"accuracy under {name}", told, attack["interval"], rows[name])

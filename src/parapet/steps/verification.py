@@ -1,0 +1,171 @@
+"""Whether every file that a number comes from is what was written, and says what follows from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parapet import schemas, sealed, sealed_tensors
+from parapet.data.info import check_files, read_info
+from parapet.errors import InputError
+from parapet.files import file_digest, read_json
+from parapet.report.dvc_plots import metrics
+from parapet.search import archive
+from parapet.search.consistency import problems as contradictions
+from parapet.search.course import outcome
+from parapet.search.front import front, hypervolume_curve
+from parapet.steps import results, search_folder
+from parapet.steps.front_file import read as read_front
+from parapet.steps.search_folder import SearchFolder
+
+_AGAIN = "it is made again by the step that left it"
+_ID = "[0-9a-f]" * 12
+
+
+@dataclass
+class Findings:
+    """How many files were looked at, how many evaluations were counted again, and one line for each thing wrong."""
+
+    files: int = 0
+    evaluations: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def attempt(self, work: Callable[[], Any]) -> Any:
+        """What `work` gives; where it raises InputError, its sentence is a problem, and None."""
+        try:
+            return work()
+        except InputError as error:
+            self.problems.append(str(error))
+            return None
+
+
+def artifacts(out: Path) -> Findings:
+    """Look at what a run left in the folder `out`: dataset/, search/, evaluation/, onnx/, front.json, metrics.json.
+
+    Parts that are not there are not looked for, unless another one needs them.
+    """
+    found = Findings()
+    if (out / "dataset").is_dir():
+        found.attempt(lambda: _dataset(out / "dataset", found))
+    search = found.attempt(lambda: SearchFolder(out / "search"))
+    if search is not None:
+        _folder(out / "search", search_folder.AGAIN, found)
+        found.attempt(lambda: found.problems.extend(_search(search, out / "search")))
+    evaluations: dict[str, dict[str, Any]] = {}
+    if (out / "evaluation").is_dir():
+        _folder(out / "evaluation", "run `parapet full_evaluation` again", found)
+        for path in sorted((out / "evaluation").glob(f"{_ID}.json")):
+            result = found.attempt(lambda path=path: _evaluation(path, found))
+            if result is not None:
+                evaluations[result["id"]] = result
+    if (out / "front.json").exists():
+        shown = found.attempt(lambda: read_front(out / "front.json"))
+        if shown is not None:
+            found.files += 1
+            found.attempt(lambda: found.problems.extend(_front(shown, out, search, evaluations, found)))
+    return found
+
+
+def cache(folder: Path) -> Findings:
+    """Look at what the cache keeps beside its candidates: evaluations, the searches' states, times, checkpoints.
+
+    What is damaged there is measured again by itself.
+    """
+    found = Findings()
+    for path in sorted(folder.glob(f"evaluations/*/{_ID}.json")):
+        if not results.is_old(path):
+            found.attempt(lambda path=path: _evaluation(path, found))
+    kept = [*sorted(folder.glob("searches/*/state.json")), *sorted(folder.glob("searches/*/undefended.json")),
+            *sorted(folder.glob("latency/*.json")), *sorted(folder.glob("sharing.json"))]
+    for path in kept:
+        found.files += 1
+        found.attempt(lambda path=path: sealed.read(path, _AGAIN))
+    for path in [*sorted(folder.glob(f"candidates/*/{results.CHECKPOINT}")),
+                 *sorted(folder.glob("evaluations/*/*.state/*/*.safetensors"))]:
+        found.files += 1
+        try:
+            sealed_tensors.load(path)
+        except sealed.Damaged as error:
+            found.problems.append(f"{path} is damaged ({error}); {_AGAIN}.")
+    return found
+
+
+def _dataset(folder: Path, found: Findings) -> None:
+    from parapet.data.dataset import Dataset  # torch
+
+    info = read_info(folder)
+    found.files += 1 + len(info["files"])
+    check_files(folder, info)
+    Dataset.open(folder).verify()
+
+
+def _folder(folder: Path, again: str, found: Findings) -> None:
+    """Every file that digests.json lists."""
+    kept = found.attempt(lambda: sealed.SealedFolder(folder, again))
+    for name in kept.files if kept else ():
+        found.files += 1
+        found.attempt(lambda name=name: kept.path(name))
+
+
+def _search(search: SearchFolder, folder: Path) -> Iterator[str]:
+    """What follows from the archive: the members of the front, the numbers of search.json."""
+    records, summary = archive.latest(search.records()), search.summary()
+    for record in [*records, *filter(None, [search.undefended()])]:
+        if (problem := schemas.problem("archive_record", record)) is not None:
+            yield f"{folder}: the record of {record.get('id')} does not meet the schema at {problem}"
+            return
+    ids = [record["id"] for record in front(outcome(records), summary["objectives"])]
+    if search.ids() != ids:
+        yield f"{folder / search_folder.FRONT_IDS} names {', '.join(search.ids())}, and the front is {', '.join(ids)}"
+    curve = hypervolume_curve(records, summary["ideal"], summary["reference"])
+    if summary["hypervolume"] != curve or summary["evaluated"] != len(records):
+        yield f"{folder / search_folder.SUMMARY} has other numbers than its archive gives"
+
+
+def _evaluation(path: Path, found: Findings) -> dict[str, Any] | None:
+    """A file evaluation/<id>.json, with its numbers counted again."""
+    result = results.read_evaluation(path, _AGAIN)
+    found.files += 1 + len(result.get("digests", ()))
+    if (problem := schemas.problem("evaluation", result)) is not None:
+        raise InputError(f"{path} does not meet the schema at {problem}.")
+    found.evaluations += 1
+    found.problems += [f"{path}: {text}" for text in contradictions(result["evaluation"])]
+    return result
+
+
+def _front(shown: dict[str, Any], out: Path, search: SearchFolder | None, evaluations: dict[str, dict[str, Any]],
+           found: Findings) -> Iterator[str]:
+    """What front.json says of each member beside its evaluation, its record and its files."""
+    path = out / "front.json"
+    records = {record["id"]: record for record in archive.latest(search.records())} if search else {}
+    if search and (undefended := search.undefended()):
+        records[undefended["id"]] = undefended
+    for member in [shown["undefended"], *shown["candidates"], *shown["variants"]]:
+        name, own = member["id"], member["derived_from"] or member["id"]
+        evaluation, record = evaluations.get(own), records.get(own)
+        if evaluation is None or record is None:
+            yield f"{path} has candidate {name}, of which there is no evaluation or no record"
+            continue
+        told = results.tested(evaluation)
+        block = evaluation["int8"] if member["derived_from"] else {"validation": record["validation"], **told}
+        names = ("test", "validation") if member["derived_from"] else ("test", "audit", "onnx_parity", "sha256",
+                                                                        "validation")
+        if odd := [each for each in names if block is None or member[each] != block[each]]:
+            yield f"{path} has other numbers of {name} than its evaluation and its record: {', '.join(odd)}"
+        if any(member[each] != record[each] for each in ("genome", "flops", "params")):
+            yield f"{path} has another network of {name} than its record"
+        for kind in ("weights", "onnx"):
+            file, expected = out / member[kind], member["sha256"][kind]
+            found.files += 1
+            if expected and (not file.is_file() or file_digest(file) != expected):
+                yield f"{file} is missing, or not the file that was measured for {name}"
+    numbers = out / "metrics.json"
+    found.files += 1
+    try:
+        right = read_json(numbers) == metrics(shown)
+    except (OSError, ValueError, RecursionError):
+        right = False
+    if not right:
+        yield f"{numbers} is missing, or has other numbers than {path}; run `parapet front` again"

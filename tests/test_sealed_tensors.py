@@ -1,0 +1,53 @@
+"""Tensors that come back as they were written, or not at all."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from parapet import sealed_tensors as tensors
+from parapet.sealed import Damaged
+
+VALUES = {"a": torch.tensor([[1.0, float("nan")], [-0.0, 1e-40]]), "b": torch.tensor(3), "c": torch.empty(0, 2),
+          "d": torch.tensor([True, False]), "e": torch.tensor([1.5], dtype=torch.bfloat16)}
+
+
+def test_what_is_written_comes_back(tmp_path: Path) -> None:
+    tensors.save(VALUES, tmp_path / "x.safetensors", {"n": 1, "name": "ü"})
+    found, about = tensors.load(tmp_path / "x.safetensors")
+    assert about == {"n": 1, "name": "ü"} and found.keys() == VALUES.keys()
+    for name, value in VALUES.items():
+        assert found[name].dtype == value.dtype and found[name].shape == value.shape
+        assert tensors.digest({"": found[name]}, "") == tensors.digest({"": value}, "")
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    tensors.save(VALUES, path, {"n": 1})
+    content, expected = path.read_bytes(), tensors.digest(*tensors.load(path)[:1], "")
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1 << random.Random(place).randrange(8)
+        path.write_bytes(changed)
+        try:
+            found, about = tensors.load(path)
+        except Damaged:
+            continue
+        assert tensors.digest(found, "") == expected and about == {"n": 1}
+
+
+def test_other_files_are_none_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(FileNotFoundError):
+        tensors.load(path)
+    for content in (b"", b"torn", b"\xff" * 64):
+        path.write_bytes(content)
+        with pytest.raises(Damaged, match="it is no safetensors file: "):
+            tensors.load(path)
+    save_file({"a": torch.ones(1)}, path)
+    with pytest.raises(Damaged, match="it has no checksum"):
+        tensors.load(path)
