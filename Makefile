@@ -9,7 +9,7 @@ PULL   := $(BIN)/dvc pull --quiet data.dvc 2>/dev/null || true
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install check repro run pipeline test coverage mutants faults test-slow test-containers images test-gpu lint audit lock ui clean
+.PHONY: help install check repro run pipeline test coverage mutants fuzz faults test-slow test-containers images test-gpu lint audit lock ui clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -83,6 +83,10 @@ images: $(READY) ## build the images, print their sizes (and digests, with REGIS
 
 test-gpu: $(READY) ## the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu
+
+fuzz: $(READY) ## hostile input: make fuzz PART=params SEED=0 CASES=5000, or all of it, 100,000 cases
+	@$(BIN)/python -m tests.fuzz $(if $(PART),--part $(PART)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(START),--start $(START)) $(if $(CASES),--cases $(CASES))
 
 # It warns of every part of a line in which an excuse is not needed; the second run, after a finding, shows all it says.
 BANDIT := $(BIN)/bandit --quiet --recursive --configfile pyproject.toml src pipelines components k8s benchmarks

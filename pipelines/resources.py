@@ -19,6 +19,9 @@ from parapet.quoting import quote
 from parapet.steps.train_job import Demand
 from pipelines.layout import Layout
 
+# An amount of memory or disk as Kubernetes writes it.
+_SIZE = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?([KMGT]i|[kMGT])?")
+
 
 @dataclass(frozen=True)
 class Pod:
@@ -33,7 +36,7 @@ class Pod:
     hours: float = option(24.0, low=0.01, high=720.0)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?([KMGT]i|[kMGT])?", self.memory):
+        if not _SIZE.fullmatch(self.memory):
             raise InputError(f"the memory of a pod is {quote(self.memory)}; write for example 8Gi.")
 
 
@@ -133,6 +136,11 @@ class Resources:
         return "measure" if self.layout.batch else "training" if self.layout.generations_per_task is None else "search"
 
     def __post_init__(self) -> None:
+        for name in ("workspace", "shared_memory"):
+            if not _SIZE.fullmatch(getattr(self, name)):
+                raise InputError(f"{name} is {quote(getattr(self, name))}; write for example 10Gi.")
+        if not re.fullmatch(r"[0-9]{1,9}[smh]", self.backoff):
+            raise InputError(f"backoff is {quote(self.backoff)}; write for example 30s.")
         for name in ("queue", "training_runtime", "mlflow_ca"):
             value = getattr(self, name)
             if value is not None and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", value):

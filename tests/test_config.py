@@ -68,6 +68,14 @@ def test_subset_keeps_only_the_named_sections() -> None:
     ("seed: 1" + "0" * 400, "is not YAML at line 1, column 7: a number has 401 digits, and at most 100 are read; mend"),
     ("seed: 1\ndata: {name: mnist}\nseed: 2", "params.yaml is not YAML at line 3, column 1: the key seed is given "
                                               "twice in one mapping; mend that line."),
+    ("search: {space: {eps_ratio: [1, .nan]}}", "search.space.eps_ratio lists nan, and a choice is a text "
+                                                 "or a number."),
+    ("search: {space: {width: [[4]]}}", "search.space.width lists [4], and a choice is a text or a number."),
+    ("search: {space: {width: 4}}", "search.space is {'width': 4}, and it must map names to lists of choices."),
+    ("device: " + "x" * 5000, "a text has 5,000 characters, and at most 4,096 are read; mend that line."),
+    ("device: [" + "x, " * 5000 + "]", "device is [" + "'x', " * 15 + "'..., and it must be text."),
+    ("x" * 500 + ": 1", f"params.yaml: '{'x' * 76}... is not a known key. The keys of the top level are: seed, d"),
+    ("attack_evaluation: {batch_size: 1000000000000}", "attack_evaluation.batch_size is 1e+12; allowed is from 1 to 6"),
     ("seed: {a: 1", "params.yaml is not YAML at line 1, column"),
 ])
 def test_each_mistake_has_its_sentence(tmp_path: Path, text: str, sentence: str) -> None:

@@ -367,6 +367,9 @@ def _convert(name: str, value: Any, hint: Any, limits: Any) -> Any:
     elif origin is dict:
         if not isinstance(value, dict) or not all(isinstance(item, list) for item in value.values()):
             raise InputError(f"{name} is {quote(value)}, and it must map names to lists of choices.")
+        for key, choice in ((key, choice) for key, choices in value.items() for choice in choices):
+            if not isinstance(choice, str | int | float) or (isinstance(choice, float) and not math.isfinite(choice)):
+                raise InputError(f"{name}.{named(key)} lists {quote(choice)}, and a choice is a text or a number.")
         return {str(key): list(item) for key, item in value.items()}
     return _check_limits(name, _scalar(name, value, hint), limits)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -49,15 +51,20 @@ def test_a_split_of_a_prepared_data_set(digits_folder: Path, digits) -> None:
 
 
 @pytest.mark.parametrize(("arrays", "sentence"), [
-    ({"x": GREY, "y": LABELS}, "has no images and no labels but x, y"),
-    ({"images": GREY}, "has no labels but images"),
+    ({"x": GREY, "y": LABELS}, "cannot be read as .npz (it has no images and no labels but x, y); give an"),
+    ({"images": GREY}, "(it has no labels but images)"),
     ({"images": GREY[0], "labels": LABELS}, "have shape (4, 4); they must be N x C x H x W"),
     ({"images": GREY[:0], "labels": LABELS[:0]}, "N at least 1"),
+    ({"images": GREY[:, :0], "labels": LABELS}, "(images has shape (3, 0, 4), with a side of 0)"),
+    ({"images": GREY.astype(complex), "labels": LABELS}, "(images holds complex128, and has to hold numbers)"),
+    ({"images": GREY.astype("U3"), "labels": LABELS}, "(images holds <U3, and has to hold numbers)"),
+    ({"images": np.zeros((1,) * 30), "labels": LABELS}, "(images has 30 dimensions of the sizes 1, 1, 1"),
+    ({"images": np.array(3), "labels": LABELS}, "(images has 0 dimensions of the sizes )"),
     ({"images": np.zeros((3, 8, 8, 3)), "labels": LABELS}, "with the channels last; transpose them"),
     ({"images": GREY.astype(np.int32), "labels": LABELS}, "are int32; they must be uint8 in 0..255, or float"),
     ({"images": GREY, "labels": LABELS[:2]}, "3 images need 3 whole numbers"),
     ({"images": GREY, "labels": LABELS / 2}, "are float64 of shape (3,)"),
-    ({"images": np.array([{}, {}, {}]), "labels": LABELS}, "cannot be read as .npz"),
+    ({"images": np.array([{}, {}, {}]), "labels": LABELS}, "(images holds object, and has to hold numbers)"),
 ])
 def test_what_is_wrong_is_said(tmp_path: Path, arrays: dict, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
@@ -69,3 +76,60 @@ def test_what_is_no_archive_is_said(tmp_path: Path) -> None:
     (tmp_path / "images.npz").write_bytes(b"no archive")
     with pytest.raises(InputError, match="cannot be read as .npz"):
         load_images(tmp_path / "images.npz")
+
+
+def _npy(array: np.ndarray, shape: tuple[int, ...] | None = None) -> bytes:
+    """The member of an array; with `shape` its header promises that, whatever follows."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": array.dtype.str, "fortran_order": False,
+                                                  "shape": array.shape if shape is None else shape})
+    return stream.getvalue() + array.tobytes()
+
+
+def _zipped(folder: Path, members: list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    path = folder / "images.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(("members", "sentence"), [
+    ([("images.npy", _npy(GREY, (10**9, 17, 14)))], "the header of images promises 238,000,000,000 bytes, and 48"),
+    ([("images.npy", _npy(GREY, (2, 4, 4)))], "the header of images promises 32 bytes, and 48 follow"),
+    ([("images.npy", _npy(GREY, (3, -4, -4)))], "images has 3 dimensions of the sizes 3, -4, -4"),
+    ([("images.npy", b"no array")], "the magic string is not correct"),
+    ([("images.npy", b"\x93NUMPY\x03\x00" + bytes(200))], "images has version 3.0 of the format"),
+    ([("images.npy", b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16)], ""),
+    ([("images", _npy(GREY))], "it has no images but images, labels"),
+    ([("images.npy", _npy(GREY)), ("images.npy", _npy(GREY))], "it has images twice"),
+    ([("images.npy", _npy(np.zeros((3, 6000, 6000), np.uint8)))], "bytes to 108,000,1"),
+])
+def test_members_that_are_not_what_they_promise(tmp_path: Path, members: list[tuple[str, bytes]],
+                                                sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_images(_zipped(tmp_path, [*members, ("labels.npy", _npy(LABELS))]))
+    told = str(caught.value)
+    assert sentence in told and told.isprintable() and len(told) < 600
+
+
+def test_a_file_that_is_too_large_for_memory_is_not_read(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("parapet.data.npz._free", lambda: 200)
+    with pytest.raises(InputError, match=r"\(images needs 0.0 GB of memory, of which 0.0 are free\)"):
+        load_images(_stored(tmp_path, images=GREY, labels=LABELS))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_every_byte_of_a_damaged_file_is_read_or_told(tmp_path: Path, method: int) -> None:
+    path = _zipped(tmp_path, [("images.npy", _npy(GREY)), ("labels.npy", _npy(LABELS))], method)
+    content = path.read_bytes()
+    for place in range(0, len(content), 3):
+        for damaged in (content[:place], content[:place] + bytes([content[place] ^ 0x15]) + content[place + 1:]):
+            path.write_bytes(damaged)
+            try:
+                images, _ = load_images(path)[:2]
+            except InputError as error:
+                assert str(error).isprintable() and len(str(error)) < 600
+            else:
+                assert torch.equal(images[:, 0], torch.from_numpy(GREY).float() / 255)

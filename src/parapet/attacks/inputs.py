@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from parapet.errors import InputError, is_out_of_memory
+from parapet.quoting import words
 
 Model = Callable[[Tensor], Tensor]
 # The largest block whose release still raises glibc's thresholds (mallopt(3), M_MMAP_THRESHOLD) is one of 32 MiB.
@@ -143,7 +144,7 @@ def first_answers(model: Model, images: Tensor, labels: Tensor, batch_size: int)
         if is_out_of_memory(error):
             raise
         raise InputError(f"the model cannot be called on {images.dtype} images of shape {tuple(images.shape)} "
-                         f"({str(error).splitlines()[0]}); give images of the shape that it was made for.") from error
+                         f"({words(error)}); give images of the shape that it was made for.") from error
     for logits in found:
         if not isinstance(logits, Tensor):
             raise InputError(f"the model returned {type(logits).__name__}; it must return logits, one tensor of shape "

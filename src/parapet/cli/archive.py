@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from parapet.cli.numbers import MOST_IMAGES, whole
 from parapet.cli.project import lasting
 from parapet.errors import InputError
 from parapet.files import read_json
@@ -57,11 +58,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         return added
 
     listed = action("list", list_candidates, "one line for each candidate, the newest look at it")
-    listed.add_argument("--rung", type=int, metavar="N", help="only those of this rung; 0 is the cheapest")
+    listed.add_argument("--rung", metavar="N", help="only those of this rung; 0 is the cheapest")
     listed.add_argument("--feasible", action="store_true", help="only feasible ones")
     listed.add_argument("--front", action="store_true", help="only the front: at full fidelity, or at --rung")
     listed.add_argument("--sort", choices=tuple(_SORTS), help="the best first (default: the oldest first)")
-    listed.add_argument("--limit", type=int, metavar="N", help="the first N")
+    listed.add_argument("--limit", metavar="N", help="the first N")
     listed.add_argument("--json", action="store_true", help="the records as a JSON array")
     shown = action("show", show, "everything about one candidate, and its relatives")
     shown.add_argument("id", metavar="ID", help="or its beginning")
@@ -89,8 +90,8 @@ def list_candidates(options: argparse.Namespace) -> None:
     """`parapet archive list`."""
     from parapet.cli import archive_text as text
 
-    if options.limit is not None and options.limit < 1:
-        raise InputError(f"--limit is {options.limit}; it must be at least 1.")
+    options.limit = whole("--limit", options.limit, 1, MOST_IMAGES)
+    options.rung = whole("--rung", options.rung, 0, MOST_IMAGES)
     names = _objectives(options.archive)
     total, everything, chosen = _chosen(options, names)
     if options.json:

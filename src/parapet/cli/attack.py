@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from parapet.cli import child
+from parapet.cli.numbers import LARGEST_BATCH, LARGEST_SEED, MOST_IMAGES, MOST_THREADS, above_zero, whole
 from parapet.data.sampling import Drawn
 from parapet.devices import resolve
 from parapet.errors import InputError
 from parapet.progress import Progress
-from parapet.quoting import quote
+from parapet.quoting import name as named
 from parapet.report.wording import count
 
 EXAMPLES = """examples:
@@ -43,15 +44,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--surrogate", action="append", default=[], metavar="MODEL", help="also attack by transfer "
                         "from this model; may be given several times")
     parser.add_argument("--split", default="test", help="of a prepared data set (default: test)")
-    parser.add_argument("--images", type=int, metavar="N", help="a draw of N images, stratified by label "
+    parser.add_argument("--images", metavar="N", help="a draw of N images, stratified by label "
                         "(default: all)")
     parser.add_argument("--audit", action="store_true", help="audit the model too: does it hide how it falls?")
-    parser.add_argument("--audit-images", type=int, default=128, metavar="N", help="how many of the "
+    parser.add_argument("--audit-images", default=128, metavar="N", help="how many of the "
                         "images, drawn likewise (default: 128)")
-    parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="default: 256")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--batch-size", default=256, metavar="N", help="default: 256")
+    parser.add_argument("--seed", default=0, help="default: 0")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: all)")
+    parser.add_argument("--threads", metavar="N", help="of the CPU (default: all)")
     parser.add_argument("--out", type=Path, default=Path("runs/attack"), metavar="DIR", help="receives "
                         "evaluation.json, and holds what is done meanwhile (default: runs/attack)")
     parser.add_argument("--save-images", type=Path, metavar="FILE", help=".npz for the adversarial images")
@@ -62,23 +63,20 @@ def attack(options: argparse.Namespace) -> None:
     """Attack, write evaluation.json, print a table."""
     from parapet.steps import attack as step
 
+    audited = whole("--audit-images", options.audit_images, 1, MOST_IMAGES)
+    threads = whole("--threads", options.threads, 1, MOST_THREADS)
     request = step.Request(
-        model=options.model, data=options.data, eps=_number("--eps", options.eps), norm=options.norm,
-        split=options.split, images=options.images, suite=options.suite,
+        model=options.model, data=options.data, eps=above_zero("--eps", options.eps), norm=options.norm,
+        split=options.split, images=whole("--images", options.images, 1, MOST_IMAGES), suite=options.suite,
         attacks=_names("--attacks", options.attacks), also=_names("--also", options.also),
-        surrogates=tuple(options.surrogate), batch_size=options.batch_size, seed=options.seed,
+        surrogates=tuple(options.surrogate), batch_size=whole("--batch-size", options.batch_size, 1, LARGEST_BATCH),
+        seed=whole("--seed", options.seed, 0, LARGEST_SEED),
         device=resolve(options.device, workers=1, threads=1)[0], trust=options.trust,
-        audit_images=options.audit_images if options.audit else 0)
-    if options.audit and options.audit_images < 1:
-        raise InputError(f"--audit-images is {options.audit_images}; it must be at least 1.")
+        audit_images=audited if options.audit else 0)
     if options.save_images:
         _check_target(options.save_images)
-    if not 0 <= options.seed < 2**63:
-        raise InputError(f"--seed is {options.seed}; it must lie in 0 to 2**63 - 1.")
-    if options.threads is not None and options.threads < 1:
-        raise InputError(f"--threads is {options.threads}; it must be at least 1.")
     # package.module:factory finds the user's own code below the working directory.
-    task = step.task(request, options.out, save_images=options.save_images, threads=options.threads, modules=Path.cwd())
+    task = step.task(request, options.out, save_images=options.save_images, threads=threads, modules=Path.cwd())
     with Progress("attack", 100, "%") as progress:
         result = child.supervised(task, request.device,
                                   on_progress=lambda text, share: progress.update(100 * share, text))
@@ -174,14 +172,6 @@ def _names(option: str, text: str | None) -> tuple[str, ...]:
 
 def _check_target(path: Path) -> None:
     if path.suffix != ".npz" or path.is_dir():
-        raise InputError(f"--save-images is {path}; it must be a file that ends in .npz.")
+        raise InputError(f"--save-images is {named(str(path))}; it must be a file that ends in .npz.")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise InputError(f"--save-images is {path}, and {path.parent} is no folder that can be written to.")
-
-
-def _number(option: str, text: str) -> float:
-    top, slash, bottom = text.partition("/")
-    try:
-        return float(top) / (float(bottom) if slash else 1.0)
-    except (ValueError, ZeroDivisionError):
-        raise InputError(f"{option} is {quote(text)}; it must be a number such as 0.3 or 8/255.") from None

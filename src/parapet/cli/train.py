@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from parapet.cli import child
+from parapet.cli.numbers import LARGEST_SEED, MOST_THREADS, whole
 from parapet.devices import resolve
 from parapet.errors import InputError
 from parapet.progress import Progress
@@ -42,9 +43,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         "model.safetensors and train.json, and holds the checkpoint meanwhile (default: runs/train)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="instead of "
                         "what the recipe says, for example training.epochs=3; may be given several times")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--seed", default=0, help="default: 0")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: all)")
+    parser.add_argument("--threads", metavar="N", help="of the CPU (default: all)")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -57,10 +58,8 @@ def train(options: argparse.Namespace) -> None:
     if options.recipe is None:
         raise InputError(f"--recipe is missing; give one of {', '.join(names())}, or the path of a .yaml file.")
     recipe = load_recipe(options.recipe, options.changes)
-    if not 0 <= options.seed < 2**63:
-        raise InputError(f"--seed is {options.seed}; it must lie in 0 to 2**63 - 1.")
-    if options.threads is not None and options.threads < 1:
-        raise InputError(f"--threads is {options.threads}; it must be at least 1.")
+    options.seed = whole("--seed", options.seed, 0, LARGEST_SEED)
+    options.threads = whole("--threads", options.threads, 1, MOST_THREADS)
     if recipe.training.gpus > 1:
         raise InputError(f"training.gpus is {recipe.training.gpus}, and `parapet train` trains on one device; several "
                          "cards train the candidates of a search. Leave training.gpus out here.")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from parapet.data import npz
 from parapet.data.dataset import Dataset
 from parapet.data.sampling import Drawn, stratified
 from parapet.errors import InputError
@@ -35,15 +35,9 @@ def load_images(path: Path, *, split: str = "test", limit: int | None = None, se
         raise InputError(f"--data {path} does not exist; give the folder of a prepared data set (parapet data_prep "
                          f"makes one), or an .npz file {_WANTED}.")
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            missing = [name for name in ("images", "labels") if name not in stored.files]
-            if missing:
-                raise InputError(f"{path} has no {' and no '.join(missing)} but {', '.join(stored.files)}; give an "
-                                 f".npz {_WANTED}.")
-            images, labels = stored["images"], stored["labels"]
-    except (OSError, ValueError, AttributeError, TypeError, IndexError, EOFError, BadZipFile) as error:
-        raise InputError(f"{path} cannot be read as .npz ({error or type(error).__name__}); give an .npz "
-                         f"file {_WANTED}.") from None
+        images, labels = npz.read(path, ("images", "labels"))
+    except npz.BadArrays as error:
+        raise InputError(f"{path} cannot be read as .npz ({error}); give an .npz file {_WANTED}.") from None
     _check_images(images, path)
     _check_labels(labels, len(images), path)
     rows = stratified(labels, len(labels) if limit is None else limit, seed)

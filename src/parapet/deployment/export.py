@@ -15,6 +15,9 @@ import torch
 from parapet.errors import InputError
 from parapet.files import replacing
 from parapet.models.network import Network
+from parapet.plain_json import loads
+from parapet.quoting import listed, quote, words
+from parapet.quoting import name as named
 
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 # The key of Parapet's own entry in the file's metadata.
@@ -58,11 +61,15 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         model = onnx.load(path, load_external_data=False)
         found = [entry.value for entry in model.metadata_props if entry.key == METADATA]
-        return json.loads(found[0]) if found else {}
+        value = loads(found[0]) if found else {}
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; export the model again.") from None
-    except (DecodeError, ValueError) as error:
-        raise InputError(f"{path} is no ONNX file, or a damaged one ({error}); export the model again.") from None
+    except (DecodeError, ValueError, OSError) as error:
+        raise InputError(f"{path} is no ONNX file, or a damaged one ({words(error)}); export the model again."
+                         ) from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is damaged (its entry {METADATA} is no mapping); export the model again.")
+    return value
 
 
 def check_identity(path: Path, genome: dict[str, Any]) -> dict[str, Any]:
@@ -74,11 +81,13 @@ def check_identity(path: Path, genome: dict[str, Any]) -> dict[str, Any]:
     if "genome" not in metadata:
         raise InputError(f"{path} does not say which network it is: it was not exported by Parapet; export the model "
                          "again.")
+    if not isinstance(metadata["genome"], dict):
+        raise InputError(f"{path} is damaged (its genome is {quote(metadata['genome'])}); export the model again.")
     if metadata["genome"] != genome:
         differing = sorted(name for name in {*genome, *metadata["genome"]}
                            if genome.get(name) != metadata["genome"].get(name))
-        raise InputError(f"{path} is of another network ({metadata.get('id', 'without an id')}), which differs in "
-                         f"{', '.join(differing)}; export the model again.")
+        raise InputError(f"{path} is of another network ({named(metadata.get('id', 'without an id'))}), which differs "
+                         f"in {listed(differing)}; export the model again.")
     return metadata
 
 

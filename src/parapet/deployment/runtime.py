@@ -9,6 +9,7 @@ import numpy as np
 
 from parapet.deployment.export import INPUT
 from parapet.errors import InputError, is_out_of_memory
+from parapet.quoting import words
 
 
 def session(graph: Path | bytes, *, threads: int = 1, fused: bool = True) -> Any:
@@ -33,11 +34,24 @@ def session(graph: Path | bytes, *, threads: int = 1, fused: bool = True) -> Any
         if is_out_of_memory(error):
             raise
         name = graph if isinstance(graph, Path) else "the graph"
-        raise InputError(f"{name} cannot be loaded by onnxruntime ({error}); export the model again.") from None
+        raise InputError(f"{name} cannot be loaded by onnxruntime ({words(error)}); export the model again.") from None
 
 
 def predict(running: Any, images: np.ndarray, batch_size: int = 1024) -> np.ndarray:
     """Logits (N, classes) of float32 images (N, C, H, W) in [0, 1], in batches."""
-    batches = [running.run(None, {INPUT: images[start:start + batch_size]})[0]
-               for start in range(0, len(images), batch_size)]
-    return np.concatenate(batches)
+    return np.concatenate([_answers(running, images[start:start + batch_size])
+                           for start in range(0, len(images), batch_size)])
+
+
+def _answers(running: Any, images: np.ndarray) -> np.ndarray:
+    try:
+        found = running.run(None, {INPUT: images})[0]
+    except Exception as error:  # onnxruntime raises classes of its own that share no base
+        if is_out_of_memory(error):
+            raise
+        raise InputError(f"the graph cannot be run on images of shape {images.shape} ({words(error)}); export the "
+                         "model again.") from None
+    if not isinstance(found, np.ndarray) or found.ndim != 2 or len(found) != len(images):
+        raise InputError(f"the graph makes {str(getattr(found, 'shape', type(found).__name__))} of {len(images)} "
+                         "images, and has to make logits of shape (N, classes); export the model again.")
+    return found

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from parapet.errors import InputError, is_out_of_memory
 from parapet.models.weights import load
+from parapet.quoting import name as named
+from parapet.quoting import words
 
 # More images than anyone sends through a network at once.
 _ANY = 2**31
@@ -35,7 +37,7 @@ def load_any(model: str, device: str | torch.device = "cpu", *, trust: bool = Fa
     hint = {".pt": "pickled weights can run any code: save the model with torch.export.save",
             ".pth": "pickled weights can run any code: save the model with torch.export.save",
             ".onnx": "an ONNX graph has no gradients: give the torch model that it was made from"}.get(suffix)
-    raise InputError(f"--model {model} is of no known kind{f' ({hint})' if hint else ''}; give {_KINDS}.")
+    raise InputError(f"--model {named(model)} is of no known kind{f' ({hint})' if hint else ''}; give {_KINDS}.")
 
 
 class BoundedBatch(nn.Module):
@@ -81,8 +83,7 @@ def _program(path: Path, device: str | torch.device, trust: bool) -> nn.Module:
         if is_out_of_memory(error):
             raise
         raise InputError(f"{path} cannot be read as a program of torch.export ({type(error).__name__}: "
-                         f"{str(error).splitlines()[0] if str(error) else 'no reason given'}); save it with "
-                         "torch.export.save.") from None
+                         f"{words(error) or 'no reason given'}); save it with torch.export.save.") from None
     names = exported.graph_signature.user_inputs
     inputs = [node.meta["val"] for node in exported.graph.nodes if node.op == "placeholder" and node.name in names]
     if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or inputs[0].dim() != 4:
@@ -107,8 +108,8 @@ def _made(model: str, device: str | torch.device) -> Callable[[Tensor], Tensor]:
     try:
         factory = getattr(importlib.import_module(module), name)
     except (ImportError, ValueError) as error:
-        raise InputError(f"--model {model}: {module} cannot be imported ({error}); give package.module:factory, with "
-                         "the package installed or below the working directory.") from None
+        raise InputError(f"--model {model}: {module} cannot be imported ({words(error)}); give package.module:factory, "
+                         "with the package installed or below the working directory.") from None
     except AttributeError:
         raise InputError(f"--model {model}: {module} has no {name}; name a function without arguments that returns the "
                          "model.") from None
@@ -122,7 +123,7 @@ def _made(model: str, device: str | torch.device) -> Callable[[Tensor], Tensor]:
     except Exception as error:  # whatever a user's own code may raise
         if is_out_of_memory(error):
             raise
-        text = str(error).splitlines()[0] if str(error) else "no reason given"
+        text = words(error) or "no reason given"
         raise InputError(f"--model {model} cannot be called without arguments, or fails when it is "
                          f"({type(error).__name__}: {text}); call it in Python to see where.") from error
     if not callable(made):

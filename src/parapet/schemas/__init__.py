@@ -9,6 +9,9 @@ from typing import Any
 
 import jsonschema_rs
 
+from parapet.quoting import name as named
+from parapet.quoting import words
+
 NAMES = ("genome", "archive_record", "evaluation", "front")
 
 
@@ -33,7 +36,7 @@ def problem(name: str, value: Any) -> str | None:
     import jsonschema
 
     found = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema(name)).iter_errors(value))
-    return None if found is None else f"{found.json_path}: {found.message[:200]}"
+    return None if found is None else f"{named(found.json_path)}: {words(found.message)}"
 
 
 def _holds(name: str, value: Any) -> bool:

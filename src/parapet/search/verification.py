@@ -12,6 +12,8 @@ from jsonschema.exceptions import ValidationError, best_match
 from parapet import schemas, sealed
 from parapet.errors import InputError
 from parapet.genome import Genome
+from parapet.quoting import name as named
+from parapet.quoting import quote, words
 from parapet.search.consistency import problems as contradictions
 from parapet.search.keys import short_id
 
@@ -55,7 +57,7 @@ def verify(records: Sequence[dict[str, Any]], cache: Path,
             if record["training_key"] not in seen:
                 seen.add(record["training_key"])
                 found += _stored(record, cache / "candidates" / record["training_key"][:_FOLDER_LENGTH], findings)
-        findings.problems += [f"line {number} ({record.get('id')}): {text}" for text in found]
+        findings.problems += [f"line {number} ({named(record.get('id'))}): {text}" for text in found]
         progress(number)
     return findings
 
@@ -66,7 +68,7 @@ def _own(record: dict[str, Any]) -> Iterator[str]:
     except ValidationError as error:
         # An error of "this or null" says only that neither fits; its own causes say why.
         cause = best_match([error])
-        yield f"does not meet the schema at {cause.json_path}: {_short(cause.message)}"
+        yield f"does not meet the schema at {named(cause.json_path)}: {_short(cause.message)}"
 
 
 def _ids_and_genome(record: dict[str, Any]) -> Iterator[str]:
@@ -77,7 +79,7 @@ def _ids_and_genome(record: dict[str, Any]) -> Iterator[str]:
     except InputError as error:
         yield str(error)
         return
-    odd = [f"{name} is {record['genome'][name]!r} and has to be {value!r}" for name, value in canonical.items()
+    odd = [f"{name} is {quote(record['genome'][name])} and has to be {value!r}" for name, value in canonical.items()
            if record["genome"][name] != value]
     if odd:
         yield f"the genome is not canonical: {', '.join(odd)}"
@@ -133,5 +135,5 @@ def _weights(record: dict[str, Any], path: Path) -> Iterator[str]:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = words(text)
     return line if len(line) <= _LONGEST_QUOTE else f"{line[:_LONGEST_QUOTE]}..."

@@ -18,6 +18,7 @@ from parapet.data.arrays import load_images
 from parapet.errors import InputError
 from parapet.files import replacing, write_json
 from parapet.models.foreign import load_any
+from parapet.quoting import listed
 from parapet.redaction import redacted
 from parapet.search.workers import Task
 from parapet.versions import ATTACK_VERSION
@@ -121,7 +122,7 @@ def chosen_suite(request: Request) -> list[Attack]:
 def _named(option: str, names: Sequence[str], norm: str) -> list[Attack]:
     known = catalogue(norm)
     if unknown := [name for name in names if name not in known]:
-        raise InputError(f"{option} names {', '.join(unknown)}; allowed for {norm}: {', '.join(known)}.")
+        raise InputError(f"{option} names {listed(unknown)}; allowed for {norm}: {', '.join(known)}.")
     return [replace(known[name]) for name in names]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from parapet import schemas, sealed
 from parapet.errors import InputError
 from parapet.files import read_json
+from parapet.quoting import quote
 from parapet.search.older_blocks import converted_front
 from parapet.steps import results
 from parapet.steps.search_folder import SearchFolder
@@ -36,7 +37,7 @@ def read(path: Path) -> dict[str, Any]:
             raise InputError(f"{path} is damaged ({error}); {_ASSEMBLE}.") from None
         version = front["schema_version"]
     if version != SCHEMA_VERSION and (version != _CONVERTED or sealed.CHECKSUM in front):
-        raise InputError(f"{path} has schema version {version}, and this Parapet reads versions {_CONVERTED} and "
+        raise InputError(f"{path} has schema version {quote(version)}, and this Parapet reads versions {_CONVERTED} and "
                          f"{SCHEMA_VERSION}; run `parapet full_evaluation` and `parapet front` again.")
     try:
         front = converted_front(front) if version == _CONVERTED else front

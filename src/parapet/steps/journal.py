@@ -211,6 +211,8 @@ def _state(home: Path, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     try:
         state = sealed.look(path)
         expected, last, owner, _ = state["lines"], state["last"], state[_OWNER], state["course"]
+        if type(expected) is not int:
+            raise ValueError
     except FileNotFoundError:
         if lines:
             raise InputError(f"{path} is missing, and the archive beside it has {lines} lines; {advice}.") from None

@@ -22,6 +22,7 @@ from parapet.deployment.latency import processor
 from parapet.errors import InputError
 from parapet.models import build, save
 from parapet.models.cost import count_flops, count_parameters
+from parapet.quoting import name as named
 from parapet.redaction import redacted
 from parapet.search.workers import Task
 from parapet.steps.results import CHECKPOINT, WEIGHTS
@@ -257,7 +258,7 @@ def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") 
         if isinstance(value, dict) and isinstance(other, dict):
             found += _differences(other, value, f"{prefix}{key}.")
         elif value != other:
-            shown = [str(item)[:12] if key == "fingerprint" else str(item) for item in (other, value)]
+            shown = [str(item)[:12] if key == "fingerprint" else named(item) for item in (other, value)]
             found.append(f"{prefix}{key} ({shown[0]} there, {shown[1]} here)")
     return found
 

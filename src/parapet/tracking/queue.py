@@ -157,8 +157,11 @@ class Queue:
             content = read_json(path)
         except FileNotFoundError:  # replaced or sent since the folder was listed
             return None
-        return Event(path, content["kind"], content["key"], content["digest"], content["search_id"],
-                     float(content["created"]), dict(content["body"]))
+        texts = [content[name] for name in ("kind", "key", "digest", "search_id")]
+        created, body = content["created"], content["body"]
+        if not all(isinstance(text, str) for text in texts) or isinstance(created, bool):
+            raise TypeError
+        return Event(path, *texts, float(created), dict(body))
 
     def _write(self, path: Path, key: str, digest: str, created: float, content: dict[str, Any]) -> None:
         write_json(path, {"schema_version": 1, "key": key, "digest": digest, "created": created} | content)

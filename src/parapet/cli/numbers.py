@@ -1,0 +1,38 @@
+"""Numbers on the command line: each in its range, each mistake in one sentence without argparse's usage before it."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from parapet.errors import InputError
+from parapet.quoting import quote
+
+# More threads than any machine has, larger batches than any memory holds, more images than any data set.
+MOST_THREADS, LARGEST_BATCH, MOST_IMAGES, LARGEST_SEED = 1024, 65_536, 1_000_000_000, 2**63 - 1
+
+
+def whole(option: str, given: str | int | None, low: int, high: int) -> int | None:
+    """The whole number that `option` was given, None where it was not. InputError outside of `low` to `high`."""
+    if given is None:
+        return None
+    text = str(given).strip()
+    number = int(text) if re.fullmatch(r"[+-]?[0-9]{1,25}", text) else None
+    if number is None or not low <= number <= high:
+        allowed = f"lie in {low} to 2**63 - 1" if high == LARGEST_SEED else (
+            f"be at least {low}" if high == MOST_IMAGES and number is not None and number < low
+            else f"be a whole number from {low} to {high:,}")
+        raise InputError(f"{option} is {quote(given) if number is None else number}; it must {allowed}.")
+    return number
+
+
+def above_zero(option: str, text: str) -> float:
+    """A finite number above 0, such as 0.3 or 8/255. Raises InputError."""
+    top, slash, bottom = text.partition("/")
+    try:
+        value = float(top) / (float(bottom) if slash else 1.0)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        value = None
+    if value is None or not 0 < value < math.inf:
+        raise InputError(f"{option} is {quote(text)}; it must be a number such as 0.3 or 8/255.")
+    return value
