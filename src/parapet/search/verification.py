@@ -73,7 +73,8 @@ def _own(record: dict[str, Any]) -> Iterator[str]:
 
 def _ids_and_genome(record: dict[str, Any]) -> Iterator[str]:
     if record["id"] != short_id(record["training_key"]):
-        yield f"the id is not the beginning of the training key {short_id(record['training_key'])}..."
+        yield ("the id is not the beginning of the training key "
+               f"{named(short_id(record['training_key']))}...")
     try:
         canonical = Genome.from_dict(record["genome"]).to_dict()
     except InputError as error:
@@ -82,7 +83,7 @@ def _ids_and_genome(record: dict[str, Any]) -> Iterator[str]:
     odd = [f"{name} is {quote(record['genome'][name])} and has to be {value!r}" for name, value in canonical.items()
            if record["genome"][name] != value]
     if odd:
-        yield f"the genome is not canonical: {', '.join(odd)}"
+        yield f"the genome is not canonical: {words(', '.join(odd))}"
 
 
 def _stored(record: dict[str, Any], folder: Path, findings: Findings) -> Iterator[str]:
