@@ -2,7 +2,7 @@
 
     python -m tests.fuzz                              # every part, 100,000 cases in all; hours
     python -m tests.fuzz --part params --cases 5000 --seed 1
-    python -m tests.fuzz --part params --start 5000 --cases 5000
+    python -m tests.fuzz --part params --start 5000 --cases 5000 --seconds 280
     python -m tests.fuzz --replay build/fuzz/params-0-17.case
 
 Each part prints its seed, its cases and how they ended; a case that ended badly is written to build/fuzz, whence
@@ -15,6 +15,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.fuzz import supervisor
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=int, default=0, help="the first case")
     parser.add_argument("--cases", type=int, help=f"default: the part's own number; {WHOLE:,} in all")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="end a part after so long, where it is")
     parser.add_argument("--out", type=Path, default=Path("build/fuzz"), help="where bad cases are written")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run a case that was written")
     options = parser.parse_args(arguments)
@@ -41,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     bad, total = 0, 0
     for name in options.part or PARTS:
         begun = time.monotonic()
-        counts = supervisor.run(name, options.seed, options.start, options.cases or PARTS[name][2], tell=_tell)
+        counts = supervisor.run(name, options.seed, options.start, options.cases or PARTS[name][2],
+                                tell=_until(begun + options.seconds))
         total += counts.cases
         bad += len(counts.wrong)
         print(line((name, options.seed, counts.cases, *(counts.by_outcome[key] for key in supervisor.OUTCOMES)))
@@ -65,9 +68,14 @@ def replay(path: Path) -> int:
     return 0 if outcome in ("accepted", "refused") else 1
 
 
-def _tell(done: int, counts: supervisor.Counts) -> None:
-    if sys.stderr.isatty() and done % 100 == 0:
-        print(f"\r{counts.part} {done:,}", end="\r", file=sys.stderr, flush=True)
+def _until(end: float) -> Callable[[int, supervisor.Counts], None]:
+    """Show where a part is; end it at `end`, of the monotonic clock."""
+    def tell(done: int, counts: supervisor.Counts) -> None:
+        if sys.stderr.isatty() and done % 100 == 0:
+            print(f"\r{counts.part} {done:,}", end="\r", file=sys.stderr, flush=True)
+        if time.monotonic() > end:
+            raise supervisor.Enough
+    return tell
 
 
 def _keep(counts: supervisor.Counts, out: Path) -> None:

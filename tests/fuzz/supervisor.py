@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,18 @@ class Counts:
             self.wrong.append(Wrong(number, outcome, why, (folder / CASE).read_bytes()))
 
 
+class Enough(Exception):
+    """What `tell` raises to end a run before its last case."""
+
+
 def run(part: str, seed: int, start: int, count: int, *, tell: Callable[[int, Counts], None] = lambda done, counts: None
         ) -> Counts:
-    """Run cases `start` to `start + count` of a part in child processes; returns the counts."""
+    """Run cases `start` to `start + count` of a part in child processes; returns the counts.
+
+    `tell` is called after each case, with how many are done.
+    """
     counts, number, end = Counts(part, seed), start, start + count
-    with tempfile.TemporaryDirectory(prefix="parapet-fuzz-") as folder:
+    with tempfile.TemporaryDirectory(prefix="parapet-fuzz-") as folder, suppress(Enough):
         while number < end:
             with _Child(part, seed, number, end, Path(folder)) as child:
                 number = child.follow(counts, tell, start)
