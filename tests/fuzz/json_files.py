@@ -19,8 +19,7 @@ from parapet.files import read_json
 from parapet.search import archive, verification
 from parapet.search.course import outcome
 from parapet.search.front import front
-from parapet.steps import front as front_step
-from parapet.steps import journal, results, train
+from parapet.steps import front_file, journal, results, train
 from parapet.tracking.queue import Queue
 from tests.fuzz.mutations import damaged, json_bytes, twisted
 from tests.fuzz.part import Part, demand
@@ -111,11 +110,11 @@ class JsonFiles(Part):
             "training.json": {"schema_version": results.SCHEMA_VERSION, "id": "a" * 12, "key": "k" * 64,
                               "status": "done", "reason": None, "curves": [], "rungs": list(RUNGS)},
             "state.json": {"course": {"generation": 1, "population": []}, "seconds": 1.0, "device_seconds": 2.0,
-                           "lines": 0},
+                           "lines": 0, "last": None, "search_id": folder.name},
             "00000001+search+s1+0123456789abcdef.json": {
                 "schema_version": 1, "key": "search+s1", "digest": "0123456789abcdef" * 4, "created": 1.5,
                 "kind": "search", "search_id": "s1", "body": {"name": "x", "params": {}, "tags": {}, "artifacts": {}}},
-            "front.json": {"schema_version": front_step.SCHEMA_VERSION, "threat": {"norm": "linf", "eps": 0.2},
+            "front.json": {"schema_version": front_file.SCHEMA_VERSION, "threat": {"norm": "linf", "eps": 0.2},
                            "candidates": []},
             "evaluation.json": {"attack_version": 4, "norm": "linf", "eps": 0.2, "attacks": {"fgsm": {"steps": 1}}},
             "any.json": record(),
@@ -163,13 +162,13 @@ class JsonFiles(Part):
             demand(value is None or value["key"] == "k" * 64, "another key was accepted")
             return value
         if path.name == "state.json":
-            return journal._state(self.folder, 0)
+            return journal._state(self.folder, [])
         if path.name.startswith("00000001+"):
             events, complaints = Queue(self.folder).events()
             demand(all(line.isprintable() and len(line) < 1200 for line in complaints), "a complaint at length")
             return [event.body for event in events]
         if path.name == "front.json":
-            value = front_step.read(path)
+            value = front_file.read(path)
             demand(schemas.problem("front", value) is None, "a front was accepted that does not meet its schema")
             return value
         if path.name == "evaluation.json":

@@ -37,8 +37,8 @@ def read(path: Path) -> dict[str, Any]:
             raise InputError(f"{path} is damaged ({error}); {_ASSEMBLE}.") from None
         version = front["schema_version"]
     if version != SCHEMA_VERSION and (version != _CONVERTED or sealed.CHECKSUM in front):
-        raise InputError(f"{path} has schema version {quote(version)}, and this Parapet reads versions {_CONVERTED} and "
-                         f"{SCHEMA_VERSION}; run `parapet full_evaluation` and `parapet front` again.")
+        raise InputError(f"{path} has schema version {quote(version)}, and this Parapet reads versions {_CONVERTED} "
+                         f"and {SCHEMA_VERSION}; run `parapet full_evaluation` and `parapet front` again.")
     try:
         front = converted_front(front) if version == _CONVERTED else front
     except (KeyError, TypeError, AttributeError):
