@@ -52,7 +52,7 @@ def test_good_input_is_in_order(here: Path, capsys: pytest.CaptureFixture) -> No
     ("data: {name: cifar}", "data.name is 'cifar'; did you mean cifar10?"),
     ("a: [", "is not YAML"),
     ("threat: {eps: 1.0e+400}", "threat.eps is inf, and it must be a number."),
-    ("report: {title: 2020-13-45}", "holds a value that YAML cannot read"),
+    ("report: {title: !!timestamp x}", "the tag tag:yaml.org,2002:timestamp is not read; write the value without it"),
     ("device: tpu", "device is 'tpu'; allowed: auto, cpu, cuda, cuda:0"),
     ("search: {space: {widht: [4]}}", "search.space.widht is not a gene; did you mean width?"),
     ("threat: {norm: l2, eps: 100}", "no two images of 1x8x8 pixels are further apart than 8 in l2"),
@@ -131,11 +131,12 @@ def test_how_work_ends_is_its_exit_code(capsys: pytest.CaptureFixture, error: Ba
     assert sentence in capsys.readouterr().err
 
 
-def test_a_bug_is_not_hidden() -> None:
+def test_a_bug_is_told_as_a_fault_of_parapet(here: Path, capsys: pytest.CaptureFixture) -> None:
     def work() -> None:
         raise ZeroDivisionError
-    with pytest.raises(ZeroDivisionError):
-        cli.guarded("parapet", work)
+    assert cli.guarded("parapet", work) == 1
+    assert capsys.readouterr().err.startswith("parapet: this is a fault of Parapet (ZeroDivisionError); a crash report")
+    assert "ZeroDivisionError" in next(here.glob("parapet-crash-*.txt")).read_text()
 
 
 def test_libraries_have_their_own_words_for_a_full_disk() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from parapet.config import Params, parse
 from parapet.errors import WorkError
-from parapet.files import read_json, write_json
+from parapet.files import read_json
 from parapet.genome import Genome, SearchSpace
 from parapet.search import archive
 from parapet.steps import candidates, lost, measure, results, search
@@ -164,8 +164,8 @@ def test_on_a_cluster_a_generation_that_is_lost_stops_the_search_too(digits_fold
         for step in (results.TRAINING, results.ATTACK_EVALUATION, results.EXPORT):
             folder = tmp_path / f"{place}-{step}"
             gone = {"lost": "SIGSEGV"} if step == results.TRAINING and place in (1, 2) else {}
-            write_json(folder / step, {"id": proposal["id"], "status": "infeasible", "key": "k", **gone,
-                                       "reason": f"training of {place} died", "schema_version": results.SCHEMA_VERSION})
+            results.write(folder / step, candidate=proposal["id"], key="k", status="infeasible", **gone,
+                          reason=f"training of {place} died")
             folders.append(folder)
     with pytest.raises(WorkError, match=r"^2 of the 4 .*\(SIGSEGV\).* of the first: training of 1 died; what"):
         candidates.run(params, digits_folder, tmp_path / "second", previous=tmp_path / "first", results=folders)

@@ -74,7 +74,7 @@ def test_two_processes_leave_what_one_leaves(digits_folder: Path, tmp_path: Path
 
 def test_numbers_that_went_bad_are_a_result_with_its_reason(digits_folder: Path, tmp_path: Path) -> None:
     params = settings(gradient_clip=0.0)
-    wild = Genome(backbone="plain", width=4, depth=1, steps=2, learning_rate=10.0)
+    wild = Genome(backbone="plain", width=4, depth=1, steps=2, learning_rate=10.0, weight_decay=1.0)
     found = training.run(params, asked(digits_folder, params, wild), digits_folder, tmp_path / "out")
     assert found["status"] == "infeasible" and "the loss was not finite " in found["reason"]
 
