@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,13 @@ DIGITS_EPS = 0.2
 
 @pytest.fixture(scope="session", autouse=True)
 def _tests_outlive_commands() -> Iterator[None]:
-    """Signal handlers and watchers belong to the process of a command, not to that of the tests which call it."""
+    """Signal handlers and watchers belong to the process of a command, not to that of the tests which call it.
+
+    What whoever runs the tests ignores (nohup SIGHUP, a shell SIGINT in the background) commands would ignore too.
+    """
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("parapet.cli.end_with_parent", lambda: None)
         yield

@@ -17,7 +17,7 @@ HIDDEN = "***"
 
 # A quote ends an address where more than a password follows it.
 _WORD = r"(?:(?![\"'<>`](?:[\s,:;}\])<>\\]|$))(?![\w+.-]{1,30}://)\S)*"
-_ADDRESS = re.compile(rf"(?P<scheme>[\w+.-]{{1,30}})://(?P<rest>{_WORD})"
+_ADDRESS = re.compile(rf"(?:(?P<scheme>[\w+.-]{{1,30}}):|(?<![\w:/.]))//(?P<rest>{_WORD})"
                       rf"|(?<![\w/.+%-])(?P<user>[\w.+%-]{{1,64}}):(?!//)(?P<word>{_WORD})")
 # What an @ has to be followed by, so that a user and a password may stand before it; a digest is no host.
 _HOST = re.compile(r"@(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?(?![\w@])(?!:\S)")
@@ -84,20 +84,20 @@ def redacted_values(value: Any, name: str = "") -> Any:
 
 
 def _without_user(match: re.Match[str]) -> str:
-    if match["scheme"] is None:
+    if match["rest"] is None:
         user, word = match["user"], match["word"]
         if user.lower() in _NO_USERS or (at := _last_host(word)) < 1:
             return match[0]
         return word[at + 1:]
-    rest = match["rest"]
-    if match["scheme"].partition("+")[0].lower() in _FILES or rest.startswith("/"):
+    rest, scheme = match["rest"], match["scheme"] or ""
+    if scheme.partition("+")[0].lower() in _FILES or rest.startswith("/"):
         return match[0]
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     at = authority.rfind("@")
     # A password may hold what ends an authority, but a host without user and password may be followed by a path with @.
     if ":" in authority or (at < 0 and not re.fullmatch(r"localhost|[\w-]+(?:\.[\w-]+)+", authority)):
         at = max(at, _last_host(rest))
-    return f"{match['scheme']}://{rest[at + 1:]}"
+    return f"{scheme and f'{scheme}:'}//{rest[at + 1:]}"
 
 
 def _without_encoded_user(match: re.Match[str]) -> str:

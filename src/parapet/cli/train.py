@@ -17,6 +17,7 @@ from parapet.cli.numbers import LARGEST_SEED, MOST_THREADS, whole
 from parapet.devices import resolve
 from parapet.errors import InputError
 from parapet.progress import Progress
+from parapet.redaction import redacted
 from parapet.report.wording import count, duration, percent, threat
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def _train(recipe: NamedRecipe, options: argparse.Namespace, device: str) -> Non
     step.check_before_data(recipe, options.out, options.seed)
     root = os.environ.get("PARAPET_DATA")
     data = prepare(recipe, options.data, [Path(root)] if root else [], options.out)
-    print(f"{recipe.name}: {recipe.genome}; {threat(recipe.to_dict()['threat'])}; {data} on {device}, seed "
-          f"{options.seed}", flush=True)
+    print(f"{recipe.name}: {recipe.genome}; {threat(recipe.to_dict()['threat'])}; {redacted(str(data))} on {device}, "
+          f"seed {options.seed}", flush=True)
 
     def tell(values: dict[str, Any]) -> None:
         """A line of its own for each epoch, and for what was found."""
