@@ -48,18 +48,28 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 def _placed(partial: Path, path: Path) -> bool:
     """Put a folder at `path` in place of what is there; False where another writer was faster, whose folder makes way
     the next time."""
+    if not path.exists():
+        return _moved(partial, path)
     # Moving the old one away takes no time, and deleting it does: a kill meanwhile would leave neither.
     with scratch_folder(path) as old:
         with suppress(FileNotFoundError):
             path.replace(old / path.name)
         try:
-            partial.replace(path)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                return False
+            return _moved(partial, path)
+        except OSError:
             with suppress(OSError):
                 (old / path.name).replace(path)
             raise
+
+
+def _moved(partial: Path, path: Path) -> bool:
+    """Rename a folder; False where there is one with content already."""
+    try:
+        partial.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
     return True
 
 

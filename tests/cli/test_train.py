@@ -148,7 +148,7 @@ def test_numbers_that_go_bad_are_exit_code_1(here: Path, digits_folder: Path, ca
     (["--recipe", "mnist"], "the recipe mnist needs mnist, and neither --data nor PARAPET_DATA says where it is; run "
      "`parapet data fetch mnist` and give --data data."),
     (["--device", "tpu"], "device is 'tpu'; allowed: auto, cpu, cuda, cuda:0, cuda:1, ..."),
-    (["--threads", "0"], "--threads is 0; it must be at least 1."),
+    (["--threads", "0"], "--threads is 0; it must be a whole number from 1 to 1,024."),
     (["--seed", "-1"], "--seed is -1; it must lie in 0 to 2**63 - 1."),
 ])
 def test_wrong_input_is_one_sentence_and_exit_code_2(here: Path, capsys: pytest.CaptureFixture, arguments: list[str],

@@ -124,7 +124,7 @@ class Case:
         if (pid := os.fork()) == 0:
             try:
                 _become(folder, self.project, everything, prepare)
-                if self.fresh or "LD_PRELOAD" in everything:
+                if self.fresh:
                     os.execve(sys.executable, [sys.executable, "-W", "ignore", "-m", module, *arguments], everything)
                 os._exit(_main(module, arguments))
             finally:
