@@ -108,7 +108,9 @@ def note_neighbours(*, marker: str, name: str, times: int, seconds: float, devic
     begun = time.monotonic()
     import psutil
 
-    beside = [process.pid for process in psutil.Process(os.getppid()).children() if process.pid != os.getpid()]
+    # Other tests may have left children of their own, a server of forks for example.
+    beside = [process.pid for process in psutil.Process(os.getppid()).children()
+              if process.pid != os.getpid() and "parapet.search.worker_process" in process.cmdline()]
     time.sleep(seconds)
     with Path(marker).open("a") as stream:
         stream.write(json.dumps([name, count, os.getpid(), begun, time.monotonic(), beside]) + "\n")
