@@ -30,19 +30,19 @@ _IDEAL, _REFERENCE = [0.0, 0.0, 3.0], [1.0, 1.0, 10.0]
 
 def record(number: int, *, population: int = 100) -> dict[str, Any]:
     """The archive record of candidate `number`: the same for the same number."""
-    random = np.random.default_rng(number)
+    generator = np.random.default_rng(number)
     space = SearchSpace()
-    genome = space.decode(random.integers(0, space.upper + 1))
+    genome = space.decode(generator.integers(0, space.upper + 1))
     key = hashlib.sha256(f"candidate {number}".encode()).hexdigest()
-    flops = int(10 ** random.uniform(4.2, 7.5))
-    robust = 0.15 + 0.15 * (math.log10(flops) - 4) + random.normal(0, 0.05)
+    flops = int(10 ** generator.uniform(4.2, 7.5))
+    robust = 0.15 + 0.15 * (math.log10(flops) - 4) + generator.normal(0, 0.05)
     return {
         "schema_version": archive.SCHEMA_VERSION, "id": key[:12], "training_key": key,
         "evaluation_key": hashlib.sha256(key.encode()).hexdigest(), "genome": genome.to_dict(),
-        "generation": 1 + number // population, "seed": int(random.integers(0, 2**62)), "status": "feasible",
+        "generation": 1 + number // population, "seed": int(generator.integers(0, 2**62)), "status": "feasible",
         "fidelity": {"rung": 0, "full": True, "epochs": 24, "data_share": 1.0, "crafting": "own"}, "parent": None,
         "repeat": 0, "looks": 1, "final": False, "reason": None, "violation": 0.0,
-        "validation": _block(random, _VALIDATION, 0.95 - 0.3 * robust, robust, {"fgsm": 0.1, "pgd_ce": 0.03,
+        "validation": _block(generator, _VALIDATION, 0.95 - 0.3 * robust, robust, {"fgsm": 0.1, "pgd_ce": 0.03,
                                                                                   "pgd_margin": 0.0}, {"audit": 0.0}),
         "audit": {"verdict": "warn", "reasons": ["steps: more steps break another 0.4 % of the images"]},
         "flops": flops, "params": flops // 6, "training_seconds": 2.0 + flops / 1e5, "training_flops": flops * 10_000,
@@ -100,31 +100,31 @@ def write_artifacts(out: Path, *, members: int, candidates: int, image_shape: tu
 
 def source(count: int, image_shape: tuple[int, int, int] = (3, 32, 32)) -> Source:
     """`count` images in ten classes, of noise, and a tenth as many as the published test split."""
-    random = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     held = count // 10
-    return Source("made_up", _noise(random, count - held, image_shape), _labels(random, count - held),
-                  _noise(random, held, image_shape), _labels(random, held), 255,
+    return Source("made_up", _noise(generator, count - held, image_shape), _labels(generator, count - held),
+                  _noise(generator, held, image_shape), _labels(generator, held), 255,
                   tuple(f"class {number}" for number in range(10)))
 
 
-def _noise(random: np.random.Generator, count: int, shape: tuple[int, int, int]) -> np.ndarray:
+def _noise(generator: np.random.Generator, count: int, shape: tuple[int, int, int]) -> np.ndarray:
     images = np.empty((count, *shape), np.uint8)
     for start in range(0, count, 4096):
         part = images[start:start + 4096]
-        part[...] = random.integers(0, 256, part.shape, dtype=np.uint8)
+        part[...] = generator.integers(0, 256, part.shape, dtype=np.uint8)
     return images
 
 
-def _labels(random: np.random.Generator, count: int) -> np.ndarray:
-    return random.integers(0, 10, count)
+def _labels(generator: np.random.Generator, count: int) -> np.ndarray:
+    return generator.integers(0, 10, count)
 
 
-def _block(random: np.random.Generator, n: int, clean: float, robust: float, alone: dict[str, float],
+def _block(generator: np.random.Generator, n: int, clean: float, robust: float, alone: dict[str, float],
            left: dict[str, float]) -> dict[str, Any]:
     def counted(share: float) -> int:
         return round(n * min(max(share, 0.0), 1.0))
     right, standing = counted(clean), min(counted(clean), counted(robust))
-    shares = {name: min(right, counted(robust + more * random.uniform(0.8, 1.2))) / n
+    shares = {name: min(right, counted(robust + more * generator.uniform(0.8, 1.2))) / n
               for name, more in (alone | left).items()}
     return {"n": n, "clean_accuracy": right / n, "clean_interval": list(wilson(right, n)),
             "robust_accuracy": standing / n, "robust_interval": list(wilson(standing, n)),
@@ -133,17 +133,17 @@ def _block(random: np.random.Generator, n: int, clean: float, robust: float, alo
 
 
 def _entry(one: dict[str, Any]) -> dict[str, Any]:
-    random, name = np.random.default_rng(one["flops"]), one["id"]
+    generator, name = np.random.default_rng(one["flops"]), one["id"]
     kept = ("id", "genome", "generation", "seed", "validation", "audit", "flops", "params", "training_seconds",
             "training_flops", "latency_ms")
     validation = one["validation"]
     return {
         **{key: one[key] for key in kept}, "description": f"made up {one['genome']['backbone']} "
         f"{one['genome']['width']}x{one['genome']['depth']} {one['genome']['loss']}",
-        "test": _block(random, _TEST, validation["clean_accuracy"], validation["robust_accuracy"] - 0.01, _ALONE,
+        "test": _block(generator, _TEST, validation["clean_accuracy"], validation["robust_accuracy"] - 0.01, _ALONE,
                        _LEFT),
         "weights": f"search/candidates/{name}/model.safetensors", "onnx": f"onnx/{name}.onnx",
-        "evaluation": f"evaluation/{name}.json", "mlflow_run_id": hashlib.md5(name.encode()).hexdigest(),
+        "evaluation": f"evaluation/{name}.json", "mlflow_run_id": hashlib.sha256(name.encode()).hexdigest()[:32],
         "derived_from": None, "seeds": None, "ties": [], "note": None,
         "footprint": {"bytes": one["flops"] // 5, "peak_memory_bytes": 60_000_000, "runtime_memory_bytes": 55_000_000,
                       "batch": 1},
@@ -152,8 +152,8 @@ def _entry(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def _variant(entry: dict[str, Any]) -> dict[str, Any]:
-    random, name = np.random.default_rng(entry["params"]), f"{entry['id']}-int8"
-    blocks = {split: _block(random, n, entry[split]["clean_accuracy"], entry[split]["robust_accuracy"] + 0.05,
+    generator, name = np.random.default_rng(entry["params"]), f"{entry['id']}-int8"
+    blocks = {split: _block(generator, n, entry[split]["clean_accuracy"], entry[split]["robust_accuracy"] + 0.05,
                             {"transfer": 0.02, "square": 0.01}, {})
               for split, n in (("validation", _VALIDATION), ("test", _TEST))}
     return {**entry, **blocks, "id": name, "derived_from": entry["id"], "mlflow_run_id": None, "onnx_parity": None,
@@ -190,9 +190,9 @@ def _evaluation(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_images(path: Path, number: int, count: int, shape: tuple[int, int, int]) -> None:
-    random = np.random.default_rng(number)
-    clean = random.random((count, *shape), np.float32)
-    save_file({"clean": clean, "adversarial": np.clip(clean + _EPS * np.sign(random.normal(size=clean.shape)), 0, 1)
+    generator = np.random.default_rng(number)
+    clean = generator.random((count, *shape), np.float32)
+    save_file({"clean": clean, "adversarial": np.clip(clean + _EPS * np.sign(generator.normal(size=clean.shape)), 0, 1)
                .astype(np.float32), "labels": np.arange(count), "predictions_clean": np.arange(count),
                "predictions_adversarial": (np.arange(count) + 1) % 10}, path)
 

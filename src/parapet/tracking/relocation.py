@@ -61,6 +61,8 @@ def _rewrite(database: Path, before: Path, after: Path) -> None:
             if column not in {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}:
                 continue
             for old, new in ((str(before), str(after)), (before.as_uri(), after.as_uri())):
-                connection.execute(f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR "
-                                   f"substr({column}, 1, ?) = ?", (new, len(old) + 1, old, len(old) + 1, f"{old}/"))
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # nosec B608 # names from _COLUMNS alone
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (new, len(old) + 1, old, len(old) + 1, f"{old}/"))
         connection.execute("COMMIT")
