@@ -39,9 +39,13 @@ pipeline: $(READY) ## compile the Kubeflow pipeline and run it locally on the di
 	@$(BIN)/python -m pipelines compile
 	@$(BIN)/python -m pipelines local --params pipelines/quick.yaml
 
+# One process a core; the tests of a file share what they build, and stay together. JOBS=0: all in one process.
+JOBS     ?= auto
+PARALLEL := -n $(JOBS) --dist loadfile
+
 test: $(READY) lint ## lint, import rules and every test that is neither slow nor on a GPU
 	@$(PULL)
-	@$(BIN)/python -m pytest -m "not slow and not gpu"
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not gpu"
 
 # Lines and branches of what numbers and promotions depend on; each of these by itself.
 COVERED := attacks training search deployment data
@@ -50,7 +54,7 @@ PROMOTION := */parapet/steps/promotion.py,*/parapet/steps/gate.py,*/parapet/step
 coverage: $(READY) ## how much of the code the tests run, their child processes included (90 % where numbers come from)
 	@$(PULL)
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -m "not slow and not gpu"
+	@$(BIN)/coverage run -m pytest $(PARALLEL) -m "not slow and not gpu"
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --sort=cover
 	@for part in $(COVERED); do echo "$$part:"; \
