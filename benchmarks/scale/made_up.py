@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from parapet import schemas
+from parapet import schemas, sealed
 from parapet.attacks.intervals import wilson
 from parapet.config import ReportConfig
 from parapet.data.sources import Source
@@ -18,6 +18,7 @@ from parapet.files import write_json
 from parapet.genome import SearchSpace
 from parapet.search import archive
 from parapet.search.front import hypervolume_curve
+from parapet.steps import search_folder
 
 _VALIDATION, _TEST, _EPS = 288, 360, 0.2
 _ALONE = {"fgsm": 0.12, "pgd_ce": 0.05, "pgd_margin": 0.04, "deepfool": 0.07}
@@ -25,6 +26,7 @@ _LEFT = {"apgd_ce": 0.03, "apgd_t": 0.012, "fab_t": 0.01, "square": 0.005, "audi
 _MACHINE = "x86_64 Linux, Intel(R) Xeon(R) CPU @ 2.20GHz, 2 cores"
 _CHECKS = ("deterministic", "same_in_any_batch", "gradients", "scale", "uphill", "one_step", "margin", "steps",
            "restarts", "radius", "noise", "black_box", "hop_skip_jump", "transfer")
+_FINGERPRINT, _SEARCH = hashlib.sha256(b"data").hexdigest(), "0" * 12
 _IDEAL, _REFERENCE = [0.0, 0.0, 3.0], [1.0, 1.0, 10.0]
 
 
@@ -68,34 +70,45 @@ def write_archive(path: Path, count: int) -> None:
 def write_artifacts(out: Path, *, members: int, candidates: int, image_shape: tuple[int, int, int] = (3, 32, 32),
                     images: int | None = None) -> None:
     """What `parapet report` reads, in folder `out`: a front of `members` over an archive of `candidates`."""
-    write_archive(out / "search" / "archive.jsonl", candidates)
+    search = out / "search"
+    write_archive(search / "archive.jsonl", candidates)
     own = [record(number) for number in range(members) if number % 100 != 99]
     own += [record(candidates + number) for number in range(members - len(own))]
     undefended = record(candidates + members)
     undefended["genome"] |= {"loss": "standard", "clean_share": 0.0, "trades_beta": 0.0, "eps_ratio": 0.0, "steps": 1}
     entries = [_entry(one) for one in own]
+    write_json(search / "front_ids.json", {"schema_version": 1, "search_id": _SEARCH,
+                                           "ids": [entry["id"] for entry in entries]})
+    search_folder.seal(search, _SEARCH, _FINGERPRINT)
+    alone = _entry(undefended)
+    _write_evaluations(out, [alone, *entries], ReportConfig().images if images is None else images, image_shape)
     front = {
         "schema_version": 7, "threat": {"norm": "linf", "eps": _EPS},
-        "data": {"name": "cifar10", "fingerprint": hashlib.sha256(b"data").hexdigest(),
+        "data": {"name": "cifar10", "fingerprint": _FINGERPRINT,
                  "classes": [f"class {number}" for number in range(10)], "image_shape": list(image_shape),
                  "images": {"train": 1149, "validation": _VALIDATION, "test": _TEST}},
-        "search": {"seed": 0, "population": 100, "generations": 1 + candidates // 100,
+        "search": {"id": _SEARCH, "sha256": search_folder.SearchFolder(search).checksum, "seed": 0,
+                   "population": 100, "generations": 1 + candidates // 100,
                    "objectives": ["clean_error", "robust_error", "flops"], "evaluated": candidates,
                    "infeasible": candidates // 100, "training_seconds": 8124.4, "ideal": _IDEAL,
                    "reference": _REFERENCE, "hypervolume": hypervolume_curve(own, _IDEAL, _REFERENCE)},
         "mlflow": {"tracking_uri": "sqlite:///mlflow.db", "experiment_id": "1", "parent_run_id": "f" * 32},
-        "undefended": _entry(undefended), "candidates": entries, "variants": [_variant(entry) for entry in entries]}
-    schemas.validate("front", front)
-    write_json(out / "front.json", front)
-    write_json(out / "search" / "front_ids.json", {"schema_version": 1, "search_id": "0" * 12,
-                                                   "ids": [entry["id"] for entry in entries]})
-    kept = ReportConfig().images if images is None else images
-    for number, entry in enumerate([front["undefended"], *entries]):
-        evaluation = _evaluation(entry)
+        "undefended": alone, "candidates": entries, "variants": [_variant(entry) for entry in entries]}
+    schemas.validate("front", sealed.write(out / "front.json", front))
+
+
+def _write_evaluations(out: Path, entries: list[dict[str, Any]], images: int,
+                       image_shape: tuple[int, int, int]) -> None:
+    """The evaluation of each with its images; their digests go into the entries."""
+    (out / "evaluation").mkdir()
+    for number, entry in enumerate(entries):
+        path = out / entry["evaluation"]
+        _write_images(path.with_suffix(".safetensors"), number, images, image_shape)
+        evaluation = sealed.write(path, {**_evaluation(entry),
+                                         "digests": sealed.digests(path.parent, [f"{entry['id']}.safetensors"])})
         if number == 0:
             schemas.validate("evaluation", evaluation)
-        write_json(out / entry["evaluation"], evaluation)
-        _write_images(out / "evaluation" / f"{entry['id']}.safetensors", number, kept, image_shape)
+        entry["sha256"]["evaluation"] = evaluation[sealed.CHECKSUM]
 
 
 def source(count: int, image_shape: tuple[int, int, int] = (3, 32, 32)) -> Source:
@@ -171,8 +184,8 @@ def _evaluation(entry: dict[str, Any]) -> dict[str, Any]:
                       "median_distance": 0.231 if name == "deepfool" else None}
                for name, shares in test["attacks"].items()}
     rows = dict.fromkeys(("clean", *attacks), "01" * (_TEST // 2))
-    return {"schema_version": 5, "id": entry["id"], "key": "k" * 64, "split": "test",
-            "fingerprint": hashlib.sha256(b"data").hexdigest(), "genome": entry["genome"],
+    return {"schema_version": 5, "id": entry["id"], "key": "k" * 64, "status": "done", "reason": None, "split": "test",
+            "fingerprint": _FINGERPRINT, "genome": entry["genome"],
             "evaluation": {"schema_version": 3, "threat": {"norm": "linf", "eps": _EPS}, "outcomes": rows,
                            "seconds": 14.2, **{key: test[key] for key in test if key != "attacks"}, "attacks": attacks},
             "audit": {"verdict": entry["audit"]["verdict"], "survived": "10" * 50, "seconds": 7.5, "checks": [
@@ -185,7 +198,8 @@ def _evaluation(entry: dict[str, Any]) -> dict[str, Any]:
                        "steps_accuracy": [0.9, 0.85, 0.8, 0.75, 0.72, 0.7, 0.7]},
             "onnx": {"clean_accuracy": test["clean_accuracy"], "robust_accuracy": test["robust_accuracy"],
                      "label_agreement": 1.0, "robust_difference": 0.0, "ties": 0, "parity": "held", "reason": None},
-            "int8": None, "files": entry["sha256"], "images": f"{entry['id']}.safetensors",
+            "int8": None, "files": {kind: entry["sha256"][kind] for kind in ("weights", "onnx")},
+            "images": f"{entry['id']}.safetensors",
             "confusion": {name: [[4] * 10] * 10 for name in ("clean", "adversarial")}}
 
 

@@ -12,9 +12,8 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from parapet.errors import InputError
 from parapet.plain_json import NotPlain, loads
@@ -26,10 +25,12 @@ SCHEMA_VERSION = 5
 _CONVERTED = 4
 _START = b'{"after":"'
 _LINE = re.compile(rb'\{"after":"([0-9a-f]{64})","sha256":"([0-9a-f]{64})","record":(\{.*\})\}')
-# Keys are in the order of the alphabet, and text inside has its quotation marks escaped.
-_ID, _LOOKS, _VERSIONS = b',"id":"', b',"looks":', tuple(b',"schema_version":%d,' % version
-                                                           for version in (_CONVERTED, SCHEMA_VERSION))
 _BEFORE_THE_FIRST = b"0" * 64
+# Keys are in the order of the alphabet, and text inside has its quotation marks escaped.
+_ID, _LOOKS, _VERSION = b',"id":"', b',"looks":', b',"schema_version":'
+_VERSIONS = tuple(b"%d" % version for version in (_CONVERTED, SCHEMA_VERSION))
+# Where the record begins in its line.
+_HEAD = len(b'{"after":"","sha256":"","record":') + 2 * len(_BEFORE_THE_FIRST)
 _BLOCK = 1 << 16
 _REMEDY = "restore the file, or move it away to start a new archive"
 
@@ -82,8 +83,7 @@ def stream(path: Path) -> Iterator[dict[str, Any]]:
         yield record
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a record stands in its file: bytes from `start`, `length` of them. Of its content `id` and `looks`."""
 
     id: str
@@ -179,7 +179,7 @@ def _texts(path: Path) -> Iterator[tuple[int, int, bytes]]:
                 break
             number += 1
             text, before = _checked(path, f"line {number}", line[:-1], before)
-            yield number, place + line.rindex(text), text
+            yield number, place + _HEAD, text
             place += len(line)
         else:
             return
@@ -189,7 +189,7 @@ def _texts(path: Path) -> Iterator[tuple[int, int, bytes]]:
     for line in tail[:whole].split(b"\n")[:-1]:
         number += 1
         text, before = _checked(path, f"line {number}", line, before)
-        yield number, place + line.rindex(text), text
+        yield number, place + _HEAD, text
         place += len(line) + 1
     _refuse_other_ends(path, tail[whole:])
 
@@ -228,9 +228,10 @@ def _indexed(text: bytes) -> tuple[str, int] | None:
     last = text.find(b'"', first)
     looks = text.find(_LOOKS, last) + len(_LOOKS)
     digits = text[looks:text.find(b",", looks)]
+    version = text.find(_VERSION, looks) + len(_VERSION)
     name = text[first:last]
-    if first < len(_ID) or looks < len(_LOOKS) or not digits.isdigit() or b"\\" in name or not any(
-            version in text for version in _VERSIONS):
+    if (first < len(_ID) or looks < len(_LOOKS) or not digits.isdigit() or b"\\" in name or version < len(_VERSION)
+            or text[version:text.find(b",", version)] not in _VERSIONS):
         return None
     return name.decode(), int(digits)
 
