@@ -27,7 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=300, help="mutants drawn (default: 300)")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
     parser.add_argument("--part", default="1/1", metavar="I/N", help="the I-th of N parts (default: 1/1)")
-    parser.add_argument("--seconds", type=float, default=300, help="for the tests of one mutant (default: 300)")
+    parser.add_argument("--seconds", type=float, default=60,
+                        help="after which no further test of a mutant begins (default: 60)")
     parser.add_argument("--coverage", type=Path, default=ROOT / ".coverage", help="data of `make coverage`")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutants.jsonl", help="where outcomes are kept")
     parser.add_argument("--list", action="store_true", help="show the mutants of the part and try none")

@@ -24,6 +24,8 @@ _MIRRORED = {"attacks": ("tests/attacks",), "training": ("tests/training",),
              "steps": ("tests/steps/test_gate.py", "tests/steps/test_comparison.py", "tests/steps/test_promotion.py",
                        "tests/steps/test_after_search.py")}
 KILLED, SURVIVED, TIMED_OUT = "killed", "survived", "timed out"
+# Seconds; a test of `make test` takes less, also beside other work.
+_ONE_TEST = 180
 
 
 class Coverage:
@@ -39,8 +41,9 @@ class Coverage:
             self._data.read()
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Arguments for pytest: the tests that ran the line, else those of its folder."""
-        found = sorted({node for context in self._contexts(mutant) if (node := _node(context))})
+        """Arguments for pytest: the tests that ran the line, the nearest first, else those of its folder."""
+        found = sorted({node for context in self._contexts(mutant) if (node := _node(context))},
+                       key=lambda node: (_distance(mutant.module, node), node))
         return found or list(_MIRRORED[mutant.module.partition("/")[0]])
 
     def _contexts(self, mutant: Mutant) -> Sequence[str]:
@@ -56,7 +59,8 @@ class Coverage:
 def try_one(mutant: Mutant, tests: Sequence[str], seconds: float, *, changed: bool = True) -> tuple[str, float]:
     """(KILLED, SURVIVED or TIMED_OUT, seconds that it took): whether a test fails where `mutant` is in place.
 
-    Unless it is `changed`, the code stays as it is.
+    No test begins after `seconds`: where none failed until then, the mutant has survived, which may be too hard on the
+    tests and never too kind. TIMED_OUT is one test that does not end. Unless it is `changed`, the code stays as it is.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
@@ -66,9 +70,9 @@ def try_one(mutant: Mutant, tests: Sequence[str], seconds: float, *, changed: bo
         module = library / mutant.module
         if changed:
             module.write_text(mutant.apply(module.read_text(encoding="utf-8")), encoding="utf-8")
-        process, started = context.Process(target=_run, args=(folder, list(tests))), time.monotonic()
+        process, started = context.Process(target=_run, args=(folder, list(tests), seconds)), time.monotonic()
         process.start()
-        process.join(seconds)
+        process.join(seconds + _ONE_TEST)
         timed_out = process.is_alive()
         if timed_out:
             process.kill()
@@ -77,7 +81,7 @@ def try_one(mutant: Mutant, tests: Sequence[str], seconds: float, *, changed: bo
     return outcome, time.monotonic() - started
 
 
-def _run(folder: str, tests: list[str]) -> None:
+def _run(folder: str, tests: list[str], seconds: float) -> None:
     import pytest
 
     os.chdir(ROOT)
@@ -88,7 +92,34 @@ def _run(folder: str, tests: list[str]) -> None:
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
-    os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not gpu", *tests]))
+    watch = _Watch(time.monotonic() + seconds)
+    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not gpu", *tests], plugins=[watch])
+    os._exit(0 if watch.ended and not watch.failed else int(code))
+
+
+class _Watch:
+    """A plugin of pytest that lets no test begin after `end`, of the monotonic clock."""
+
+    def __init__(self, end: float) -> None:
+        self.end, self.ended, self.failed, self.session = end, False, False, None
+
+    def pytest_sessionstart(self, session) -> None:  # noqa: ANN001
+        self.session = session
+
+    def pytest_runtest_logreport(self, report) -> None:  # noqa: ANN001
+        self.failed = self.failed or report.failed
+
+    def pytest_runtest_logfinish(self) -> None:
+        if not self.failed and time.monotonic() > self.end:
+            self.ended, self.session.shouldstop = True, "the time for this mutant is over"
+
+
+def _distance(module: str, node: str) -> int:
+    """0 for the tests of the module itself, 1 for those of its folder, 2 for all others."""
+    home, _, file = module.rpartition("/")
+    if node.startswith(f"tests/{home}/test_{file.removesuffix('.py')}"):
+        return 0
+    return 1 if node.startswith(f"tests/{home}/") else 2
 
 
 def _node(context: str) -> str | None:
