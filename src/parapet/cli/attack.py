@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from parapet.cli import child
 from parapet.cli.numbers import LARGEST_BATCH, LARGEST_SEED, MOST_IMAGES, MOST_THREADS, above_zero, whole
+from parapet.cli.tables import show
 from parapet.data.sampling import Drawn
 from parapet.devices import resolve
 from parapet.errors import InputError
@@ -81,10 +81,9 @@ def attack(options: argparse.Namespace) -> None:
         result = child.supervised(task, request.device,
                                   on_progress=lambda text, share: progress.update(100 * share, text))
         progress.update(100, "done")
-    console = Console()
-    console.print(_attacks(result))
+    show(_attacks(result))
     if result["audit"]:
-        console.print(_audit(result["audit"]))
+        show(_audit(result["audit"]))
     print(_drawn(result))
     print(_summary(result))
     print(f"written to {options.out / step.RECORD}")
@@ -118,7 +117,7 @@ def _attacks(result: dict[str, Any]) -> Table:
 def _audit(report: dict[str, Any]) -> Table:
     table = Table(title=f"audit: {report['verdict']}", title_justify="left", box=SIMPLE_HEAD)
     for heading in ("check", "verdict", "what to do"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading != "what to do")
     # "pass" is a verdict.
     colours = {"pass": "green", "warn": "yellow", "fail": "red"}  # nosec B105
     for check in report["checks"]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from parapet.cli import child
 from parapet.cli.numbers import LARGEST_SEED, MOST_THREADS, whole
+from parapet.cli.tables import show
 from parapet.devices import resolve
 from parapet.errors import InputError
 from parapet.progress import Progress
@@ -54,7 +54,7 @@ def train(options: argparse.Namespace) -> None:
     from parapet.training.recipes import load_recipe, names
 
     if options.list:
-        Console().print(_recipes([load_recipe(name) for name in names()]))
+        show(_recipes([load_recipe(name) for name in names()]))
         return
     if options.recipe is None:
         raise InputError(f"--recipe is missing; give one of {', '.join(names())}, or the path of a .yaml file.")

@@ -160,8 +160,7 @@ def _search(params: Params, dataset: Path, out: Path, cache: Path, *, watch: boo
 
 
 def _forecast(params: Params, dataset: Path) -> None:
-    from rich.console import Console
-
+    from parapet.cli.tables import show
     from parapet.data.info import read_info
     from parapet.steps import forecast as step
 
@@ -170,7 +169,7 @@ def _forecast(params: Params, dataset: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         devices = _sharing(params, dataset, Path(folder) / "sharing.json")
     found = step.run(params, dataset, devices=devices)
-    Console().print(step.table(found))
+    show(step.table(found))
     print(step.sentence(found), flush=True)
 
 

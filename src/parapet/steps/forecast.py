@@ -135,7 +135,8 @@ def table(found: Forecast) -> Table:
 
     shown = Table(title="timed steps, and candidates drawn from the space", title_justify="left")
     for name in ("family", "FLOPs", "a step", "a candidate"):
-        shown.add_column(name, justify="left" if name == "family" else "right")
+        shown.add_column(name, justify="left" if name == "family" else "right",
+                         no_wrap=name != "family")
     for family in found.families:
         totals = sorted(cost.whole + cost.look + cost.export for cost in family.costs)
         flops = [f"{rounded(flops)}" for flops, _ in family.steps]
