@@ -95,8 +95,9 @@ fuzz: $(READY) ## hostile input: make fuzz PART=params SEED=0 CASES=5000, or all
 # It warns of every part of a line in which an excuse is not needed; the second run, after a finding, shows all it says.
 BANDIT := $(BIN)/bandit --quiet --recursive --configfile pyproject.toml src pipelines components k8s benchmarks
 
-lint: $(READY) ## ruff, bandit (insecure code), and that dependencies have ranges, pins and hashes; needs no network
+lint: $(READY) ## ruff, mypy (types), bandit (insecure code), and that dependencies have ranges, pins and hashes; needs no network
 	@$(BIN)/ruff check .
+	@$(BIN)/mypy
 	@$(BANDIT) 2>/dev/null || $(BANDIT)
 	@$(BIN)/python -m pytest -q tests/test_dependencies.py
 

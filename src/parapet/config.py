@@ -145,7 +145,7 @@ class SearchConfig:
     reference: tuple[float, ...] = option((1.0, 1.0, 10.0), low=-100.0, high=100.0)
     attempts: int = option(3, low=1, high=10)
     timeout_seconds: float = option(86400.0, low=1, high=1e8)
-    space: dict[str, list] = option(dict, factory=True)
+    space: dict[str, list[Any]] = option(dict, factory=True)
 
     def __post_init__(self) -> None:
         wanted = ("clean_error", "robust_error")
@@ -348,7 +348,7 @@ def subset(params: Params, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _convert(name: str, value: Any, hint: Any, limits: Any) -> Any:
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return parse(hint, {} if value is None else value, f"{name}.")
     origin = typing.get_origin(hint)
     if origin is types.UnionType:

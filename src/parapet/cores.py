@@ -48,11 +48,11 @@ class FreeCores:
 
     folder: Path | None = None
 
-    def turn(self) -> AbstractContextManager:
+    def turn(self) -> AbstractContextManager[object]:
         """No waiting."""
         return nullcontext()
 
-    def alone(self) -> AbstractContextManager:
+    def alone(self) -> AbstractContextManager[object]:
         """No waiting."""
         return nullcontext()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -92,11 +91,10 @@ def _scratch(path: Path, *, folder: bool) -> Iterator[Path]:
     that can be locked is free, and the names are few: `.NAME.part`, `.NAME.1.part` and so on for writers at once.
     Where the file system has no locks the name is nobody else's, and what a kill leaves stays.
     """
+    number = 0
     try:
-        for number in itertools.count():
-            partial = _scratch_name(path, number)
-            if (descriptor := _taken(partial, folder)) is not None:
-                break
+        while (descriptor := _taken(partial := _scratch_name(path, number), folder)) is None:
+            number += 1
     except _NoLocksError:
         with _unlocked(path, folder) as partial:
             yield partial

@@ -12,7 +12,7 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -199,12 +199,11 @@ class SearchSpace:
         are at least `LARGE_FROM` pixels high.
         """
         large = LARGE_CHOICES if image_shape[1] >= LARGE_FROM else {}
-        overrides = {**large, **(overrides or {})}
-        for name in overrides:
+        given: dict[str, Sequence[Any]] = {**large, **(overrides or {})}
+        for name in given:
             if name not in _GENE:
                 raise InputError(f"search.space.{named(name)} is not a gene; {_nearest(name)}")
-        self.genes = tuple(_narrowed(gene, overrides[gene.name]) if gene.name in overrides else gene
-                           for gene in GENES)
+        self.genes = tuple(_narrowed(gene, given[gene.name]) if gene.name in given else gene for gene in GENES)
         self._check_stages()
 
     def choices(self, name: str) -> tuple[Any, ...]:
@@ -229,7 +228,7 @@ class SearchSpace:
         """How many vectors there are; an upper bound on how many different genomes."""
         return math.prod(len(gene.choices) for gene in self.genes)
 
-    def decode(self, vector: Sequence[int]) -> Genome:
+    def decode(self, vector: Sequence[int] | np.ndarray) -> Genome:
         """Indices, one per gene, to a canonical genome."""
         values = {gene.name: gene.choices[int(index)] for gene, index in zip(self.genes, vector, strict=True)}
         return Genome(**values).canonical()
@@ -238,7 +237,7 @@ class SearchSpace:
         """A genome to the indices of its nearest choices; genes without effect get index 0."""
         return np.array([_nearest_index(gene, getattr(genome, gene.name)) for gene in self.genes])
 
-    def normalise(self, vector: Sequence[int]) -> np.ndarray:
+    def normalise(self, vector: Sequence[int] | np.ndarray) -> np.ndarray:
         """The vector whose genes without effect are where `encode` puts them: equal genomes have equal vectors."""
         return self.encode(self.decode(vector))
 
@@ -252,10 +251,11 @@ def check_choice(gene: Gene, value: Any, where: str) -> Any:
             raise InputError(f"{where} is {quote(value)}{hint} Allowed: {', '.join(gene.known)}.")
         return value
     whole = isinstance(gene.choices[0], int)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not gene.low <= value <= gene.high \
+    low, high = cast(float, gene.low), cast(float, gene.high)  # a gene without words has both
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high \
             or (whole and value % 1 != 0):
         kind = "a whole number" if whole else "a number"
-        raise InputError(f"{where} is {quote(value)}; it must be {kind} from {gene.low:g} to {gene.high:g}.")
+        raise InputError(f"{where} is {quote(value)}; it must be {kind} from {low:g} to {high:g}.")
     return int(value) if whole else float(value)
 
 

@@ -160,7 +160,7 @@ def _scalar(event: Any) -> Any:
     value = text if tag == "str" else _plain(event, text)
     if tag == "float" and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if tag and tag != {type(None): "null"}.get(type(value), type(value).__name__):
+    if tag and tag != ("null" if value is None else type(value).__name__):
         raise NotPlain(_at(event.start_mark, f"{name(text)} is no {tag}, as its tag says"))
     return value
 

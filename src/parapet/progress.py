@@ -109,7 +109,7 @@ class _Status(TextColumn):
         super().__init__("")
         self._progress = progress
 
-    def render(self, task: Task) -> object:
+    def render(self, task: Task) -> Text:
         return Text(self._progress.status(), no_wrap=True, overflow="ellipsis")
 
 

@@ -222,6 +222,21 @@ def test_link_in_an_archive_is_refused(tiny_cifar, tmp_path, monkeypatch):
         fetch("cifar10", tmp_path / "data", path.parent)
 
 
+def test_folder_in_an_archive_under_the_name_of_a_file_is_told(tiny_cifar, tmp_path, monkeypatch):
+    """It was an AttributeError, since a folder has no content to read."""
+    from torchvision import datasets
+
+    path = tmp_path / "from/cifar-10-python.tar.gz"
+    path.parent.mkdir()
+    with tarfile.open(path, "w:gz") as tar:
+        folder = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", md5(path.read_bytes()).hexdigest())
+    with pytest.raises(InputError, match="is damaged: cifar-10-batches-py/data_batch_1 is no file in it; replace it"):
+        fetch("cifar10", tmp_path / "data", path.parent)
+
+
 @pytest.mark.parametrize("place", ["", "mnist"])
 def test_from_a_folder(tiny_mnist, tmp_path, place):
     root, _ = tiny_mnist

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,13 +39,14 @@ def identity(layer: nn.Module, images: Tensor) -> Tensor:
 
 def soft_staircase(layer: nn.Module, images: Tensor) -> Tensor:
     """The stand-in for rounding to `layer.levels` steps: each step becomes a tanh, so slopes mark where steps are."""
-    if not hasattr(layer, "levels"):
+    levels: Any = getattr(layer, "levels", None)
+    if levels is None:
         raise InputError(f"{type(layer).__name__} has no attribute `levels`, so it has no soft staircase; attack it "
                          "through the identity, or give a stand-in of your own.")
-    treads = images * layer.levels
+    treads = images * levels
     below = torch.floor(treads).detach()
     rise = torch.tanh(_STEEPNESS * (treads - below - 0.5)) / (2 * math.tanh(_STEEPNESS / 2)) + 0.5
-    return (below + rise) / layer.levels
+    return (below + rise) / levels
 
 
 STAND_INS: dict[str, StandIn] = {"identity": identity, "staircase": soft_staircase}
@@ -116,7 +117,7 @@ class Eot(nn.Module):
         self.calls += 1
         with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
             torch.manual_seed((self.seed * 1_000_003 + self.calls) % 2**63)
-            return sum(self.model(images.clone()) for _ in range(self.draws)) / self.draws
+            return cast(Tensor, sum(self.model(images.clone()) for _ in range(self.draws))) / self.draws
 
 
 def adapted(model: Model, draws: int = 20) -> Model:

@@ -7,6 +7,7 @@ algorithm 1; targeted as in their section 4.1.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,7 +94,8 @@ class _State:
 
     def select(self, index: Tensor) -> _State:
         parts = (getattr(self, field.name) for field in fields(self))
-        return _State(*(None if part is None else part[index] for part in parts))
+        chosen: list[Any] = [None if part is None else part[index] for part in parts]
+        return _State(*chosen)
 
     def outcome(self) -> tuple[Tensor, Tensor, Tensor]:
         """(points to hand back, their objective, whether the model gets them wrong)."""
@@ -112,7 +114,8 @@ def _climb(model: Model, start: Tensor, labels: Tensor, around: LinfBall | L2Bal
         best=start, best_gradient=gradient, best_value=value, fooling=start, broken=margin(logits, labels) > 0,
         size=torch.full((len(start), 1, 1, 1), _FIRST_STEP * around.eps, device=start.device, dtype=start.dtype),
         halved=torch.ones_like(labels, dtype=torch.bool), checked_value=value, rises=torch.zeros_like(value))
-    outcome = tuple(part.clone() for part in state.outcome())
+    ends, ends_value, ends_broken = state.outcome()
+    outcome = ends.clone(), ends_value.clone(), ends_broken.clone()
     rows = torch.arange(len(start), device=start.device)
     looks, since = step_size_looks(steps), 0
     for step in range(steps):

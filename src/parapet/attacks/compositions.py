@@ -66,7 +66,7 @@ def full_suite(*, pgd_steps: int, pgd_restarts: int, deepfool_steps: int, apgd_s
     return [*search_suite(pgd_steps=pgd_steps, pgd_restarts=pgd_restarts),
             Attack("deepfool", deepfool, {"steps": deepfool_steps, "classes": _DEEPFOOL_CLASSES}, minimum_norm=True),
             *(replace(attack, survivors_only=True) for attack in ensemble
-              if attack.options.get("steps", attack.options.get("queries")) > 0)]
+              if attack.options["steps" if "steps" in attack.options else "queries"] > 0)]
 
 
 def auto_attack_suite(version: str = "standard") -> list[Attack]:

@@ -89,7 +89,8 @@ class EvaluationState:
             return None  # damaged by the disk: made again
         if about.get("place") != [self._own, attack, batch]:
             return None
-        part = Part(**{name: found[name].to(rows.device) for name in _TENSORS}, **about["spent"])
+        tensors: dict[str, Any] = {name: found[name].to(rows.device) for name in _TENSORS}
+        part = Part(**tensors, **about["spent"])
         return part if torch.equal(part.rows, rows) else None
 
     def save(self, attack: str, batch: int, part: Part) -> None:
@@ -153,7 +154,7 @@ def _describe(value: Any) -> Any:
     if isinstance(value, partial):
         return {"function": _describe(value.func), "arguments": _describe(value.args),
                 **{name: _describe(item) for name, item in value.keywords.items()}}
-    if isinstance(value, Callable):
+    if callable(value):
         name = getattr(value, "__qualname__", type(value).__qualname__)
         code = getattr(value, "__code__", None)
         return name if code is None or name.isidentifier() else f"{name} {_code(code)}"

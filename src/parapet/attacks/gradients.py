@@ -41,10 +41,12 @@ def class_gradients(model: Model, images: Tensor, labels: Tensor,
         count = min(classes or logits.shape[1], logits.shape[1] - 1)
         others = logits.detach().scatter(1, labels[:, None], -torch.inf).topk(count, dim=1).indices
         differences = precise(logits).gather(1, others) - precise(logits).gather(1, labels[:, None])
-        gradients = [slope(differences[:, place].sum(), points, retain_graph=place + 1 < count)
-                     for place in range(count)] if differences.requires_grad else [None]
-    flat = images.new_zeros(len(images), count, *images.shape[1:]) if gradients[0] is None else None
-    return logits.detach(), differences.detach(), torch.stack(gradients, 1) if flat is None else flat
+        found = [slope(differences[:, place].sum(), points, retain_graph=place + 1 < count)
+                 for place in range(count)] if differences.requires_grad else []
+    # All of them or none: they are columns of one tensor.
+    gradients = [gradient for gradient in found if gradient is not None]
+    return logits.detach(), differences.detach(), \
+        torch.stack(gradients, 1) if gradients else images.new_zeros(len(images), count, *images.shape[1:])
 
 
 def slope(value: Tensor, points: Tensor, **options: Any) -> Tensor | None:

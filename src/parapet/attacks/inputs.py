@@ -76,7 +76,7 @@ def frozen(model: Model) -> Iterator[None]:
         yield
         return
     modes = [(module, module.training) for module in model.modules()]
-    keeping = [(module, module.remembers) for module, _ in modes if hasattr(module, "remembers")]
+    keeping: list[tuple[Any, Any]] = [(module, module.remembers) for module, _ in modes if hasattr(module, "remembers")]
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         for module, _ in modes:

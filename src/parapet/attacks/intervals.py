@@ -7,8 +7,11 @@ import math
 _Z95 = 1.959963984540054
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), as fractions of 1; n >= 1."""
+def wilson(successes: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927), as fractions of 1; n >= 1.
+
+    Successes that are a mean over several looks need not be whole.
+    """
     share, z2 = successes / n, _Z95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = _Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))

@@ -61,6 +61,6 @@ def _draw(around: LinfBall | L2Ball, seeds: Tensor, shape: torch.Size, block: in
         noise = normal(seeds, (group, *shape), block)
         return torch.stack([around.step(around.images, noise[:, place], around.eps) for place in range(count)])
     noise = uniform(seeds, (group, *shape), block)
-    if kind == "corner":
+    if kind == "corner" and isinstance(around, LinfBall):
         return torch.stack([torch.where(noise[:, place] < 0.5, around.lower, around.upper) for place in range(count)])
     return torch.stack([around.start(noise[:, place]) for place in range(count)])

@@ -45,7 +45,7 @@ def evaluate(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: fl
 def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float, suite: Sequence[Attack],
               generator: Generator | None = None, batch_size: int = 512, state: Path | None = None,
               progress: Callable[[str, float], None] | None = None,
-              turn: Callable[[], AbstractContextManager] = nullcontext) -> tuple[dict[str, Any], Tensor]:
+              turn: Callable[[], AbstractContextManager[object]] = nullcontext) -> tuple[dict[str, Any], Tensor]:
     """Attack every image that is classified rightly with every attack of the suite.
 
     images: float (N, C, H, W) in [0, 1], N >= 1; labels: (N,). Returns (record, adversarial images (N, C, H, W)): the
@@ -129,7 +129,8 @@ class _Found:
 
     def __init__(self, right: Tensor, images: Tensor) -> None:
         self.right, self.robust, self.adversarial = right, right.clone(), images.clone()
-        self.outcomes, self.attacks = {"clean": right}, {}
+        self.outcomes = {"clean": right}
+        self.attacks: dict[str, dict[str, Any]] = {}
 
     def take(self, attack: Attack, parts: list[Part]) -> None:
         """Take over what an attack did in all its batches."""

@@ -100,10 +100,11 @@ def _first_line(error: BaseException) -> str:
 def _whole(error: BaseException) -> str:
     """The traceback with everything that led to it, what a sentence stands for included."""
     chain: list[BaseException] = []
-    while error is not None and not any(error is seen for seen in chain):
-        chain.append(error)
-        error.__suppress_context__ = False
-        error = error.__cause__ or error.__context__
+    link: BaseException | None = error
+    while link is not None and not any(link is seen for seen in chain):
+        chain.append(link)
+        link.__suppress_context__ = False
+        link = link.__cause__ or link.__context__
     shown = [*traceback.format_exception(chain[0]), *_traces(chain)]
     return "".join(shown).rstrip("\n")
 

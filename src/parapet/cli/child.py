@@ -22,9 +22,10 @@ def supervised(task: Task, device: str, *, on_progress: Callable[[str, float], N
                                      on_told=lambda _, values: on_told(values))
     if outcome.result is not None:
         return outcome.result
+    reason = outcome.reason or ""
     if outcome.unexpected:
-        raise Fault(outcome.reason, outcome.trace or "")
-    error = WorkError(f"{outcome.reason.rstrip('.')}.")
+        raise Fault(reason, outcome.trace or "")
+    error = WorkError(f"{reason.rstrip('.')}.")
     if outcome.trace:
         error.add_note(outcome.trace)  # --debug shows it
     raise error

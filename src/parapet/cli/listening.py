@@ -88,7 +88,7 @@ def _json_lines(environment: Mapping[str, str]) -> logging.Handler | None:
                          "another file.") from None
 
 
-class _Lines(logging.StreamHandler):
+class _Lines(logging.StreamHandler[TextIO]):
     """JSON lines on a stream. A stream that cannot be written any more must not stop the work."""
 
     def __init__(self, stream: TextIO, *, owned: bool = False) -> None:
@@ -110,7 +110,7 @@ class _Lines(logging.StreamHandler):
         super().close()
 
 
-class _People(logging.StreamHandler):
+class _People(logging.StreamHandler[TextIO]):
     """What whoever debugs reads on standard error; what is always printed is not repeated."""
 
     def __init__(self) -> None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+from typing import overload
 
 from parapet.errors import InputError
 from parapet.quoting import quote
 
 # More threads than any machine has, larger batches than any memory holds, more images than any data set.
 MOST_THREADS, LARGEST_BATCH, MOST_IMAGES, LARGEST_SEED = 1024, 65_536, 1_000_000_000, 2**63 - 1
+
+
+@overload
+def whole(option: str, given: str | int, low: int, high: int) -> int: ...
+
+
+@overload
+def whole(option: str, given: None, low: int, high: int) -> None: ...
 
 
 def whole(option: str, given: str | int | None, low: int, high: int) -> int | None:

@@ -35,14 +35,14 @@ def load_images(path: Path, *, split: str = "test", limit: int | None = None, se
         raise InputError(f"--data {path} does not exist; give the folder of a prepared data set (parapet data_prep "
                          f"makes one), or an .npz file {_WANTED}.")
     try:
-        images, labels = npz.read(path, ("images", "labels"))
+        pixels, classes = npz.read(path, ("images", "labels"))
     except npz.BadArrays as error:
         raise InputError(f"{path} cannot be read as .npz ({error}); give an .npz file {_WANTED}.") from None
-    _check_images(images, path)
-    _check_labels(labels, len(images), path)
-    rows = stratified(labels, len(labels) if limit is None else limit, seed)
-    return (_as_fractions(images[rows]).to(device), torch.from_numpy(labels[rows].astype(np.int64)).to(device),
-            Drawn(len(rows), len(labels), seed))
+    _check_images(pixels, path)
+    _check_labels(classes, len(pixels), path)
+    rows = stratified(classes, len(classes) if limit is None else limit, seed)
+    return (_as_fractions(pixels[rows]).to(device), torch.from_numpy(classes[rows].astype(np.int64)).to(device),
+            Drawn(len(rows), len(classes), seed))
 
 
 def _check_images(images: np.ndarray, path: Path) -> None:

@@ -174,8 +174,9 @@ class _Part:
     @classmethod
     def of(cls, source: Source, name: str, indices: np.ndarray) -> _Part:
         """The split `name` of a source."""
-        published = name == "test" and source.test_images is not None
-        images, labels = (source.test_images, source.test_labels) if published else (source.images, source.labels)
+        images, labels = source.images, source.labels
+        if name == "test" and source.test_images is not None and source.test_labels is not None:
+            images, labels = source.test_images, source.test_labels
         index = indices[interleave(labels[indices])].astype(np.int64)
         return cls(images, index, labels[index], index)
 
@@ -195,7 +196,8 @@ class _Moments:
     """Mean and standard deviation per channel, from the counts of each value: whole numbers, so exact and lean."""
 
     def __init__(self, levels: int) -> None:
-        self._levels, self._counts = levels, None
+        self._levels = levels
+        self._counts: np.ndarray | None = None
 
     def add(self, images: np.ndarray) -> None:
         """Count the values of uint8 images (N, C, H, W)."""
@@ -207,7 +209,7 @@ class _Moments:
     def result(self) -> tuple[list[float], list[float]]:
         """(means, standard deviations), in [0, 1]."""
         values = np.arange(256) / self._levels
-        shares = [counts / counts.sum() for counts in self._counts]
+        shares = [] if self._counts is None else [counts / counts.sum() for counts in self._counts]
         means = [float(share @ values) for share in shares]
         return means, [float(np.sqrt(share @ (values - mean) ** 2)) for share, mean in zip(shares, means)]
 
@@ -222,13 +224,13 @@ class _Fingerprint:
         """The images of the split in chunks, each of which `seen` gets first; the split is added at the end."""
         self._head(name, "images", part.images.dtype, part.shape)
         for chunk in part.chunks():
-            self._digest.update(chunk)
+            self._digest.update(chunk.data)
             if seen is not None:
                 seen(chunk)
             yield chunk
         for key, array in (("labels", part.labels), ("index", part.index)):
             self._head(name, key, array.dtype, array.shape)
-            self._digest.update(np.ascontiguousarray(array))
+            self._digest.update(np.ascontiguousarray(array).data)
 
     def result(self) -> str:
         """In hexadecimal digits."""
@@ -251,6 +253,6 @@ def _save(path: Path, part: _Part, chunks: Iterable[np.ndarray]) -> None:
     with path.open("wb") as stream:
         stream.write(len(header).to_bytes(8, "little") + header)
         for array in (part.index, part.labels):
-            stream.write(np.ascontiguousarray(array, dtype="<i8"))
+            stream.write(np.ascontiguousarray(array, dtype="<i8").data)
         for chunk in chunks:
-            stream.write(chunk)
+            stream.write(chunk.data)

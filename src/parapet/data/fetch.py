@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from parapet import files
 from parapet.data import digits
@@ -117,14 +117,15 @@ def _copy(wanted: Published, target: Path, source: Path, progress: Progress) -> 
 
 
 def _copy_archive(wanted: Published, target: Path, source: Path, where: list[Path], progress: Progress) -> None:
-    base = next((place for place in where if wanted.archive and (place / wanted.archive.path).is_file()), None)
-    if base is None:
+    archive = wanted.archive
+    base = next((place for place in where if archive and (place / archive.path).is_file()), None)
+    if archive is None or base is None:
         raise InputError(f"{wanted.name} is not in {source} ({wanted.files[0].path} is not there); name a folder that "
                          "holds it in torchvision's layout, or leave --from away to download it.")
-    if not wanted.archive.is_whole(base):
-        raise InputError(f"{base / wanted.archive.path} is damaged: its md5 is not {wanted.archive.md5[:12]}...; "
+    if not archive.is_whole(base):
+        raise InputError(f"{base / archive.path} is damaged: its md5 is not {archive.md5[:12]}...; "
                          "replace it, or leave --from away to download it.")
-    _unpack(wanted, base / wanted.archive.path, target, progress)
+    _unpack(wanted, base / archive.path, target, progress)
 
 
 def _unpack(wanted: Published, archive: Path, target: Path, progress: Progress) -> None:
@@ -138,11 +139,15 @@ def _unpack(wanted: Published, archive: Path, target: Path, progress: Progress) 
         for member in tar:
             if member.name in by_path:
                 member = tarfile.data_filter(member, str(target))
-                with tar.extractfile(member) as stream:
+                stream = tar.extractfile(member)
+                if stream is None:
+                    raise InputError(f"{archive} is damaged: {member.name} is no file in it; replace it, or leave "
+                                     "--from away to download it.")
+                with stream:
                     _place(stream, member.size, by_path[member.name], target, archive, progress)
 
 
-def _place(stream: BinaryIO, size: int, file: PublishedFile, target: Path, origin: Path, progress: Progress) -> None:
+def _place(stream: IO[bytes], size: int, file: PublishedFile, target: Path, origin: Path, progress: Progress) -> None:
     """Copy a stream of `size` bytes to its place below `target`, if it has the published checksum."""
     path = target / file.path
     digest = md5()

@@ -21,6 +21,12 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
     def batch(self, indices: torch.Tensor | slice) -> tuple[torch.Tensor, torch.Tensor]:
         """Images float32 (n, C, H, W) in [0, 1], exactly pixel / levels, and labels int64 (n,), at `indices`."""
         return self.images[indices].float() / self._levels, self.labels[indices]

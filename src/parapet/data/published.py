@@ -98,8 +98,8 @@ def published(name: str) -> Published:
              "cifar100": datasets.CIFAR100, "svhn": datasets.SVHN}
     kind = kinds[name]
     if name == "svhn":
-        parts = (kind.split_list[split] for split in ("train", "test"))
-        return Published(name, tuple(PublishedFile(path, digest, (url,)) for url, path, digest in parts))
+        return Published(name, tuple(PublishedFile(path, digest, (url,)) for url, path, digest in (
+            kind.split_list[split] for split in ("train", "test"))))
     if name in ("cifar10", "cifar100"):
         parts = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
         return Published(name, tuple(PublishedFile(f"{kind.base_folder}/{path}", digest) for path, digest in parts),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle  # nosec B403 # for the name of its error
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from parapet.data.published import check_name, places, published, read_whole
 from parapet.errors import InputError
 
 DIGIT_CLASSES = tuple("0123456789")
+_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,7 @@ class Source:
         self._check(self.images, self.labels)
         if (self.test_images is None) != (self.test_labels is None):
             raise InputError(f"{self.name} has test images or test labels and not both; give both, or neither.")
-        if self.test_images is not None:
+        if self.test_images is not None and self.test_labels is not None:
             self._check(self.test_images, self.test_labels)
             if self.test_images.shape[1:] != self.images.shape[1:]:
                 raise InputError(f"{self.name} has training images of shape {self.images.shape[1:]} and test images "
@@ -116,7 +119,7 @@ def _load_svhn(name: str, contents: list[tuple[Path, bytes]]) -> Source:
     return Source(name, images, labels, test_images, test_labels, 255, DIGIT_CLASSES)
 
 
-def _parse(reader, path: Path, content: bytes):
+def _parse(reader: Callable[[bytes], _Parsed], path: Path, content: bytes) -> _Parsed:
     try:
         return reader(content)
     except (ValueError, KeyError, EOFError, OSError, pickle.UnpicklingError) as error:

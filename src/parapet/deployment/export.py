@@ -8,7 +8,7 @@ import json
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -41,7 +41,7 @@ def export(network: Network, path: Path, *, opset: int, metadata: dict[str, Any]
         program = torch.onnx.export(
             network, (example,), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],
             dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},), verbose=False)
-    model = program.model_proto
+    model = cast(torch.onnx.ONNXProgram, program).model_proto  # with `dynamo` there is one
     if model.graph.input[0].type.tensor_type.shape.dim[0].dim_param != BATCH:
         raise RuntimeError("the exported graph has a fixed batch size; the network's forward pass depends on it")
     entry = model.metadata_props.add()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -61,10 +61,12 @@ def application(answer: Answer, name: str, shape: Sequence[int], ready: Callable
         ready()
         yield
 
+    # Each is called with errors of its own class alone.
+    handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {HTTPException: _told, Exception: _failed}
     return Starlette(
         routes=[Route("/invocations", invocations, methods=["POST"]), Route("/version", version),
                 *(Route(path, alive) for path in ("/ping", "/health"))],
-        exception_handlers={HTTPException: _told, Exception: _failed}, lifespan=lifespan)
+        exception_handlers=handlers, lifespan=lifespan)
 
 
 def _check_headers(request: Request) -> None:

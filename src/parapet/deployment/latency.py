@@ -111,7 +111,8 @@ def _median_interval(ordered: np.ndarray) -> tuple[float, float]:
 
 def _throughput(running: Any, images: np.ndarray, seconds: float) -> dict[str, Any]:
     """Images in a second, in batches: the median of calls that take at least `seconds` together."""
-    feed, durations = {INPUT: images}, []
+    feed = {INPUT: images}
+    durations: list[float] = []
     running.run(None, feed)
     end = time.perf_counter() + seconds
     while len(durations) < 3 or time.perf_counter() < end:
@@ -165,10 +166,10 @@ def _pinned(threads: int) -> Iterator[list[int] | None]:
 
     The first core is left to the kernel's interrupts where there are others.
     """
-    if not hasattr(os, "sched_setaffinity"):
+    before = bound() if hasattr(os, "sched_setaffinity") else None
+    if before is None:
         yield None
         return
-    before = bound()
     chosen = before[-threads:]
     try:
         os.sched_setaffinity(0, chosen)

@@ -24,8 +24,9 @@ class Denoiser(Defence):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mix = convolution(channels, channels, size=1)
-        self.mix.starts_at_zero = True
+        mix = convolution(channels, channels, size=1)
+        mix.starts_at_zero = True
+        self.mix: nn.Module = mix
 
     def smooth(self, features: Tensor) -> Tensor:
         """The denoising operation, (N, C, H, W) to the same shape."""
@@ -77,8 +78,9 @@ class DotProductNonLocalDenoiser(Denoiser):
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
-        self.mix = NormalisedConvolution(channels, channels, size=1)
-        nn.init.zeros_(self.mix.norm.weight)
+        mix = NormalisedConvolution(channels, channels, size=1)
+        nn.init.zeros_(mix.norm.weight)
+        self.mix = mix
 
     def smooth(self, features: Tensor) -> Tensor:
         """Each position x becomes the mean over all positions y of (x.y) y."""

@@ -7,10 +7,18 @@ keeps the first channels and blocks, as in slimmable networks (Yu et al. 2019).
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from parapet.models.backbones.blocks import NormalisedConvolution, PlainBlock, ResidualBlock, SeparableBlock
+from parapet.models.backbones.blocks import (
+    Convolution,
+    NormalisedConvolution,
+    PlainBlock,
+    ResidualBlock,
+    SeparableBlock,
+)
 from parapet.models.network import Network
 
 
@@ -48,7 +56,7 @@ def _pass_through(network: Network, parent: Network) -> None:
         if name in known:
             continue
         if isinstance(block, ResidualBlock) and block.shortcut is None:
-            nn.init.zeros_(block.residual[-1].weight)
+            nn.init.zeros_(cast(Convolution, block.residual[-1]).weight)
         elif isinstance(block, PlainBlock | SeparableBlock):
             for layer in block:
                 if isinstance(layer, NormalisedConvolution):

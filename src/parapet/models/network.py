@@ -19,6 +19,9 @@ from parapet.models.filters import FILTERS, LearnedSmoothing
 class Normalise(nn.Module):
     """(images - mean) / std per channel, with the statistics as buffers, so that they travel with the weights."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
@@ -34,10 +37,10 @@ class Network(nn.Module):
 
     def __init__(self, genome: Genome, image_shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
-        self.genome, self.image_shape, self.classes = genome, tuple(image_shape), classes
+        channels, height, width = image_shape
+        self.genome, self.image_shape, self.classes = genome, (channels, height, width), classes
         body = BACKBONES[genome.backbone](genome, self.image_shape, classes)
         self.stages = len(body.stages)
-        channels = self.image_shape[0]
 
         self.input_filter = FILTERS[genome.input_filter](channels) if genome.input_filter in FILTERS else None
         self.normalise = Normalise(channels)

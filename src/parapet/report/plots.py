@@ -38,7 +38,7 @@ def pareto(front: Record, archive: list[Record], x: str = "flops") -> Figure:
            "tickformat": ".0%" if high - low > 0.04 else ".1%", "thickness": 12, "len": 0.9, "outlinewidth": 0}
     # The line joins the most robust members from left to right: below it, a member lives on its clean accuracy.
     steps = _staircase(own, x)
-    traces = [
+    traces: list[Record] = [
         {"type": "scatter", "x": [_cost(record, x) for record in rest],
          "y": [_short(record["validation"]["robust_accuracy"]) for record in rest], "mode": "markers",
          "name": "others of the archive (validation)", "customdata": [record["id"] for record in rest],

@@ -76,8 +76,8 @@ def number(value: Any) -> str:
 
 def attacks(block: dict[str, dict[str, float | None]]) -> list[tuple[str, str]]:
     """The attacks of a block `validation` or `test` in words, as (what the numbers are, them); two kinds, two lines."""
-    parts = {kind: ", ".join(f"{name} {percent(shares[kind])}" for name, shares in block.items()
-                             if shares[kind] is not None) for kind in ("alone", "left")}
+    parts = {kind: ", ".join(f"{name} {percent(share)}" for name, shares in block.items()
+                             if (share := shares[kind]) is not None) for kind in ("alone", "left")}
     return [(heading, parts[kind]) for kind, heading in (("alone", "each attack alone"), ("left", "after all so far"))
             if parts[kind]]
 

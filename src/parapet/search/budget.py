@@ -10,8 +10,9 @@ from parapet.errors import InputError
 from parapet.quoting import quote
 
 _AMOUNT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?) ?([A-Za-z]+(?:[- ][A-Za-z]+)?)")
-# Seconds in a unit; None counts candidates.
-_SECONDS = {"candidate": None, "minute": 60.0, "hour": 3600.0, "gpu-hour": 3600.0}
+# Seconds in a unit of time.
+_SECONDS = {"minute": 60.0, "hour": 3600.0, "gpu-hour": 3600.0}
+_UNITS = ("candidate", *_SECONDS)
 _ALLOWED = "write for example 200 candidates, 90 minutes, 2 hours or 8 gpu-hours"
 
 
@@ -36,10 +37,10 @@ class Budget:
         words = f"{population * generations} candidates" if text is None else " ".join(text.split())
         match = _AMOUNT.fullmatch(words)
         unit = match[2].lower().replace(" ", "-").removesuffix("s") if match else None
-        if unit not in _SECONDS and re.fullmatch(r"[0-9]{1,12}", words):
+        if unit not in _UNITS and re.fullmatch(r"[0-9]{1,12}", words):
             raise InputError(f"search.budget is {quote(text)}, and a number needs a unit; write {words} candidates, "
                              f"{words} minutes, {words} hours or {words} gpu-hours.")
-        if unit not in _SECONDS:
+        if match is None or unit not in _UNITS:
             raise InputError(f"search.budget is {quote(text)}; {_ALLOWED}.")
         amount = float(match[1])
         if not 0 < amount < math.inf:

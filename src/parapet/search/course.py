@@ -110,8 +110,9 @@ class Course:
         surrogate = self.evolution.surrogate
         history = estimate.history(known, self.start, self.config.objectives, surrogate.memory) if surrogate else ()
         genomes = self.evolution.ask(history)
-        if most is not None and most < len(genomes):
-            self.evolution.pending = self.evolution.pending[:most]
+        pending = self.evolution.pending
+        if most is not None and most < len(genomes) and pending is not None:
+            self.evolution.pending = pending[:most]
             genomes = genomes[:most]
         measured = {point(record["genome"]) for record in known}
         if all(point(genome.to_dict()) in measured for genome in genomes):

@@ -99,7 +99,7 @@ class Evolution:
         """
         asked = 0 if self.pending is None else len(self.pending)
         violations = [0.0] * len(objectives) if violations is None else violations
-        if not asked == len(objectives) == len(violations):
+        if self.pending is None or not asked == len(objectives) == len(violations):
             raise ValueError(f"told {len(objectives)} results, asked for {asked}"
                              + (f", with {len(violations)} violations" if len(violations) != len(objectives) else ""))
         outcomes = [self._outcome(row, violation) for row, violation in zip(objectives, violations)]
@@ -180,7 +180,7 @@ class Evolution:
                                             random_state=random)
             rows = as_rows(self.space, offspring.get("X"))
             if self.surrogate is not None:
-                rows = rows[self._preferred(rows, history)]
+                rows = rows[self._preferred(self.surrogate, rows, history)]
             roots = [tuple(map(int, row)) for row in algorithm.pop.get("X")]
             found = as_rows(self.space, top_up([tuple(map(int, row)) for row in rows], proposable, self.population,
                                                random, roots))
@@ -194,13 +194,14 @@ class Evolution:
                              "smaller choices in search.space.")
         return as_rows(self.space, [again])
 
-    def _preferred(self, pool: np.ndarray, history: Sequence[tuple[Genome, Sequence[float]]]) -> np.ndarray:
+    def _preferred(self, surrogate: Surrogate, pool: np.ndarray,
+                   history: Sequence[tuple[Genome, Sequence[float]]]) -> np.ndarray:
         """Places in `pool`, shape (offspring, genes), of those that the surrogate would train."""
-        recent = [(genome, row) for genome, row in history[-self.surrogate.memory:] if np.isfinite(row).all()]
+        recent = [(genome, row) for genome, row in history[-surrogate.memory:] if np.isfinite(row).all()]
         measured = as_rows(self.space, [self.space.encode(genome) for genome, _ in recent])
         values = np.array([row for _, row in recent], float).reshape(-1, self.objectives)
-        return self.surrogate.choose(measured, values, pool, self.population, genes=self.space.genes,
-                                     generation=self.generation)
+        return surrogate.choose(measured, values, pool, self.population, genes=self.space.genes,
+                                generation=self.generation)
 
     def _outcome(self, objectives: Sequence[float] | None, violation: float) -> tuple[list[float], float]:
         """F and G of a candidate as pymoo takes them: finite, and feasible where G is not above 0."""
@@ -216,4 +217,4 @@ def _finite(value: float | None) -> float | str | None:
 
 
 def _number(value: float | str | None) -> float | None:
-    return np.inf if value == "inf" else value
+    return math.inf if isinstance(value, str) else value

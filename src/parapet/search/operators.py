@@ -110,7 +110,7 @@ def top_up(vectors: Sequence[Vector], proposable: Proposable, count: int, random
     return vectors
 
 
-def as_rows(space: SearchSpace, vectors: Sequence[Vector]) -> np.ndarray:
+def as_rows(space: SearchSpace, vectors: Sequence[Vector] | Sequence[np.ndarray]) -> np.ndarray:
     """Vectors as an integer array, shape (len(vectors), genes), also where there are none."""
     return np.array(vectors, dtype=int).reshape(-1, len(space.genes))
 
@@ -127,7 +127,7 @@ class NeighbourMutation(Mutation):
         super().__init__(prob=1.0)
         self.space = space
 
-    def _do(self, problem: Any, X: np.ndarray, *args: Any, random_state: np.random.Generator | None = None,  # noqa: N803
+    def _do(self, problem: Any, X: np.ndarray, *args: Any, random_state: np.random.Generator,  # noqa: N803
             **kwargs: Any) -> np.ndarray:
         mutated = X.copy()
         chance = 1.5 / max(1, sum(len(gene.choices) > 1 for gene in self.space.genes))

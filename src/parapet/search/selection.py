@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -83,7 +83,8 @@ def _weighted(candidates: Sequence[dict[str, Any]], asked: Weights) -> tuple[dic
     if not compared:
         raise InputError("no member of the front has a measured latency_ms, so weights cannot compare by it; leave it "
                          "out of the weights.")
-    losses = sum(share * _losses(compared, quantity) for quantity, share in shares.items()) / math.fsum(shares.values())
+    losses = cast(np.ndarray, sum(share * _losses(compared, quantity) for quantity, share in shares.items()))
+    losses = losses / math.fsum(shares.values())
     place = _lowest(compared, losses)
     left_out = len(candidates) - len(compared)
     return compared[place], (
@@ -154,8 +155,11 @@ def _range(candidates: Sequence[dict[str, Any]], quantity: Quantity) -> float:
 
 
 def _losses(candidates: Sequence[dict[str, Any]], quantity: Quantity) -> np.ndarray:
-    """How far behind the best each candidate is, from 0 to 1, which is the worst; all 0 where they are equal."""
-    values = np.array([quantity.position(quantity.of(candidate)) for candidate in candidates])
+    """How far behind the best each candidate is, from 0 to 1, which is the worst; all 0 where they are equal.
+
+    It was measured of all of them.
+    """
+    values = np.array([quantity.position(cast(float, quantity.of(candidate))) for candidate in candidates])
     behind = values.max() - values if quantity.more_is_better else values - values.min()
     return behind / _range(candidates, quantity)
 

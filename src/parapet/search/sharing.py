@@ -82,10 +82,11 @@ def steps_per_second(params: Params, genome: Genome, dataset: Path, device: str,
         tasks = [Task(str(place), _STEPS, {"genome": genome.to_dict(), "params": to_dict(params), "steps": steps,
                                            "dataset": str(dataset), "gate": folder, "count": count})
                  for place in range(count)]
-        outcomes = [outcome for _, outcome in workers.run(tasks)]
-    if any(outcome.result is None or outcome.result["crowded"] for outcome in outcomes):
+        found = [outcome.result for _, outcome in workers.run(tasks)]
+    whole = [result for result in found if result is not None and not result["crowded"]]
+    if len(whole) < len(found):
         return 0.0
-    return sum(outcome.result["steps"] / outcome.result["seconds"] for outcome in outcomes)
+    return sum(result["steps"] / result["seconds"] for result in whole)
 
 
 def timed_steps(*, genome: dict[str, Any], params: dict[str, Any], steps: int, dataset: str, gate: str, count: int,

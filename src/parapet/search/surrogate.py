@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Surrogate:
     smooth ones.
     """
 
-    def __init__(self, kind: Literal["forest", "gaussian_process"], seed: int) -> None:
+    def __init__(self, kind: str, seed: int) -> None:
         if kind not in _MEMORY:
             raise ValueError(f"a surrogate of kind {kind!r}; there are {', '.join(_MEMORY)}")
         self.kind, self.seed = kind, seed

@@ -43,7 +43,8 @@ def verify(records: Sequence[dict[str, Any]], cache: Path,
     for.
     `progress` is told how many records are done.
     """
-    findings, first_lines, seen = Findings(), {}, set()
+    findings, seen = Findings(), set()
+    first_lines: dict[tuple[Any, ...], int] = {}
     for number, record in enumerate(records, 1):
         findings.records += 1
         found = list(_own(record))

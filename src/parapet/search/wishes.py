@@ -143,7 +143,7 @@ def _quantity(words: str) -> Quantity | None:
 def _constraint(part: str) -> Constraint:
     match = _CONSTRAINT.fullmatch(part)
     quantity = _quantity(match[1]) if match else None
-    if quantity is None:
+    if match is None or quantity is None:
         raise InputError(f"the constraint {quote(part)} cannot be read; write knee, or weights: QUANTITY NUMBER, or "
                          f"QUANTITY >= NUMBER (or <=, >, <) with one of {_NAMES}, several separated by commas, and "
                          "after constraints for example then fewest FLOPs.")
@@ -170,7 +170,7 @@ def _constraint(part: str) -> Constraint:
 def _order(part: str) -> Order:
     match = _ORDER.fullmatch(part)
     quantity = _quantity(match[2]) if match else None
-    if quantity is None:
+    if match is None or quantity is None:
         raise InputError(f"the order 'then {named(part)}' cannot be read; write then fewest or then most, and one of "
                          f"{_NAMES}.")
     return Order(quantity, least=match[1] is not None)
@@ -181,7 +181,7 @@ def _weights(words: str) -> Weights:
     for part in (part.strip() for part in words.split(",")):
         match = _WEIGHT.fullmatch(part)
         quantity = _quantity(match[1]) if match else None
-        if quantity is None:
+        if match is None or quantity is None:
             raise InputError(f"the weight {quote(part)} cannot be read; write for example weights: robust_accuracy 3, "
                              f"flops 0.5, with any of {_NAMES}.")
         if quantity in weights:

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any, cast
 
 from parapet import log
 from parapet.errors import InputError, WorkError
@@ -90,7 +90,7 @@ class _Worker:
         self.process.wait()
         for stream in (self.process.stdout, self.process.stderr, self.process.stdin):
             with contextlib.suppress(BrokenPipeError):
-                stream.close()
+                _pipe(stream).close()
 
     def hear(self) -> None:
         """Take what it wrote to its standard error, and tell it to whoever debugs."""
@@ -146,7 +146,7 @@ class Workers:
         while waiting or again or any(worker.job is not None for worker in self._workers):
             self._hand_out(waiting, again)
             for worker, answer in self._listen():
-                job = worker.job
+                job = cast(_Job, worker.job)  # those without one are not listened to
                 if answer["kind"] == "begun":
                     worker.begun, worker.started = True, time.monotonic()
                 elif answer["kind"] == "event":
@@ -164,9 +164,9 @@ class Workers:
                 elif (outcome := self._ended(worker, answer, again, on_progress)) is not None:
                     yield job.place, outcome
             for worker in self._fallen():
-                job = worker.job
-                if (outcome := self._fell(worker, again, on_progress)) is not None:
-                    yield job.place, outcome
+                fallen = worker.job
+                if (outcome := self._fell(worker, again, on_progress)) is not None and fallen is not None:
+                    yield fallen.place, outcome
             if on_wait:
                 on_wait()
 
@@ -187,7 +187,7 @@ class Workers:
         process = subprocess.Popen([sys.executable, "-W", "ignore", "-m", _MODULE],
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for stream in (process.stdout, process.stderr):
-            os.set_blocking(stream.fileno(), False)
+            os.set_blocking(_pipe(stream).fileno(), False)
         self._workers.append(_Worker(spare[0], process))
         return self._workers[-1]
 
@@ -197,8 +197,9 @@ class Workers:
         job.attempts += 1
         task = {"function": job.task.function, "arguments": {**job.task.arguments, "device": worker.device}}
         with contextlib.suppress(BrokenPipeError):  # it died just now: `_fallen` sees it, and it is tried again
-            worker.process.stdin.write(json.dumps(task).encode() + b"\n")
-            worker.process.stdin.flush()
+            stdin = _pipe(worker.process.stdin)
+            stdin.write(json.dumps(task).encode() + b"\n")
+            stdin.flush()
 
     def _replace(self, worker: _Worker) -> None:
         self._workers.remove(worker)
@@ -211,7 +212,7 @@ class Workers:
         with selectors.DefaultSelector() as selector:
             for worker in self._workers:
                 for stream in (worker.process.stdout, *([] if worker.silent else [worker.process.stderr])):
-                    selector.register(stream, selectors.EVENT_READ, worker)
+                    selector.register(_pipe(stream), selectors.EVENT_READ, worker)
             ready = {id(key.data): key.data for key, _ in selector.select(_TICK)}
         for worker in ready.values():
             worker.hear()
@@ -231,12 +232,12 @@ class Workers:
     def _ended(self, worker: _Worker, answer: dict[str, Any], again: deque[_Job],
                on_progress: Callable[[int, str, float], None] | None) -> Outcome | None:
         """The outcome of an answer that ends a task; None where it is tried again."""
-        job, worker.job = worker.job, None
+        job, worker.job = cast(_Job, worker.job), None
         job.seconds += time.monotonic() - worker.started
         kind, trace = answer["kind"], answer.get("trace")
         if kind in ("input_error", "work_error"):
             error = InputError(answer["text"]) if kind == "input_error" else WorkError(answer["text"])
-            error.add_note(trace)
+            error.add_note(answer["trace"])
             raise error
         if kind == "done":
             return Outcome(answer["result"], seconds=job.seconds)
@@ -287,6 +288,11 @@ class Workers:
         reason = "; ".join(filter(None, [f"{what}{tried}", words, task.advice]))
         log.event(reason, step=step or None, candidate=task.candidate, level=logging.ERROR)
         return Outcome(None, reason, trace or None, job.seconds, lost)
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    """A stream of a worker: there is one, because `_start` asks for all three."""
+    return cast(IO[bytes], stream)
 
 
 def _read(stream: Any) -> bytes | None:

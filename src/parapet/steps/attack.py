@@ -68,7 +68,7 @@ def work(*, request: dict[str, Any], out: str, save_images: str | None, threads:
         sys.path.insert(0, modules)
     lists = {name: tuple(request[name]) for name in ("attacks", "also", "surrogates")}
     asked = Request(**{**request, **lists, "data": Path(request["data"]), "device": device})
-    return run(asked, Path(out), save_images=save_images and Path(save_images), progress=progress)
+    return run(asked, Path(out), save_images=Path(save_images) if save_images else None, progress=progress)
 
 
 def run(request: Request, out: Path, *, save_images: Path | None = None,
@@ -134,7 +134,8 @@ def _save(path: Path, model: Callable[[Tensor], Tensor], images: Tensor, labels:
         raise InputError(f"--save-images {path} does not end in .npz.")
     arrays = {"images": images, "labels": labels, "adversarial": adversarial,
               "predictions": predict(model, adversarial, batch_size)}
+    stored: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in arrays.items()}
     with replacing(path) as partial, partial.open("wb") as stream:
-        np.savez_compressed(stream, **{name: tensor.cpu().numpy() for name, tensor in arrays.items()})
+        np.savez_compressed(stream, **stored)
 
 

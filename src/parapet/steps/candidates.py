@@ -81,8 +81,8 @@ def record(proposal: dict[str, Any], parts: Iterable[dict[str, Any] | None], par
     evaluation, audited = merged.get("evaluation"), merged.get("audit")
     validation = None if evaluation is None else accuracies(evaluation)
     audit = None if audited is None else verdict(audited)
-    if reason is None:
-        reason, violation = _shortfall(validation, audited, proposal, params)
+    if reason is None:  # every step is done, attack_evaluation too
+        reason, violation = _shortfall(accuracies(merged["evaluation"]), merged["audit"], proposal, params)
     return {"schema_version": archive.SCHEMA_VERSION, "id": proposal["id"], "training_key": proposal["training_key"],
             "evaluation_key": proposal["evaluation_key"], "genome": proposal["genome"],
             "generation": proposal["generation"], "seed": proposal["seed"], "fidelity": proposal["fidelity"],
@@ -125,7 +125,7 @@ def summarise(records: Sequence[dict[str, Any]], params: Params) -> dict[str, An
 
 
 def write_search(out: Path, search_id: str, records: Sequence[dict[str, Any]], undefended: dict[str, Any] | None,
-                 params: Params, folders: dict[str, Sequence[Path]]) -> list[str]:
+                 params: Params, folders: Mapping[str, Sequence[Path]]) -> list[str]:
     """Write the outcome of a search into `out`; returns the ids of the front.
 
     `folders` names, for each candidate that may be on the front, the folders that hold its files.

@@ -43,11 +43,12 @@ def cost(genome: Genome, image_shape: Sequence[int], classes: int) -> tuple[int,
     from parapet.models import build
     from parapet.models.cost import count_flops, count_parameters
 
+    channels, height, width = image_shape
     try:
-        network = build(genome, tuple(image_shape), classes, generator=torch.Generator())
+        network = build(genome, (channels, height, width), classes, generator=torch.Generator())
     except InputError:
         return None
-    return count_flops(network, tuple(image_shape)), count_parameters(network)
+    return count_flops(network, network.image_shape), count_parameters(network)
 
 def too_slow(params: Params, genome: Genome, info: dict[str, Any], folder: Path,
              cores: Cores | FreeCores) -> str | None:

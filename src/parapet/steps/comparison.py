@@ -85,7 +85,7 @@ def attack(params: Params, challenger: str, champion: Path | None, out: Path, da
         trained = results.trained(folder, registered=True)
         name, known = trained["id"], folder != champion
         place = cache / "evaluations" / name if known else (
-            champion / f"evaluation-{digest(to_dict(params.threat))[:12]}")
+            folder / f"evaluation-{digest(to_dict(params.threat))[:12]}")
         surrogates = [str(home / one) for one in (surrogates_of(name, ids) if known else [ids[0], challenger])]
         for one in surrogates:
             search.candidate(Path(one).name)
@@ -100,9 +100,11 @@ def attack(params: Params, challenger: str, champion: Path | None, out: Path, da
         found.append((place / record, key))
     if tasks:
         _run(tasks, params, devices)
-    evaluations = [results.done(path, key) for path, key in found]
-    if None in evaluations:
-        raise WorkError(f"{found[evaluations.index(None)][0]} was damaged while it was written; promote again.")
+    evaluations = []
+    for path, key in found:
+        if (evaluation := results.done(path, key)) is None:
+            raise WorkError(f"{path} was damaged while it was written; promote again.")
+        evaluations.append(evaluation)
     return evaluations
 
 

@@ -85,9 +85,12 @@ def run(params: Params, dataset: Path, *, devices: list[str]) -> Forecast:
     started: dict[int, float] = {}
     found: dict[str, dict[str, Any]] = {}
     export = (0.0, 0.0)
+
+    def start_of(place: int, text: str, share: float) -> None:
+        started.setdefault(place, time.monotonic() - begun)
+
     with Workers(devices) as workers:
-        for place, outcome in workers.run(
-                tasks, lambda place, text, share: started.setdefault(place, time.monotonic() - begun)):
+        for place, outcome in workers.run(tasks, start_of):
             if outcome.result is None:
                 raise WorkError(f"{tasks[place].name} could not be timed: {outcome.reason}.")
             if outcome.result["anchors"]:
@@ -106,13 +109,13 @@ def run(params: Params, dataset: Path, *, devices: list[str]) -> Forecast:
     told = [Family(name, model.largest(), tuple(model.costs())) for name, model in families.items()]
     costs = [cost for family in told for cost in family.costs]
     low, high = _spread(errors)
-    courses = [simulation.simulate(params, [cost.times(factor) for cost in costs], len(devices), start)
-               for factor in (low, 1.0, high)]
+    fastest, middle, slowest = (simulation.simulate(params, [cost.times(factor) for cost in costs], len(devices), start)
+                                for factor in (low, 1.0, high))
     counted = params.search.budget is None or "candidate" in params.search.budget.lower()
     search = params.search
     budget = search.budget or (f"{search.generations} generation{'s' * (search.generations > 1)} of "
                                f"{search.population}")
-    return Forecast(tuple(told), *courses, tuple(devices), budget, counted, time.monotonic() - begun)
+    return Forecast(tuple(told), fastest, middle, slowest, tuple(devices), budget, counted, time.monotonic() - begun)
 
 
 def sentence(found: Forecast) -> str:

@@ -33,9 +33,9 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} does not exist; finish a search with `parapet run` first, or name the folder of its "
                          "artifacts.") from None
     except sealed.Damaged as error:
-        if (front := _older(path)) is None:
+        if (older := _older(path)) is None:
             raise InputError(f"{path} is damaged ({error}); {_ASSEMBLE}.") from None
-        version = front["schema_version"]
+        front, version = older, older["schema_version"]
     if version != SCHEMA_VERSION and (version != _CONVERTED or sealed.CHECKSUM in front):
         raise InputError(f"{path} has schema version {quote(version)}, and this Parapet reads versions {_CONVERTED} "
                          f"and {SCHEMA_VERSION}; run `parapet full_evaluation` and `parapet front` again.")

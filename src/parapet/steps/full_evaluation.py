@@ -56,7 +56,7 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
             for name in ids:
                 path = folders[name] / f"{name}.json"
                 key = key_of(params, results.trained(sources[name])["key"], found.digests(name),
-                             [sources[other] for other in surrogates_of(name, ids)])
+                             [str(sources[other]) for other in surrogates_of(name, ids)])
                 results.done(path, key, progress.note)  # where it is damaged, a worker measures it again
 
             def show() -> None:

@@ -10,6 +10,7 @@ from parapet import log
 from parapet.config import Params, parse, to_dict
 from parapet.cores import Cores
 from parapet.data.info import read_info
+from parapet.errors import WorkError
 from parapet.genome import Genome, SearchSpace
 from parapet.search.keys import evaluation_key, export_key
 from parapet.search.workers import Task
@@ -64,7 +65,11 @@ def run(*, proposal: dict[str, Any], params: dict[str, Any], dataset: str, cache
         with log.span("export", name):
             export.run(settings, place, data, exported, attacks=attacked[0], revision=revision, cores=cores,
                        progress=lambda text, share: progress(text, 0.85 + share * _ATTACK_SHARE))
-    return stored(proposal, settings, place)
+    found = stored(proposal, settings, place)
+    if found is None:
+        raise WorkError(f"what was measured of candidate {name} was damaged while it was written to {place}; run the "
+                        "same command again.")
+    return found
 
 
 def stored(proposal: dict[str, Any], params: Params, folder: Path,
@@ -83,9 +88,10 @@ def stored(proposal: dict[str, Any], params: Params, folder: Path,
         # Of other weights: they were trained again since, and came out otherwise.
         return result if result is not None and result.get("weights", weights) == weights else None
 
-    attacked = [found(path / results.ATTACK_EVALUATION, evaluation_key(key, params, "attack_evaluation", look))
-                for look, path in enumerate(_attacked(folder, proposal, params), start=1)]
-    if None in attacked:
+    looked = [found(path / results.ATTACK_EVALUATION, evaluation_key(key, params, "attack_evaluation", look))
+              for look, path in enumerate(_attacked(folder, proposal, params), start=1)]
+    attacked = [result for result in looked if result is not None]
+    if len(attacked) < len(looked):
         return None
     done = [result for result in attacked if result["status"] == "done"]
     parts = [trained, looks.pooled(done) if len(done) == len(attacked) else attacked[-1]]

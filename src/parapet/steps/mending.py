@@ -65,9 +65,9 @@ class Mender:
             damaged = [self._proposal(entry, entry is undefended) for entry in fresh
                        if entry["id"] in found and found[entry["id"]] is None]
             self.parents(damaged, archive)
-            found |= self._again(damaged)
-            changed = {entry["id"]: found[entry["id"]] for entry in fresh if entry["id"] in found
-                       and any(found[entry["id"]][name] != entry[name] for name in _TELLING)}
+            whole = {name: entry for name, entry in found.items() if entry is not None} | self._again(damaged)
+            changed = {entry["id"]: whole[entry["id"]] for entry in fresh if entry["id"] in whole
+                       and any(whole[entry["id"]][name] != entry[name] for name in _TELLING)}
             for name in changed:
                 self.tell(f"candidate {name} was measured again and came out otherwise: its new numbers count")
             records = [changed.get(entry["id"], entry) for entry in records]
@@ -88,12 +88,13 @@ class Mender:
         return entry if all(results.done(path, wanted) is not None for path, wanted in handed_on) else None
 
     def _again(self, proposals: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        outcomes = self._measure_all(proposals) if proposals else []
-        for proposal, measured in zip(proposals, outcomes):
+        found = {}
+        for proposal, measured in zip(proposals, self._measure_all(proposals) if proposals else []):
             if measured.result is None:
                 raise WorkError(f"candidate {proposal['id']}, whose files in the cache were damaged, could not be "
                                 f"measured again: {measured.reason}; run the same command again.")
-        return {proposal["id"]: measured.result for proposal, measured in zip(proposals, outcomes)}
+            found[proposal["id"]] = measured.result
+        return found
 
     def _proposal(self, entry: dict[str, Any], undefended: bool = False) -> dict[str, Any]:
         """The proposal that a record came from."""

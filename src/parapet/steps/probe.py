@@ -47,10 +47,10 @@ def run(*, anchors: list[dict[str, Any]], sample: list[dict[str, Any]], exported
             network = tuple(getattr(genome, name) for name in ARCHITECTURE)
             if network not in counted:
                 counted[network] = ceilings.cost(genome, shape, classes)
-            if counted[network] is None:
+            if (cost := counted[network]) is None:
                 continue
             late = kind == "sample" and time.monotonic() - begun > _SECONDS
-            found[kind].append({"genome": values, "flops": counted[network][0],
+            found[kind].append({"genome": values, "flops": cost[0],
                                 "seconds": None if late else bench.step(genome)})
     if not found["anchors"]:
         return found
@@ -72,8 +72,8 @@ class _Bench:
         self.validation = self.data.split("validation", device=device, limit=max(
             batch, params.attack_evaluation.batch_size, params.attack_evaluation.audit_images))
         self.few = self.data.split("validation", device=device, limit=min(8, len(self.validation)))
-        self.setting = {"classes": len(self.data.classes), "mean": torch.tensor(self.data.mean),
-                        "std": torch.tensor(self.data.std)}
+        self.setting: dict[str, Any] = {"classes": len(self.data.classes), "mean": torch.tensor(self.data.mean),
+                                        "std": torch.tensor(self.data.std)}
 
     def step(self, genome: Genome) -> float | None:
         """Seconds of a training step, crafting and descent; None where the numbers go bad at once."""
@@ -99,7 +99,8 @@ class _Bench:
             self.params.attack_evaluation
         images, _ = self.validation.all()
         labels = torch.cat([predict(network, part) for part in images.split(config.batch_size)])
-        asked = {"norm": self.params.threat.norm, "eps": _TINY_EPS, "generator": torch.Generator().manual_seed(0)}
+        asked: dict[str, Any] = {"norm": self.params.threat.norm, "eps": _TINY_EPS,
+                                 "generator": torch.Generator().manual_seed(0)}
         suite = search_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts)
         batch, times = min(config.batch_size, len(images)), []
         for work in (lambda: run_suite(network, images[:batch], labels[:batch], suite=suite, batch_size=batch, **asked),

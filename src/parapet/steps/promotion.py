@@ -77,17 +77,18 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                      "there is no champion to compare with; it will point at the new one")
             outcome = {"id": chosen["id"], "reason": reason, "previous": champion and champion.number,
                        "refreshed": False}
-            same_graph = champion is not None and champion.tags.get(DIGEST_TAG) == shipment.digest
+            is_champion = champion is not None and champion.tags.get(DIGEST_TAG) == shipment.digest
+            same = champion if is_champion else None
             # One that was registered without its weights cannot be attacked again, so it is registered anew with them.
-            if same_graph and _has_files(champion.tags) and _is_whole(registry, champion, tell):
+            if same is not None and _has_files(same.tags) and _is_whole(registry, same, tell):
                 if refusals:
                     raise PromotionRefused(f"{chosen['id']}, champion of {config.model_name} as version "
-                                           f"{champion.number}, no longer passes the gate: {'; '.join(refusals)}; "
+                                           f"{same.number}, no longer passes the gate: {'; '.join(refusals)}; "
                                            "`parapet rollback` puts the one before back.")
-                return {**outcome, "version": champion.number, "moved": False, "comparison": None,
-                        "refreshed": _refresh(registry, champion, tags, cards[CARDS[0]])}
+                return {**outcome, "version": same.number, "moved": False, "comparison": None,
+                        "refreshed": _refresh(registry, same, tags, cards[CARDS[0]])}
             version = _challenge(registry, ticket, shipment, tags, cards[CARDS[0]])
-            if champion is not None and not same_graph:
+            if champion is not None and same is None:
                 obstacle, place = _incomparable(registry, champion, front, cache)
                 if obstacle is None:
                     pair = attack(params, chosen["id"], place, out, dataset or out / "dataset", cache, devices, tell)

@@ -29,7 +29,8 @@ FILES = (WEIGHTS, TRAINING, ATTACK_EVALUATION, ADVERSARIAL, ONNX, EXPORT)
 # What a tracker keeps of it, by the folder it gets in the run.
 ARTIFACTS = {"weights": WEIGHTS, "onnx": ONNX, "validation": ATTACK_EVALUATION}
 Report = Callable[[str, float], None]
-_FIELDS = {"id": str, "key": str, "status": str, "reason": (str, type(None)), "digests": dict}
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "id": str, "key": str, "status": str, "reason": (str, type(None)), "digests": dict}
 
 
 def done(path: Path, key: str, tell: Callable[[str], None] = lambda text: None) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filelock import FileLock, Timeout
 
@@ -80,7 +80,8 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
             records = journal.outcome()
             full = [record for record in records if record["fidelity"]["full"]]
             candidates.refuse_empty_front(course.outcome(records) or full or records)
-            records, undefended = mender.members(records, journal.undefended(), journal.records)
+            # The undefended network is measured before all others.
+            records, undefended = mender.members(records, cast(dict[str, Any], journal.undefended()), journal.records)
         folders = {record["id"]: measure.folders(cache, record, params) for record in [*records, undefended]}
         with replacing_folder(out) as partial:
             ids = candidates.write_search(partial, search_id, records, undefended, params, folders)
@@ -129,16 +130,18 @@ def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, 
              for proposal, folder in zip(proposals, folders)]
     missing = [place for place, entry in enumerate(found) if entry is None]
     display.begin(proposals, missing)
+    records: dict[int, dict[str, Any]] = {}
 
     def keep(index: int, entry: dict[str, Any]) -> None:
-        found[index] = entry
+        records[index] = entry
         log.event(entry["reason"] or entry["status"], step="search", candidate=entry["id"], status=entry["status"],
                   generation=entry["generation"], validation={
                       name: (entry["validation"] or {}).get(name) for name in ("clean_accuracy", "robust_accuracy")})
         track(entry, bool(proposals[index].get("undefended")))
 
-    for index in set(range(len(proposals))) - set(missing):
-        keep(index, found[index])
+    for index, entry in enumerate(found):
+        if entry is not None:
+            keep(index, entry)
     if mender is not None:  # what is not trained at all has nothing to mend
         mender.parents([proposals[index] for index in missing], journal.records)
     tasks = [measure.task(proposals[index], params, dataset, cache, journal.info, revision) for index in missing]
@@ -153,14 +156,14 @@ def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, 
         if outcome.result is None:
             failed[index] = outcome
             if outcome.lost:
-                display.note(outcome.reason)
+                display.note(outcome.reason or "")
         else:
             keep(index, outcome.result)
-    lost.refuse_too_many([(outcome.lost, outcome.reason) for outcome in failed.values() if outcome.lost],
+    lost.refuse_too_many([(outcome.lost, outcome.reason or "") for outcome in failed.values() if outcome.lost],
                          len(proposals))
     for index, outcome in failed.items():
         keep(index, _failed(proposals[index], known, outcome, params))
-    return found
+    return [records[index] for index in range(len(proposals))]
 
 
 def _failed(proposal: dict[str, Any], known: dict[tuple[Any, ...], dict[str, Any]], outcome: Outcome,

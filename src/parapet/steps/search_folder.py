@@ -49,8 +49,9 @@ class SearchFolder:
     def all_ids(self) -> list[str]:
         """The undefended network, if it was trained, and the front, in the order in which they are evaluated."""
         undefended = self.undefended()
-        led = undefended is not None and undefended["status"] == "feasible"
-        return [undefended["id"], *self.ids()] if led else self.ids()
+        if undefended is not None and undefended["status"] == "feasible":
+            return [undefended["id"], *self.ids()]
+        return self.ids()
 
     def archive(self) -> Path:
         """The path of the archive."""

@@ -25,7 +25,8 @@ class StepTimes:
     def __init__(self, params: Params, info: dict[str, Any], timed: dict[str, Any]) -> None:
         self.params, self.info, self.timed = params, info, timed
         self.batch = min(params.training.batch_size, info["images"]["train"])
-        self.fixed, self.slope, self.factors = 0.0, 0.0, {}
+        self.fixed, self.slope = 0.0, 0.0
+        self.factors: dict[tuple[str, str], float] = {}
 
     @classmethod
     def fit(cls, params: Params, info: dict[str, Any], timed: dict[str, Any]) -> StepTimes:

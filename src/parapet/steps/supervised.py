@@ -35,7 +35,7 @@ def training(params: Params, proposal: dict[str, Any], dataset: Path, out: Path,
     `locks` is the folder of the cores' locks, if any; what is kept in `checkpoints` outlives this process too.
     """
     return _supervise("training", params, proposal, dataset, out / results.TRAINING, locks,
-                      {"checkpoints": checkpoints and str(checkpoints)}, candidate=proposal["id"],
+                      {"checkpoints": str(checkpoints) if checkpoints else None}, candidate=proposal["id"],
                       key=proposal["training_key"])
 
 
@@ -52,7 +52,7 @@ def export(params: Params, candidate: Path, dataset: Path, out: Path, *, locks: 
     """`export.run` of folder `candidate` in a child process; `attacks` is what `attack_evaluation` left."""
     trained = results.trained(candidate)
     return _supervise("export", params, str(candidate), dataset, out / results.EXPORT, locks,
-                      {"attacks": attacks and str(attacks), "revision": revision}, candidate=trained["id"],
+                      {"attacks": str(attacks) if attacks else None, "revision": revision}, candidate=trained["id"],
                       key=export_key(trained["key"], params))
 
 
@@ -102,7 +102,7 @@ def work(*, step: str, params: dict[str, Any], subject: dict[str, Any] | str, da
     run = importlib.import_module(f"parapet.steps.{step}").run
     cores = Cores(Path(locks)) if locks else FreeCores()
     # The graph that ships is timed on the CPU, whatever trained it.
-    where = {} if step == "export" else {"device": device}
+    where: dict[str, Any] = {} if step == "export" else {"device": device}
     where |= {name: value if name == "revision" else Path(value) for name, value in more.items() if value is not None}
     with log.span(step):
         return run(parse(Params, params), Path(subject) if isinstance(subject, str) else subject, Path(dataset),
@@ -126,7 +126,9 @@ def _supervise(step: str, params: Params, subject: dict[str, Any] | str, dataset
         return outcome.result
     if outcome.trace:
         write_text(result.with_name("failure.txt"), outcome.trace)
-    reason = outcome.reason if outcome.reason.startswith(f"{step} of ") else f"{step}: {outcome.reason}"
+    reason = outcome.reason or ""
+    if not reason.startswith(f"{step} of "):
+        reason = f"{step}: {reason}"
     if outcome.lost and (advice := _advice(params, subject, dataset)):
         reason = f"{reason}; {advice}"
     return results.write(result, **common, status="infeasible", reason=reason, lost=outcome.lost)

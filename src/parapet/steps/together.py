@@ -135,9 +135,10 @@ def main(path: str) -> None:
 
     place = Path(path).parent
     asked = read_json(Path(path))
-    watch = threading.Thread(daemon=True, **(
-        {"target": _end_with, "args": (asked["parent"],)} if asked["parent"] is not None else
-        {"target": _end_without, "args": (place / HEARTBEAT, _ABANDONED)}))
+    if asked["parent"] is not None:
+        watch = threading.Thread(target=_end_with, args=(asked["parent"],), daemon=True)
+    else:
+        watch = threading.Thread(target=_end_without, args=(place / HEARTBEAT, _ABANDONED), daemon=True)
     watch.start()
     with joined(device=asked["device"]) as (team, device):
         try:

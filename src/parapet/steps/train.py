@@ -152,7 +152,7 @@ def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str
     config, checkpoint = recipe.training, out / CHECKPOINT
     images = data.split("train", device=device)
     looked_at = data.split("validation", device=device, limit=config.validation_images)
-    statistics = {"mean": torch.tensor(data.mean), "std": torch.tensor(data.std)}
+    mean, std = torch.tensor(data.mean), torch.tensor(data.std)
     validation_batches = -(-len(looked_at) // config.batch_size)
     if (finished := left_by(checkpoint)[0].get("epoch", 0)) > 0:
         watcher.goes_on(finished)
@@ -172,7 +172,7 @@ def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str
         clock.next_epoch(epoch)
 
     try:
-        trained = train(recipe.genome, images, looked_at, classes=len(data.classes), **statistics, config=config,
+        trained = train(recipe.genome, images, looked_at, classes=len(data.classes), mean=mean, std=std, config=config,
                         threat=recipe.threat, seed=seed, device=device, checkpoint_path=checkpoint, progress=tell,
                         turn=clock.turn, beforehand=clock.beforehand)
     except TrainingFailed as error:
@@ -218,7 +218,7 @@ class _Clock:
     def next_epoch(self, epoch: int) -> None:
         self.epoch, self.turns, self.started = epoch, 0, time.monotonic()
 
-    def beforehand(self, name: str) -> Callable[[], AbstractContextManager]:
+    def beforehand(self, name: str) -> Callable[[], AbstractContextManager[object]]:
         """The turns of a network that is trained first."""
         turns = 0
 

@@ -32,10 +32,11 @@ class Findings:
     evaluations: int = 0
     problems: list[str] = field(default_factory=list)
 
-    def attempt(self, work: Callable[[], Any]) -> Any:
-        """What `work` gives; where it raises InputError, its sentence is a problem, and None."""
+    def attempt(self, work: Callable[..., Any], *given: Any) -> Any:
+        """What `work` gives, called with what is `given`; where it raises InputError, its sentence is a problem, and
+        None."""
         try:
-            return work()
+            return work(*given)
         except InputError as error:
             self.problems.append(str(error))
             return None
@@ -57,7 +58,7 @@ def artifacts(out: Path) -> Findings:
     if (out / "evaluation").is_dir():
         _folder(out / "evaluation", "run `parapet full_evaluation` again", found)
         for path in sorted((out / "evaluation").glob(f"{_ID}.json")):
-            result = found.attempt(lambda path=path: _evaluation(path, found))
+            result = found.attempt(_evaluation, path, found)
             if result is not None:
                 evaluations[result["id"]] = result
     if (out / "front.json").exists():
@@ -76,12 +77,12 @@ def cache(folder: Path) -> Findings:
     found = Findings()
     for path in sorted(folder.glob(f"evaluations/*/{_ID}.json")):
         if not results.is_old(path):
-            found.attempt(lambda path=path: _evaluation(path, found))
+            found.attempt(_evaluation, path, found)
     kept = [*sorted(folder.glob("searches/*/state.json")), *sorted(folder.glob("searches/*/undefended.json")),
             *sorted(folder.glob("latency/*.json")), *sorted(folder.glob("sharing.json"))]
     for path in kept:
         found.files += 1
-        found.attempt(lambda path=path: sealed.read(path, _AGAIN))
+        found.attempt(sealed.read, path, _AGAIN)
     for path in [*sorted(folder.glob(f"candidates/*/{results.CHECKPOINT}")),
                  *sorted(folder.glob("evaluations/*/*.state/*/*.safetensors"))]:
         found.files += 1
@@ -106,7 +107,7 @@ def _folder(folder: Path, again: str, found: Findings) -> None:
     kept = found.attempt(lambda: sealed.SealedFolder(folder, again))
     for name in kept.files if kept else ():
         found.files += 1
-        found.attempt(lambda name=name: kept.path(name))
+        found.attempt(kept.path, name)
 
 
 def _search(search: SearchFolder, folder: Path) -> Iterator[str]:

@@ -25,7 +25,7 @@ class BackgroundSender:
     """
 
     def __init__(self, outbox: Outbox, uri: str, experiment: str, artifact_root: Path | None = None,
-                 gate: Callable[[], AbstractContextManager] = nullcontext,
+                 gate: Callable[[], AbstractContextManager[object]] = nullcontext,
                  tell: Callable[[str], None] = lambda message: None, *, parent_run_id: str | None = None,
                  pause: float = 5.0) -> None:
         """`pause` is the time between two looks at the queue, in seconds; it grows while MLflow is away."""

@@ -95,8 +95,9 @@ def closed_database(uri: str) -> str | None:
         return None
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     closed = next((place for place in (folder, path) if place.exists() and not os.access(place, os.W_OK)), None)
-    return closed and (f"{closed} cannot be written, and MLflow's database {path} needs it; mend its permissions, or "
-                       "set MLFLOW_TRACKING_URI to another database or server.")
+    return None if closed is None else (
+        f"{closed} cannot be written, and MLflow's database {path} needs it; mend its permissions, or set "
+        "MLFLOW_TRACKING_URI to another database or server.")
 
 
 def holds_run(uri: str, run_id: str) -> bool:
@@ -141,8 +142,8 @@ def is_refusal(error: Exception) -> bool:
         status = error.get_http_status_code()
         if getattr(error, "error_code", "") == "ENDPOINT_NOT_FOUND":
             return False  # something else answers at this address
-    elif getattr(response, "status_code", None):  # requests, from uploads
-        status = response.status_code
+    elif code := getattr(response, "status_code", None):  # requests, from uploads
+        status = code
     else:
         return isinstance(error, ValueError | TypeError | LookupError) and not isinstance(error, OSError)
     # 401, 403, 407: credentials may be mended; 408, 409, 429, 499: later.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from parapet.tracking.queue import Event
 
 
-Gate = Callable[[], AbstractContextManager]
+Gate = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ def run_ids(uri: str, experiment: str, search_id: str, parent_run_id: str | None
         client = connect(uri)
         joined = root_run(client, parent_run_id) if parent_run_id else None
         found = joined.info.experiment_id if joined else experiment_id(client, experiment)
-        parents = find_runs(client, found, search_id, "search") if found is not None else []
+        if found is None:
+            return None
+        parents = find_runs(client, found, search_id, "search")
         if not parents:
             return None
         children = find_runs(client, found, search_id, "candidate")

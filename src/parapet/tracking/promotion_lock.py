@@ -21,7 +21,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from parapet.errors import ParapetError, PromotionRefused
 from parapet.tracking.contents import DIGEST_TAG
@@ -131,7 +131,7 @@ class _Quiet:
 
     def seconds(self, ticket: ModelVersion) -> float:
         """Since its last sign of life was first seen."""
-        number, sign = str(ticket.version), ticket.last_updated_timestamp
+        number, sign = str(ticket.version), _sign(ticket)
         if number not in self._seen or self._seen[number][0] != sign:
             self._seen[number] = sign, time.monotonic()
         return time.monotonic() - self._seen[number][1]
@@ -143,7 +143,7 @@ def _is_dead(ticket: ModelVersion, now: int, quiet: float) -> bool:
     The server's clock may be set forward, which makes signs old that are not, and back, which makes them never old.
     """
     expiry = _expiry(ticket)
-    return quiet > expiry or (quiet > expiry / 2 and now - ticket.last_updated_timestamp > 1000 * expiry)
+    return quiet > expiry or (quiet > expiry / 2 and now - _sign(ticket) > 1000 * expiry)
 
 
 def _undo(registry: Registry, journal: dict[str, Any], nonce: str) -> None:
@@ -173,7 +173,7 @@ def _undo(registry: Registry, journal: dict[str, Any], nonce: str) -> None:
 
 def _restore(registry: Registry, alias: str, number: str | None) -> None:
     version: Version | None = registry.version(number) if number is not None else None
-    registry.point(alias, version and version.number)
+    registry.point(alias, None if version is None else version.number)
 
 
 def _beat(queue: Registry, number: str, every: float, ended: threading.Event) -> None:
@@ -184,7 +184,12 @@ def _beat(queue: Registry, number: str, every: float, ended: threading.Event) ->
 
 def _refresh(client: MlflowClient, queue: str, number: str) -> int:
     """A sign of life; returns the server's time of it, in milliseconds."""
-    return client.update_model_version(queue, number, description=f"alive {time.time_ns()}").last_updated_timestamp
+    return _sign(client.update_model_version(queue, number, description=f"alive {time.time_ns()}"))
+
+
+def _sign(ticket: ModelVersion) -> int:
+    """The server's time of a ticket's last sign of life, in milliseconds; a server gives every version one."""
+    return cast(int, ticket.last_updated_timestamp)
 
 
 def _tickets(client: MlflowClient, queue: str) -> list[ModelVersion]:

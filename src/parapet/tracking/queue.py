@@ -157,11 +157,11 @@ class Queue:
             content = read_json(path)
         except FileNotFoundError:  # replaced or sent since the folder was listed
             return None
-        texts = [content[name] for name in ("kind", "key", "digest", "search_id")]
+        kind, key, digest, search_id = (content[name] for name in ("kind", "key", "digest", "search_id"))
         created, body = content["created"], content["body"]
-        if not all(isinstance(text, str) for text in texts) or isinstance(created, bool):
+        if not all(isinstance(text, str) for text in (kind, key, digest, search_id)) or isinstance(created, bool):
             raise TypeError
-        return Event(path, *texts, float(created), dict(body))
+        return Event(path, kind, key, digest, search_id, float(created), dict(body))
 
     def _write(self, path: Path, key: str, digest: str, created: float, content: dict[str, Any]) -> None:
         write_json(path, {"schema_version": 1, "key": key, "digest": digest, "created": created} | content)

@@ -119,10 +119,10 @@ class Runs:
                     self.client.set_tag(run.info.run_id, _PARENT_TAG, only.info.run_id)
 
     def _only_parent(self, search_id: str) -> Run | None:
-        first, *others = self.all(search_id, "search") or [None]
-        for run in others:
+        runs = self.all(search_id, "search")
+        for run in runs[1:]:
             self.client.delete_run(run.info.run_id)
-        return first
+        return runs[0] if runs else None
 
     def child(self, search_id: str, candidate_id: str, started: float) -> str:
         """The run of a candidate; made under the run of its search if there is none."""
@@ -160,7 +160,7 @@ class Runs:
         new_tags = [RunTag(name, text) for name, text in texts.items() if data.tags.get(name) != text]
         # Together, because each batch is a transaction, and on SQLite a few waits for the disk.
         for turn in itertools.count():
-            batch = {name: items[turn * most:(turn + 1) * most] for name, items, most in (
+            batch: dict[str, Any] = {name: items[turn * most:(turn + 1) * most] for name, items, most in (
                 ("metrics", metrics, _METRICS_PER_BATCH), ("params", new_params, _OTHERS_PER_BATCH),
                 ("tags", new_tags, _OTHERS_PER_BATCH))}
             if not any(batch.values()):

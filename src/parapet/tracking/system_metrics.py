@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from parapet.tracking.loading import load_monitors
 from parapet.tracking.outbox import Outbox
@@ -23,7 +24,7 @@ class SystemMetrics:
     """
 
     def __init__(self, outbox: Outbox, interval: float = 10.0,
-                 gate: Callable[[], AbstractContextManager] = nullcontext) -> None:
+                 gate: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
         self._outbox, self._interval, self._gate = outbox, interval, gate
         self._samples: list[dict[str, float]] = []
         load_monitors()
@@ -49,7 +50,7 @@ class SystemMetrics:
         except Exception:  # a machine that cannot be read must not disturb the search on it
             return
 
-    def _sample(self, monitors: list) -> None:
+    def _sample(self, monitors: list[Any]) -> None:
         values: dict[str, float] = {}
         for monitor in monitors:
             monitor.collect_metrics()
@@ -64,7 +65,7 @@ class SystemMetrics:
             self._samples = []
 
 
-def _monitors() -> list:
+def _monitors() -> list[Any]:
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor

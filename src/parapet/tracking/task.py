@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from parapet.tracking.mlflow_tracker import flush, run_ids
 from parapet.tracking.null import NullTracker
@@ -27,7 +28,7 @@ class Task:
     experiment: str
     joined: str | None = None
 
-    def runs(self, search_id: str) -> dict | None:
+    def runs(self, search_id: str) -> dict[str, Any] | None:
         """The ids of a search's runs as `run_ids` gives them; None without MLflow."""
         return run_ids(self.uri, self.experiment, search_id, self.joined) if self.uri else None
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from parapet.training.averaging import WeightAverage
+from parapet.training.morel import MorelHead
 
 MOMENTUM = 0.9
 # Groups of named tensors, by what they belong to.
@@ -19,12 +20,12 @@ class Learner:
     """`head` is dropped after training (MOREL's embedding head), or None."""
 
     network: nn.Module
-    head: nn.Module | None
+    head: MorelHead | None
     optimiser: torch.optim.SGD
     average: WeightAverage
 
     @classmethod
-    def of(cls, network: nn.Module, head: nn.Module | None, *, learning_rate: float, weight_decay: float,
+    def of(cls, network: nn.Module, head: MorelHead | None, *, learning_rate: float, weight_decay: float,
            decay: float) -> Learner:
         """SGD with Nesterov momentum on network and head; `decay` of the weights' moving average, 0 for none."""
         parameters = [*network.parameters(), *(head.parameters() if head is not None else ())]

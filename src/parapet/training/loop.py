@@ -32,7 +32,7 @@ from parapet.training.validation import feedback, validate
 from parapet.training.weight_perturbation import perturbed
 from parapet.versions import TRAINING_VERSION
 
-Turn = Callable[[], AbstractContextManager]
+Turn = Callable[[], AbstractContextManager[object]]
 # Validation images that tell a collapse; a gap of 20 points among 128 is no accident.
 _WATCHED, _WATCHED_STEPS = 128, 5
 _REGULARISER_NOISE = 1
@@ -76,12 +76,12 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
         raise InputError(f"training.batch_size is {config.batch_size}, and there are {len(train_images)} training "
                          f"images; choose a batch of at most {len(train_images)}.")
     generator = torch.Generator().manual_seed(seed)
-    network = build(genome, tuple(train_images.images.shape[1:]), classes, generator=generator, mean=mean, std=std)
+    network = build(genome, train_images.image_shape, classes, generator=generator, mean=mean, std=std)
     if begin is not None:
         begin(network)
     recipe = Recipe.of(genome, config)
     head = MorelHead(classifier_layer(network).in_features, generator).to(device) if recipe.objective.morel else None
-    learner = Learner.of(network.to(device, memory_format=torch.channels_last), head, decay=config.weight_average,
+    learner = Learner.of(network.to(device).to(memory_format=torch.channels_last), head, decay=config.weight_average,
                          learning_rate=genome.learning_rate, weight_decay=genome.weight_decay)
     if config.compile:
         _compile(network, recipe)
@@ -136,8 +136,9 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
         if checkpoint_path and team.leads and (last or time.monotonic() - saved >= config.checkpoint_seconds):
             checkpoint.save(checkpoint_path, key, learner, generator, state)
             saved = time.monotonic()
-    for name in needed(genome) if checkpoint_path and team.leads else ():
-        checkpoint_of(checkpoint_path, name).unlink(missing_ok=True)
+    if checkpoint_path and team.leads:
+        for name in needed(genome):
+            checkpoint_of(checkpoint_path, name).unlink(missing_ok=True)
     network.load_state_dict(state.best_weights)
     network._compiled_call_impl = None  # what is handed back can be saved, exported and attacked like any other
     return Trained(network.eval(), state.curves, state.best_epoch, state.seconds, state.flops, state.defence.collapses)
@@ -245,7 +246,7 @@ def _keep_best(learner: Learner, state: checkpoint.Progress, images: Images, con
     return metrics
 
 
-def _precision(config: TrainingConfig, device: torch.device) -> AbstractContextManager:
+def _precision(config: TrainingConfig, device: torch.device) -> AbstractContextManager[object]:
     """bfloat16 where the device is a card and nobody asked for float32; float32 on the CPU.
 
     Without autocast's cache of weights: it would hide from the second pass that adversarial weight perturbation has

@@ -6,7 +6,7 @@ import difflib
 import math
 import numbers
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -92,12 +92,15 @@ class Objective:
         if "noisy" in parts or "input_gradient" in used:
             images = images.detach().requires_grad_()
         versions = {"clean": images, "adversarial": adversarial, "noisy": noisy}
-        with features_of(classifier_layer(model)) if self.morel > 0 else nullcontext([]) as seen:
+        watched: AbstractContextManager[list[Tensor]] = nullcontext([])
+        if self.morel > 0:
+            watched = features_of(classifier_layer(model))
+        with watched as seen:
             logits = one_pass(model, **{name: versions[name] for name in parts})
         learnt_from = {"teacher": teacher} if self.loss == "distillation" else {}
         loss, pieces = LOSSES[self.loss](model, images, labels, adversarial if "adversarial" in parts else None,
                                          smoothing=self.smoothing, logits=logits, **self._own_weights(), **learnt_from)
-        if self.morel > 0:
+        if self.morel > 0 and morel_head is not None:
             clean_features, adversarial_features = seen[-1].chunk(len(parts))[:2]
             embedded, more = embedding_loss(morel_head, clean_features, adversarial_features, labels,
                                             alpha=self.weights.get("morel_alpha", MOREL_WEIGHTS["morel_alpha"]))

@@ -7,7 +7,7 @@ by the images needs, beside the logits, the very tensors which went into the pas
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 from parapet.attacks.balls import ball
 from parapet.attacks.noise import Generator, image_seeds, uniform
 from parapet.attacks.objectives import log_odds
-from parapet.training.losses.one_pass import Logits, one_pass
+from parapet.training.losses.one_pass import Logits, one_pass, required
 
 # Below it lie float32's denormal numbers.
 _TINY = 1.2e-38
@@ -31,7 +31,7 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor, adversarial
     if logits is None:
         images = images.detach().requires_grad_()
         logits = one_pass(model, clean=images)
-    gradient, = torch.autograd.grad(_summed(logits.clean, labels), images, create_graph=True)
+    gradient, = torch.autograd.grad(_summed(required(logits.clean), labels), images, create_graph=True)
     return gradient.square().flatten(1).sum(1).mean()
 
 
@@ -50,8 +50,9 @@ def gradient_alignment(model: nn.Module, images: Tensor, labels: Tensor, adversa
         logits = one_pass(model, clean=images, noisy=noisy)
     # Log-odds have the direction of cross-entropy's gradient, also where that rounds to 0. One backward pass for both,
     # because every one of them runs through the whole batch of the forward pass.
-    losses = log_odds(logits.clean, labels).sum() + log_odds(logits.noisy, labels).sum()
-    here, there = (part.flatten(1) for part in torch.autograd.grad(losses, (images, noisy), create_graph=True))
+    losses = log_odds(required(logits.clean), labels).sum() + log_odds(required(logits.noisy), labels).sum()
+    points = images, required(noisy)
+    here, there = (part.flatten(1) for part in torch.autograd.grad(losses, points, create_graph=True))
     present = (here.detach() != 0).any(1) & (there.detach() != 0).any(1)
     return ((1 - cosine_similarity(_scaled(here), _scaled(there))).clamp(min=0) * present).mean()
 
@@ -66,7 +67,7 @@ def logit_squeezing(model: nn.Module, images: Tensor, labels: Tensor, adversaria
     if logits is None:
         logits = one_pass(model, clean=images)
     given = [part for part in (logits.clean, logits.adversarial) if part is not None]
-    return sum(part.square().sum(1).mean() for part in given) / len(given)
+    return cast(Tensor, sum(part.square().sum(1).mean() for part in given)) / len(given)
 
 
 REGULARISERS: dict[str, Callable[..., Tensor]] = {

@@ -18,7 +18,7 @@ _REACH = 2.5  # radii that several steps could walk (Madry et al. 2018)
 
 
 def validate(network: nn.Module, images: Images, threat: ThreatModel, *, steps: int, batch_size: int,
-             turn: Callable[[], AbstractContextManager]) -> dict[str, float]:
+             turn: Callable[[], AbstractContextManager[object]]) -> dict[str, float]:
     """Clean accuracy and accuracy under margin-PGD, with the same noise each time, so that epochs compare."""
     generator = torch.Generator().manual_seed(0)
     clean = robust = 0
@@ -47,4 +47,5 @@ def feedback(network: nn.Module, images: Images, *, count: int, eps: float, norm
             points = pgd(network, batch, labels, eps=eps, norm=norm, steps=each, step_size=size, random_start=False,
                          early_stop=True)
             accuracies.append(float((predict(network, points) == labels).float().mean()))
-    return Feedback(*accuracies, clean=clean)
+    single_step, several_steps = accuracies
+    return Feedback(single_step, several_steps, clean)

@@ -45,7 +45,7 @@ def perturbed(model: nn.Module, loss_fn: Callable[[], Tensor], gamma: float, *,
     try:
         with torch.no_grad():
             for weight, before, direction in moved:
-                weight += gamma * before.norm() * unit(direction[None])[0]
+                weight.add_(gamma * before.norm() * unit(direction[None])[0])
         yield loss.detach()
     finally:
         # In place, so that a gradient asked for too late is an error of autograd's and not a wrong gradient.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from parapet.attacks.audit.scene import Scene
 from parapet.attacks.audit.verdicts import Result, gap, loss_gap, mean
 from parapet.attacks.objectives import cross_entropy
@@ -21,7 +23,7 @@ def order(scene: Scene) -> Result:
 
 def margin(scene: Scene) -> Result:
     """Check 11: PGD on cross-entropy against PGD on the margin, with the same budget."""
-    options = {"steps": scene.budget.pgd_steps, "restarts": _RESTARTS, "stream": 41}
+    options: dict[str, Any] = {"steps": scene.budget.pgd_steps, "restarts": _RESTARTS, "stream": 41}
     ce = scene.pgd_ce & scene.survives(pgd, loss=cross_entropy, **options)
     by_margin = scene.pgd_margin & scene.survives(pgd, loss="margin", **options)
     numbers = {"pgd_ce": mean(ce), "pgd_margin": mean(by_margin)}

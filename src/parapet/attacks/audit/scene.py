@@ -74,7 +74,7 @@ class Scene:
         def run(images: Tensor, labels: Tensor, seeds: Tensor) -> Tensor:
             return attack(model or self.model, images, labels, eps=radius, norm=self.norm, early_stop=True,
                           generator=seeds, **options)
-        if among is None or len(rows):
+        if among is None or bool(among.any()):
             with frozen(model or self.model):
                 points[rows] = in_halves(run, self.images[rows], self.labels[rows], derived(self.seeds[rows], stream))
         return self.judge(points, radius)

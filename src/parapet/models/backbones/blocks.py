@@ -21,6 +21,9 @@ class Convolution(nn.Conv2d):
     processors with AVX2 and without AVX-512, for channels last and fewer than 8 input channels.
     """
 
+    # Whether `build` gives it weights of zero.
+    starts_at_zero = False
+
     def forward(self, features: Tensor) -> Tensor:
         """(N, inputs, H, W) to (N, outputs, H/stride, W/stride)."""
         return self.convolve(features, self.weight, self.bias)
@@ -50,7 +53,8 @@ class NormalisedConvolution(nn.Module):
         super().__init__()
         self.convolution = convolution(inputs, outputs, size=size, stride=stride, groups=groups)
         self.norm = nn.BatchNorm2d(outputs)
-        self._remembers, self._kept = False, None
+        self._remembers = False
+        self._kept: tuple[Tensor, Tensor] | None = None
 
     @property
     def remembers(self) -> bool:
@@ -70,7 +74,9 @@ class NormalisedConvolution(nn.Module):
     def _folded(self) -> tuple[Tensor, Tensor]:
         """(weight, bias) of the one convolution."""
         layer, norm = self.convolution, self.norm
-        parts = (layer.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        mean: Tensor = norm.running_mean  # type: ignore[assignment] # None in norms without statistics alone
+        variance: Tensor = norm.running_var  # type: ignore[assignment] # likewise
+        parts = (layer.weight, norm.weight, norm.bias, mean, variance)
         if not self._remembers or torch.compiler.is_compiling() or any(part.requires_grad for part in parts):
             return _fold(*parts, norm.eps)
         kept = self._kept

@@ -23,6 +23,9 @@ class SeededDropout(nn.Module):
     drawn: seed and number of draws travel with the weights.
     """
 
+    seed: Tensor
+    draws: Tensor
+
     def __init__(self, share: float) -> None:
         super().__init__()
         self.share = share

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from parapet.training.losses.one_pass import Logits, Pieces, one_pass
+from parapet.training.losses.one_pass import Logits, Pieces, one_pass, required
 
 
 def standard(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
@@ -16,7 +16,7 @@ def standard(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tens
     only misleads those that climb cross-entropy: measure with a margin loss.
     """
     logits = logits or one_pass(model, clean=images)
-    loss = cross_entropy(logits.clean, labels, label_smoothing=smoothing)
+    loss = cross_entropy(required(logits.clean), labels, label_smoothing=smoothing)
     return loss, {"clean_loss": loss.detach()}
 
 
@@ -28,10 +28,10 @@ def pgd_training(model: nn.Module, images: Tensor, labels: Tensor, adversarial: 
     """
     if clean_share == 0:
         logits = logits or one_pass(model, adversarial=adversarial)
-        loss = cross_entropy(logits.adversarial, labels, label_smoothing=smoothing)
+        loss = cross_entropy(required(logits.adversarial), labels, label_smoothing=smoothing)
         return loss, {"adversarial_loss": loss.detach()}
     logits = logits or one_pass(model, clean=images, adversarial=adversarial)
-    clean = cross_entropy(logits.clean, labels, label_smoothing=smoothing)
-    robust = cross_entropy(logits.adversarial, labels, label_smoothing=smoothing)
+    clean = cross_entropy(required(logits.clean), labels, label_smoothing=smoothing)
+    robust = cross_entropy(required(logits.adversarial), labels, label_smoothing=smoothing)
     loss = (1 - clean_share) * robust + clean_share * clean
     return loss, {"clean_loss": clean.detach(), "adversarial_loss": robust.detach()}

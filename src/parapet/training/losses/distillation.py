@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from parapet.attacks.objectives import precise
-from parapet.training.losses.one_pass import Logits, Pieces, one_pass
+from parapet.training.losses.one_pass import Logits, Pieces, one_pass, required
 
 
 def softened(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
@@ -25,7 +25,7 @@ def softened(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tens
     `smoothing` in [0, 1) is label smoothing; adversarial images play no part.
     """
     logits = logits or one_pass(model, clean=images)
-    loss = temperature * cross_entropy(logits.clean / temperature, labels, label_smoothing=smoothing)
+    loss = temperature * cross_entropy(required(logits.clean) / temperature, labels, label_smoothing=smoothing)
     return loss, {"clean_loss": loss.detach()}
 
 
@@ -41,5 +41,5 @@ def distillation(model: nn.Module, images: Tensor, labels: Tensor, adversarial: 
     logits = logits or one_pass(model, clean=images)
     with torch.no_grad():
         soft_labels = (precise(teacher(images)) / temperature).softmax(1)
-    loss = temperature * cross_entropy(logits.clean / temperature, soft_labels)
+    loss = temperature * cross_entropy(required(logits.clean) / temperature, soft_labels)
     return loss, {"distillation_loss": loss.detach()}

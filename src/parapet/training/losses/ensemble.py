@@ -18,13 +18,13 @@ from parapet.attacks.objectives import cross_entropy
 
 
 def ensemble_images(model: nn.Module, images: Tensor, labels: Tensor, *, static: Sequence[nn.Module], eps: float,
-                    norm: str = "linf", generator: torch.Generator) -> tuple[Tensor, int]:
+                    norm: str = "linf", generator: torch.Generator | None) -> tuple[Tensor, int]:
     """(adversarial images, their source): one step of length eps on a source drawn for this batch.
 
     Tramèr, Kurakin, Papernot, Goodfellow, Boneh and McDaniel 2018, "Ensemble Adversarial Training". Sources are the
     `static` networks, trained beforehand, and `model` itself, all equally likely; the number returned counts the static
-    ones from 0, and is len(static) for the model. `generator` lives on the CPU. Train on the result with
-    `pgd_training(..., clean_share=0.5)`: the paper mixes clean and adversarial images.
+    ones from 0, and is len(static) for the model. `generator` lives on the CPU; None is torch's global one. Train on
+    the result with `pgd_training(..., clean_share=0.5)`: the paper mixes clean and adversarial images.
     """
     source = int(torch.randint(len(static) + 1, (), generator=generator))
     chosen = [*static, model][source]

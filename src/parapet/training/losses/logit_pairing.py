@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from parapet.training.losses.one_pass import Logits, Pieces, one_pass
+from parapet.training.losses.one_pass import Logits, Pieces, one_pass, required
 
 
 def adversarial_logit_pairing(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, *,
@@ -18,8 +18,8 @@ def adversarial_logit_pairing(model: nn.Module, images: Tensor, labels: Tensor, 
     0.6 % of ImageNet), because pairing makes the loss surface bumpy rather than flat. A baseline to beat.
     """
     logits = logits or one_pass(model, clean=images, adversarial=adversarial)
-    clean = cross_entropy(logits.clean, labels, label_smoothing=smoothing)
-    robust = cross_entropy(logits.adversarial, labels, label_smoothing=smoothing)
-    distance = mse_loss(logits.clean, logits.adversarial)
+    clean = cross_entropy(required(logits.clean), labels, label_smoothing=smoothing)
+    robust = cross_entropy(required(logits.adversarial), labels, label_smoothing=smoothing)
+    distance = mse_loss(required(logits.clean), required(logits.adversarial))
     loss = (clean + robust) / 2 + pairing * distance
     return loss, {"clean_loss": clean.detach(), "adversarial_loss": robust.detach(), "pair_distance": distance.detach()}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from parapet.training.losses.divergence import divergence
-from parapet.training.losses.one_pass import Logits, Pieces, one_pass
+from parapet.training.losses.one_pass import Logits, Pieces, one_pass, required
 
 # The authors' code takes log(1.0001 - p) for the paper's log(1 - p), which caps the margin term at 9.2.
 _ABOVE_ONE = 1.0001
@@ -23,9 +23,9 @@ def mart(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, 
     k != y. The adversarial images are those of plain PGD. `smoothing` touches the first term of BCE alone.
     """
     logits = logits or one_pass(model, clean=images, adversarial=adversarial)
-    boosted = cross_entropy(logits.adversarial, labels, label_smoothing=smoothing) \
-        + _margin_term(logits.adversarial, labels)
-    weighted = (_others(logits.clean, labels) * divergence(logits.clean, logits.adversarial)).mean()
+    clean, attacked = required(logits.clean), required(logits.adversarial)
+    boosted = cross_entropy(attacked, labels, label_smoothing=smoothing) + _margin_term(attacked, labels)
+    weighted = (_others(clean, labels) * divergence(clean, attacked)).mean()
     return boosted + beta * weighted, {"boosted_loss": boosted.detach(), "weighted_divergence": weighted.detach()}
 
 

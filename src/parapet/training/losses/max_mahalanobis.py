@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from parapet.attacks.objectives import Objective, margin, precise
 from parapet.errors import InputError
-from parapet.training.losses.one_pass import Logits, Pieces
+from parapet.training.losses.one_pass import Logits, Pieces, required
 
 # Squared norms of float32 centres that differ by less than this share are equal.
 _EQUAL = 1e-6
@@ -59,7 +59,7 @@ def max_mahalanobis(model: nn.Module, images: Tensor, labels: Tensor, adversaria
     if logits is None:
         outputs = precise(model(images if adversarial is None else adversarial))
     else:
-        outputs = logits.clean if adversarial is None else logits.adversarial
+        outputs = required(logits.clean if adversarial is None else logits.adversarial)
     centres = logit_centres(outputs.shape[1]) if centres is None else centres
     loss = (outputs - centres.to(outputs)[labels]).square().sum(1).mean() / 2
     return loss, {"centre_loss": loss.detach()}

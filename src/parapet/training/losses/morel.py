@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
@@ -13,7 +15,7 @@ from parapet.training.losses.one_pass import Pieces, one_pass
 from parapet.training.losses.trades import trades
 from parapet.training.morel import MorelHead, classifier_layer, features_of
 
-ACCURACY_LOSSES = {"trades": trades, "mart": mart}
+ACCURACY_LOSSES: dict[str, Callable[..., tuple[Tensor, Pieces]]] = {"trades": trades, "mart": mart}
 
 
 def morel(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, *, head: MorelHead,
@@ -31,7 +33,8 @@ def morel(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor,
         logits = one_pass(model, clean=images, adversarial=adversarial)
     accuracy, pieces = ACCURACY_LOSSES[loss](model, images, labels, adversarial, beta=beta, smoothing=smoothing,
                                              logits=logits)
-    robust, more = embedding_loss(head, *seen[-1].chunk(2), labels, alpha=alpha)
+    clean_features, adversarial_features = seen[-1].chunk(2)
+    robust, more = embedding_loss(head, clean_features, adversarial_features, labels, alpha=alpha)
     return preference[0] * accuracy + preference[1] * robust, pieces | more
 
 

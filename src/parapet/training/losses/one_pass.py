@@ -35,3 +35,10 @@ def one_pass(model: nn.Module, *, clean: Tensor | None = None, adversarial: Tens
     batch = list(given.values())
     logits = precise(model(torch.cat(batch) if len(batch) > 1 else batch[0]))
     return Logits(**dict(zip(given, logits.chunk(len(batch)))))
+
+
+def required(part: Tensor | None) -> Tensor:
+    """What a loss cannot do without of a pass that was already made; TypeError where that pass left it out."""
+    if part is None:
+        raise TypeError("the pass whose logits were given left out a version of the images that the loss needs")
+    return part

@@ -6,13 +6,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from parapet.training.losses.divergence import divergence
-from parapet.training.losses.one_pass import Logits, Pieces, one_pass
+from parapet.training.losses.one_pass import Logits, Pieces, one_pass, required
 
 
 def trades(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, *, beta: float,
            smoothing: float = 0.0, logits: Logits | None = None) -> tuple[Tensor, Pieces]:
     """CE(clean) + beta KL(p(clean) || p(adversarial)), beta >= 0 (Zhang et al. 2019, equation 5; their 1/lambda)."""
     logits = logits or one_pass(model, clean=images, adversarial=adversarial)
-    clean = cross_entropy(logits.clean, labels, label_smoothing=smoothing)
-    strayed = divergence(logits.clean, logits.adversarial).mean()
+    clean = cross_entropy(required(logits.clean), labels, label_smoothing=smoothing)
+    strayed = divergence(required(logits.clean), required(logits.adversarial)).mean()
     return clean + beta * strayed, {"clean_loss": clean.detach(), "divergence": strayed.detach()}

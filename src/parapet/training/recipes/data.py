@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from parapet.config import DataPrepConfig
 from parapet.data import dataset, digits, sources, splits
 from parapet.data.info import read_info
@@ -49,7 +51,8 @@ def prepare(recipe: NamedRecipe, given: Path | None, roots: Sequence[Path], out:
     return folder
 
 
-def _split(recipe: NamedRecipe, given: Path | None, places: Sequence[Path]) -> tuple[sources.Source, dict]:
+def _split(recipe: NamedRecipe, given: Path | None,
+           places: Sequence[Path]) -> tuple[sources.Source, dict[str, np.ndarray]]:
     """The published data, and which of them are for training, validation and test."""
     source = _source(recipe, given, places)
     share = min(_VALIDATION_SHARE, _VALIDATION_IMAGES / len(source.images))
