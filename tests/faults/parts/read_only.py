@@ -65,7 +65,9 @@ def run(bench: Bench, seed: int, place: int, verb: Verb | None = None) -> Result
 
 
 def _as_nobody(bench: Bench, verb: Verb, case: Case, words: list[str] | None = None) -> End:
-    return case.run(words or bench.words(verb), bench.limit(verb), {"HOME": str(case.temporary)},
+    # Coverage would be measured into files that this user may not write.
+    return case.run(words or bench.words(verb), bench.limit(verb), {"HOME": str(case.temporary),
+                                                                    "COVERAGE_PROCESS_CONFIG": ""},
                     prepare=_become_nobody)
 
 

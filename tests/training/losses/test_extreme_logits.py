@@ -79,9 +79,13 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "objective centres": _objective(lambda clean, targets: centre_margin(logit_centres(4)))}
 
 
+# Where centres are equally near, rounding decides between them, and the gradients of all are right.
+TIES = [("objective centres", pattern) for pattern in ("tied", "two tied", "one at 0", "sure", "turned")]
+
+
 @pytest.mark.parametrize("dtype", CLOSE, ids=str)
-@pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name, pattern", [(name, pattern) for name in FUNCTIONS for pattern in PATTERNS
+                                           if (name, pattern) not in TIES])
 def test_values_and_gradients_are_finite_and_those_of_float64(name: str, pattern: str, dtype: torch.dtype) -> None:
     for scale in SCALES:
         given = [part.detach().requires_grad_() for part in _logits(pattern, scale, dtype)]
@@ -101,6 +105,28 @@ def test_values_and_gradients_are_finite_and_those_of_float64(name: str, pattern
                 assert slope.isfinite().all(), (scale, slope)
                 within = CLOSE[dtype] * float(expected.abs().max()) + 1e-6
                 assert (slope.double() - expected).abs().max() <= within, (scale, slope, expected)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("dtype", CLOSE, ids=str)
+@pytest.mark.parametrize("pattern", [pattern for _, pattern in TIES])
+def test_where_centres_are_equally_near_the_gradient_leads_to_one_of_them_or_between(
+        pattern: str, dtype: torch.dtype, scale: float) -> None:
+    centres = logit_centres(4).double()
+    given = _logits(pattern, scale, dtype)[1].requires_grad_()
+    value = centre_margin(logit_centres(4))(given.flatten(1), LABELS)
+    slopes, = torch.autograd.grad(value.sum(), given)
+    outputs = given.detach().flatten(1).double()
+    for row, label, found, slope in zip(outputs, LABELS, value, slopes.flatten(1).double()):
+        ways = 2 * (centres - centres[label])
+        heights = ways @ row
+        heights[label] = -torch.inf
+        assert abs(found - heights.max()) <= 1e-5 * scale * 100
+        nearest = heights >= heights.max() - 1e-5 * scale * 100
+        # The shares of the nearest centres in the gradient: none below 0, 1 in all, and nothing else in it.
+        shares = torch.linalg.lstsq(ways[nearest].T, slope).solution
+        assert (ways[nearest].T @ shares - slope).abs().max() <= CLOSE[dtype] * ways.abs().max()
+        assert shares.min() >= -CLOSE[dtype] and shares.sum() == pytest.approx(1, abs=2 * CLOSE[dtype])
 
 
 def test_trades_where_a_probability_rounds_to_0() -> None:
