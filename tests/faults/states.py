@@ -56,12 +56,20 @@ def stale(place: Path) -> list[str]:
                   if _STALE.search(name := path.relative_to(place).as_posix()))
 
 
+# Tags whose values hold an id that MLflow draws: MLmodel names its own.
+_DRAWN = ("parapet.logged_model", "parapet.sha256.MLmodel")
+
+
 def differences(wanted: dict[str, Any], found: dict[str, Any], most: int = 6) -> list[str]:
     """How two states differ, each as a short line."""
     lines = []
     for name in sorted(wanted.keys() | found.keys()):
         one, other = wanted.get(name, "nothing"), found.get(name, "nothing")
-        if one != other:
+        if one != other and isinstance(one, list) and isinstance(other, list):
+            gone, new = ([item for item in this if item not in that] for this, that in ((one, other), (other, one)))
+            lines.append(f"{name}: {len(one)} when undisturbed and {len(other)} now; only then {str(gone)[:200]}, only "
+                         f"now {str(new)[:200]}")
+        elif one != other:
             lines.append(f"{name}: {str(one)[:120]} when undisturbed, {str(other)[:120]} now")
     more = len(lines) - most
     return lines[:most] + ([f"and {more} more"] if more > 0 else [])
@@ -109,7 +117,8 @@ def _tracked(database: Path, artifacts: Path) -> dict[str, Any]:
         found["MLflow versions"] = sorted(f"{model} {values.get('candidate')}" for (model, _), values
                                           in versions.items())
         found["MLflow tags of versions"] = sorted(
-            f"{model} {values.get('candidate')} {key} {value}" for (model, _), values in versions.items()
+            f"{model} {values.get('candidate')} {key} {'some' if key in _DRAWN else value}"
+            for (model, _), values in versions.items()
             for key, value in values.items() if key not in ("parapet.ticket", "gate.champion", "latency_p50_ms"))
         found["MLflow aliases"] = sorted(
             f"{model} {alias} {versions.get((model, number), {}).get('candidate', 'no version')}" for model, alias,
