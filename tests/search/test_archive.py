@@ -158,11 +158,16 @@ def test_a_flipped_byte_is_never_taken_for_a_record(tmp_path_factory: pytest.Tem
     assert survivors == RECORDS[:len(survivors)] and len(survivors) < 5
 
 
-def test_a_record_that_is_no_json_under_the_right_checksum_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "archive.jsonl"
-    text, before = b'{"schema_version":5,}', b"0" * 64
+def _by_hand(path: Path, text: bytes) -> None:
+    """An archive of one record with the right checksum."""
+    before = b"0" * 64
     checksum = hashlib.sha256(before + text).hexdigest().encode()
     path.write_bytes(b'{"after":"%b","sha256":"%b","record":%b}\n' % (before, checksum, text))
+
+
+def test_a_record_that_is_no_json_under_the_right_checksum_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "archive.jsonl"
+    _by_hand(path, b'{"schema_version":5,}')
     _refused(path, "is damaged in line 1: its record is no JSON that can be read")
 
 
@@ -187,6 +192,20 @@ def test_records_of_version_4_are_read_in_today_s_form_and_can_be_added_to(tmp_p
     attacks = {"pgd_ce": {"alone": 0.5, "left": None}, "audit": {"alone": None, "left": 0.4}}
     assert archive.read(path) == [{"schema_version": 5, "id": "a", "validation": {"attacks": attacks}},
                                   {"schema_version": 5, "id": "b", "validation": None}, RECORDS[0]]
+
+
+@pytest.mark.parametrize("validation", ['{}', '{"attacks":[]}', '{"attacks":null}', '"text"', '[1]', '7'])
+def test_a_record_of_version_4_with_another_form_is_told(tmp_path: Path, validation: str) -> None:
+    path = tmp_path / "archive.jsonl"
+    _by_hand(path, f'{{"schema_version":4,"id":"a","validation":{validation}}}'.encode())
+    _refused(path, "is damaged in line 1: its record has another form than its schema version says; restore the file")
+
+
+def test_a_record_without_id_and_looks_has_no_place(tmp_path: Path) -> None:
+    path = tmp_path / "archive.jsonl"
+    _by_hand(path, b'{"schema_version":5}')
+    with pytest.raises(InputError, match="is damaged in line 1: its record has no id and looks; restore the file"):
+        archive.places(path)
 
 
 @pytest.mark.parametrize("end", [b"", b'{"sha256": "01', b"\0\0"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from parapet.config import Params, parse
 from parapet.errors import InputError, WorkError
+from parapet.files import digest
 from parapet.genome import Genome, point
 from parapet.search import archive
 from parapet.search.front import front
@@ -176,6 +178,13 @@ def test_a_cheap_rung_below_the_floor_is_no_failed_search(changes: dict[str, Any
         candidates.refuse_empty_front(full)
 
 
+def _lines_said(state: bytes, lines: int) -> bytes:
+    """state.json with another number of lines, under a checksum that fits."""
+    said = {**json.loads(state), "lines": lines}
+    said.pop("checksum")
+    return json.dumps({**said, "checksum": digest(said)}).encode()
+
+
 def test_a_journal_and_a_state_that_do_not_fit_are_told_and_left_alone(tmp_path: Path) -> None:
     home = tmp_path / "search"
     _all(home, _params())
@@ -189,7 +198,9 @@ def test_a_journal_and_a_state_that_do_not_fit_are_told_and_left_alone(tmp_path:
                                  f"{remedy}"),
             ("state.json", b"{}", f"{home}/state.json is damaged, or from another version of Parapet; {remedy}"),
             ("state.json", written["state.json"][:40], f"{home}/state.json is damaged, or from another version of "
-                                                       f"Parapet; {remedy}")):
+                                                       f"Parapet; {remedy}"),
+            *(("state.json", _lines_said(written["state.json"], lines), f"{home}/state.json is damaged, or from "
+               f"another version of Parapet; {remedy}") for lines in (-1, -10**30))):
         (home / name).unlink()
         if content is not None:
             (home / name).write_bytes(content)

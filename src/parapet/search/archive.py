@@ -99,7 +99,7 @@ def places(path: Path) -> list[Place]:
     """
     found = []
     for number, start, text in _texts(path):
-        name, looks = _indexed(text) or _named(_record(path, f"line {number}", text))
+        name, looks = _indexed(text) or _named(path, f"line {number}", text)
         found.append(Place(name, looks, start, len(text)))
     return found
 
@@ -215,7 +215,11 @@ def _record(path: Path, where: str, text: bytes) -> dict[str, Any]:
         raise InputError(f"{path} is damaged in {where}: its record is no JSON that can be read ({error}); {_REMEDY}."
                          ) from None
     _refuse_other_versions(path, where, record.get("schema_version"))
-    return _today(record)
+    try:
+        return _today(record)
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{path} is damaged in {where}: its record has another form than its schema version says; "
+                         f"{_REMEDY}.") from None
 
 
 def _refused(text: str) -> None:
@@ -236,8 +240,13 @@ def _indexed(text: bytes) -> tuple[str, int] | None:
     return name.decode(), int(digits)
 
 
-def _named(record: dict[str, Any]) -> tuple[str, int]:
-    return record["id"], record["looks"]
+def _named(path: Path, where: str, text: bytes) -> tuple[str, int]:
+    """The same, from the whole record."""
+    record = _record(path, where, text)
+    name, looks = record.get("id"), record.get("looks")
+    if type(name) is not str or type(looks) is not int:
+        raise InputError(f"{path} is damaged in {where}: its record has no id and looks; {_REMEDY}.")
+    return name, looks
 
 
 def _end(path: Path, stream: BinaryIO) -> tuple[int, bytes]:
@@ -283,7 +292,7 @@ def _today(record: dict[str, Any]) -> dict[str, Any]:
     if record["schema_version"] == SCHEMA_VERSION:
         return record
     block = record.get("validation")
-    return {**record, "schema_version": SCHEMA_VERSION, "validation": block and converted(block)}
+    return {**record, "schema_version": SCHEMA_VERSION, "validation": None if block is None else converted(block)}
 
 
 def _old_version(line: bytes) -> int:

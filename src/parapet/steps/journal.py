@@ -211,7 +211,7 @@ def _state(home: Path, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     try:
         state = sealed.look(path)
         expected, last, owner, _ = state["lines"], state["last"], state[_OWNER], state["course"]
-        if type(expected) is not int:
+        if type(expected) is not int or expected < 0:
             raise ValueError
     except FileNotFoundError:
         if lines:
