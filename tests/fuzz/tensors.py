@@ -106,7 +106,7 @@ class Weights(_Files):
 class Checkpoints(_Files):
     """A checkpoint is taken up whole, or as if it were not there."""
 
-    key = "parapet_training"
+    key = "parapet"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -120,7 +120,6 @@ class Checkpoints(_Files):
                                        best_weights=learner.snapshot()["weights"])
         checkpoint.save(folder / "seed.safetensors", "key", learner, generator, progress)
         self.seeds = [(folder / "seed.safetensors").read_bytes()]
-        self.key = next(iter(parts(self.seeds[0])[0]["__metadata__"]))
         self.whole = checkpoint.restore(folder / "seed.safetensors", "key", self._learner(), torch.Generator())
         demand(self.whole is not None and self.whole.epoch == 2, "a checkpoint is not taken up")
 
