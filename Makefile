@@ -54,7 +54,7 @@ PROMOTION := */parapet/steps/promotion.py,*/parapet/steps/gate.py,*/parapet/step
 coverage: $(READY) ## how much of the code the tests run, their child processes included (90 % where numbers come from)
 	@$(PULL)
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(PARALLEL) -m "not slow and not gpu"
+	@$(BIN)/coverage run -m pytest $(PARALLEL) --junitxml build/tests.xml -m "not slow and not gpu"
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --sort=cover
 	@for part in $(COVERED); do echo "$$part:"; \

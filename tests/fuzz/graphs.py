@@ -60,9 +60,10 @@ class Graphs(Part):
             model.opset_import[0].version = chance.choice((0, 1, 7, 99, 2**40))
         elif model.metadata_props:
             entry = next(entry for entry in model.metadata_props if entry.key == "parapet")
-            told = twisted(chance, json.loads(entry.value), VALUES)
-            entry.value = json.dumps(told) if chance.random() < 0.8 else chance.choice(("null", "{", "[]", "NaN",
-                                                                                        "1", ""))
+            if entry.value != "{" and entry.value and chance.random() < 0.8:
+                entry.value = json.dumps(twisted(chance, json.loads(entry.value), VALUES))
+            else:
+                entry.value = chance.choice(("null", "{", "[]", "NaN", "1", ""))
 
     def check(self, content: bytes) -> None:
         path = self.put("model.onnx", content)

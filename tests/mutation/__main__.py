@@ -30,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60,
                         help="after which no further test of a mutant begins (default: 60)")
     parser.add_argument("--coverage", type=Path, default=ROOT / ".coverage", help="data of `make coverage`")
+    parser.add_argument("--durations", type=Path, default=ROOT / "build" / "tests.xml", help="likewise")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutants.jsonl", help="where outcomes are kept")
     parser.add_argument("--list", action="store_true", help="show the mutants of the part and try none")
     options = parser.parse_args(arguments)
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         print(*(mutant.name for mutant in part), sep="\n")
         return 0
-    kept, coverage = _read(options.out), Coverage(options.coverage)
+    kept, coverage = _read(options.out), Coverage(options.coverage, options.durations)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     left = [one for one in part if one.name not in kept]
     # Tests that fail anyway would kill everything.

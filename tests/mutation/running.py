@@ -8,8 +8,10 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 from tests.mutation.drawing import Mutant
 
@@ -29,10 +31,15 @@ _ONE_TEST = 180
 
 
 class Coverage:
-    """Which tests run which line, from the data that `make coverage` leaves."""
+    """Which tests run which line, and how long they take, from what `make coverage` leaves."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, durations: Path) -> None:
         self._lines: dict[str, dict[int, list[str]]] = {}
+        self._seconds: Counter[str] = Counter()
+        if durations.exists():
+            for case in ElementTree.parse(durations).iter("testcase"):
+                name = f"{case.get('classname')}.{str(case.get('name')).partition('[')[0]}"
+                self._seconds[_node(name) or name] += float(case.get("time", 0))
         self._data = None
         if path.exists():
             from coverage import CoverageData
@@ -41,9 +48,9 @@ class Coverage:
             self._data.read()
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Arguments for pytest: the tests that ran the line, the nearest first, else those of its folder."""
+        """Arguments for pytest: the tests that ran the line, quick and near ones first, else those of its folder."""
         found = sorted({node for context in self._contexts(mutant) if (node := _node(context))},
-                       key=lambda node: (_distance(mutant.module, node), node))
+                       key=lambda node: (int(self._seconds[node]), _distance(mutant.module, node), node))
         return found or list(_MIRRORED[mutant.module.partition("/")[0]])
 
     def _contexts(self, mutant: Mutant) -> Sequence[str]:
