@@ -1,4 +1,4 @@
-"""A promotion that is killed before any of its requests to MLflow: the next one leaves nothing of it behind."""
+"""A promotion or rollback that is killed before any of its requests to MLflow: the next one leaves it done or not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from parapet.steps import promotion, results
+from parapet.config import Params
+from parapet.steps import promotion, results, rollback
+from parapet.tracking import promotion_lock as promotion_lock_module
 from parapet.tracking.connection import connect
 from parapet.tracking.promotion_lock import promotion_lock
 from parapet.tracking.registry import Registry
@@ -33,23 +35,7 @@ def processes() -> Any:
 def promote(uri: str, story: Story, folder: Path, bias: int, kill_at: int = 0, counted: Path | None = None,
             refused: bool = False) -> None:
     """What `promotion.run` does with the registry, killed before request `kill_at`; `counted` gets their number."""
-    from mlflow import MlflowClient
-
-    requests, main = 0, threading.current_thread()
-
-    def before(method: Any) -> Any:
-        def called(*arguments: Any, **options: Any) -> Any:
-            nonlocal requests
-            if threading.current_thread() is main:  # signs of life come when they come
-                requests += 1
-                if requests == kill_at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return method(*arguments, **options)
-        return called
-
-    for name, method in list(vars(MlflowClient).items()):
-        if not name.startswith("_") and callable(method):
-            setattr(MlflowClient, name, before(method))
+    requests = count_requests(kill_at)
     registry, card = Registry(uri, story.id), folder / "card.md"
     card.write_text("the card")
     shipped = replace(shipment(folder, bias, story), files=dict.fromkeys((results.WEIGHTS, results.TRAINING), card))
@@ -63,11 +49,43 @@ def promote(uri: str, story: Story, folder: Path, bias: int, kill_at: int = 0, c
     except ZeroDivisionError:
         assert refused
     if counted is not None:
-        counted.write_text(str(requests))
+        counted.write_text(str(requests[0]))
 
 
-def run(processes: Any, *arguments: Any) -> int:
-    child = processes.Process(target=promote, args=arguments)
+def roll_back(uri: str, model: str, kill_at: int = 0, counted: Path | None = None) -> None:
+    """A rollback, killed before request `kill_at`; `counted` gets their number."""
+    requests = count_requests(kill_at)
+    # Below the shortest expiry that may be set, so that the next one need not wait.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(promotion_lock_module, "_expiry", lambda ticket: _EXPIRY)
+        rollback.run(Params(), uri=uri, model_name=model)
+    if counted is not None:
+        counted.write_text(str(requests[0]))
+
+
+def count_requests(kill_at: int) -> list[int]:
+    """The number of requests to MLflow from here on, in a list that changes; before `kill_at` the process is killed."""
+    from mlflow import MlflowClient
+
+    requests, main = [0], threading.current_thread()
+
+    def before(method: Any) -> Any:
+        def called(*arguments: Any, **options: Any) -> Any:
+            if threading.current_thread() is main:  # signs of life come when they come
+                requests[0] += 1
+                if requests[0] == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return method(*arguments, **options)
+        return called
+
+    for name, method in list(vars(MlflowClient).items()):
+        if not name.startswith("_") and callable(method):
+            setattr(MlflowClient, name, before(method))
+    return requests
+
+
+def run(processes: Any, *arguments: Any, target: Any = promote) -> int:
+    child = processes.Process(target=target, args=arguments)
     child.start()
     child.join()
     return child.exitcode
@@ -106,3 +124,23 @@ def test_of_a_promotion_killed_anywhere_nothing_is_left(sqlite_uri: str, tmp_pat
         assert unneeded == [], f"killed before request {kill_at} of {last}"
         assert aliases == {"champion": "3", "challenger": "3", "previous": "2" if moved else "1"}
         assert sorted(versions.values()) == (["1", "2", "3"] if moved else ["1", "3"])
+
+
+def test_a_rollback_killed_anywhere_and_called_again_is_one_rollback(sqlite_uri: str, tmp_path: Path,
+                                                                     processes: Any) -> None:
+    story, count = Story(tmp_path), tmp_path / "count"
+    assert run(processes, sqlite_uri, story, tmp_path, 1) == run(processes, sqlite_uri, story, tmp_path, 2) == 0
+    champion, before = "2", "1"
+    assert run(processes, sqlite_uri, story.id, 0, count, target=roll_back) == 0
+    last = int(count.read_text())
+    assert last > 10
+    for kill_at in range(1, last + 1):
+        champion, before = before, champion
+        found = Registry(sqlite_uri, story.id).aliases()
+        assert (found["champion"], found["previous"]) == (champion, before)
+        outcome = run(processes, sqlite_uri, story.id, kill_at, target=roll_back)
+        assert outcome == -signal.SIGKILL or (outcome == 0 and kill_at > last - 3)
+        if outcome:
+            assert run(processes, sqlite_uri, story.id, target=roll_back) == 0
+        found = Registry(sqlite_uri, story.id).aliases()
+        assert (found["champion"], found["previous"]) == (before, champion), f"killed before {kill_at} of {last}"

@@ -11,6 +11,8 @@ from parapet.errors import InputError
 if TYPE_CHECKING:
     from parapet.tracking.registry import Registry, Version
 
+_VERB = "rollback"
+
 
 def run(params: Params, *, uri: str, model_name: str | None = None,
         tell: Callable[[str], None] = lambda text: None) -> dict[str, str | None]:
@@ -18,18 +20,24 @@ def run(params: Params, *, uri: str, model_name: str | None = None,
 
     So a second rollback undoes the first. Returns {champion, previous}, numbers of versions; `previous` is None where
     the champion was deleted. Raises InputError where there is none before the champion, WorkError where its files are
-    not those that were registered. It waits for a promotion under way, which `tell` is told of.
+    not those that were registered. It waits for a promotion under way, which `tell` is told of. A rollback that was
+    killed after it had moved the champion is not undone by the next one, which finishes it and changes nothing.
     """
     from parapet.tracking.contents import check
     from parapet.tracking.promotion_lock import promotion_lock
-    from parapet.tracking.registry import PREVIOUS, Registry
+    from parapet.tracking.registry import CHAMPION, PREVIOUS, Registry
 
     registry = Registry(uri, params.promotion.model_name if model_name is None else model_name)
-    _before(registry)  # before a queue is made for a model that is not there
+    if not Registry.queue(registry).exists():
+        _before(registry)  # no queue is made for a model that is not there
     with promotion_lock(registry, expiry=params.promotion.lock_seconds, tell=tell) as ticket:
-        aliases, version = registry.aliases(), _before(registry)
+        aliases = registry.aliases()
+        if ticket.done_before.get("verb") == _VERB and ticket.done_before.get("version") == aliases.get(CHAMPION):
+            tell("the rollback before this one was stopped when it had done its work; it is not undone")
+            return {"champion": aliases[CHAMPION], "previous": aliases.get(PREVIOUS)}
+        version = _before(registry)
         check(registry, version)
-        ticket.begin(aliases=aliases, version=version.number)
+        ticket.begin(verb=_VERB, aliases=aliases, version=version.number)
         ticket.check()
         registry.move_champion(version.number)
         return {"champion": version.number, "previous": registry.aliases().get(PREVIOUS)}

@@ -42,11 +42,13 @@ class Ticket:
     def __init__(self, registry: Registry, queue: Registry, number: str, nonce: str) -> None:
         self.registry, self.queue, self.number, self.nonce = registry, queue, number, nonce
         self._journal: dict[str, Any] = {}
+        # What the one before had begun and also done, where it died before it could say so; else empty.
+        self.done_before: dict[str, Any] = {}
 
     def begin(self, **values: Any) -> None:
-        """Write down what is about to change, before it does: `aliases` as they are, `model_created`, `version`,
-        `experiment` that a model is logged in, `copying` {digest, after}: the digest of a version that is copied, and
-        the newest version before."""
+        """Write down what is about to change, before it does: `aliases` as they are, `verb`, `model_created`,
+        `version`, `experiment` that a model is logged in, `copying` {digest, after}: the digest of a version that is
+        copied, and the newest version before."""
         self._journal |= values
         self.queue.tag(self.number, {_BEGAN: json.dumps(self._journal)})
 
@@ -113,7 +115,9 @@ def _wait(ticket: Ticket, registry: Registry, tell: Callable[[str], None], pause
         living = [other for other in before if not _is_dead(other, now, quiet.seconds(other))]
         if not living:
             for other in before:
-                _undo(registry, json.loads(other.tags.get(_BEGAN, "{}")), other.tags.get(_NONCE, ""))
+                journal = json.loads(other.tags.get(_BEGAN, "{}"))
+                if not _undo(registry, journal, other.tags.get(_NONCE, "")):
+                    ticket.done_before = journal
                 ticket.queue.delete(str(other.version))
             return
         if told != living[0].version:
@@ -146,10 +150,10 @@ def _is_dead(ticket: ModelVersion, now: int, quiet: float) -> bool:
     return quiet > expiry or (quiet > expiry / 2 and now - _sign(ticket) > 1000 * expiry)
 
 
-def _undo(registry: Registry, journal: dict[str, Any], nonce: str) -> None:
-    """Take back a promotion that did not move the champion; one that did has nothing left to take back."""
+def _undo(registry: Registry, journal: dict[str, Any], nonce: str) -> bool:
+    """Take back a promotion that did not move the champion; one that did is done, and the answer is False."""
     if "aliases" not in journal:
-        return
+        return True
     before, now, made = journal["aliases"], registry.aliases(), registry.tagged(TICKET_TAG, nonce)
     if copying := journal.get("copying"):
         # A copy carries the tags of its source and not this ticket's: it is known by what it is and when it came.
@@ -157,7 +161,7 @@ def _undo(registry: Registry, journal: dict[str, Any], nonce: str) -> None:
                  if int(version.number) > copying["after"]]
     touched = {version.number for version in made} | {journal.get("version")}
     if now.get(CHAMPION) in touched and now.get(CHAMPION) != before.get(CHAMPION):
-        return
+        return False
     # Only what points where the promotion pointed it: people move aliases too.
     if now.get(CHALLENGER) in touched and now.get(CHALLENGER) != before.get(CHALLENGER):
         _restore(registry, CHALLENGER, before.get(CHALLENGER))
@@ -169,6 +173,7 @@ def _undo(registry: Registry, journal: dict[str, Any], nonce: str) -> None:
         sweep(registry, experiment, nonce)
     if journal.get("model_created"):
         registry.delete_model()
+    return True
 
 
 def _restore(registry: Registry, alias: str, number: str | None) -> None:
