@@ -25,6 +25,20 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
         assert tensors.digest({"": found[name]}, "") == tensors.digest({"": value}, "")
 
 
+def test_the_same_tensors_are_the_same_bytes(tmp_path: Path) -> None:
+    for number in range(20):
+        tensors.save(VALUES, tmp_path / f"{number}.safetensors", {"n": 1, "name": "ü"})
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
+@pytest.mark.parametrize("entry", ["", "{", "[]", "null", "7", '{"about": "{}"}', '{"about": {}, "sha256": ""}',
+                                   '{"about": "{}", "sha256": null}', "[" * 5000])
+def test_another_entry_is_no_checksum(tmp_path: Path, entry: str) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "x.safetensors", metadata={"parapet": entry})
+    with pytest.raises(Damaged, match="it has no checksum|its checksum does not fit"):
+        tensors.load(tmp_path / "x.safetensors")
+
+
 def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     tensors.save(VALUES, path, {"n": 1})

@@ -16,7 +16,8 @@ from parapet.files import replacing
 from parapet.sealed import Damaged
 from parapet.tensor_files import DamagedTensors, opened
 
-_ABOUT, _SHA256 = "parapet", "sha256"
+# One entry: safetensors writes several in an order that changes from file to file.
+_ENTRY = "parapet"
 
 
 def save(tensors: Mapping[str, Tensor], path: Path, about: Mapping[str, Any]) -> None:
@@ -24,22 +25,32 @@ def save(tensors: Mapping[str, Tensor], path: Path, about: Mapping[str, Any]) ->
     kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     text = json.dumps(dict(about))
     with replacing(path) as partial:
-        save_file(kept, partial, metadata={_ABOUT: text, _SHA256: digest(kept, text)})
+        save_file(kept, partial, metadata={_ENTRY: json.dumps({"about": text, "sha256": digest(kept, text)})})
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, about) of a file that `save` wrote. Raises FileNotFoundError, and Damaged for any other file."""
     try:
         with opened(path) as stream:
-            if not {_ABOUT, _SHA256} <= stream.metadata.keys():
-                raise Damaged("it has no checksum")
-            text, expected = stream.metadata[_ABOUT], stream.metadata[_SHA256]
+            text, expected = _entry(stream.metadata)
             tensors = {name: stream.tensor(name) for name in stream.forms}
     except DamagedTensors as error:
         raise Damaged(f"it is no safetensors file: {error}") from None
     if digest(tensors, text) != expected:
         raise Damaged("its checksum does not fit")
     return tensors, json.loads(text)
+
+
+def _entry(metadata: Mapping[str, str]) -> tuple[str, str]:
+    """(`about` as text, checksum)."""
+    try:
+        found = json.loads(metadata[_ENTRY])
+        text, expected = found["about"], found["sha256"]
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise Damaged("it has no checksum") from None
+    if type(text) is not str:
+        raise Damaged("it has no checksum")
+    return text, expected
 
 
 def digest(tensors: Mapping[str, Tensor], text: str) -> str:
