@@ -102,6 +102,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     key = key_of(settings, trained["key"], files, surrogates)
     path = Path(out) / f"{trained['id']}.json"
     if results.done(path, key) is not None:
+        _forget(path)  # a kill at the very end leaves it
         return {"id": trained["id"]}
     torch.set_num_threads(settings.search.threads)
     cores = Cores(Path(locks)) if locks else FreeCores()
@@ -113,8 +114,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
                        deepfool_steps=config.deepfool_steps, apgd_steps=config.apgd_steps,
                        targets=config.apgd_targets, fab_steps=config.fab_steps, square_queries=config.square_queries)
     state = path.with_suffix(f".{key[:12]}.state")
-    for stale in set(path.parent.glob(f"{trained['id']}.*.state")) - {state}:
-        shutil.rmtree(stale)
+    _forget(path, but=state)
 
     def attack() -> Any:
         return run_suite(
@@ -148,8 +148,14 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
                   fingerprint=data.fingerprint, genome=network.genome.to_dict(), files=files, evaluation=record,
                   audit={**verdict, "rows": rows.tolist()}, curves=_curves(verdict), onnx=replay, int8=variant,
                   images=stored, confusion=confusion)
-    shutil.rmtree(state, ignore_errors=True)
+    _forget(path)
     return {"id": trained["id"]}
+
+
+def _forget(path: Path, but: Path | None = None) -> None:
+    """Remove what evaluations of the candidate whose result is `path` held while they were under way."""
+    for state in set(path.parent.glob(f"{path.stem}.*.state")) - {but}:
+        shutil.rmtree(state, ignore_errors=True)
 
 
 def key_of(params: Params, training: str, files: dict[str, str], surrogates: Iterable[str]) -> str:
