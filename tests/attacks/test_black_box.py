@@ -62,6 +62,21 @@ def test_several_surrogates_are_at_least_as_strong_as_each(undefended, honest, d
     assert torch.equal(broken["both"], broken["one"] | broken["other"])
 
 
+def test_one_image_alone_meets_every_surrogate(undefended, honest, digits) -> None:
+    images, labels = digits.split("test", limit=40).all()
+    target = undefended.network
+
+    def useless(batch: Tensor) -> Tensor:
+        return torch.zeros(len(batch), 10) + 0 * batch.sum((1, 2, 3))[:, None]
+    surrogates = [useless, honest.network]
+    seeds = torch.arange(40)
+    together = transfer(target, images, labels, surrogate=surrogates, eps=0.2, early_stop=True, generator=seeds)
+    alone = torch.cat([transfer(target, images[[row]], labels[[row]], surrogate=surrogates, eps=0.2, early_stop=True,
+                                generator=seeds[[row]]) for row in range(40)])
+    broken = [target(found).argmax(1) != labels for found in (together, alone)]
+    assert broken[0].sum() > 10 and torch.equal(*broken)
+
+
 def test_the_target_gives_no_gradient_away(undefended, honest, digits) -> None:
     images, labels = digits.split("test", limit=20).all()
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from parapet.attacks import pgd, square
 from parapet.attacks.balls import LinfBall, distance
 from parapet.attacks.square import share_of_pixels
-from parapet.attacks.square_proposals import LinfSquares
+from parapet.attacks.square_proposals import L2Squares, LinfSquares, _peak
 from parapet.errors import InputError
 from tests.attacks.linear import SHAPE, Linear
 
@@ -114,6 +114,19 @@ def test_images_of_any_shape(shape: tuple[int, int, int], norm: str) -> None:
     found = square(model, images, labels, eps=0.05, norm=norm, queries=15)
     assert found.shape == images.shape and torch.isfinite(found).all()
     assert (distance(found, images, norm) <= 0.05).all()
+
+
+def test_a_peak_is_nested_rectangles_that_add_one_over_the_square_of_their_number() -> None:
+    ring, edge = 1 / 4 + 1 / 9, 1 / 9
+    expected = torch.tensor([[edge, ring, ring, ring, edge], [edge, ring, 1 + ring, ring, edge],
+                             [edge, ring, ring, ring, edge]])
+    assert torch.allclose(_peak(3, 5), expected / expected.norm(), atol=1e-6)
+
+
+def test_windows_under_l2_are_odd_and_three_pixels_at_least() -> None:
+    windows = object.__new__(L2Squares)
+    windows.points = torch.zeros(1, 1, 28, 28)
+    assert [windows.side(share) for share in (1e-6, 0.01, 0.03, 0.1)] == [3, 3, 5, 9]
 
 
 def test_wrong_options_are_told() -> None:

@@ -20,7 +20,7 @@ from parapet.attacks import (
     with_audit,
 )
 from parapet.attacks.audit import AuditBudget
-from parapet.attacks.compositions import catalogue
+from parapet.attacks.compositions import AUTO_ATTACKS, catalogue, named_suite
 from parapet.attacks.intervals import sign_test, wilson
 from parapet.attacks.noise import image_seeds
 from parapet.errors import InputError
@@ -313,3 +313,9 @@ def test_layers_that_are_random_are_attacked_and_judged_in_the_mean() -> None:
     records = [evaluate(model, images, labels, norm="linf", eps=0.3, suite=[Attack("fgsm", fgsm)]) for _ in range(2)]
     assert records[0]["outcomes"] == records[1]["outcomes"]
     assert records[0]["attacks"]["fgsm"]["alone"] < records[0]["clean_accuracy"]
+
+
+@pytest.mark.parametrize("name", AUTO_ATTACKS)
+def test_attacks_of_autoattack_meet_what_still_stands(name: str) -> None:
+    suite = named_suite(name)
+    assert len(suite) > 1 and all(attack.survivors_only for attack in suite)
