@@ -16,9 +16,9 @@ _VOLATILE = re.compile(r"seconds|latency|throughput|^time$|started|created|^date
                        r"|experiment_id|^busy|footprint|^after$|device_seconds|^torch$|images_per_second"
                        # Digests of what holds times; `files` of an evaluation has those of weights and graph.
                        r"|^checksum$|^last$|^sha256$")
-# What stays in place for whoever comes next, and what a verb says for people.
+# What stays in place for whoever comes next, what a verb says for people, and onnxruntime's session file.
 _PASSED_OVER = re.compile(r"\.lock$|^\.parapet/(locks|latency)/|^mlflow\.db|^mlruns/|^\.parapet/outbox-said\.txt$"
-                          r"|^\.parapet/outbox/sent/|__pycache__|^\.git/")
+                          r"|^\.parapet/outbox/sent/|__pycache__|^\.git/|^tmp/\.ses$")
 # Left by who was killed and swept by nobody.
 _STALE = re.compile(r"\.part(/|$)|(^|/)search\.pid$|\.state(/|$)|checkpoint\.safetensors$")
 # These hold latencies or digests of files that do: they have to be there, and be no shorter than a few bytes.

@@ -20,6 +20,7 @@ def session(graph: Path | bytes, *, threads: int = 1, fused: bool = True) -> Any
     """
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()  # a library does not report on its own what its users run
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
