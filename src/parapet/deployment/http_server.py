@@ -23,6 +23,8 @@ from starlette.routing import Route
 import parapet
 
 LARGEST_REQUEST = 32 << 20
+# Times as much is read of one that is larger, and dropped.
+_READ_AT_MOST = 4
 # Seconds that a client may take to send one.
 _PATIENCE = 60.0
 # Requests that are read into numbers and answered at once; more wait.
@@ -73,19 +75,31 @@ def _check_headers(request: Request) -> None:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" or request.headers.get("content-encoding", "identity") != "identity":
         raise HTTPException(415, "the request is not plain JSON; send Content-Type: application/json, not compressed.")
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length[:20]) > LARGEST_REQUEST:
+    if _promised(request) > _READ_AT_MOST * LARGEST_REQUEST:
         raise _too_large()
 
 
+def _promised(request: Request) -> int:
+    """Bytes of the body, as its header says; 0 where it does not."""
+    length = request.headers.get("content-length", "")
+    return int(length[:20]) if length.isdigit() else 0
+
+
 async def _body(request: Request) -> bytes:
-    body = bytearray()
+    """The body. What is too large is read and dropped for a while: whoever is still sending would miss the answer."""
+    body, dropped = bytearray(), 0
     try:
         async with asyncio.timeout(_PATIENCE):
             async for part in request.stream():
-                body += part
-                if len(body) > LARGEST_REQUEST:
-                    raise _too_large()
+                if dropped or max(len(body) + len(part), _promised(request)) > LARGEST_REQUEST:
+                    dropped += len(body) + len(part)
+                    body.clear()
+                    if dropped > _READ_AT_MOST * LARGEST_REQUEST:
+                        break
+                else:
+                    body += part
+        if dropped:
+            raise _too_large()
     except TimeoutError:
         raise HTTPException(408, f"the request did not arrive within {_PATIENCE:.0f} seconds; send it again.") from None
     except ClientDisconnect:

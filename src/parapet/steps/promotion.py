@@ -100,10 +100,13 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                 raise PromotionRefused(f"{chosen['id']} is not promoted, and {config.model_name} is as it was: "
                                        f"{'; '.join(refusals)}.")
             _check_champion(registry, ticket, chosen["id"], pointed)
-            registry.move_champion(version.number)
+            # The champion moves last: a kill before leaves a promotion that is made again, and one after it nothing to
+            # do.
+            if chosen["mlflow_run_id"]:
+                attach(uri, chosen["mlflow_run_id"], cards, "card")
             _refresh(registry, version, {**tags, **_passed(outcome["previous"], compared)}, cards[CARDS[0]])
-        if chosen["mlflow_run_id"]:
-            attach(uri, chosen["mlflow_run_id"], cards, "card")
+            _check_champion(registry, ticket, chosen["id"], pointed)
+            registry.move_champion(version.number)
     return {**outcome, "version": version.number, "moved": True, "comparison": compared and asdict(compared)}
 
 
