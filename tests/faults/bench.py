@@ -86,12 +86,13 @@ class Bench:
         path = self.work / "references" / f"{verb.name.replace(' ', '-')}.json"
         if path.exists():
             return Reference(**read_json(path))
+        words = self.words(verb)  # may make stages, and leaves the project at the last of them
         self.project.restore(verb.stage)
         with self.case() as case:
             counter = case.folder / "operations"
             counter.touch()
             counter.chmod(0o666)
-            end = case.run(self.words(verb), 600, counting(self.project.place, counter))
+            end = case.run(words, 600, counting(self.project.place, counter))
             if (fault := fault_of(end, [0])) is not None:
                 raise RuntimeError(f"undisturbed, {verb.name} {fault}:\n{end.said}\n{end.error}")
             found = Reference(json.loads(json.dumps(state(self.project.place))), end.said, end.seconds,

@@ -2,12 +2,14 @@
 
 import hashlib
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from parapet.tracking import flush
+from parapet.errors import WorkError
+from parapet.tracking import contents, flush
 from parapet.tracking.connection import connect
 from parapet.tracking.contents import DIGEST_TAG, Damaged, download, file_tags
 from parapet.tracking.registration import attach, copy, known, register, withdraw
@@ -130,6 +132,22 @@ def test_a_file_that_was_added_is_told(story, registry, tmp_path, older):
     (code / "evil.py").write_text("print('here')")
     with pytest.raises(Damaged, match="version 1 of .* is damaged: its code/evil.py was not registered with it"):
         download(registry, made, tmp_path / "again")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError(
+    f"##### File artifacts/model.onnx ##### [Errno 28] No space left on device: '{tempfile.gettempdir()}/x/model.onnx'")])
+def test_a_full_disk_is_no_damage_of_what_was_registered(story, sqlite_uri, tmp_path, monkeypatch, error):
+    registry = Registry(sqlite_uri, f"model {story.id}")
+    registry.create_model()
+    made = register(registry, shipment(tmp_path, 1.0, story), {}, "")
+
+    def full(*_):
+        raise error
+    monkeypatch.setattr(contents, "fetch", full)
+    for look in (lambda: download(registry, made, tmp_path / "back"),
+                 lambda: contents.is_whole(sqlite_uri, "models:/x/1", made.tags)):
+        with pytest.raises(WorkError, match="the disk is full.*; free some space and run the same command again"):
+            look()
 
 
 def test_files_that_are_gone_are_one_whole_sentence_and_are_registered_anew(story, sqlite_uri, tmp_path):

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from parapet.errors import WorkError
+from parapet.errors import WorkError, disk_full, is_disk_full
 from parapet.files import file_digest, replacing_folder
 from parapet.redaction import redacted
 from parapet.tracking.connection import sentence, unreachable
@@ -56,6 +56,8 @@ def download(registry: Registry, version: Version, folder: Path) -> Path:
         except Exception as error:  # MLflow raises its own kinds, the store's and the operating system's
             if unreachable(registry.uri) is not None:
                 raise
+            if _is_full_here(error):
+                raise disk_full(error) from None
             raise Damaged(f"the files of {name} cannot be brought from {redacted(place)} ({sentence(error)}); put them "
                           "back there, or promote that candidate again.") from None
         if (damage := _damage(partial, version.tags)) is not None:
@@ -75,10 +77,17 @@ def is_whole(uri: str, place: str, tags: Mapping[str, str]) -> bool:
         try:
             fetch(uri, place, Path(folder))
             return digests(Path(folder)) == file_tags(tags)
-        except Exception:  # deleted, half there, or out of reach: as `download`
+        except Exception as error:  # deleted, half there, or out of reach: as `download`
             if unreachable(uri) is not None:
                 raise
+            if _is_full_here(error):
+                raise disk_full(error) from None
             return False
+
+
+def _is_full_here(error: Exception) -> bool:
+    """Whether this machine's disk is full, and not that of a server, whose words MLflow hands on."""
+    return is_disk_full(error) and (isinstance(error, OSError) or tempfile.gettempdir() in str(error))
 
 
 def fetch(uri: str, place: str, folder: Path) -> None:
