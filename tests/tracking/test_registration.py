@@ -135,7 +135,7 @@ def test_a_file_that_was_added_is_told(story, registry, tmp_path, older):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError(
-    f"##### File artifacts/model.onnx ##### [Errno 28] No space left on device: '{tempfile.gettempdir()}/x/model.onnx'")])
+    f"##### File artifacts/model.onnx ##### [Errno 28] No space left on device: '{tempfile.gettempdir()}/model.onnx'")])
 def test_a_full_disk_is_no_damage_of_what_was_registered(story, sqlite_uri, tmp_path, monkeypatch, error):
     registry = Registry(sqlite_uri, f"model {story.id}")
     registry.create_model()
