@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import signal
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,6 +17,8 @@ SECRET = "hunter2Xq9"
 FORMS = [
     (f"http://alice:{SECRET}@mlflow.example:5000", "http://mlflow.example:5000"),
     (f"https://{SECRET}@mlflow.example/api", "https://mlflow.example/api"),
+    (f"author:{SECRET}@host", "host"), (f"from:{SECRET}@host", "host"), (f"file:{SECRET}@host", "host"),
+    (f"http://alice:S3/{SECRET}@host:x", "http://host:x"), (f"http://a:b/{SECRET}@[fe80::1%eth0]", None),
     (f"https://:{SECRET}@mlflow.example/api", "https://mlflow.example/api"),
     (f"alice:{SECRET}@mlflow.example:5000", "mlflow.example:5000"),
     (f"the server alice:{SECRET}@host, which is away", "the server host, which is away"),
@@ -129,5 +132,15 @@ def test_values_are_redacted_wherever_they_stand_and_by_their_names() -> None:
 
 
 def test_long_texts_take_no_long_time() -> None:
-    for part in ("a", "a:", "@", "://", "a:b@", "%3A", "'", "password=", "http://a:", "x@y:", "--token ", "basic a "):
-        redacted(part * (60_000 // len(part)))
+    def late(*_: object) -> None:
+        raise TimeoutError("a text of 60,000 characters took more than 20 seconds")
+    before = signal.signal(signal.SIGALRM, late)
+    try:
+        for part in ("a", "a:", "@", "://", "a:b@", "%3A", "'", "password=", "http://a:", "x@y:", "--token ",
+                     "basic a ", "-", "--", "-a", "_", " -", "password ", "authorization:", "'password' ", "%40",
+                     "%2540"):
+            signal.alarm(20)
+            assert SECRET not in redacted(part * (60_000 // len(part)) + f" password={SECRET}")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

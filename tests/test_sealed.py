@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from parapet import sealed
 from parapet.errors import InputError
+from parapet.files import read_json
 
 VALUE = {"schema_version": 3, "name": "süß", "numbers": [0.1, 1e-300, 12345678901234567890], "none": None,
          "inner": {"b": True, "a": {"x": []}}}
@@ -57,6 +60,15 @@ def test_sentences(tmp_path: Path) -> None:
     assert said({"ids": list}) == f"{path} is damaged (ids missing); {again}."
     assert said({"name": list}) == f"{path} is damaged (name of the wrong kind); {again}."
     assert said(version=4) == f"{path} has schema version 3, and this Parapet reads version 4; {again}."
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_or_a_folder_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "front.json")
+    with pytest.raises(sealed.Damaged, match="it is a folder or a pipe"):
+        sealed.look(tmp_path / "front.json")
+    with pytest.raises(InputError, match="front.json is no file with JSON, but a folder or a pipe; put the file back"):
+        read_json(tmp_path / "front.json")
 
 
 def test_a_sealed_folder_gives_what_was_written(tmp_path: Path) -> None:

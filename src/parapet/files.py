@@ -217,8 +217,16 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+def is_special(path: Path) -> bool:
+    """Whether a folder, a pipe or a device stands where a file should: reading it may take for ever."""
+    return path.exists() and not path.is_file()
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises NotPlain, an InputError and a ValueError, where it holds no plain JSON."""
+    if is_special(path):
+        raise NotPlain(f"{path} is no file with JSON, but a folder or a pipe; put the file back, or run again what "
+                       "wrote it.")
     try:
         return loads(path.read_bytes())
     except NotPlain as error:

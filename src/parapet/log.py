@@ -17,7 +17,9 @@ NAME = "parapet"
 def event(text: str, *, step: str | None = None, candidate: str | None = None, level: int = logging.INFO,
           **values: Any) -> None:
     """Tell that `text` happened in `step` to `candidate` (its id); `values` are JSON."""
-    logging.getLogger(NAME).log(level, "%s", text, extra={"step": step, "candidate": candidate, "values": values})
+    logger = logging.getLogger(NAME)
+    if logger.hasHandlers():  # else Python prints errors by itself, secrets and all
+        logger.log(level, "%s", text, extra={"step": step, "candidate": candidate, "values": values})
 
 
 @contextmanager

@@ -20,10 +20,10 @@ _WORD = r"(?:(?![\"'<>`](?:[\s,:;}\])<>\\]|$))(?![\w+.-]{1,30}://)\S)*"
 _ADDRESS = re.compile(rf"(?:(?P<scheme>[\w+.-]{{1,30}}):|(?<![\w:/.]))//(?P<rest>{_WORD})"
                       rf"|(?<![\w/.+%-])(?P<user>[\w.+%-]{{1,64}}):(?!//)(?P<word>{_WORD})")
 # What an @ has to be followed by, so that a user and a password may stand before it; a digest is no host.
-_HOST = re.compile(r"@(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?(?![\w@])(?!:\S)")
+_HOST = re.compile(r"@(?:\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[\w.-]+)(?::\d{1,5})?(?![\w@])(?!:[0-9a-f]{32})")
 _FILES = {"sqlite", "file"}
 # NAME:/ and NAME:ADDRESS that name no user.
-_NO_USERS = {"models", "runs", "file", "mailto", "mail", "email", "e-mail", "from", "to", "cc", "contact", "author"}
+_NO_USERS = {"models", "runs", "mailto"}
 _ENCODED = re.compile(r"(?<![^\s&\"'<>])[^\s&\"'<>]*%(?:25)*40", re.IGNORECASE)
 _ENCODED_SCHEME = re.compile(r"%(?:25)*3A%(?:25)*2F%(?:25)*2F", re.IGNORECASE)
 _ENCODED_USER = re.compile(r"[\w.+-]{1,64}%(?:25)*3A", re.IGNORECASE)
@@ -39,7 +39,7 @@ _NAMED = tuple(re.compile(pattern, re.IGNORECASE) for pattern in (
     rf"(?P<name>(?:[?&;]|%(?:25)*(?:3F|26|3B)){_SHORT}{_EQUALS})(?P<value>{_BARE})",
     rf"(?P<name>{_NAME}\\?[\"']\s*:\s*)(?P<value>{_QUOTED}|\\\"[^\"]*\\\"|[^\s,}}\]]+)",
     rf"(?P<name>(?:\bpass(?:word|wd|phrase)|_(?:password|token|secret|key)):\s+)(?P<value>{_QUOTED}|[^\s,;}}]+)",
-    rf"(?P<name>--?[\w-]*{_NAME}\s+)(?P<value>{_QUOTED}|[^\s\"']+)",
+    rf"(?P<name>(?<![\w-])--?[\w-]*{_NAME}\s+)(?P<value>{_QUOTED}|[^\s\"']+)",
     r"(?P<name>\b(?:proxy-)?authorization\\?[\"']?\s*[:=]\s*\\?[\"']?(?:(?:basic|bearer|token|negotiate|digest)\s+)?)"
     r"(?P<value>[^\s\"',]+)",
     r"(?P<name>\b(?:x-api-key|x-auth-token)\\?[\"']?\s*[:=]\s*\\?[\"']?)(?P<value>[^\s\"',]+)",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from parapet.errors import InputError
-from parapet.files import digest, file_digest, write_json
+from parapet.files import digest, file_digest, is_special, write_json
 from parapet.plain_json import NotPlain, loads
 from parapet.quoting import quote
 
@@ -40,6 +40,8 @@ def write(path: Path, value: Mapping[str, Any]) -> dict[str, Any]:
 
 def look(path: Path) -> dict[str, Any]:
     """The object at `path` with its checksum. Raises Damaged, and FileNotFoundError where there is nothing."""
+    if is_special(path):
+        raise Damaged("it is a folder or a pipe")
     try:
         content = path.read_bytes()
         value = loads(content)

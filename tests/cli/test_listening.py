@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -80,6 +82,12 @@ def test_what_cannot_be_meant_is_told(monkeypatch: pytest.MonkeyPatch, capsys: p
         monkeypatch.setenv(name, value)
     assert cli.guarded("parapet", _work) == 2
     assert capsys.readouterr() == ("", f"parapet: {sentence}\n")
+
+
+def test_nothing_is_said_twice_where_nobody_listens() -> None:
+    code = "from parapet import log; import logging; log.event('alice:SECRET@host', level=logging.ERROR)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == done.stderr == ""
 
 
 def test_a_log_that_cannot_be_written_any_more_does_not_stop_the_work(monkeypatch: pytest.MonkeyPatch,

@@ -104,9 +104,16 @@ def test_who_is_no_pipeline_is_left_alone() -> None:
 
 
 # What a pod that was taken over would ask for, and a word of the rule that refuses it.
+_PACKAGES = "/opt/venv/lib/python3.11/site-packages"
 HOSTILE: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "a secret as a volume": ("volumes", lambda job: pod(job)["volumes"].append(
         {"name": "s", "secret": {"secretName": "mlpipeline-minio-artifact"}})),
+    "the workspace over Python's packages": ("node", lambda job: (
+        pod(job)["containers"][0]["volumeMounts"][0].update(mountPath=_PACKAGES),
+        job["spec"]["trainer"]["command"].__setitem__(5, f"{_PACKAGES}/teams/{job['metadata']['name']}/request.json"))),
+    "the workflow whose name is the beginning of its own": ("workflow", lambda job: (
+        job["metadata"]["ownerReferences"][0].update(name=RUN.rpartition("-")[0]),
+        pod(job)["volumes"][0]["persistentVolumeClaim"].update(claimName=f"{RUN.rpartition('-')[0]}-kfp-workspace"))),
     "a secret instead of shared memory": ("volumes", lambda job: pod(job)["volumes"].__setitem__(
         1, {"name": "dshm", "secret": {"secretName": "other"}})),
     "a secret beside shared memory": ("volumes", lambda job: pod(job)["volumes"][1].update(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -47,11 +48,22 @@ def test_a_worker_that_is_killed_is_replaced_and_its_task_tried_again(tmp_path: 
     assert outcome.result == {"deaths": 2}
 
 
+def test_a_death_is_seen_while_what_the_worker_started_still_lives(tmp_path: Path) -> None:
+    marker, begun = tmp_path / "pid", time.monotonic()
+    with Workers(["cpu"], attempts=1) as workers:
+        (_, outcome), = workers.run(_tasks("leave_a_child_and_die", {"marker": str(marker)}))
+    child = int(marker.read_text())
+    os.kill(child, 0)  # it lives
+    os.kill(child, signal.SIGKILL)
+    assert outcome.result is None and "died by SIGKILL" in outcome.reason
+    assert time.monotonic() - begun < 300
+
+
 def test_the_time_of_every_attempt_is_counted(tmp_path: Path) -> None:
     with Workers(["cpu"], attempts=3) as workers:
         (_, outcome), = workers.run(_tasks("sleep_and_die_until", {"marker": str(tmp_path / "count"), "times": 2,
                                                                    "seconds": 0.4}))
-    assert outcome.result == {"deaths": 2} and outcome.seconds > 1.2
+    assert outcome.result == {"deaths": 2} and outcome.seconds > 1.1
 
 
 def test_a_task_that_always_kills_its_worker_is_a_failure_with_its_reason(tmp_path: Path) -> None:

@@ -32,6 +32,16 @@ def die_until(*, marker: str, times: int, device: str, progress: Report) -> dict
     return {"deaths": count}
 
 
+def leave_a_child_and_die(*, marker: str, device: str, progress: Report) -> dict:
+    """Killed, with a child that holds the pipes for ten minutes."""
+    if (child := os.fork()) == 0:
+        time.sleep(600)
+        os._exit(0)
+    Path(marker).write_text(str(child))
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
 def sleep_and_die_until(*, seconds: float, **others: object) -> dict:
     """Takes its time each time."""
     time.sleep(seconds)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from parapet.errors import PromotionRefused
+from parapet.errors import InputError, PromotionRefused
 from parapet.tracking import promotion_lock as lock
 from parapet.tracking.connection import connect
 from parapet.tracking.contents import DIGEST_TAG, download
@@ -181,3 +181,29 @@ def test_many_at_once_are_never_inside_together(story, sqlite_uri):
     for thread in threads:
         thread.join(60)
     assert len(turns) == 5 and max(most) == 1
+
+
+def _ticket(registry, **tags):
+    queue = Registry.queue(registry)
+    queue.create_model()
+    connect(registry.uri).create_model_version(queue.model_name, "parapet-ticket:/x", tags={
+        "owner": "somebody", "nonce": "x", "expiry_seconds": "1", **tags})
+
+
+@pytest.mark.parametrize("journal", ["{", "[]", "7", '{"aliases": []}', '{"aliases": {"champion": 1}}', "[" * 5000,
+                                     '{"copying": {"after": 1}}'])
+def test_a_ticket_whose_journal_cannot_be_read_is_a_sentence(registry, journal):
+    before = registry.aliases()
+    _ticket(registry, journal=journal)
+    said = ("version 1 of the registered model .*, a ticket of a promotion that died, does not say in a form that can "
+            "be read what that promotion had begun")
+    with pytest.raises(InputError, match=said), promotion_lock(registry, expiry=1):
+        pass
+    assert registry.aliases() == before
+
+
+@pytest.mark.parametrize("text", ["abc", "nan", "inf", "1e9", "-1", "0", ""])
+def test_an_expiry_that_no_promotion_may_set_is_the_default(registry, text):
+    _ticket(registry, expiry_seconds=text)
+    ticket, = tickets(registry)
+    assert lock._expiry(ticket) == 60.0

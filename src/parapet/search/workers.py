@@ -82,7 +82,9 @@ class _Worker:
     begun: bool = False
     buffer: bytes = b""
     said: bytes = b""
+    tail: bytes = b""     # of its standard error, after the last whole line
     silent: bool = False  # its standard error is closed
+    gone: bool = False    # it has ended; what it started may hold its pipes open
     over: bool = False    # it is gone, and all that it answered has been read
 
     def end(self) -> None:
@@ -99,9 +101,14 @@ class _Worker:
                 return
             self.silent = not chunk
             self.said = (self.said + chunk)[-_KEPT:]
-            log.event(redacted(chunk.decode(errors="replace").rstrip("\n")), step=self.step or None,
-                      candidate=self.job.task.candidate if self.job else None, level=logging.DEBUG,
-                      source="standard error")
+            # Whole lines, since half of a password cannot be told.
+            whole, end, self.tail = (self.tail + chunk).rpartition(b"\n")
+            if self.silent or len(self.tail) > _KEPT:
+                whole, self.tail = whole + end + self.tail, b""
+            if whole:
+                log.event(redacted(whole.decode(errors="replace").rstrip("\n")), step=self.step or None,
+                          candidate=self.job.task.candidate if self.job else None, level=logging.DEBUG,
+                          source="standard error")
 
 
 class Workers:
@@ -214,6 +221,10 @@ class Workers:
                 for stream in (worker.process.stdout, *([] if worker.silent else [worker.process.stderr])):
                     selector.register(_pipe(stream), selectors.EVENT_READ, worker)
             ready = {id(key.data): key.data for key, _ in selector.select(_TICK)}
+        for worker in self._workers:
+            if id(worker) not in ready:
+                worker.over = worker.gone  # nothing came since it ended
+                worker.gone = worker.process.poll() is not None
         for worker in ready.values():
             worker.hear()
             chunk = _read(worker.process.stdout)

@@ -66,9 +66,14 @@ def read_evaluation(out: Path, member: dict[str, Any]) -> dict[str, Any]:
 
 
 def _older(path: Path) -> dict[str, Any] | None:
-    """A front.json without a checksum, because versions up to 6 had none; None for anything else."""
+    """A front.json without a checksum, because versions up to 6 had none; None for anything else.
+
+    A search of today's Parapet beside it makes it one whose checksum was taken out.
+    """
     try:
         found = read_json(path)
+        if found["schema_version"] == _CONVERTED and (path.parent / "search" / sealed.DIGESTS).exists():
+            return None
         return found if found["schema_version"] <= _CONVERTED and sealed.CHECKSUM not in found else None
     except (ValueError, KeyError, TypeError):
         return None

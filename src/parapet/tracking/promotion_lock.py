@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from parapet.errors import ParapetError, PromotionRefused
+from parapet.errors import InputError, ParapetError, PromotionRefused
 from parapet.tracking.contents import DIGEST_TAG
 from parapet.tracking.registration import TICKET_TAG, sweep, withdraw
 from parapet.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version, asking
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 _DESCRIPTION = "Tickets of promotions under way. It is empty most of the time, and Parapet needs it: do not delete it."
+# Seconds, as `promotion.lock_seconds` has them.
+_DEFAULT_EXPIRY, _LONGEST_EXPIRY = 60.0, 86400.0
 _OWNER, _NONCE, _EXPIRY, _BEGAN = "owner", "nonce", "expiry_seconds", "journal"
 
 
@@ -115,7 +117,7 @@ def _wait(ticket: Ticket, registry: Registry, tell: Callable[[str], None], pause
         living = [other for other in before if not _is_dead(other, now, quiet.seconds(other))]
         if not living:
             for other in before:
-                journal = json.loads(other.tags.get(_BEGAN, "{}"))
+                journal = _journal(other)
                 if not _undo(registry, journal, other.tags.get(_NONCE, "")):
                     ticket.done_before = journal
                 ticket.queue.delete(str(other.version))
@@ -202,4 +204,25 @@ def _tickets(client: MlflowClient, queue: str) -> list[ModelVersion]:
 
 
 def _expiry(ticket: ModelVersion) -> float:
-    return float(ticket.tags.get(_EXPIRY, 60.0))
+    """Seconds; the default where the ticket says none, or none that a promotion may set."""
+    try:
+        seconds = float(ticket.tags.get(_EXPIRY, _DEFAULT_EXPIRY))
+    except ValueError:
+        return _DEFAULT_EXPIRY
+    return seconds if 0 < seconds <= _LONGEST_EXPIRY else _DEFAULT_EXPIRY
+
+
+def _journal(ticket: ModelVersion) -> dict[str, Any]:
+    """What the owner of a ticket had begun. InputError where somebody wrote something else there."""
+    try:
+        found = json.loads(ticket.tags.get(_BEGAN, "{}"))
+        aliases = found.get("aliases", {})
+        if not all(isinstance(text, str) for pair in aliases.items() for text in pair):
+            raise ValueError
+        if copying := found.get("copying"):
+            str(copying["digest"]), int(copying["after"])
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        raise InputError(f"version {ticket.version} of the registered model {ticket.name}, a ticket of a promotion "
+                         "that died, does not say in a form that can be read what that promotion had begun; see that "
+                         "the aliases are right, delete this version, and run the same command again.") from None
+    return found
