@@ -161,6 +161,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(here, members, server, caps
     front = here / "artifacts/front.json"
     for content, sentence in (('{"schema_version": 7}', "is damaged (it has no checksum); run"),
                               ("[]", "is damaged (it holds no JSON object); run"),
+                              ('{"schema_version": 6}', "is damaged (it has no checksum); run"),
                               ('{"schema_version": 5}', "has schema version 5, and this Parapet reads versions 6 and "
                                                         "7; run")):
         front.write_text(content)

@@ -43,7 +43,7 @@ def run(bench: Bench, seed: int, place: int, verb: Verb | None = None) -> Result
             result.ends.append(end)
             result.how, result.fault = "sentence (1)", fault_of(end, [1]) if end.error.strip() else None
             return result
-        bench.judge(verb, end, case, [0, 1, 2], result)
+        bench.judge(verb, end, case, [0, 1, 2, 3] if verb.name.startswith("promote") else [0, 1, 2], result)
         if result.fault is not None or end.code == 0:
             return result
         how = result.how
