@@ -129,10 +129,26 @@ def sentence(error: BaseException) -> str:
     words = str(error).partition("\n[SQL: ")[0]
     if isinstance(error, OSError) and error.errno and error.strerror:
         words = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
-    text = redacted(" ".join(words.split()) or type(error).__name__)
+    words = _CLIENT.sub(_plainly, " ".join(words.split()))
+    text = redacted(words or type(error).__name__)
     if isinstance(error, LookupError):
         text = f"{type(error).__name__} {text}"  # its text is a bare key
     return text if len(text) <= _LONGEST_SENTENCE else text[:_LONGEST_SENTENCE - 1] + "…"
+
+
+# What MLflow's client says when all its tries failed.
+_CLIENT = re.compile(r"(?:API request to \S+ failed with exception )?HTTPS?ConnectionPool\(.*?\): Max retries "
+                     r"exceeded with url: .*?\(Caused by \w+\((?P<why>.*)\)\)")
+
+
+def _plainly(match: re.Match[str]) -> str:
+    why = match["why"]
+    if status := re.search(r"too many (\d{3}) error responses", why):
+        return f"it answers each time with error {status[1]}"
+    if "timed out" in why.lower():
+        return "it does not answer in time"
+    last = re.sub(r"^\[Errno -?\d+\] ", "", why.rpartition(": ")[2].strip("'\"()<> "))
+    return f"it cannot be reached ({last[:1].lower() + last[1:]})"
 
 
 def is_refusal(error: Exception) -> bool:
@@ -158,6 +174,11 @@ def is_overload(error: Exception) -> bool:
 def _http_problem(uri: str, timeout: float) -> str | None:
     import requests  # MLflow's own client, so proxies and certificates are understood the same way
 
+    try:
+        if urlsplit(uri).port == 0:
+            raise ValueError
+    except ValueError:
+        return "its address has a port that is no number from 1 to 65535; mend MLFLOW_TRACKING_URI"
     try:
         status = requests.get(f"{uri.rstrip('/')}/health", timeout=timeout, verify=_trusted()).status_code
     except requests.exceptions.SSLError as error:
