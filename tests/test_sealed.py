@@ -71,6 +71,11 @@ def test_a_pipe_or_a_folder_is_not_waited_for(tmp_path: Path, make: Callable[[Pa
         read_json(tmp_path / "front.json")
 
 
+@pytest.mark.parametrize("name", ["a\0b", "../front.json", "/etc/hostname", "a/../../b"])
+def test_digests_are_of_files_in_the_folder_alone(tmp_path: Path, name: str) -> None:
+    assert "names no file in it" in (sealed.problem(tmp_path, {name: "0" * 64}) or "")
+
+
 def test_a_sealed_folder_gives_what_was_written(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner/a.bin").write_bytes(b"weights")

@@ -119,6 +119,8 @@ def _digest_of(path: str, *identity: int) -> str:
 def problem(folder: Path, files: Mapping[str, str]) -> str | None:
     """The first of `files` in `folder` that is missing or not what its digest says, in a few words; else None."""
     for name, expected in files.items():
+        if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+            return f"{quote(name)} names no file in it"
         try:
             found = digest_of(folder / name)
         except FileNotFoundError:

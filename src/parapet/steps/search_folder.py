@@ -6,17 +6,20 @@ digests.json; between generations that are tasks also state.json and proposals.j
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from parapet.errors import InputError
 from parapet.files import read_json
-from parapet.sealed import CHECKSUM, SealedFolder, seal_folder
+from parapet.sealed import CHECKSUM, Damaged, SealedFolder, check_fields, seal_folder
 from parapet.search import archive
 from parapet.steps import results
 
 STATE, ARCHIVE, PROPOSALS, FRONT_IDS, UNDEFENDED, SUMMARY = (
     "state.json", "archive.jsonl", "proposals.json", "front_ids.json", "undefended.json", "search.json")
+# It names folders and files.
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # What tells such a folder, also one that lost a file.
 MARKS = (FRONT_IDS, ARCHIVE, UNDEFENDED)
 AGAIN = "run `parapet search` again, which takes what is done from its cache"
@@ -40,11 +43,11 @@ class SearchFolder:
 
     def ids(self) -> list[str]:
         """Of the front."""
-        return list(self.json(FRONT_IDS)["ids"])
+        return self._held(FRONT_IDS, {"ids": list})["ids"]
 
     def undefended(self) -> dict[str, Any] | None:
         """The record of the undefended network; None before it is measured."""
-        return self.json(UNDEFENDED)
+        return None if self.json(UNDEFENDED) is None else self._held(UNDEFENDED, {"status": str})
 
     def all_ids(self) -> list[str]:
         """The undefended network, if it was trained, and the front, in the order in which they are evaluated."""
@@ -63,7 +66,22 @@ class SearchFolder:
 
     def summary(self) -> dict[str, Any]:
         """search.json."""
-        return self.json(SUMMARY)
+        return self._held(SUMMARY, {"objectives": list, "schema_version": int})
+
+    def _held(self, name: str, needed: dict[str, type]) -> dict[str, Any]:
+        """A JSON object with these fields, whose ids name nothing but candidates."""
+        value, path = self.json(name), self._sealed.folder / name
+        try:
+            if not isinstance(value, dict):
+                raise Damaged("it holds no JSON object")
+            check_fields(value, needed)
+            ids = value["ids"] if name == FRONT_IDS else [value["id"]] if name == UNDEFENDED else []
+            if not all(isinstance(one, str) and _ID.fullmatch(one) for one in ids):
+                raise Damaged("its ids are none")
+        except (Damaged, KeyError) as error:
+            raise InputError(f"{path} is damaged ({error if isinstance(error, Damaged) else 'id missing'}); {AGAIN}."
+                             ) from None
+        return value
 
     def json(self, name: str) -> Any:
         """What the JSON file called `name` holds."""

@@ -61,6 +61,10 @@ def artifacts(out: Path) -> Findings:
             result = found.attempt(_evaluation, path, found)
             if result is not None:
                 evaluations[result["id"]] = result
+    made = [name for name in ("metrics.json", "onnx") if (out / name).exists()]
+    if made and not (out / "front.json").exists():
+        found.problems.append(f"{out / 'front.json'} is missing, and {made[0]} beside it was made with it; run "
+                              "`parapet front` again")
     if (out / "front.json").exists():
         shown = found.attempt(lambda: read_front(out / "front.json"))
         if shown is not None:
