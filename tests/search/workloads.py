@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from parapet.errors import InputError
@@ -119,8 +120,11 @@ def note_neighbours(*, marker: str, name: str, times: int, seconds: float, devic
     import psutil
 
     # Other tests may have left children of their own, a server of forks for example.
-    beside = [process.pid for process in psutil.Process(os.getppid()).children()
-              if process.pid != os.getpid() and "parapet.search.worker_process" in process.cmdline()]
+    beside = []
+    for process in psutil.Process(os.getppid()).children():
+        with suppress(psutil.Error):  # it has just died
+            if process.pid != os.getpid() and "parapet.search.worker_process" in process.cmdline():
+                beside.append(process.pid)
     time.sleep(seconds)
     with Path(marker).open("a") as stream:
         stream.write(json.dumps([name, count, os.getpid(), begun, time.monotonic(), beside]) + "\n")
