@@ -39,9 +39,9 @@ pipeline: $(READY) ## compile the Kubeflow pipeline and run it locally on the di
 	@$(BIN)/python -m pipelines compile
 	@$(BIN)/python -m pipelines local --params pipelines/quick.yaml
 
-# One process a core; the tests of a file share what they build, and stay together. JOBS=0: all in one process.
-JOBS     ?= auto
-PARALLEL := -n $(JOBS) --dist loadfile
+# One process a core, 8 at most (1.5 GB each); the tests of a file share what they build, and stay together. JOBS=0: all in one process.
+JOBS     ?= logical
+PARALLEL := -n $(JOBS) --maxprocesses 8 --dist loadfile
 
 test: $(READY) lint ## lint, import rules and every test that is neither slow nor on a GPU
 	@$(PULL)
