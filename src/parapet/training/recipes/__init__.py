@@ -74,7 +74,9 @@ def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> NamedRecipe:
         content = parse(_Content, values)
         genome = Genome.from_dict(content.genome.to_dict())
     except InputError as error:
-        raise InputError(f"recipe {named(name_or_path)}: {error}") from None
+        # A file that is there is found by its whole path alone.
+        shown = name_or_path if str(name_or_path).isprintable() else named(name_or_path)
+        raise InputError(f"recipe {shown}: {error}") from None
     fields = {key: getattr(content, key) for key in _keys(_Content)}
     return NamedRecipe(name=path.stem, **{**fields, "genome": genome})
 
