@@ -101,7 +101,7 @@ class _Worker:
                 return
             self.silent = not chunk
             self.said = (self.said + chunk)[-_KEPT:]
-            # Whole lines, since half of a password cannot be told.
+            # Whole lines: half of a password could not be recognised.
             whole, end, self.tail = (self.tail + chunk).rpartition(b"\n")
             if self.silent or len(self.tail) > _KEPT:
                 whole, self.tail = whole + end + self.tail, b""

@@ -100,8 +100,8 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                 raise PromotionRefused(f"{chosen['id']} is not promoted, and {config.model_name} is as it was: "
                                        f"{'; '.join(refusals)}.")
             _check_champion(registry, ticket, chosen["id"], pointed)
-            # The champion moves last: a kill before leaves a promotion that is made again, and one after it nothing to
-            # do.
+            # The champion moves last. Killed before that, a promotion is made again as a whole; killed after it, it is
+            # complete.
             if chosen["mlflow_run_id"]:
                 attach(uri, chosen["mlflow_run_id"], cards, "card")
             _refresh(registry, version, {**tags, **_passed(outcome["previous"], compared)}, cards[CARDS[0]])

@@ -69,7 +69,7 @@ class SearchFolder:
         return self._held(SUMMARY, {"objectives": list, "schema_version": int})
 
     def _held(self, name: str, needed: dict[str, type]) -> dict[str, Any]:
-        """A JSON object with these fields, whose ids name nothing but candidates."""
+        """A JSON object with these fields. InputError where it is none, or where an id could lead out of the folder."""
         value, path = self.json(name), self._sealed.folder / name
         try:
             if not isinstance(value, dict):
@@ -77,7 +77,7 @@ class SearchFolder:
             check_fields(value, needed)
             ids = value["ids"] if name == FRONT_IDS else [value["id"]] if name == UNDEFENDED else []
             if not all(isinstance(one, str) and _ID.fullmatch(one) for one in ids):
-                raise Damaged("its ids are none")
+                raise Damaged("it holds ids that no candidate can have")
         except (Damaged, KeyError) as error:
             raise InputError(f"{path} is damaged ({error if isinstance(error, Damaged) else 'id missing'}); {AGAIN}."
                              ) from None
