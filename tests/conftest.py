@@ -17,6 +17,7 @@ from parapet.genome import Genome
 from parapet.training.loop import Trained, train
 from tests.finished_search import finish
 from tests.in_process import InProcess
+from tests.shared import unchanged
 
 DIGITS_EPS = 0.2
 
@@ -44,14 +45,14 @@ def _verbs_without_children() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The UCI digits as a prepared data set."""
     digits = load_digits()
     source = Source(name="digits", images=digits.images.astype("uint8")[:, None], labels=digits.target.astype("int64"),
                     test_images=None, test_labels=None, levels=16, classes=tuple("0123456789"))
     folder = tmp_path_factory.mktemp("digits") / "dataset"
     dataset.write(folder, source, splits.split(source, DataPrepConfig(), seed=0))
-    return folder
+    yield from unchanged(folder)
 
 
 @pytest.fixture(scope="session")
@@ -61,9 +62,9 @@ def digits(digits_folder: Path) -> dataset.Dataset:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The artifacts of a finished search with a small member, 92 % clean, and a large one, much more robust."""
-    return finish(tmp_path_factory.mktemp("finished"))
+    yield from unchanged(finish(tmp_path_factory.mktemp("finished")))
 
 
 def train_digits(digits: dataset.Dataset, genome: Genome, epochs: int) -> Trained:

@@ -234,6 +234,7 @@ def test_files_of_the_version_before_are_read_as_if_written_today(artifacts: Pat
     out = tmp_path / "artifacts"
     shutil.copytree(artifacts, out)
     today = read_json(artifacts / "front.json")
+    (out / "search" / DIGESTS).unlink()
     write_json(out / "front.json", _version_6(today))
     read = front_file.read(out / "front.json")
     lacking = {**today, "search": {name: value for name, value in today["search"].items()
@@ -250,8 +251,8 @@ def test_files_of_the_version_before_are_read_as_if_written_today(artifacts: Pat
         write_json(path, _version_4(result))
         assert results.read_evaluation(path, "") == {name: value for name, value in result.items()
                                                      if name not in ("checksum", "digests")}
-    page = report.run(PARAMS, out).read_text()
-    assert page == (artifacts / "report/index.html").read_text()
+    with pytest.raises(InputError, match="digests.json does not exist; run `parapet search` again, which takes what"):
+        report.run(PARAMS, out)
     write_json(out / "front.json", {"schema_version": 6})
     with pytest.raises(InputError, match=r"front.json is damaged \(its form is another\); run `parapet front` again"):
         front_file.read(out / "front.json")

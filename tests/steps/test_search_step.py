@@ -39,12 +39,18 @@ def test_the_outcome_is_as_the_design_says(undisturbed: Path) -> None:
                          "adversarial.safetensors", "export.json"}
 
 
-def test_a_finished_search_costs_nothing_to_repeat(undisturbed: Path, digits_folder: Path) -> None:
-    before = _trainings(undisturbed)
+@pytest.fixture
+def own(undisturbed: Path, tmp_path: Path) -> Path:
+    """A finished search of its own, which a test may go on with."""
+    return Path(shutil.copytree(undisturbed, tmp_path / "own"))
+
+
+def test_a_finished_search_costs_nothing_to_repeat(own: Path, digits_folder: Path) -> None:
+    before = _trainings(own)
     started = time.monotonic()
-    done = subprocess.run(command(undisturbed, digits_folder), capture_output=True, text=True, check=False)
+    done = subprocess.run(command(own, digits_folder), capture_output=True, text=True, check=False)
     assert done.returncode == 0 and time.monotonic() - started < 15
-    assert _trainings(undisturbed) == before
+    assert _trainings(own) == before
 
 
 def test_killed_at_many_moments_it_ends_as_if_left_alone(tmp_path: Path, undisturbed: Path,
@@ -90,16 +96,16 @@ def test_a_second_search_in_the_same_folder_is_refused(tmp_path: Path, digits_fo
     assert f"a search is already running in {tmp_path / 'cache'} (process {first.pid})" in second.stderr
 
 
-def test_a_longer_search_goes_on_where_a_shorter_one_ended(undisturbed: Path, digits_folder: Path,
+def test_a_longer_search_goes_on_where_a_shorter_one_ended(own: Path, digits_folder: Path,
                                                            tmp_path: Path) -> None:
-    before = _trainings(undisturbed)
+    before = _trainings(own)
     params = parse(Params, {**TINY, "search": {**TINY["search"], "generations": 3}})
-    search.run(params, digits_folder, tmp_path / "longer", undisturbed / "cache", devices=["cpu"],
+    search.run(params, digits_folder, tmp_path / "longer", own / "cache", devices=["cpu"],
                tracker=NullTracker())
     longer = archive.read(tmp_path / "longer/archive.jsonl")
     assert [record["id"] for record in longer[:4]] == \
-        [record["id"] for record in archive.read(undisturbed / "search/archive.jsonl")]
-    assert len(_trainings(undisturbed)) == len(before) + 2
+        [record["id"] for record in archive.read(own / "search/archive.jsonl")]
+    assert len(_trainings(own)) == len(before) + 2
 
 
 def test_all_candidates_failing_is_an_error_with_the_reasons(digits_folder: Path, tmp_path: Path) -> None:
@@ -152,12 +158,12 @@ def test_other_data_under_a_running_search_are_refused(digits_folder: Path, tmp_
         training.run(params, proposal, tmp_path / "dataset", tmp_path / "out")
 
 
-def test_changing_the_export_exports_again_and_trains_nothing(undisturbed: Path, digits_folder: Path,
+def test_changing_the_export_exports_again_and_trains_nothing(own: Path, digits_folder: Path,
                                                               tmp_path: Path) -> None:
-    before = _trainings(undisturbed)
+    before = _trainings(own)
     params = parse(Params, {**TINY, "export": {**TINY["export"], "latency_batch": 2}})
-    search.run(params, digits_folder, tmp_path / "out", undisturbed / "cache", devices=["cpu"], tracker=NullTracker())
-    assert _trainings(undisturbed) == before
+    search.run(params, digits_folder, tmp_path / "out", own / "cache", devices=["cpu"], tracker=NullTracker())
+    assert _trainings(own) == before
     for record in archive.read(tmp_path / "out/archive.jsonl"):
         assert record["latency_ms"]["batch"] == 2
 
