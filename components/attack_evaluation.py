@@ -28,6 +28,10 @@ def attack_evaluation(seed: int, device: str, data: str, threat: str, search: st
     import json
     from pathlib import Path
 
+    from parapet.cli import pod
+
+    pod.begin("attack_evaluation")
+
     from parapet.config import Params, parse
     from parapet.files import write_json
     from parapet.steps import supervised

@@ -39,6 +39,10 @@ def candidates(seed: int, device: str, data: str, threat: str, search: str, trai
     import os
     from pathlib import Path
 
+    from parapet.cli import pod
+
+    pod.begin("candidates")
+
     from parapet.config import Params, parse
     from parapet.devices import resolve
     from parapet.errors import InputError

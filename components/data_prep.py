@@ -21,6 +21,10 @@ def data_prep(seed: int, data: str, threat: str, data_prep: str, data_root: str,
     import json
     from pathlib import Path
 
+    from parapet.cli import pod
+
+    pod.begin("data_prep")
+
     from parapet.config import Params, parse
     from parapet.steps import data_prep as step
 

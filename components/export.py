@@ -27,6 +27,10 @@ def export(device: str, data: str, threat: str, search: str, export: str, locks:
     import os
     from pathlib import Path
 
+    from parapet.cli import pod
+
+    pod.begin("export")
+
     from parapet.config import Params, parse
     from parapet.steps import supervised
 

@@ -31,6 +31,10 @@ def front(seed: int, data: str, threat: str, search: str, front: str, tracking: 
     import shutil
     from pathlib import Path
 
+    from parapet.cli import pod
+
+    pod.begin("front")
+
     from parapet.config import Params, parse
     from parapet.steps import front as step
     from parapet.steps import outcome

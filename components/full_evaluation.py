@@ -29,6 +29,10 @@ def full_evaluation(seed: int, device: str, data: str, threat: str, search: str,
     import os
     from pathlib import Path
 
+    from parapet.cli import pod
+
+    pod.begin("full_evaluation")
+
     from parapet.config import Params, parse
     from parapet.devices import resolve
     from parapet.steps import full_evaluation as step

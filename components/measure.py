@@ -30,6 +30,10 @@ def measure(seed: int, device: str, data: str, threat: str, search: str, trainin
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
+    from parapet.cli import pod
+
+    pod.begin("measure")
+
     from parapet.config import Params, parse
     from parapet.steps import supervised
 

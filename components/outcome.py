@@ -17,6 +17,10 @@ def outcome(workspace: str, status: PipelineTaskFinalStatus, told: Output[Markdo
     """
     from pathlib import Path
 
+    from parapet.cli import pod
+
+    pod.begin("outcome")
+
     from parapet.files import write_text
     from parapet.steps import outcome as step
 

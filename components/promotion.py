@@ -32,6 +32,10 @@ def promotion(seed: int, device: str, data: str, threat: str, search: str, expor
     import tempfile
     from pathlib import Path
 
+    from parapet.cli import pod
+
+    pod.begin("promotion")
+
     from parapet.config import Params, parse
     from parapet.devices import resolve
     from parapet.errors import PromotionRefused

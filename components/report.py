@@ -27,6 +27,10 @@ def report(report: str, tracking: str, assembled: Input[Artifact], page: Output[
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
+    from parapet.cli import pod
+
+    pod.begin("report")
+
     from parapet.config import Params, parse
     from parapet.files import write_json
     from parapet.steps import report as step

@@ -35,6 +35,10 @@ def search(seed: int, device: str, data: str, threat: str, search: str, training
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
+    from parapet.cli import pod
+
+    pod.begin("search")
+
     from parapet.config import Params, parse
     from parapet.devices import resolve
     from parapet.files import write_json

@@ -28,6 +28,10 @@ def training(seed: int, device: str, data: str, threat: str, search: str, traini
     import json
     from pathlib import Path
 
+    from parapet.cli import pod
+
+    pod.begin("training")
+
     from parapet.config import Params, parse
     from parapet.steps import supervised
     from parapet.steps import train_job as jobs

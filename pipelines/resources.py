@@ -86,7 +86,8 @@ class Resources:
     `node_selectors` and `tolerations` are for pods with a GPU, `shared_memory` too: PyTorch's worker processes die of
     a bus error with Kubernetes' 64 MiB. `queue` is a LocalQueue of Kueue for the pods that train, attack and
     time, where a TrainJob waits for up to `queue_hours`. `mlflow_uri` and `secrets` go into every pod; with
-    `mlflow_ca`, the name of a ConfigMap whose `ca.crt` is the authority of MLflow's certificate, that too.
+    `mlflow_ca`, the name of a ConfigMap whose `ca.crt` is the authority of MLflow's certificate, that too. With `log`
+    json every pod writes an event a line, as JSON, to its standard error.
     `workspace` is the size of the volume that the tasks of a run share, where a pod that was evicted goes on from.
 
     A candidate with `training.gpus` above 1 is trained in its task's own pod, which then has as many; or, with
@@ -118,6 +119,7 @@ class Resources:
     training_runtime: str | None = option(None)
     mlflow_uri: str | None = option(None)
     mlflow_ca: str | None = option(None)
+    log: str | None = option(None, choices=("json",))
     secrets: tuple[Secret, ...] = option(())
     user: int = option(1000, low=1, high=2**31 - 1)
     workspace: str = option("10Gi")
@@ -207,6 +209,8 @@ class Resources:
         if self.mlflow_ca:
             kubernetes.use_config_map_as_volume(task, self.mlflow_ca, mount_path=_AUTHORITY)
             task.set_env_variable("MLFLOW_TRACKING_SERVER_CERT_PATH", f"{_AUTHORITY}/ca.crt")
+        if self.log:
+            task.set_env_variable("PARAPET_LOG", self.log)
         for secret in self.secrets:
             kubernetes.use_secret_as_env(task, secret.name, {key: name for name, key in secret.variables.items()})
 

@@ -75,7 +75,10 @@ def test_subset_keeps_only_the_named_sections() -> None:
     ("device: " + "x" * 5000, "a text has 5,000 characters, and at most 4,096 are read; mend that line."),
     ("device: [" + "x, " * 5000 + "]", "device is [" + "'x', " * 15 + "'..., and it must be text."),
     ("x" * 500 + ": 1", f"params.yaml: '{'x' * 76}... is not a known key. The keys of the top level are: seed, d"),
-    ("attack_evaluation: {batch_size: 1000000000000}", "attack_evaluation.batch_size is 1e+12; allowed is from 1 to 6"),
+    ("attack_evaluation: {batch_size: 1000000000000}", "batch_size is 1000000000000; allowed is from 1 to 65536."),
+    ("promotion: {lock_seconds: 1e308}", "lock_seconds is 1e+308, and it must be a number below 1e+300."),
+    ("threat: {eps: 1e-300}", "threat.eps is 1e-300, less than float32 pixels can tell apart; it must be at least"),
+    ("seed: 1180591620717411303424", "seed is 1180591620717411303424; allowed is from 0 to 2147483647."),
     ("seed: {a: 1", "params.yaml is not YAML at line 1, column"),
 ])
 def test_each_mistake_has_its_sentence(tmp_path: Path, text: str, sentence: str) -> None:

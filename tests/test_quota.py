@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from parapet import cores, devices, quota
+from parapet.data import npz
 
 ROOT = Path(__file__).parents[1]
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -123,6 +125,33 @@ def test_libraries_start_no_more_threads_than_are_granted(tmp_path: Path) -> Non
     free: dict[str, str] = {}
     cores.limit_threads(free, tmp_path / "nowhere")
     assert free == {}
+
+
+@pytest.mark.parametrize(("limit", "used", "stat", "left"), [
+    ("1000", "400", "", 600), ("1000", "400", "anon 300\ninactive_file 100\n", 700), ("max", "400", "", None),
+    ("1000", "1400", "", 0), ("1000", "", "", None), ("", "", "", None), ("\x00", "1", "inactive_file x", None)])
+def test_memory_that_a_pod_may_still_take(tmp_path: Path, limit: str, used: str, stat: str, left: int | None) -> None:
+    v2 = machine(tmp_path / "v2", "0::/\n", V2, **{"memory.max": limit, "memory.current": used, "memory.stat": stat})
+    assert quota.memory_left(v2) == left
+    mounts = V1.format(inner="/").replace("cpu,cpuacct", "memory")
+    names = {"memory/memory.limit_in_bytes": limit.replace("max", "-1\n."), "memory/memory.usage_in_bytes": used,
+             "memory/memory.stat": stat.replace("inactive_file", "total_inactive_file")}
+    assert quota.memory_left(machine(tmp_path / "v1", "4:memory:/\n3:cpu:/\n", mounts, **names)) == left
+
+
+def test_the_least_memory_of_all_groups_above_counts(tmp_path: Path) -> None:
+    limits = {f"{place}memory.{name}": text for place, most in (("a/", "900"), ("a/b/", "5000"), ("a/b/c/", "max"))
+              for name, text in (("max", most), ("current", "100"))}
+    root = machine(tmp_path, "0::/a/b/c\n", V2, **limits)
+    assert quota.memory_left(root) == 800 and quota.granted(root) is None
+    assert quota.memory_left(tmp_path / "nowhere") is None
+
+
+def test_arrays_are_refused_that_the_pod_cannot_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((10, 8, 8), np.uint8), labels=np.zeros(10, np.int64))
+    monkeypatch.setattr(quota, "memory_left", lambda: 100)
+    with pytest.raises(npz.BadArrays, match=r"needs 0\.0 GB of memory, of which 0\.0 are free"):
+        npz.read(tmp_path / "a.npz", ("images", "labels"))
 
 
 # Whoever counts cores or starts threads by himself, and who may: the counters, and a graph that is run without us.

@@ -33,6 +33,8 @@ def option(default: Any, *, low: float | None = None, high: float | None = None,
 
 
 _LARGEST = 1e300
+# Pixels are float32: near 1 they lie 6e-8 apart, and a few of these steps are no room for an attack.
+SMALLEST_EPS = 1e-6
 # More images than any data set has.
 _MANY = 1_000_000_000
 _FRACTION = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d{1,3})?)\s*(?:/\s*(\d{1,300}))?", re.ASCII)
@@ -60,6 +62,9 @@ class ThreatModel:
         if not self.eps > 0:
             raise InputError(f"threat.eps is {self.eps:g}, and a radius must be above 0; "
                              "write for example 8/255 or 0.2.")
+        if self.eps < SMALLEST_EPS:
+            raise InputError(f"threat.eps is {self.eps:g}, less than float32 pixels can tell apart; it must be at "
+                             f"least {SMALLEST_EPS:g}: write for example 8/255 or 0.2.")
         if self.norm == "linf" and self.eps > 1:
             hint = f"; did you mean {self.eps:g}/255 ({self.eps / 255:.4f})?" if self.eps <= 255 else "."
             raise InputError(f"threat.eps is {self.eps:g}, but pixels lie in [0, 1], so eps must lie in (0, 1] "
@@ -387,6 +392,8 @@ def _scalar(name: str, value: Any, kind: type) -> Any:
         if isinstance(number, int | float) and abs(number) < _LARGEST:
             return float(number)
     wanted = {bool: "true or false", str: "text", int: "a whole number", float: "a number"}[kind]
+    if kind in (int, float) and isinstance(value, int | float) and _LARGEST <= abs(value) < math.inf:
+        wanted += f" below {_LARGEST:g}"
     raise InputError(f"{name} is {quote(value)}, and it must be {wanted}.")
 
 
@@ -406,7 +413,12 @@ def _check_limits(name: str, value: Any, limits: Any) -> Any:
         hint = f"; did you mean {near[0]}?" if near else "."
         raise InputError(f"{name} is {quote(value)}{hint} Allowed: {', '.join(map(str, choices))}.")
     if (low is not None and value < low) or (high is not None and value > high):
-        allowed = (f"at least {low:g}" if high is None else f"at most {high:g}" if low is None
-                   else f"from {low:g} to {high:g}")
-        raise InputError(f"{name} is {value:g}; allowed is {allowed}.")
+        allowed = (f"at least {_shown(low)}" if high is None else f"at most {_shown(high)}" if low is None
+                   else f"from {_shown(low)} to {_shown(high)}")
+        raise InputError(f"{name} is {_shown(value)}; allowed is {allowed}.")
     return value
+
+
+def _shown(number: float) -> str:
+    """A whole number with all its digits, where they are not too many to read."""
+    return str(number) if isinstance(number, int) and abs(number) < 10**25 else f"{number:g}"

@@ -1,7 +1,8 @@
-"""How many cores' worth of time the control groups of Linux grant this process, as Kubernetes and Docker set it.
+"""How many cores' worth of time, and how much memory, the control groups of Linux grant this process, as Kubernetes
+and Docker set it.
 
 A pod with `limits: {cpu: 2}` on a machine of 64 cores sees all 64: the kernel only stops its threads once they have had
-two seconds of processor time in a second.
+two seconds of processor time in a second. One with `limits: {memory: 2Gi}` sees all memory, and is killed at 2 GiB.
 """
 
 from __future__ import annotations
@@ -19,14 +20,23 @@ def granted(root: Path = Path("/")) -> float | None:
     The smallest limit of this process's groups and of all groups above them, of cgroup v1 and v2. A file that cannot
     be read limits nothing. `root` is the folder below which /proc and /sys are looked for.
     """
-    limits = [limit for folder in _groups(root) if (limit := _limit(folder)) is not None]
+    limits = [limit for folder in _groups(root, "cpu") if (limit := _limit(folder)) is not None]
     return min(limits, default=None)
 
 
-def _groups(root: Path) -> Iterator[Path]:
-    """The folder of each group that may limit this process, and of those above it."""
-    own = dict(_own_groups(root))
-    for kind, inner, folder in _mounts(root):
+def memory_left(root: Path = Path("/")) -> int | None:
+    """Bytes that this process may still take before a limit of memory ends it; None, and `root`, as for `granted`.
+
+    What the kernel can drop, files that were read and are not in use, counts as free, as Kubernetes counts it.
+    """
+    lefts = [left for folder in _groups(root, "memory") if (left := _memory_left(folder)) is not None]
+    return min(lefts, default=None)
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folder of each group that may limit what this process gets of `controller`, and of those above it."""
+    own = dict(_own_groups(root, controller))
+    for kind, inner, folder in _mounts(root, controller):
         if kind not in own:
             continue
         # A container may see its own group alone, mounted as if it were the uppermost one.
@@ -38,25 +48,25 @@ def _groups(root: Path) -> Iterator[Path]:
         yield from (place, *(parent for parent in place.parents if parent == folder or folder in parent.parents))
 
 
-def _own_groups(root: Path) -> Iterator[tuple[str, str]]:
-    """("cpu", path) of cgroup v1 and ("", path) of v2."""
+def _own_groups(root: Path, controller: str) -> Iterator[tuple[str, str]]:
+    """(`controller`, path) of cgroup v1 and ("", path) of v2."""
     for line in _read(root / _GROUPS).splitlines():
         parts = line.split(":", 2)
-        if len(parts) == 3 and (parts[1] == "" or "cpu" in parts[1].split(",")):
-            yield ("cpu" if parts[1] else ""), parts[2]
+        if len(parts) == 3 and (parts[1] == "" or controller in parts[1].split(",")):
+            yield (controller if parts[1] else ""), parts[2]
 
 
-def _mounts(root: Path) -> Iterator[tuple[str, str, Path]]:
+def _mounts(root: Path, controller: str) -> Iterator[tuple[str, str, Path]]:
     """As `_own_groups`, what of the hierarchy is mounted, and where."""
     for line in _read(root / _MOUNTS).splitlines():
         before, dash, after = line.partition(" - ")
         fields, (kind, *rest) = before.split(), (after.split() or [""])
         if not dash or len(fields) < 5 or kind not in ("cgroup", "cgroup2"):
             continue
-        if kind == "cgroup" and not (rest and "cpu" in rest[-1].split(",")):
+        if kind == "cgroup" and not (rest and controller in rest[-1].split(",")):
             continue
         inner, place = (re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), text) for text in fields[3:5])
-        yield ("cpu" if kind == "cgroup" else ""), inner, root / place.lstrip("/")
+        yield (controller if kind == "cgroup" else ""), inner, root / place.lstrip("/")
 
 
 def _limit(folder: Path) -> float | None:
@@ -67,6 +77,18 @@ def _limit(folder: Path) -> float | None:
     except ValueError:  # "max", or no such file
         return None
     return quota / period if quota > 0 and period > 0 else None
+
+
+def _memory_left(folder: Path) -> int | None:
+    for limit, used, idle in (("memory.max", "memory.current", "inactive_file"),
+                              ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")):
+        try:
+            left = int(_read(folder / limit)) - int(_read(folder / used))
+        except ValueError:  # "max", or no such file
+            continue
+        stat = re.search(rf"^{idle} (\d+)$", _read(folder / "memory.stat"), re.MULTILINE)
+        return max(0, left + (int(stat[1]) if stat else 0))
+    return None
 
 
 def _read(path: Path) -> str:

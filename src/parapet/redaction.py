@@ -37,6 +37,8 @@ _EQUALS = r"(?:\s*=(?!=)\s*|%(?:25)*3D)"
 _NAMED = tuple(re.compile(pattern, re.IGNORECASE) for pattern in (
     rf"(?P<name>{_NAME}{_EQUALS})(?P<value>{_QUOTED}|{_BARE})",
     rf"(?P<name>(?:[?&;]|%(?:25)*(?:3F|26|3B)){_SHORT}{_EQUALS})(?P<value>{_BARE})",
+    rf"(?P<name>(?<![\w-])pw{_EQUALS})(?P<value>{_QUOTED}|{_BARE})",
+    rf"(?m)^(?P<name>[ \t-]*{_NAME}:[ \t]+)(?P<value>{_QUOTED}|[^\s,;}}]+)",
     rf"(?P<name>{_NAME}\\?[\"']\s*:\s*)(?P<value>{_QUOTED}|\\\"[^\"]*\\\"|[^\s,}}\]]+)",
     rf"(?P<name>(?:\bpass(?:word|wd|phrase)|_(?:password|token|secret|key)):\s+)(?P<value>{_QUOTED}|[^\s,;}}]+)",
     rf"(?P<name>(?<![\w-])--?[\w-]*{_NAME}\s+)(?P<value>{_QUOTED}|[^\s\"']+)",

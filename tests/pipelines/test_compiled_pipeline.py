@@ -244,6 +244,7 @@ shared_memory: 1Gi
 queue: night
 mlflow_uri: https://mlflow.parapet.svc:5000
 mlflow_ca: mlflow-ca
+log: json
 secrets: [{name: mlflow-client, variables: {MLFLOW_TRACKING_PASSWORD: password}}]
 workspace: 20Gi
 storage_class: fast
@@ -272,7 +273,8 @@ storage_class: fast
     container = read(text)["deploymentSpec"]["executors"]["exec-training"]["container"]
     assert container["resources"]["accelerator"]["resourceCount"] == "2"
     assert container["env"] == [{"name": "MLFLOW_TRACKING_URI", "value": "https://mlflow.parapet.svc:5000"},
-                                {"name": "MLFLOW_TRACKING_SERVER_CERT_PATH", "value": "/etc/mlflow-ca/ca.crt"}]
+                                {"name": "MLFLOW_TRACKING_SERVER_CERT_PATH", "value": "/etc/mlflow-ca/ca.crt"},
+                                {"name": "PARAPET_LOG", "value": "json"}]
     assert "20Gi" in text and "storageClassName: fast" in text
 
 

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from parapet.cli import child
-from parapet.cli.numbers import LARGEST_BATCH, LARGEST_SEED, MOST_IMAGES, MOST_THREADS, above_zero, whole
+from parapet.cli.numbers import LARGEST_BATCH, LARGEST_SEED, MOST_IMAGES, MOST_THREADS, radius, whole
 from parapet.cli.tables import show
 from parapet.data.sampling import Drawn
 from parapet.devices import resolve
@@ -66,7 +66,7 @@ def attack(options: argparse.Namespace) -> None:
     audited = whole("--audit-images", options.audit_images, 1, MOST_IMAGES)
     threads = whole("--threads", options.threads, 1, MOST_THREADS)
     request = step.Request(
-        model=options.model, data=options.data, eps=above_zero("--eps", options.eps), norm=options.norm,
+        model=options.model, data=options.data, eps=radius("--eps", options.eps), norm=options.norm,
         split=options.split, images=whole("--images", options.images, 1, MOST_IMAGES), suite=options.suite,
         attacks=_names("--attacks", options.attacks), also=_names("--also", options.also),
         surrogates=tuple(options.surrogate), batch_size=whole("--batch-size", options.batch_size, 1, LARGEST_BATCH),

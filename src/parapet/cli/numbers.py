@@ -6,6 +6,7 @@ import math
 import re
 from typing import overload
 
+from parapet.config import SMALLEST_EPS
 from parapet.errors import InputError
 from parapet.quoting import quote
 
@@ -35,13 +36,16 @@ def whole(option: str, given: str | int | None, low: int, high: int) -> int | No
     return number
 
 
-def above_zero(option: str, text: str) -> float:
-    """A finite number above 0, such as 0.3 or 8/255. Raises InputError."""
+def radius(option: str, text: str) -> float:
+    """A finite number of at least SMALLEST_EPS, such as 0.3 or 8/255. Raises InputError."""
     top, slash, bottom = text.partition("/")
     try:
         value = float(top) / (float(bottom) if slash else 1.0)
     except (ValueError, ZeroDivisionError, OverflowError):
         value = None
     if value is None or not 0 < value < math.inf:
-        raise InputError(f"{option} is {quote(text)}; it must be a number such as 0.3 or 8/255.")
+        raise InputError(f"{option} is {quote(text)}; it must be a number above 0, such as 0.3 or 8/255.")
+    if value < SMALLEST_EPS:
+        raise InputError(f"{option} is {quote(text)}, less than float32 pixels can tell apart; it must be at least "
+                         f"{SMALLEST_EPS:g}.")
     return value

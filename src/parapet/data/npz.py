@@ -18,6 +18,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 
+from parapet import quota
 from parapet.quoting import LONGEST, listed, words
 
 # Images and labels that compress more than this are none, from a size on that would be noticed.
@@ -91,4 +92,5 @@ def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any
 def _free() -> int:
     import psutil
 
-    return psutil.virtual_memory().available
+    machine, own = psutil.virtual_memory().available, quota.memory_left()
+    return machine if own is None else min(machine, own)
