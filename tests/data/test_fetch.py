@@ -208,6 +208,17 @@ def test_archive_is_downloaded_and_unpacked_safely(tiny_cifar, tmp_path, monkeyp
     assert not (tmp_path / "data/stranger").exists()
 
 
+def test_an_archive_that_was_there_is_unpacked_and_kept(tiny_cifar, tmp_path):
+    """torchvision leaves it there, and it is not ours to delete."""
+    _, archive, _ = tiny_cifar
+    path = tmp_path / "data/cifar10/cifar-10-python.tar.gz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(archive)
+    fetch("cifar10", tmp_path / "data")
+    assert path.read_bytes() == archive
+    assert load("cifar10", tmp_path / "data").images.shape == (100, 3, 32, 32)
+
+
 def test_link_in_an_archive_is_refused(tiny_cifar, tmp_path, monkeypatch):
     from torchvision import datasets
 

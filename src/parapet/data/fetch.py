@@ -94,10 +94,12 @@ def _fetch_published(wanted: Published, target: Path, source: Path | None, progr
             if not file.is_whole(target):
                 _download(wanted.name, file, target, progress)
     elif not all(file.is_whole(target) for file in wanted.files):
-        if not wanted.archive.is_whole(target):
+        found = wanted.archive.is_whole(target)
+        if not found:
             _download(wanted.name, wanted.archive, target, progress)
         _unpack(wanted, target / wanted.archive.path, target, progress)
-        (target / wanted.archive.path).unlink()
+        if not found:  # whoever put it there keeps it
+            (target / wanted.archive.path).unlink()
 
 
 def _copy(wanted: Published, target: Path, source: Path, progress: Progress) -> None:
