@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.scale import made_up
+from benchmarks.scale import fluency, made_up
 from parapet import cli
 
 
@@ -28,3 +28,20 @@ def test_made_up_archive_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_made_up_front_is_read(artifacts: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(artifacts)
     assert cli.main([words[0], *words[1:], "--out", str(artifacts)]) == 0
+
+
+@pytest.mark.skipif(not fluency.CHROMIUM.exists(), reason=f"there is no {fluency.CHROMIUM}")
+def test_the_page_of_a_made_up_front_is_timed_in_a_browser(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(artifacts)
+    assert cli.main(["report", "--cache", "cache", "--out", str(artifacts)]) == 0
+    found = fluency.measured(artifacts / "report" / "index.html")
+    assert found["load"] > 0 and found["drawn"] > 0
+    assert set(found["acts"]) == {"select a member", "switch the axis", "sort the table", "scroll a screen"}
+    assert all(len(times) == 15 and min(times) > 0 for times in found["acts"].values())
+
+
+@pytest.mark.skipif(not fluency.CHROMIUM.exists(), reason=f"there is no {fluency.CHROMIUM}")
+def test_a_page_that_does_not_come_so_far_is_told(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<html><body><script>const scatter = null;</script></body></html>")
+    with pytest.raises(RuntimeError, match="TypeError"):
+        fluency.measured(tmp_path / "index.html")

@@ -24,7 +24,9 @@ const column = () => [...document.querySelector("table.sortable tbody").rows].ma
 scatter.emit("plotly_click", { points: [{ data: { meta: "front" }, customdata: "%(first)s" }] });
 seen.panel = shown();
 seen.rows = [...document.querySelectorAll("tr.selected")].map((row) => row.dataset.id);
-seen.ring = scatter.data.find((trace) => trace.meta === "selected").x.length;
+seen.ring = scatter.layout.shapes.map((shape) => [shape.xanchor, shape.yanchor]);
+seen.sizes = [...document.querySelectorAll("#scatter .shapelayer path")].map((path) => path.getBBox())
+  .map((box) => [Math.round(box.width), Math.round(box.height)]);
 document.querySelector("table.sortable th:nth-child(4) button").click();
 seen.ascending = column();
 document.querySelector("table.sortable th:nth-child(4) button").click();
@@ -60,8 +62,8 @@ def test_the_page_draws_itself_without_errors_or_requests(made, tmp_path) -> Non
     assert "CONSOLE" not in log, [line for line in log.splitlines() if "CONSOLE" in line]
     drawn = dom.split('id="scatter"')[1].split('id="strip"')[0]
     members = made.front["candidates"]
-    # Members, one variant, the undefended net, the ring and 38 of the archive.
-    assert len(re.findall(r'<path class="point\b', drawn)) == len(members) + 1 + 1 + 1 + 38
+    # Members, one variant, the undefended net and 38 of the archive.
+    assert len(re.findall(r'<path class="point\b', drawn)) == len(members) + 1 + 1 + 38
     assert len(re.findall(r'<article class="panel"[^>]*hidden', dom)) == len(members) + 1
     strip = dom.split('id="strip"')[1].split("<h3>Members")[0]
     assert wanted in strip and f"../{made.front['candidates'][1]['onnx']}" in strip
@@ -84,7 +86,8 @@ def test_clicks_select_sort_and_switch(made, tmp_path) -> None:
     assert "data-error" not in dom
     seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', dom)[1]))
     assert seen["panel"] == [members[0]["id"]]
-    assert set(seen["rows"]) == {members[0]["id"]} and seen["ring"] == 1
+    assert set(seen["rows"]) == {members[0]["id"]} and seen["sizes"] == [[24, 24]]
+    assert seen["ring"] == [[members[0]["flops"], pytest.approx(members[0]["test"]["robust_accuracy"], abs=1e-3)]]
     ranked = [candidate["id"] for candidate in sorted(members, key=lambda item: item["test"]["robust_accuracy"])]
     assert seen["ascending"] == ranked and seen["descending"] == ranked[::-1]
     assert "latency" in seen["axis"] and seen["fold"] is True
@@ -138,3 +141,23 @@ def test_a_large_page_keeps_its_policy(make_study, tmp_path) -> None:
     assert "data-error" not in dom
     assert "CONSOLE" not in log, [line for line in log.splitlines() if "CONSOLE" in line]
     assert re.findall(r'<article class="panel" id="([0-9a-f]+)"', dom) == [made.front["candidates"][2]["id"]]
+
+
+ROWS = """
+const visible = () => [...document.querySelector("table.sortable tbody").rows].filter((row) => row.offsetHeight).length;
+const seen = { before: visible(), button: document.querySelector("button.all").textContent };
+document.querySelector("button.all").click();
+seen.after = visible();
+document.documentElement.dataset.seen = JSON.stringify(seen);
+"""
+
+
+def test_a_long_table_shows_its_first_rows_until_all_are_asked_for(make_study, tmp_path) -> None:
+    made = make_study(members=160, rest=5, variants=0)
+    text = render(made.front, evaluations=made.evaluations, archive=made.archive, images={}, config=ReportConfig())
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    page = tmp_path / "index.html"
+    page.write_text(text.replace("</body>\n</html>", f"<script>{ROWS}</script></body></html>"), encoding="utf-8")
+    dom, _ = browse(page)
+    seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', dom)[1]))
+    assert seen == {"before": 100, "button": "Show all 160 rows", "after": 160}

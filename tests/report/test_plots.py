@@ -74,6 +74,15 @@ def test_hypervolume_against(made, against) -> None:
     assert line["y"] == [point["hypervolume"] for point in points]
 
 
+def test_not_every_generation_of_many_has_a_tick(made) -> None:
+    """A thousand ticks took a browser a quarter of a minute."""
+    few = plots.hypervolume(made.front)["layout"]["xaxis"]
+    points = made.front["search"]["hypervolume"]
+    long = {**made.front, "search": {**made.front["search"],
+                                     "hypervolume": [*points[:-1], {**points[-1], "generation": 1001}]}}
+    assert few["dtick"] == 1 and "dtick" not in plots.hypervolume(long)["layout"]["xaxis"]
+
+
 def test_ties_are_mutual(made) -> None:
     top = best(made.front)
     for other in ties(made.front, top):

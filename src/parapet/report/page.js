@@ -15,6 +15,8 @@ const settings = { responsive: true, displaylogo: false, showSendToCloud: false,
 const packed = JSON.parse((document.getElementById("packed") || { textContent: '{"groups":[],"of":{}}' }).textContent);
 const opened = new Map();
 let selected = null;
+// Of radius 12 pixels. plotly's own circle loses its left half on a logarithmic axis, where it takes pixels for values.
+const CIRCLE = "M-12,0C-12,6.6 -6.6,12 0,12C6.6,12 12,6.6 12,0C12,-6.6 6.6,-12 0,-12C-6.6,-12 -12,-6.6 -12,0Z";
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -33,8 +35,8 @@ function themed(figure) {
   for (const note of layout.annotations || []) note.font = { color: soft, size: 12 };
   layout.dragmode = narrow.matches ? false : "zoom";
   const data = structuredClone(figure.data);
+  layout.shapes = [...(layout.shapes || []), ...ring(figure)];
   for (const trace of data) {
-    if (trace.meta === "selected") placeRing(trace, figure.data);
     if (narrow.matches && trace.marker && trace.marker.colorbar) {
       Object.assign(trace.marker.colorbar, { orientation: "h", y: 1.01, yanchor: "bottom", thickness: 8, len: 1 });
       trace.marker.colorbar.title.side = "top";
@@ -46,17 +48,18 @@ function themed(figure) {
   return { data, layout };
 }
 
-function placeRing(ring, data) {
-  ring.x = [];
-  ring.y = [];
-  for (const trace of data) {
-    const at = (trace.customdata || []).indexOf(selected);
-    if (at >= 0 && trace.meta !== "archive") {
-      ring.x = [trace.x[at]];
-      ring.y = [trace.y[at]];
+// A shape, and not a trace: plotly draws shapes alone, and every point again for a trace.
+function ring(figure) {
+  for (const trace of figure.data) {
+    const at = trace.meta === "archive" ? -1 : (trace.customdata || []).indexOf(selected);
+    if (at >= 0) {
+      return [{
+        type: "path", path: CIRCLE, xref: "x", yref: "y", xsizemode: "pixel", ysizemode: "pixel",
+        xanchor: trace.x[at], yanchor: trace.y[at], line: { width: 2.5, color: colour("--ink") },
+      }];
     }
   }
-  ring.marker.color = colour("--ink");
+  return [];
 }
 
 async function inflated(group) {
@@ -125,7 +128,7 @@ function show(id, panel, { scroll = false, remember = true } = {}) {
   more.textContent = "attacks, audit, images ↓";
   more.className = "more";
   strip.querySelector(".links").append(more);
-  if (scatter.dataset.drawn) draw(scatter);
+  if (scatter.dataset.drawn) Plotly.relayout(scatter, { shapes: ring(figures[scatter.dataset.drawn]) });
   // A hidden element has no width to draw in, so a panel's plots are drawn when it is first shown.
   panel.querySelectorAll(".plot").forEach(draw);
   if (remember && location.hash.slice(1) !== id) {
@@ -166,7 +169,24 @@ function sortable(root) {
       heading.replaceChildren(button);
       button.addEventListener("click", () => sort(table, column, heading));
     });
+    shorten(table);
   }
+}
+
+// A browser takes a quarter of a second to lay out 500 rows, each time that they are sorted.
+function shorten(table) {
+  const count = table.tBodies[0].rows.length;
+  if (count <= 150) return;
+  const all = document.createElement("button");
+  all.type = "button";
+  all.className = "all";
+  all.textContent = `Show all ${count} rows`;
+  all.addEventListener("click", () => {
+    table.classList.remove("short");
+    all.remove();
+  });
+  table.classList.add("short");
+  table.after(all);
 }
 sortable(document);
 for (const fold of document.querySelectorAll("details[data-fragment]")) fold.addEventListener("toggle", () => unfold(fold));

@@ -52,10 +52,7 @@ def pareto(front: Record, archive: list[Record], x: str = "flops") -> Figure:
         _points(beside, x, "quantised variants: upper bounds (test)", front,
                 {**marker, "size": 12 if len(beside) <= _CROWD else 7, "symbol": "triangle-down"}, "variants"),
         _points([front["undefended"]], x, "undefended net (test)", front,
-                {"size": 13, "symbol": "x", "color": colours.UNDEFENDED}, "undefended"),
-        {"type": "scatter", "x": [], "y": [], "mode": "markers", "meta": "selected", "name": "selected",
-         "hoverinfo": "skip", "showlegend": False,
-         "marker": {"size": 25, "symbol": "circle-open", "line": {"width": 2.5}, "color": colours.ACCENT}}]
+                {"size": 13, "symbol": "x", "color": colours.UNDEFENDED}, "undefended")]
     # A thousand triangles would hide the front; a click on their name in the legend shows them.
     traces[3]["visible"] = bool(beside) and (len(beside) <= _CROWD or "legendonly")
     shown = own + beside + [front["undefended"]]
@@ -160,9 +157,10 @@ def hypervolume(front: Record, against: str = "generation") -> Figure:
                             for point in points],
              "hovertemplate": "after generation %{customdata[0]}: %{y:.4g}<br>%{customdata[1]} candidates, "
                               "%{customdata[2]} of training<extra></extra>"}
+    # Not by the count of points: an archive that was joined may lack generations, and each tick is drawn.
+    each = against == "generation" and points and points[-1][against] - points[0][against] <= 20
     return _figure([trace], {"height": 340, "showlegend": False, "margin": {"l": 66, "r": 16, "t": 10}},
-                   x={"title": VOLUME_AXES[against],
-                      **({"dtick": 1} if against == "generation" and len(points) <= 20 else {})},
+                   x={"title": VOLUME_AXES[against], **({"dtick": 1} if each else {})},
                    y={"title": "hypervolume", "nticks": 6})
 
 
