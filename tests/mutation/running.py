@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import multiprocessing
 import os
 import shutil
@@ -25,6 +26,8 @@ _MIRRORED = {"attacks": ("tests/attacks",), "training": ("tests/training",),
                         "tests/search/test_keys.py"),
              "steps": ("tests/steps/test_gate.py", "tests/steps/test_comparison.py", "tests/steps/test_promotion.py",
                        "tests/steps/test_after_search.py")}
+# A test that looks at every module as it was imported, as coverage would name it.
+_ALL_MODULES = "tests.test_records.test_records_are_frozen"
 KILLED, SURVIVED, TIMED_OUT = "killed", "survived", "timed out"
 # Seconds; a test of `make test` takes less, also beside other work.
 _ONE_TEST = 180
@@ -48,9 +51,9 @@ class Coverage:
             self._data.read()
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Arguments for pytest: the tests that ran the line, quick and near ones first, else those of its folder."""
+        """Arguments for pytest: the tests that ran the line, near and then quick ones first, else those of its folder."""
         found = sorted({node for context in self._contexts(mutant) if (node := _node(context))},
-                       key=lambda node: (int(self._seconds[node]), _distance(mutant.module, node), node))
+                       key=lambda node: (_distance(mutant.module, node), int(self._seconds[node]), node))
         return found or list(_MIRRORED[mutant.module.partition("/")[0]])
 
     def _contexts(self, mutant: Mutant) -> Sequence[str]:
@@ -60,7 +63,11 @@ class Coverage:
             name = next((file for file in self._data.measured_files()
                          if file.endswith(f"/src/parapet/{mutant.module}")), None)
             self._lines[mutant.module] = self._data.contexts_by_lineno(name) if name else {}
-        return self._lines[mutant.module].get(mutant.line, [])
+        lines = self._lines[mutant.module]
+        if mutant.line in inside_functions((SOURCE / mutant.module).read_text(encoding="utf-8")):
+            return lines.get(mutant.line, [])
+        # What is run as the module is imported is known of the first test that did so alone.
+        return [_ALL_MODULES, *(context for contexts in lines.values() for context in contexts)]
 
 
 def try_one(mutant: Mutant, tests: Sequence[str], seconds: float, *, changed: bool = True) -> tuple[str, float]:
@@ -121,10 +128,16 @@ class _Watch:
             self.ended, self.session.shouldstop = True, "the time for this mutant is over"
 
 
+def inside_functions(code: str) -> set[int]:
+    """The lines of `code` that run when a function is called, and not as the module is imported."""
+    functions = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return {line for node in functions for line in range(node.body[0].lineno, (node.end_lineno or node.lineno) + 1)}
+
+
 def _distance(module: str, node: str) -> int:
-    """0 for the tests of the module itself, 1 for those of its folder, 2 for all others."""
+    """0 for the tests of the module itself and a look at all modules, 1 for those of its folder, 2 for all others."""
     home, _, file = module.rpartition("/")
-    if node.startswith(f"tests/{home}/test_{file.removesuffix('.py')}"):
+    if node.startswith(f"tests/{home}/test_{file.removesuffix('.py')}") or node == _node(_ALL_MODULES):
         return 0
     return 1 if node.startswith(f"tests/{home}/") else 2
 
