@@ -51,7 +51,7 @@ class Coverage:
             self._data.read()
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Arguments for pytest: the tests that ran the line, near and then quick ones first, else those of its folder."""
+        """Arguments for pytest: the tests that ran the line, near and quick ones first, else those of its folder."""
         found = sorted({node for context in self._contexts(mutant) if (node := _node(context))},
                        key=lambda node: (_distance(mutant.module, node), int(self._seconds[node]), node))
         return found or list(_MIRRORED[mutant.module.partition("/")[0]])
