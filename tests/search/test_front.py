@@ -105,6 +105,12 @@ def test_hypervolume_of_one_and_two_points_by_hand() -> None:
     assert hypervolume([], *BOX) == hypervolume([failed()], *BOX) == 0.0
 
 
+def test_what_is_better_than_the_ideal_counts_as_the_ideal() -> None:
+    # Ten FLOPs are cheaper than the box's 1,000: it is filled up to its side and no further.
+    assert hypervolume([record(0.9, 0.4, 10)], *BOX) == pytest.approx(0.9 * 0.4 * 1.0)
+    assert hypervolume([record(1.0, 1.0, 10)], *BOX) == pytest.approx(1.0)
+
+
 def test_a_cheap_training_costs_time_and_gives_no_hypervolume() -> None:
     first, second = hypervolume_curve(RECORDS, *BOX)
     assert first == {"generation": 0, "candidates": 3, "training_seconds": 6.0, "hypervolume": pytest.approx(0.36)}

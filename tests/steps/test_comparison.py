@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from parapet.config import Params
+from parapet.errors import WorkError
+from parapet.search.workers import Outcome, Task
+from parapet.steps import comparison
 from parapet.steps.comparison import Comparison, Paired
 
 
@@ -47,3 +55,47 @@ def test_a_refusal_says_the_pairs_and_the_p_value() -> None:
         "promotion.significance 0.05)")
     assert found.refusals("the champion", 1e-6) == []
     assert len(Comparison(clean=paired(30, 6), robust=paired(30, 6)).refusals("the champion", 0.05)) == 2
+
+
+class _Workers:
+    """Two workers that are half done and then done, or fail, one after the other."""
+
+    def __init__(self, devices: Sequence[str], **options: Any) -> None:
+        self.devices = devices
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to end."""
+
+    def run(self, tasks: Sequence[Task], tell: Callable[[int, str, float], None]) -> Iterator[tuple[int, Outcome]]:
+        assert len(self.devices) <= len(tasks)
+        for place, task in enumerate(tasks):
+            tell(place, "apgd_ce", 0.5)
+            yield place, Outcome(None, "it died") if task.name == "fails" else Outcome({})
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
+    """What the progress of the gate shows."""
+    told: list[tuple[float, str]] = []
+
+    @contextmanager
+    def progress(name: str, total: float, unit: str) -> Iterator[Any]:
+        assert (name, total, unit) == ("gate", 2, "models")
+        yield type("Shown", (), {"update": staticmethod(lambda share, text: told.append((share, text)))})
+
+    monkeypatch.setattr(comparison, "Workers", _Workers)
+    monkeypatch.setattr(comparison, "Progress", progress)
+    return told
+
+
+def test_the_progress_adds_up_what_is_done_of_both_models(shown: list[tuple[float, str]]) -> None:
+    comparison._run([Task("challenger", "", {}), Task("champion", "", {})], Params(), ["cpu"] * 4)
+    assert shown == [(0.5, "challe apgd_ce"), (1.0, ""), (1.5, "champi apgd_ce"), (2.0, "done")]
+
+
+def test_an_attack_that_failed_says_whose_and_why(shown: list[tuple[float, str]]) -> None:
+    with pytest.raises(WorkError, match="the attack on fails failed: it died; the champion stays"):
+        comparison._run([Task("challenger", "", {}), Task("fails", "", {})], Params(), ["cpu"])

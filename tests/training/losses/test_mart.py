@@ -33,6 +33,11 @@ def test_the_margin_is_to_the_likeliest_wrong_class() -> None:
     assert float(loss) == pytest.approx(-math.log(3 / 6) - math.log(1 - 2 / 6 / 1.0001), rel=1e-5)
 
 
+def test_without_being_told_beta_is_6_and_nothing_is_smoothed() -> None:
+    given = Pixels(), image(1.0, 0.0), LABEL, image(0.0, 1.0)
+    assert float(mart(*given)[0]) == pytest.approx(float(mart(*given, beta=6.0, smoothing=0.0)[0]), rel=1e-6)
+
+
 def test_it_never_falls_below_zero() -> None:
     generator = torch.Generator().manual_seed(0)
     for scale in (0.0, 1e-3, 1.0, 30.0, 1000.0):

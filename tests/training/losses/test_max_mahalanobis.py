@@ -36,6 +36,11 @@ def _is_simplex(found: torch.Tensor) -> None:
     assert torch.allclose(cosines, expected, atol=1e-6)
 
 
+def test_the_last_centre_needs_no_dimension_of_its_own() -> None:
+    for classes in range(2, 101):
+        assert centres(classes, classes)[-1, -1] == 0
+
+
 def test_three_centres_in_the_plane_by_hand() -> None:
     # A triangle on the unit circle: (1, 0), (-1/2, sqrt(3)/2), (-1/2, -sqrt(3)/2).
     half = 3**0.5 / 2
