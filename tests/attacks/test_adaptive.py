@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from parapet.attacks import Bpda, Eot, pgd
-from parapet.attacks.adaptive import adapted, is_random, needs, soft_staircase
+from parapet.attacks.adaptive import adapted, is_random, needs, restart_draws, soft_staircase, staircase
 from parapet.errors import InputError
 from parapet.models import denoisers, filters
 from parapet.models.defence import WAYS, Defence
@@ -112,3 +114,73 @@ def test_a_random_net_falls_to_eot_more_than_to_single_draws(undefended, digits)
     single = judge(pgd(model, images, labels, **options)).argmax(1) == labels
     averaged = judge(pgd(Eot(model, draws=20), images, labels, **options)).argmax(1) == labels
     assert averaged.float().mean() <= single.float().mean()
+
+
+def test_the_soft_staircase_is_a_hyperbolic_tangent_of_steepness_4_on_each_step() -> None:
+    points = [place / 40 for place in range(41)]
+    found = soft_staircase(_Rounding(), torch.tensor(points, dtype=torch.float64))
+    for point, value in zip(points, found.tolist()):
+        tread, along = divmod(3 * point, 1.0)
+        assert value == pytest.approx((tread + 0.5 + math.tanh(4 * (along - 0.5)) / (2 * math.tanh(2))) / 3, abs=1e-9)
+
+
+class _Counting(nn.Module):
+    """Random, through layers of three levels, and it counts how often it is asked."""
+
+    attacked_through = "eot"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.asked += 1
+        return images + 0.3 * torch.randn_like(images)
+
+
+def test_random_layers_are_averaged_over_the_customary_20_draws() -> None:
+    for attacked in (adapted, staircase, Eot):
+        random = _Counting()
+        wrapped = attacked(nn.Sequential(filters.BitDepth(), random, nn.Flatten()))
+        assert wrapped is not None
+        wrapped(torch.rand(2, 1, 4, 4))
+        assert random.asked == 20
+
+
+def test_a_model_is_wrapped_in_what_its_layers_declare_and_once() -> None:
+    plain, rounding = nn.Sequential(nn.Flatten()), nn.Sequential(filters.BitDepth(), nn.Flatten())
+    assert adapted(plain) is plain and staircase(plain) is None
+    through = adapted(rounding)
+    assert isinstance(through, Bpda) and through.model is rounding and not is_random(through)
+    both = adapted(nn.Sequential(filters.BitDepth(), _Noise(), nn.Flatten()))
+    assert isinstance(both, Bpda) and isinstance(both.model, Eot)
+    for wrapped in (through, both):
+        assert adapted(wrapped) is wrapped
+
+
+def test_only_layers_with_levels_have_a_staircase() -> None:
+    other = nn.Flatten()
+    other.attacked_through = "bpda"
+    assert staircase(other) is None
+    rounding = filters.BitDepth()
+    found = staircase(nn.Sequential(rounding, other))
+    assert isinstance(found, Bpda) and found.layers == [rounding]
+
+
+def test_restarted_draws_are_those_of_the_stream_and_no_other_s() -> None:
+    images = torch.zeros(1, 1, 2, 2)
+    random = Eot(nn.Sequential(_Noise(), nn.Flatten()), draws=1)
+    model = nn.Sequential(nn.Identity(), random)
+
+    def three(stream: int) -> list[Tensor]:
+        restart_draws(model, stream)
+        return [model(images) for _ in range(3)]
+    drawn = {stream: three(stream) for stream in range(3)}
+    for stream in (2, 0, 1):
+        assert all(map(torch.equal, three(stream), drawn[stream]))
+    everything = torch.cat([answer for answers in drawn.values() for answer in answers])
+    assert len(torch.unique(everything, dim=0)) == 9
+    fresh = Eot(random.model, draws=1)
+    assert all(torch.equal(fresh(images), first) for first in drawn[0])  # stream 0 is how it begins
+    restart_draws(lambda batch: batch, 1)
+    restart_draws(None, 1)

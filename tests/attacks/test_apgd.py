@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from parapet.attacks import apgd, pgd
-from parapet.attacks.apgd import other_classes, step_size_looks
+from parapet.attacks.apgd import _adapt, _State, other_classes, step_size_looks
+from parapet.attacks.balls import LinfBall
 from parapet.attacks.objectives import dlr, targeted_dlr
 from parapet.errors import InputError
-from tests.attacks.linear import SHAPE, Linear, ManyClasses
+from tests.attacks.linear import SHAPE, Linear, ManyClasses, far_from_the_limits
 
 
 def test_the_step_size_is_looked_at_where_the_paper_says() -> None:
@@ -91,3 +92,65 @@ def test_wrong_options_are_told() -> None:
         apgd(Linear(torch.ones(16), 0.0), images, labels, eps=0.1, steps=0)
     with pytest.raises(InputError, match="loss is 'cw'; allowed: ce, margin, dlr"):
         apgd(Linear(torch.ones(16), 0.0), images, labels, eps=0.1, loss="cw")
+
+
+def test_the_first_step_is_two_radii() -> None:
+    """From the random start along the gradient, then back to the sphere of the ball."""
+    model, images, labels = far_from_the_limits(6)
+    seen: list[Tensor] = []
+
+    def asked(points: Tensor) -> Tensor:
+        seen.append(points.detach().clone())
+        return model(points)
+    apgd(asked, images, labels, eps=0.1, norm="l2", steps=1, generator=torch.arange(6))
+    weight = model.weight.detach().reshape(SHAPE)
+    away = torch.where(labels == 0, -1.0, 1.0).reshape(-1, 1, 1, 1) * weight / weight.norm()
+    offset = (seen[0] - images + 2 * 0.1 * away).flatten(1)
+    expected = images + 0.1 * (offset / offset.norm(dim=1, keepdim=True)).reshape(images.shape)
+    assert torch.allclose(seen[1], expected, atol=1e-5) and not torch.allclose(seen[0], images, atol=0.01)
+
+
+def test_the_step_size_is_halved_at_every_look_where_no_step_raised_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a linear model the first step reaches the corner of the ball, and every later one the same point again."""
+    model, images, labels = far_from_the_limits(6)
+    sizes: list[float] = []
+    step = LinfBall.step
+
+    def recorded(self: LinfBall, points: Tensor, gradient: Tensor, size: Tensor) -> Tensor:
+        sizes.append(float(size.unique()))  # of all images the same
+        return step(self, points, gradient, size)
+    monkeypatch.setattr(LinfBall, "step", recorded)
+    apgd(model, images, labels, eps=0.01, steps=100, generator=torch.arange(6))
+    looks = [21, 40, 56, 69, 79, 86, 92, 98]
+    assert sizes == pytest.approx([0.02 / 2 ** sum(look < place for look in looks) for place in range(100)])
+
+
+def test_when_the_step_size_is_halved() -> None:
+    """Condition 1: too few of the steps rose. Condition 2: no new best since a look that did not halve it."""
+    count = 4
+    flags, zeros = torch.zeros(count, dtype=torch.bool), torch.zeros(count)
+    points, best = torch.zeros(count, *SHAPE), torch.ones(count, *SHAPE)
+    state = _State(
+        labels=torch.zeros(count, dtype=torch.long), owners=None, targets=None, points=points, previous=points,
+        gradient=points, value=zeros, best=best, best_gradient=best, fooling=points, broken=flags,
+        size=torch.ones(count, 1, 1, 1),
+        # three of four steps are no more than 0.75; then no new best, once after a look that did not halve, once after
+        # one that did; then a new best
+        rises=torch.tensor([3.0, 4.0, 4.0, 4.0]), halved=torch.tensor([False, False, True, False]),
+        checked_value=torch.tensor([1.0, 1.0, 1.0, 1.0]), best_value=torch.tensor([2.0, 1.0, 1.0, 2.0]))
+    _adapt(state, 4, 0.75)
+    assert state.size.flatten().tolist() == [0.5, 0.5, 1.0, 1.0]
+    assert state.halved.tolist() == [True, True, False, False]
+    # Who is halved goes back to the best point, and its gradient.
+    assert state.points.flatten(1).amax(1).tolist() == state.gradient.flatten(1).amax(1).tolist() == [1, 1, 0, 0]
+    assert state.rises.tolist() == [0.0] * 4 and state.checked_value.tolist() == [2.0, 1.0, 1.0, 2.0]
+
+
+def test_each_option_out_of_range_is_told() -> None:
+    model, images, labels = far_from_the_limits(2)
+    for options in ({"steps": 0}, {"restarts": 0}, {"targets": 0}):
+        with pytest.raises(InputError, match="each must be at least 1"):
+            apgd(model, images, labels, eps=0.1, **options)
+    for rho in (0.0, 1.0):
+        with pytest.raises(InputError, match="it must lie in"):
+            apgd(model, images, labels, eps=0.1, rho=rho)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from parapet.attacks import evaluate, run_suite
 from parapet.attacks.compositions import Attack
+from parapet.attacks.evaluation_state import EvaluationState, Part
 from parapet.attacks.fgsm import fgsm
 from parapet.attacks.pgd import pgd
 from parapet.attacks.square import square
@@ -221,3 +224,30 @@ def test_parts_do_not_outlive_their_manifest(linear: tuple, tmp_path: Path) -> N
     expected, points = _evaluate(model, images, labels, None)
     found, same = _evaluate(model, images, labels, tmp_path)
     assert _timeless(found) == _timeless(expected) and torch.equal(points, same)
+
+
+@pytest.mark.parametrize(("there", "here"), [(("pgd", 0), ("pgd", 1)), (("pgd", 1), ("pgd", 0)),
+                                             (("fgsm", 0), ("pgd", 0)), (("pgd", 0), ("fgsm", 0))])
+def test_a_part_in_the_place_of_another_is_not_taken_for_it(tmp_path: Path, there: tuple, here: tuple) -> None:
+    """A copied file is whole and about the same images: only what is written in it says where it belongs."""
+    state, rows = EvaluationState(tmp_path, {"model": "a"}, {}), torch.arange(3)
+    try:
+        state.save(*there, Part(rows, torch.zeros(3, 1, 2, 2), rows > 1, torch.ones(3).double(), 7, 5, 0.5))
+        kept = state.load(*there, rows)
+        assert kept is not None and (kept.queries, kept.gradient_evaluations, kept.seconds) == (7, 5, 0.5)
+        path, copy = (tmp_path / attack / f"{batch:06d}.safetensors" for attack, batch in (there, here))
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(path, copy)
+        assert state.load(*here, rows) is None
+        assert state.load(*there, rows.flip(0)) is None
+    finally:
+        state.close()
+
+
+def test_everyone_may_read_the_lock_and_nobody_may_run_it(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        EvaluationState(tmp_path, {"model": "a"}, {}).close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o644

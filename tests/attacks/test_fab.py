@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,11 @@ from scipy.optimize import linprog
 
 from parapet.attacks import deepfool, fab
 from parapet.attacks.balls import distance
+from parapet.attacks.fab import _nearest_boundary, _random_start, _step
+from parapet.attacks.noise import derived
 from parapet.attacks.projections import shortest_move
 from parapet.errors import InputError
-from tests.attacks.linear import SHAPE, Linear, ManyClasses
+from tests.attacks.linear import SHAPE, Linear, ManyClasses, far_from_the_limits
 
 
 def _problem(seed: int, share: float, zeros: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -124,3 +128,77 @@ def test_wrong_options_are_told() -> None:
     images, labels = torch.full((2, *SHAPE), 0.5), torch.tensor([0, 1])
     with pytest.raises(InputError, match="fab got steps=5, restarts=0, targets=9; each must be at least 1."):
         fab(Linear(torch.ones(16), 0.0), images, labels, steps=5, restarts=0)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_step_goes_past_the_plane_and_leans_towards_the_image(norm: str) -> None:
+    """Equation 9 by hand, where no pixel is at its limit: at most a tenth of the way is that of the image's own."""
+    weight = torch.tensor([1.0, -2.0, 0.5, 1.5])
+    images = torch.full((2, 4), 0.5)
+    # One point is nearly as far from the plane as its image, the other close to the plane.
+    points = images + torch.tensor([[0.02, 0.0, 0.01, 0.0], [0.09, -0.09, 0.0, 0.09]])
+    gaps = 0.41 - (points - 0.5) @ weight
+    found = _step(points, images, weight.repeat(2, 1), gaps, norm)
+    biases = []
+    for point, image, gap, end in zip(points, images, gaps.tolist(), found):
+        along = weight.sign() / weight.abs().sum() if norm == "linf" else weight / weight.norm() ** 2
+        move, move_from_image = gap * along, 0.41 * along
+        lengths = [float(one.abs().max() if norm == "linf" else one.norm()) for one in (move, move_from_image)]
+        biases.append(min(lengths[0] / sum(lengths), 0.1))
+        expected = (1 - biases[-1]) * (point + 1.05 * move) + biases[-1] * (image + 1.05 * move_from_image)
+        assert torch.allclose(end, expected, atol=1e-6)
+    assert biases[0] == 0.1 > biases[1] > 0
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
+def test_a_point_on_the_boundary_is_taken_across(norm: str, dual: int) -> None:
+    """Its gap is nothing; the shortest step is a millionth of a pixel in each, whatever the plane's slope."""
+    model = Linear(torch.linspace(-1, 1, 16), 0.0)
+    images, labels = torch.full((2, *SHAPE), 0.5), torch.tensor([0, 1])
+    for targets in (None, 1 - labels):
+        gaps, _ = _nearest_boundary(model, images, images, labels, targets, norm)
+        pixels = 1 if norm == "linf" else 4
+        assert gaps.tolist() == pytest.approx([1e-6 * pixels * float(model.weight.detach().norm(p=dual))] * 2, rel=1e-2)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_random_start_is_half_way_to_the_nearer_of_eps_and_what_was_found(norm: str) -> None:
+    images, seeds = torch.full((3, *SHAPE), 0.5), torch.tensor([5, 6, 7])
+    for eps, distances, radii in ((0.2, [0.1, torch.inf, 0.3], [0.05, 0.1, 0.1]), (None, [0.1, 0.2, 0.3],
+                                                                                   [0.05, 0.1, 0.15])):
+        start = _random_start(images, torch.tensor(distances).double(), seeds, eps, norm)
+        assert distance(start, images, norm).tolist() == pytest.approx(radii, rel=1e-4)
+        directions = (start - images).flatten(1)
+        assert len(directions.sign().unique(dim=0)) == 3  # an image has its own
+
+
+def test_every_restart_of_every_target_but_the_first_has_a_start_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ManyClasses(4)
+    images = 0.4 + 0.2 * torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    labels, seeds = model(images).argmax(1), torch.tensor([11, 12])
+    drawn: list[list[int]] = []
+    asked: list[torch.Tensor] = []
+
+    def recorded(images: torch.Tensor, distances: torch.Tensor, seeds: torch.Tensor, *rest: object) -> torch.Tensor:
+        drawn.append(seeds.tolist())
+        return images + 0.01
+
+    def recording(points: torch.Tensor) -> torch.Tensor:
+        if points.requires_grad:
+            asked.append(points.detach().clone())
+        return model(points)
+    monkeypatch.setattr(sys.modules["parapet.attacks.fab"], "_random_start", recorded)
+    fab(recording, images, labels, steps=1, restarts=3, targets=3, generator=seeds)
+    # Targets 0, 1, 2 of restart 1, then those of restart 2: nobody shares a stream.
+    assert drawn == [derived(seeds, target * 3 + restart).tolist() for restart in (1, 2) for target in range(3)]
+    # The first restart begins at the images themselves.
+    assert torch.equal(asked[0], images.repeat(3, 1, 1, 1)) and torch.equal(asked[1], asked[0] + 0.01)
+
+
+def test_the_least_of_each_option_is_enough() -> None:
+    model, images, labels = far_from_the_limits(4)
+    found, distances = fab(model, images, labels, steps=1, restarts=1, targets=1)
+    assert torch.isfinite(distances).all() and (model(found).argmax(1) != labels).all()
+    for options in ({"steps": 0}, {"restarts": 0}, {"targets": 0}):
+        with pytest.raises(InputError, match="each must be at least 1"):
+            fab(model, images, labels, **options)

@@ -34,6 +34,14 @@ def test_each_run_is_done_once_in_batches_of_even_size_below_the_bound(runs: int
     assert max(sizes) == 1 or max(sizes) * images <= min(512, 512 * 3072 // pixels)
 
 
+def test_512_points_of_32x32_in_colour_fill_a_batch() -> None:
+    for images, pixels, runs in ((64, 3 * 32 * 32, 8), (512, 3 * 32 * 32, 1), (513, 3 * 32 * 32, 1), (64, 16, 8),
+                                 (16, 4 * 3 * 32 * 32, 8)):  # of four times the pixels a quarter as many
+        assert together(0, 40, images, pixels) == range(runs)
+    # What is left is shared evenly: ten runs of which eight would fit are five and five.
+    assert together(3, 13, 64, 3072) == range(3, 8) and together(8, 13, 64, 3072) == range(8, 13)
+
+
 def test_a_broken_point_takes_the_other_points_of_its_image_with_it() -> None:
     broken, owners = torch.tensor([True, False, False, False, False]), torch.tensor([7, 2, 7, 4, 2])
     assert standing(broken, owners).tolist() == [False, True, False, True, True]

@@ -13,7 +13,7 @@ from parapet.attacks.balls import LinfBall, distance
 from parapet.attacks.square import share_of_pixels
 from parapet.attacks.square_proposals import L2Squares, LinfSquares, _peak
 from parapet.errors import InputError
-from tests.attacks.linear import SHAPE, Linear
+from tests.attacks.linear import SHAPE, Linear, far_from_the_limits
 
 
 def test_the_schedule_is_the_paper_s() -> None:
@@ -133,3 +133,31 @@ def test_wrong_options_are_told() -> None:
     images, labels = torch.full((2, *SHAPE), 0.5), torch.tensor([0, 1])
     with pytest.raises(InputError, match="square got queries=0 and initial_share=0.8; queries must be at least"):
         square(Linear(torch.ones(16), 0.0), images, labels, eps=0.1, queries=0)
+
+
+@pytest.mark.parametrize(("bound", "halved"), [(10, 1), (50, 2), (200, 3), (500, 4), (1000, 5), (2000, 6), (4000, 7),
+                                               (6000, 8), (8000, 9)])
+def test_the_squares_are_halved_right_after_each_bound_of_the_paper(bound: int, halved: int) -> None:
+    for rescale, of in ((False, 5000), (True, 10_000)):
+        shares = [share_of_pixels(query, of, 0.8, rescale=rescale) for query in (bound - 1, bound, bound + 1)]
+        assert shares == [0.8 / 2 ** (halved - 1), 0.8 / 2 ** (halved - 1), 0.8 / 2**halved]
+
+
+def test_by_default_squares_begin_at_eight_tenths_and_shrink_at_fixed_queries() -> None:
+    """The published attack takes 0.8 and AutoAttack's schedule does not know how many queries there are."""
+    model, images, labels = far_from_the_limits(8)
+    attack = partial(square, model, images, labels, eps=0.01, queries=60)
+    assert torch.equal(attack(), attack(initial_share=0.8, rescale=False))
+    assert not torch.equal(attack(), attack(rescale=True)) and not torch.equal(attack(), attack(initial_share=0.2))
+
+
+def test_an_image_that_nearly_falls_is_searched_as_any_other() -> None:
+    """All margins lie between -0.01 and 0, and eps is three times what a linear model needs."""
+    linear, images, labels = far_from_the_limits(16)
+    largest = float(linear(images).detach().abs().max())
+
+    def model(batch: Tensor) -> Tensor:
+        return linear(batch) * 0.004 / largest
+    eps = 3 * float(linear.exact_distances(images, "linf").max())
+    found = square(model, images, labels, eps=eps, queries=100)
+    assert (linear(found).argmax(1) != labels).all()

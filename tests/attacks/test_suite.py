@@ -319,3 +319,23 @@ def test_layers_that_are_random_are_attacked_and_judged_in_the_mean() -> None:
 def test_attacks_of_autoattack_meet_what_still_stands(name: str) -> None:
     suite = named_suite(name)
     assert len(suite) > 1 and all(attack.survivors_only for attack in suite)
+
+
+@pytest.mark.parametrize(("reached", "median"), [(0, None), (1, None), (2, 0.25), (3, 0.25)])
+def test_the_median_distance_is_none_where_most_images_stand(reached: int, median: float | None) -> None:
+    """Of the three images the first `reached` are broken at 0.25; an infinite number is no JSON."""
+    images, labels = torch.full((3, 1, 2, 2), 0.5), torch.zeros(3, dtype=torch.long)
+
+    def model(batch: Tensor) -> Tensor:
+        value = 0.6 - batch.mean((1, 2, 3))
+        return torch.stack([value, -value], 1)
+
+    def attack(model: object, images: Tensor, labels: Tensor, **rest: object) -> tuple[Tensor, Tensor]:
+        points = images + torch.where(torch.arange(3) < reached, 0.25, 0.0).reshape(-1, 1, 1, 1)
+        return points, torch.zeros(3)  # its own word for the distances is not believed
+    record = evaluate(model, images, labels, norm="linf", eps=0.1,
+                      suite=[Attack("nearest", attack, minimum_norm=True)])
+    assert record["attacks"]["nearest"]["median_distance"] == median
+    record = evaluate(model, images, 1 - labels, norm="linf", eps=0.1,
+                      suite=[Attack("nearest", attack, minimum_norm=True)])
+    assert record["attacks"]["nearest"]["median_distance"] is None  # nobody was right, so that nobody was met

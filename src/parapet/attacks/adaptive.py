@@ -18,7 +18,7 @@ from parapet.attacks.inputs import Model
 from parapet.errors import InputError
 
 StandIn = Callable[[nn.Module, Tensor], Tensor]
-# How steep the soft staircase is between two treads: at 4 its slope runs from 0.3 to 2.1 times that of the identity.
+# How steep the soft staircase is between two treads: at 4 its slope runs from 0.15 to 2.1 times that of the identity.
 _STEEPNESS = 4.0
 
 

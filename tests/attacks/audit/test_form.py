@@ -1,0 +1,87 @@
+"""What makes the check of memory believe that a model knows its images by heart."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from parapet.attacks.audit import FULL, form
+
+SHAPE = (1, 4, 6)
+
+
+def _bright(images: Tensor) -> Tensor:
+    """Class 1 where the first pixel is bright."""
+    value = images[:, 0, 0, 0] - 0.5
+    return torch.stack([-value, value], 1)
+
+
+def _scene(count: int) -> Any:
+    """`count` images of class 1, all of which survive PGD: one pair fewer than images."""
+    images = torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(0))
+    images[:, 0, 0, 0] = 0.9
+    return SimpleNamespace(model=_bright, images=images, labels=torch.ones(count, dtype=torch.int64), norm="linf",
+                           eps=0.05, seeds=torch.arange(count), budget=FULL,
+                           pgd_margin=torch.ones(count, dtype=torch.bool))
+
+
+def _breaking(monkeypatch: pytest.MonkeyPatch, broken: dict[int, int]) -> list[Tensor]:
+    """Let PGD break the first broken[n] images at its n-th call; returns what it is given, call after call."""
+    given: list[Tensor] = []
+
+    def attack(model: object, images: Tensor, labels: Tensor, **options: object) -> Tensor:
+        points = images.clone()
+        points[:broken[len(given)], 0, 0, 0] = 0.1
+        given.append(images)
+        return points
+    monkeypatch.setattr(form, "pgd", attack)
+    return given
+
+
+@pytest.mark.parametrize(("means", "halves", "verdict"), [
+    (0, 0, "pass"), (8, 40, "pass"), (12, 8, "pass"), (12, 12, "warn"), (12, 20, "warn"), (20, 12, "warn"),
+    (20, 20, "fail"), (40, 40, "fail"),
+])
+def test_a_model_is_suspected_where_both_kinds_of_mixtures_fall(monkeypatch, means: int, halves: int,
+                                                                verdict: str) -> None:
+    """Of 40 mixtures, where the images themselves all stand: a quarter clears, more warns, more than 0.4 fails."""
+    _breaking(monkeypatch, {0: means, 1: halves})
+    found = form.memory(_scene(41))
+    assert found["verdict"] == verdict
+    assert found["numbers"]["gap_means"] == pytest.approx(means / 40)
+    assert found["numbers"]["p_value_means"] == pytest.approx(2.0**-means)
+
+
+def test_images_that_only_their_mixtures_survive_speak_against_a_difference(monkeypatch) -> None:
+    """25 fell as mixtures alone and 4 as images alone: p = sum of C(29, k) from 25 on, over 2**29."""
+    _breaking(monkeypatch, {0: 25, 1: 25})
+    scene = _scene(41)
+    scene.pgd_margin[36:40] = False
+    found = form.memory(scene)
+    assert found["numbers"]["p_value_means"] == pytest.approx((23751 + 3654 + 406 + 29 + 1) / 2**29)
+    assert found["numbers"]["gap_means"] == pytest.approx(21 / 40) and found["verdict"] == "fail"
+
+
+def test_a_mixture_is_the_mean_of_neighbours_in_a_class_or_the_left_half_of_one_and_the_right_of_the_other(
+        monkeypatch) -> None:
+    given = _breaking(monkeypatch, {0: 40, 1: 40})
+    scene = _scene(41)
+    form.memory(scene)
+    means, halves = given
+    assert len(means) == len(halves) == 40
+    for row in range(40):
+        one, other = scene.images[row], scene.images[row + 1]
+        assert torch.allclose(means[row], (one + other) / 2)
+        assert torch.equal(halves[row, ..., :3], one[..., :3]) and torch.equal(halves[row, ..., 3:], other[..., 3:])
+
+
+@pytest.mark.parametrize(("pairs", "known"), [(14, False), (15, True), (20, True)])
+def test_fewer_than_fifteen_mixtures_tell_nothing(monkeypatch, pairs: int, known: bool) -> None:
+    given = _breaking(monkeypatch, {0: pairs, 1: pairs})
+    found = form.memory(_scene(pairs + 1))
+    assert found["numbers"]["means"] == found["numbers"]["halves"] == pairs
+    assert found["verdict"] == ("fail" if known else "pass") and bool(given) == known

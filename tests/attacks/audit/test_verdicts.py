@@ -1,0 +1,41 @@
+"""From numbers to verdicts: shares, thresholds that are reached, and the worst of several."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from parapet.attacks.audit.verdicts import graded, loss_gap, mean, result, worst
+
+
+def test_the_share_of_nothing_is_nothing() -> None:
+    assert mean(torch.tensor([True, False, False, False])) == 0.25 and mean(torch.ones(3, dtype=torch.bool)) == 1.0
+    assert mean(torch.zeros(0, dtype=torch.bool)) == 0.0
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.0, "pass"), (0.1875, "pass"), (0.25, "warn"), (0.4375, "warn"),
+                                                (0.5, "fail"), (1.0, "fail")])
+def test_a_share_is_warned_of_and_fails_from_its_threshold_on(share: float, verdict: str) -> None:
+    found = graded("name", share, {}, "Advice.", "Praise.", warn=0.25, fail=0.5)
+    assert found["verdict"] == verdict and found["advice"] == ("Praise." if verdict == "pass" else "Advice.")
+
+
+def test_a_number_that_json_does_not_have_becomes_none() -> None:
+    numbers = {"nan": float("nan"), "infinite": float("inf"), "count": 3, "share": 0.5, "list": [1.0]}
+    assert result("name", "pass", numbers, "")["numbers"] == {**numbers, "nan": None, "infinite": None}
+
+
+def test_the_worst_verdict_is_that_of_the_whole() -> None:
+    checks = [result("name", verdict, {}, "") for verdict in ("warn", "pass", "fail", "warn")]
+    assert worst(checks) == "fail" and worst(checks[:2]) == "warn" and worst(checks[1:2]) == worst([]) == "pass"
+
+
+@pytest.mark.parametrize(("broken", "verdict"), [(0, "pass"), (1, "pass"), (3, "warn"), (14, "warn"), (16, "fail")])
+def test_of_nearly_all_images_another_loss_may_take_fifteen_points(broken: int, verdict: str) -> None:
+    before, after = torch.arange(100) < 90, torch.arange(100) < 90 - broken
+    assert loss_gap("name", before, after, {}, "Advice.", warn=0.02)["verdict"] == verdict
+
+
+@pytest.mark.parametrize(("count", "of"), [(5, 100), (1, 5), (3, 10), (7, 200), (0, 3), (3, 3)])
+def test_a_share_is_not_above_the_limit_that_it_equals(count: int, of: int) -> None:
+    assert mean(torch.arange(of) < count) == count / of

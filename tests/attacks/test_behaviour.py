@@ -1,0 +1,80 @@
+"""What is asked of a model to learn whether it answers alike, and which answers are refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from parapet.attacks.behaviour import ROUNDING, Behaviour, check_behaviour, observe
+from parapet.attacks.inputs import answers
+from parapet.errors import InputError
+
+
+def _pixels(images: Tensor) -> Tensor:
+    return images.flatten(1)
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(10, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_same_images_are_asked_twice_and_once_backwards_and_four_alone(images: Tensor) -> None:
+    asked: list[Tensor] = []
+
+    def model(batch: Tensor) -> Tensor:
+        asked.append(batch.clone())
+        return _pixels(batch)
+    seen = observe(model, images, _pixels(images))
+    whole, alone = [batch for batch in asked if len(batch) > 1], [batch for batch in asked if len(batch) == 1]
+    assert [torch.equal(batch, images) for batch in whole] == [True, True, False]
+    assert torch.equal(whole[2], images.flip(0)) and torch.equal(torch.cat(alone), images[:4])
+    assert seen == Behaviour(0.0, 0.0, False)
+
+
+@pytest.mark.parametrize("row", [0, 3])
+def test_an_image_that_is_answered_otherwise_alone_is_found(images: Tensor, row: int) -> None:
+    def model(batch: Tensor) -> Tensor:
+        logits = _pixels(batch)
+        return logits + 0.5 * (batch == images[row]).all().float() if len(batch) == 1 else logits
+    seen = observe(model, images, _pixels(images))
+    assert seen.drift == 0.0
+    assert seen.company == pytest.approx(0.5 / float(_pixels(images).double().std()), rel=1e-4)
+
+
+def test_answers_that_are_no_longer_those_of_before_are_a_drift(images: Tensor) -> None:
+    earlier = _pixels(images) + 0.25
+    spread = float(earlier.double().std())
+    seen = observe(_pixels, images, earlier)
+    assert seen.drift == pytest.approx(0.25 / spread, rel=1e-4) and seen.company == pytest.approx(seen.drift)
+
+
+def test_the_first_images_of_a_large_set_are_asked_as_many_as_were_asked_together() -> None:
+    many = torch.rand(300, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    for batch_size, largest in ((512, 128), (128, 128), (50, 50)):
+        asked = []
+
+        def model(batch: Tensor, asked: list[int] = asked) -> Tensor:
+            asked.append(len(batch))
+            return _pixels(batch)
+        observe(model, many, answers(_pixels, many), batch_size)
+        assert sorted(asked) == [1, 1, 1, 1, largest, largest, largest]
+
+
+@pytest.mark.parametrize(("behaviour", "random", "sentence"), [
+    (Behaviour(0.0, 0.0, False), False, None), (Behaviour(ROUNDING, ROUNDING, False), False, None),
+    (Behaviour(0.0, 0.0, True), False, "the model returns probabilities"),
+    (Behaviour(0.0, 0.0, True), True, "the model returns probabilities"),
+    (Behaviour(0.01, 0.0, False), False, "answers the same images differently when asked again (by 0.01 standard"),
+    (Behaviour(0.0, 0.01, False), False, "answer to an image depends on its batch (by 0.01 standard"),
+    (Behaviour(0.01, 0.01, False), True, None),
+])
+def test_only_what_would_make_a_number_wrong_is_refused(behaviour: Behaviour, random: bool,
+                                                        sentence: str | None) -> None:
+    if sentence is None:
+        check_behaviour(behaviour, random=random)
+    else:
+        with pytest.raises(InputError) as caught:
+            check_behaviour(behaviour, random=random)
+        assert sentence in str(caught.value)
