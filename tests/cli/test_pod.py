@@ -16,9 +16,9 @@ from parapet.cli import pod
 COMPONENTS = Path(__file__).parents[2] / "components"
 
 
-def begun(**environment: str) -> subprocess.CompletedProcess[str]:
+def begun(work: str = "print('work')", **environment: str) -> subprocess.CompletedProcess[str]:
     """A process that begins as a task does."""
-    return subprocess.run([sys.executable, "-c", "from parapet.cli import pod; pod.begin('training'); print('work')"],
+    return subprocess.run([sys.executable, "-c", f"from parapet.cli import pod; pod.begin('training'); {work}"],
                           env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
 
@@ -29,6 +29,14 @@ def test_events_are_json_lines_where_they_are_asked_for() -> None:
     lines = [json.loads(line) for line in told.stderr.splitlines()]
     assert [(line["event"], line["step"]) for line in lines] == [("begun", "training"), ("done", "training")]
     assert debugged.stderr.splitlines() == ["debug  training: begun", "debug  training: done"]
+
+
+def test_a_task_that_fails_is_not_done() -> None:
+    told = begun("raise ValueError('no room at http://alice:hunter2@host')", PARAPET_LOG="json")
+    lines = [json.loads(line) for line in told.stderr.splitlines() if line.startswith("{")]
+    assert [(line["level"], line["event"]) for line in lines] == [
+        ("info", "begun"), ("error", "ValueError: no room at http://host")]
+    assert told.returncode == 1 and "Traceback" in told.stderr
 
 
 def test_a_log_that_is_not_known_is_refused() -> None:

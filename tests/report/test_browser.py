@@ -143,6 +143,32 @@ def test_a_large_page_keeps_its_policy(make_study, tmp_path) -> None:
     assert re.findall(r'<article class="panel" id="([0-9a-f]+)"', dom) == [made.front["candidates"][2]["id"]]
 
 
+HIDDEN_ROW = """
+(async () => {
+  const seen = {}, until = async (what) => { while (!what()) await new Promise((done) => setTimeout(done, 25)); };
+  await until(() => scatter.emit && scatter.dataset.drawn);
+  for (const fold of document.querySelectorAll("details[data-fragment]")) await unfold(fold);
+  const row = [...document.querySelectorAll("table.short tr[data-archive]")].at(-1);
+  seen.before = getComputedStyle(row).display;
+  scatter.emit("plotly_click", { points: [{ data: { meta: "archive" }, customdata: row.dataset.archive }] });
+  await until(() => row.classList.contains("selected"));
+  seen.after = getComputedStyle(row).display;
+  document.documentElement.dataset.seen = JSON.stringify(seen);
+})();
+"""
+
+
+def test_a_click_on_an_archive_point_shows_its_row_wherever_it_lies(make_study, tmp_path) -> None:
+    made = make_study(members=40, rest=300, variants=0)
+    text = render(made.front, evaluations=made.evaluations, archive=made.archive, images={}, config=ReportConfig())
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    page = tmp_path / "index.html"
+    page.write_text(text.replace("</body>\n</html>", f"<script>{HIDDEN_ROW}</script></body></html>"), encoding="utf-8")
+    dom, _ = browse(page)
+    seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', dom)[1]))
+    assert seen == {"before": "none", "after": "table-row"}
+
+
 ROWS = """
 const visible = () => [...document.querySelector("table.sortable tbody").rows].filter((row) => row.offsetHeight).length;
 const seen = { before: visible(), button: document.querySelector("button.all").textContent };

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from parapet import sealed
 from parapet.config import Params, parse, to_dict
@@ -13,6 +14,8 @@ from parapet.data.info import read_info
 from parapet.errors import InputError, WorkError
 from parapet.files import read_json
 from parapet.genome import Genome
+from parapet.models import build
+from parapet.models.cost import count_flops, count_parameters
 from parapet.search import archive
 from parapet.steps import candidates, ceilings, measure, search
 from parapet.tracking import NullTracker
@@ -33,6 +36,17 @@ def _asked(params: Params, generations: int = 3) -> list[Genome]:
         asked += (genomes := evolution.ask())
         evolution.tell([[0.1 * generation, 0.5 - 0.01 * place, 3.0] for place in range(len(genomes))])
     return asked
+
+
+@pytest.mark.parametrize("changed", [
+    {"backbone": "plain"}, {"backbone": "residual", "width": 6}, {"backbone": "separable", "activation": "silu"},
+    {"denoiser": "nonlocal_gaussian"}, {"denoiser": "median"}, {"input_filter": "median"}, {"depth": 3},
+    {"backbone": "vit"}, {"backbone": "preact_resnet"}, {"backbone": "wide_resnet", "width": 2}])
+def test_a_network_is_counted_without_being_made(changed: dict) -> None:
+    """Making one, weights and all, for each of the hundreds that are drawn would take a minute."""
+    genome = Genome(**changed)
+    made = build(genome, (3, 32, 32), 10, generator=torch.Generator())
+    assert ceilings.cost(genome, (3, 32, 32), 10) == (count_flops(made, (3, 32, 32)), count_parameters(made))
 
 
 @pytest.mark.parametrize(("name", "place"), [("maximum_flops", 0), ("maximum_params", 1)])

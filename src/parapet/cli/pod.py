@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
+import sys
 from contextlib import ExitStack
+from types import TracebackType
 
 from parapet import log
 from parapet.cli.listening import debugging, listening
@@ -13,7 +16,7 @@ from parapet.cores import limit_threads
 
 def begin(step: str) -> None:
     """Have the process that calls it start no more threads than it is granted cores, and, until it ends, tell whoever
-    PARAPET_LOG and PARAPET_DEBUG name what happens in `step`.
+    PARAPET_LOG and PARAPET_DEBUG name what happens in `step`: that it begins, and that it is done or what it failed of.
 
     Raises InputError for a PARAPET_LOG that is not known.
     """
@@ -21,7 +24,16 @@ def begin(step: str) -> None:
     debug = debugging(os.environ)
     if not (debug or os.environ.get("PARAPET_LOG")):
         return
-    stack = ExitStack()
-    stack.enter_context(listening(os.environ, debug=debug))
-    stack.enter_context(log.span(step))
-    atexit.register(stack.close)
+    ears, span = ExitStack(), ExitStack()
+    ears.enter_context(listening(os.environ, debug=debug))
+    span.enter_context(log.span(step))
+    before = sys.excepthook
+
+    def failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        span.pop_all()  # it is not done
+        log.event(f"{kind.__name__}: {error}", step=step, level=logging.ERROR)
+        before(kind, error, trace)
+
+    sys.excepthook = failed
+    atexit.register(ears.close)
+    atexit.register(span.close)  # before the ears: the last that is registered is the first that is called

@@ -14,6 +14,8 @@ const settings = { responsive: true, displaylogo: false, showSendToCloud: false,
 // A large front packs its panels and tables: {groups, of}, see packing.py.
 const packed = JSON.parse((document.getElementById("packed") || { textContent: '{"groups":[],"of":{}}' }).textContent);
 const opened = new Map();
+// Rows of a long table that are shown before all are asked for; page.css has the same number.
+const SHORT = 100;
 let selected = null;
 // Of radius 12 pixels. plotly's own circle loses its left half on a logarithmic axis, where it takes pixels for values.
 const CIRCLE = "M-12,0C-12,6.6 -6.6,12 0,12C6.6,12 12,6.6 12,0C12,-6.6 6.6,-12 0,-12C-6.6,-12 -12,-6.6 -12,0Z";
@@ -145,6 +147,8 @@ async function showInArchive(id) {
   for (const other of document.querySelectorAll("tr.selected[data-archive]")) other.classList.remove("selected");
   const fold = row.closest("details");
   if (fold) fold.open = true;
+  const table = row.closest("table.short");
+  if (table && row.sectionRowIndex >= SHORT) table.nextElementSibling.click();
   row.classList.add("selected");
   row.scrollIntoView({ behavior: "smooth", block: "center" });
 }

@@ -95,8 +95,9 @@ def top_up(vectors: Sequence[Vector], proposable: Proposable, count: int, random
             taken.add(found)
             vectors.append(found)
 
-    for _ in range(100 * count):
-        if len(vectors) >= count:
+    for turn in range(100 * count):
+        # Where none of so many is allowed, and no anchor was, more draws would only keep whoever waits from the reason.
+        if len(vectors) >= count or (turn == 20 * count and not vectors and not roots):
             return vectors
         take(random.integers(0, space.upper + 1))
     for _ in range(100 * count):

@@ -36,19 +36,20 @@ def admissible(search: SearchConfig, image_shape: Sequence[int], classes: int) -
                                  and found[1] <= (search.maximum_params or found[1]))
     return allowed
 
+
 def cost(genome: Genome, image_shape: Sequence[int], classes: int) -> tuple[int, int] | None:
     """(FLOPs of an image, parameters) of the genome's network, None where there is none for such images."""
-    import torch  # who sets no ceiling need not wait for it
-
-    from parapet.models import build
+    # Who sets no ceiling need not wait for torch.
     from parapet.models.cost import count_flops, count_parameters
+    from parapet.models.network import outline
 
     channels, height, width = image_shape
     try:
-        network = build(genome, (channels, height, width), classes, generator=torch.Generator())
+        network = outline(genome, (channels, height, width), classes)
     except InputError:
         return None
     return count_flops(network, network.image_shape), count_parameters(network)
+
 
 def too_slow(params: Params, genome: Genome, info: dict[str, Any], folder: Path,
              cores: Cores | FreeCores) -> str | None:
