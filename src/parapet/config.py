@@ -420,5 +420,7 @@ def _check_limits(name: str, value: Any, limits: Any) -> Any:
 
 
 def _shown(number: float) -> str:
-    """A whole number with all its digits, where they are not too many to read."""
-    return str(number) if isinstance(number, int) and abs(number) < 10**25 else f"{number:g}"
+    """With all its digits, where they are not too many to read: 1.0000001 is not 1."""
+    if isinstance(number, int):
+        return str(number) if abs(number) < 10**25 else f"{number:g}"
+    return short if float(short := f"{number:g}") == number else repr(number)

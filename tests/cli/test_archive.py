@@ -268,3 +268,11 @@ def test_a_narrow_terminal_cuts_no_id(journal: Path) -> None:
     os.close(main_end)
     assert process.returncode == 0 and "…" not in shown.decode() and "\x1b[" in shown.decode()
     assert all(identifier in shown.decode() for identifier in ID.values())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_of_another_encoding_shows_what_it_can(journal: Path, encoding: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "parapet.cli", "archive", "list"], capture_output=True, check=False,
+                          env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert all(identifier.encode() in done.stdout for identifier in ID.values())

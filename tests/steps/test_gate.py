@@ -111,6 +111,19 @@ def test_a_latency_that_is_in_doubt_says_so(out: Path) -> None:
     assert gate(chosen, params)[-1].endswith("1e-06 (timed while the machine was busy: others took 140 %)")
 
 
+@pytest.mark.parametrize(("low", "latency", "verdict", "reasons"), [
+    (0.4, 0.2, "pass", []), (0.7, 0.1, "warn", []), (0.399, 0.2, "pass", ["0.399, below"]),
+    (0.4, 0.201, "pass", ["0.201 ms, above"]), (0.5, 0.1, "fail", ["the audit failed (masked)"]),
+    (0.1, 1.0, "fail", ["the audit failed (masked)", "0.100, below", "1 ms, above"]),
+])
+def test_every_bar_that_is_not_cleared_is_a_reason_and_a_number_at_its_bar_clears_it(
+        low: float, latency: float, verdict: str, reasons: list[str]) -> None:
+    params = parse(Params, {"promotion": {"minimum_robust_accuracy": 0.4, "maximum_latency_ms": 0.2}})
+    found = gate({"audit": {"verdict": verdict, "reasons": ["masked"]}, "test": {"robust_interval": [low, 0.9]},
+                  "latency_ms": {"p50": latency}}, params)
+    assert len(found) == len(reasons) and all(reason in sentence for reason, sentence in zip(reasons, found))
+
+
 @pytest.mark.parametrize(("found", "sentence"), [
     (None, "front.json does not say whether the ONNX graph does what the network does; run `parapet full_evaluation` "
      "and `parapet front` again"),

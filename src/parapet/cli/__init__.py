@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -39,6 +40,9 @@ def guarded(program: str, work: Callable[[], int | None],
     of the program and its file of parameters. With `debug`, or PARAPET_DEBUG, the traceback behind a sentence is shown.
     """
     debug = debug or debugging(os.environ)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal of another encoding shows ? for what it lacks
     try:
         end_with_parent()
         with listening(os.environ, debug=debug) as last:
