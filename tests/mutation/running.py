@@ -54,7 +54,15 @@ class Coverage:
         """Arguments for pytest: the tests that ran the line, near and quick ones first, else those of its folder."""
         found = sorted({node for context in self._contexts(mutant) if (node := _node(context))},
                        key=lambda node: (_distance(mutant.module, node), int(self._seconds[node]), node))
+        # A test may look at a default or a constant, and run no line of the module.
+        home, _, file = mutant.module.rpartition("/")
+        own = f"tests/{home}/test_{file}"
+        if found and not self._inside(mutant) and (ROOT / own).exists():
+            found = [own, *(node for node in found if not node.startswith(own))]
         return found or list(_MIRRORED[mutant.module.partition("/")[0]])
+
+    def _inside(self, mutant: Mutant) -> bool:
+        return mutant.line in inside_functions((SOURCE / mutant.module).read_text(encoding="utf-8"))
 
     def _contexts(self, mutant: Mutant) -> Sequence[str]:
         if self._data is None:
@@ -64,7 +72,7 @@ class Coverage:
                          if file.endswith(f"/src/parapet/{mutant.module}")), None)
             self._lines[mutant.module] = self._data.contexts_by_lineno(name) if name else {}
         lines = self._lines[mutant.module]
-        if mutant.line in inside_functions((SOURCE / mutant.module).read_text(encoding="utf-8")):
+        if self._inside(mutant):
             return lines.get(mutant.line, [])
         # What is run as the module is imported is known of the first test that did so alone.
         return [_ALL_MODULES, *(context for contexts in lines.values() for context in contexts)]
