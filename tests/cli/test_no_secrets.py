@@ -101,13 +101,17 @@ def test_a_secret_in_every_place_comes_out_nowhere(here: Path, server: Any, call
 
 def test_an_mlflow_that_is_away_is_told_without_its_password(here: Path, call: Call,
                                                              monkeypatch: pytest.MonkeyPatch) -> None:
-    for uri, code in ((f"http://alice:{URI}@127.0.0.1:9", 1), (f"http://a:x/{URI}@127.0.0.1:9", 1),
-                      (f"http://a:x@{URI}@127.0.0.1:9", 1), (f"alice:{URI}@127.0.0.1:9", 2),
-                      (f"//alice:{URI}@127.0.0.1", 1), (f"postgresql://alice:{URI}@127.0.0.1:9/x?password={URI}", 1),
+    for uri, code in ((f"http://alice:{URI}@127.0.0.1:9", 1), (f"http://a:x@{URI}@127.0.0.1:9", 1),
+                      (f"alice:{URI}@127.0.0.1:9", 2), (f"postgresql://alice:{URI}@127.0.0.1:9/x?password={URI}", 1),
                       (f"postgresql+psycopg://alice:{URI}@127.0.0.1:9/x", 1)):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert "127.0.0.1" in call(code, "rollback")
         call(0, "report", "--out", "artifacts", "--cache", "artifacts/.parapet")
+    for uri in (f"http://a:x/{URI}@127.0.0.1:9", f"//alice:{URI}@127.0.0.1", f"http://alice:x {URI}@127.0.0.1:9",
+                f"http://alice:[{URI}@127.0.0.1:9"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        for verb in ("rollback", "serve", "promote", "report", "sync"):
+            assert "127.0.0.1" in call(2, verb)
     assert held(here, {"params.yaml"}) == {}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from parapet.tracking.connection import sqlite_path
+from parapet.tracking.address import sqlite_path
 from parapet.tracking.registry import Registry
 
 

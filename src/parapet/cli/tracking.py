@@ -15,7 +15,7 @@ from parapet.cores import Cores
 from parapet.errors import InputError
 from parapet.files import write_text
 from parapet.tracking import BackgroundSender, NullTracker, Outbox, SystemMetrics
-from parapet.tracking.connection import sqlite_path
+from parapet.tracking.address import SERVERS, kind, shown, sqlite_path, wrong
 from parapet.tracking.relocation import settle
 from parapet.tracking.tracker import Tracker
 
@@ -36,13 +36,15 @@ class Gateway:
 def gateway() -> Gateway:
     """MLFLOW_TRACKING_URI, else `sqlite:///mlflow.db` with artifacts in `mlruns/` of the project's folder.
 
-    Where the folder was moved or copied, the addresses in its database are brought up to date; InputError where the
-    database was copied alone.
+    Where the folder was moved or copied, the addresses in its database are brought up to date. Raises InputError where
+    the database was copied alone, and for an address that can be no MLflow's.
     """
-    uri, here = os.environ.get("MLFLOW_TRACKING_URI", ""), project()
-    if uri.startswith("http"):
-        return Gateway(uri, None, uri)
-    uri = uri or f"sqlite:///{here / 'mlflow.db'}"
+    here = project()
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{here / 'mlflow.db'}"
+    if (fault := wrong(uri)) is not None:
+        raise InputError(fault)
+    if kind(uri) in SERVERS:
+        return Gateway(uri, None, shown(uri))
     # A database in another place is somebody's who knows where its artifacts are.
     if (database := sqlite_path(uri)) is not None and database.is_file() and database.resolve().parent == here:
         settle(database, here / "mlruns")
@@ -50,13 +52,13 @@ def gateway() -> Gateway:
 
 
 def page() -> str:
-    """The address of MLflow's pages."""
+    """The address of MLflow's pages, without a password."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return uri if uri.startswith("http") else _LOCAL_PAGE
+    return shown(uri) if kind(uri) in SERVERS else _LOCAL_PAGE
 
 
 def registry_uri() -> str:
-    """Where a registry is that must exist already; InputError for an SQLite file that does not."""
+    """Where a registry is that must exist already; InputError for an SQLite file that does not, and as `gateway`."""
     uri = gateway().uri
     if (path := sqlite_path(uri)) is not None and not path.exists():
         raise InputError(f"{path}, MLflow's database with the registered models, does not exist; promote a model "

@@ -21,6 +21,7 @@ from parapet.search import archive
 from parapet.steps.front_file import read as read_front
 from parapet.steps.front_file import read_evaluation
 from parapet.steps.search_folder import SearchFolder
+from parapet.tracking.address import shown
 from parapet.tracking.tracker import Tracker
 
 SECTIONS = ("report",)
@@ -43,7 +44,7 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
     search = SearchFolder(out / "search")
     records, counts = _rest(front, search.archive())
     page = render(front, evaluations=evaluations, archive=records, counts=counts, images=images, config=params.report,
-                  mlflow_ui=mlflow_ui)
+                  mlflow_ui=shown(mlflow_ui))
     with replacing_folder(out / "report") as folder:
         write_text(folder / "index.html", page)
         write_text(folder / "front.svg", front_svg(front))

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import re
 import socket
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from parapet.files import digest, scratch_folder
 from parapet.redaction import redacted
+from parapet.tracking.address import DATABASES, SERVERS, kind, shown, sqlite_path, wrong
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _LONGEST_SENTENCE = 400
-_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_HEADER = b"SQLite format 3\0"
 
 
 def connect(uri: str) -> MlflowClient:
@@ -67,37 +69,44 @@ def without_telemetry() -> None:
 
 def unreachable(uri: str, timeout: float = 2.0) -> str | None:
     """Why MLflow at `uri` cannot be used now, as one sentence; None where nothing speaks against it."""
-    scheme = urlsplit(uri).scheme.partition("+")[0]
-    if scheme in ("http", "https"):
+    if (fault := wrong(uri)) is not None:
+        return fault
+    if kind(uri) in SERVERS:
         why = _http_problem(uri, timeout)
-    elif scheme == "sqlite":
+    elif kind(uri) == "sqlite":
         why = _sqlite_problem(sqlite_path(uri), timeout)
-    elif scheme in _PORTS:
-        why = _port_problem(uri, scheme, timeout)
-    elif scheme in ("", "file"):
-        return (f"MLflow no longer keeps runs in folders, and {redacted(uri)!r} is one; use sqlite:///FILE.db or the "
-                "address of a server.")
+    elif kind(uri) in DATABASES:
+        why = _database_problem(uri, timeout)
     else:
         why = None  # databricks and plugins: only MLflow itself knows how to ask
-    return None if why is None else f"MLflow at {redacted(uri)} is away: {why}."
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file of a sqlite URI; None for other URIs and for databases in memory."""
-    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
-    return Path(unquote(match[1])) if match and match[1] != ":memory:" else None
+    return None if why is None else f"MLflow at {shown(uri)} is away: {why.rstrip('.?')}."
 
 
 def closed_database(uri: str) -> str | None:
-    """That the SQLite file at `uri` may not be written, as one sentence; None where it may, and for servers."""
+    """That the SQLite file at `uri` is none, or may not be written, as one sentence; None for what may be, and for
+    servers."""
     path = sqlite_path(uri)
     if path is None:
         return None
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     closed = next((place for place in (folder, path) if place.exists() and not os.access(place, os.W_OK)), None)
-    return None if closed is None else (
-        f"{closed} cannot be written, and MLflow's database {path} needs it; mend its permissions, or set "
-        "MLFLOW_TRACKING_URI to another database or server.")
+    if closed is not None:
+        return (f"{closed} cannot be written, and MLflow's database {path} needs it; mend its permissions, or set "
+                "MLFLOW_TRACKING_URI to another database or server.")
+    return None if _is_database(path) else (
+        f"{path} is no SQLite database, or a damaged one, and MLflow would keep its records there; set "
+        "MLFLOW_TRACKING_URI to another file (sqlite:///FILE.db) or to a server, or move that one away.")
+
+
+def _is_database(path: Path) -> bool:
+    """Whether a file begins as one of SQLite's; true where there is none yet."""
+    if path.is_dir():
+        return False
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_HEADER)) in (b"", _HEADER)
+    except OSError:  # whoever opens it says so
+        return True
 
 
 def holds_run(uri: str, run_id: str) -> bool:
@@ -120,7 +129,7 @@ def holds_run(uri: str, run_id: str) -> bool:
 def target(uri: str, experiment: str) -> str:
     """A name for a place that events are sent to: a digest, which does not change with a password."""
     path = sqlite_path(uri)
-    return digest([f"sqlite:{path.resolve()}" if path else redacted(uri), experiment])
+    return digest([f"sqlite:{path.resolve()}" if path else shown(uri), experiment])
 
 
 def sentence(error: BaseException) -> str:
@@ -175,11 +184,6 @@ def _http_problem(uri: str, timeout: float) -> str | None:
     import requests  # MLflow's own client, so proxies and certificates are understood the same way
 
     try:
-        if urlsplit(uri).port == 0:
-            raise ValueError
-    except ValueError:
-        return "its address has a port that is no number from 1 to 65535; mend MLFLOW_TRACKING_URI"
-    try:
         status = requests.get(f"{uri.rstrip('/')}/health", timeout=timeout, verify=_trusted()).status_code
     except requests.exceptions.SSLError as error:
         return (f"its certificate is not trusted ({_root_cause(error)}); name the file of its authority in "
@@ -216,14 +220,29 @@ def _sqlite_problem(path: Path | None, timeout: float) -> str | None:
     return None
 
 
-def _port_problem(uri: str, scheme: str, timeout: float) -> str | None:
-    parts = urlsplit(uri)
-    if parts.hostname is None:
-        return None  # a socket file or a service name: only the driver knows
+def _database_problem(uri: str, timeout: float) -> str | None:
+    """Asks the port first, where one is known, and then the driver: MLflow would ask that for two minutes."""
+    from sqlalchemy import create_engine, make_url
+    from sqlalchemy.exc import DBAPIError
+
+    address = make_url(uri)
+    if address.host is not None:
+        try:
+            socket.create_connection((address.host, address.port or DATABASES[kind(uri)]), timeout).close()
+        except (OSError, ValueError) as error:
+            return _root_cause(error)
     try:
-        socket.create_connection((parts.hostname, parts.port or _PORTS[scheme]), timeout).close()
-    except (OSError, ValueError) as error:
-        return _root_cause(error)
+        # The drivers of mssql have no common name for such a limit.
+        limits = {} if kind(uri) == "mssql" else {"connect_timeout": math.ceil(timeout)}
+        engine = create_engine(address, connect_args=limits)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+    except DBAPIError as error:
+        return sentence(error.orig or error)
+    except Exception:  # no driver, say: MLflow tells that at once
+        return None
     return None
 
 

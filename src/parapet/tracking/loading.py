@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pkgutil
-from urllib.parse import urlsplit
 
+from parapet.tracking.address import SERVERS, kind, wrong
 from parapet.tracking.connection import without_telemetry
 
 _SENDING = ("mlflow", "mlflow.store.artifact.artifact_repository_registry", "mlflow.store.artifact.local_artifact_repo",
@@ -24,8 +24,10 @@ _MONITORS = ("cpu_monitor", "disk_monitor", "gpu_monitor", "network_monitor")
 
 def load_sending(uri: str) -> None:
     """Import what sending events to the MLflow at `uri` needs; seconds, the first time in a process."""
+    if wrong(uri) is not None:
+        return  # nothing will be sent
     without_telemetry()
-    server = urlsplit(uri).scheme.startswith("http")
+    server = kind(uri) in SERVERS
     _load(*_SENDING, *(_SERVER if server else _DATABASE))
     if not server:
         with contextlib.suppress(Exception):  # migrations import modules of this package that are called by numbers

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parapet.redaction import redacted
+from parapet.tracking.address import shown, sqlite_path
 from parapet.tracking.connection import (
     connect,
     holds_run,
     is_overload,
     is_refusal,
     sentence,
-    sqlite_path,
     target,
     unreachable,
 )
@@ -74,7 +73,7 @@ def run_ids(uri: str, experiment: str, search_id: str, parent_run_id: str | None
             return None
         children = find_runs(client, found, search_id, "candidate")
         # The run that was made first is the one that is written to, so it comes last here.
-        return {"tracking_uri": redacted(uri), "experiment_id": found, "parent_run_id": parents[0].info.run_id,
+        return {"tracking_uri": shown(uri), "experiment_id": found, "parent_run_id": parents[0].info.run_id,
                 "candidates": {run.data.tags["candidate"]: run.info.run_id for run in reversed(children)}}
     except Exception:  # MLflow raises many kinds, and a report without links is still a report
         return None
@@ -118,7 +117,7 @@ class _Flush:
             with gate():
                 return self.open()
         except Exception as error:  # whatever MLflow raises, the search goes on
-            self.reason = unreachable(self.uri) or (f"MLflow at {redacted(self.uri)} could not be used: "
+            self.reason = unreachable(self.uri) or (f"MLflow at {shown(self.uri)} could not be used: "
                                                     f"{sentence(error)}")
             return None
 
@@ -140,7 +139,7 @@ class _Flush:
                                          f"{self.queue.folder / 'rejected'}: {sentence(error)}")
                 else:
                     away = unreachable(self.uri)
-                    self.reason = away or (f"MLflow at {redacted(self.uri)} could not take {_about(event)}: "
+                    self.reason = away or (f"MLflow at {shown(self.uri)} could not take {_about(event)}: "
                                            f"{sentence(error).rstrip('.')}.")
                     failures += 1
                     # One event that a healthy server chokes on is passed over, two in a row are a sick server.

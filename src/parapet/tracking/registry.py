@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from parapet.errors import InputError, ParapetError, WorkError, told
 from parapet.quoting import quote
 from parapet.redaction import redacted
-from parapet.tracking.connection import closed_database, connect, sentence, sqlite_path, unreachable
+from parapet.tracking.address import shown, sqlite_path, wrong
+from parapet.tracking.connection import closed_database, connect, sentence, unreachable
 from parapet.tracking.values import shortened
 
 if TYPE_CHECKING:
@@ -177,8 +178,8 @@ def check_alias(alias: str) -> None:
 @contextmanager
 def asking(uri: str) -> Iterator[MlflowClient]:
     """A client of the registry at `uri`; what goes wrong inside becomes a WorkError or InputError of one sentence."""
-    if (locked := closed_database(uri)) is not None:
-        raise InputError(locked)
+    if (fault := wrong(uri) or closed_database(uri)) is not None:
+        raise InputError(fault)
     if (away := unreachable(uri)) is not None:
         raise WorkError(away)
     try:
@@ -187,7 +188,7 @@ def asking(uri: str) -> Iterator[MlflowClient]:
         raise
     except Exception as error:  # MLflow raises its own kinds, requests' and SQLAlchemy's
         if type(error).__name__ == "UnsupportedModelRegistryStoreURIException":
-            raise InputError(f"MLFLOW_TRACKING_URI is {redacted(uri)}, where no model registry can be; use the http:// "
+            raise InputError(f"MLFLOW_TRACKING_URI is {shown(uri)}, where no model registry can be; use the http:// "
                              "or https:// address of a server, or sqlite:///FILE.db, postgresql://, mysql:// or mssql://."
                              ) from error
         refused = _credentials_refused(uri, error)
@@ -196,7 +197,7 @@ def asking(uri: str) -> Iterator[MlflowClient]:
         # A server's words about its own disk are no news of this machine's.
         if (sqlite_path(uri) or getattr(error, "errno", None)) and (here := told(error)) is not None:
             raise here from error
-        raise WorkError(unreachable(uri) or f"MLflow at {redacted(uri)} refused: {sentence(error).rstrip('.')}."
+        raise WorkError(unreachable(uri) or f"MLflow at {shown(uri)} refused: {sentence(error).rstrip('.')}."
                         ) from error
 
 
@@ -217,7 +218,7 @@ def _credentials_refused(uri: str, error: Exception) -> str | None:
     if status not in (401, 403):
         return None
     if "Invalid Host header" in str(error):
-        return (f"MLflow at {redacted(uri)} does not know itself by that name (403, Invalid Host header); start it "
+        return (f"MLflow at {shown(uri)} does not know itself by that name (403, Invalid Host header); start it "
                 "with --allowed-hosts naming the host and port that are in the address.")
-    return (f"MLflow at {redacted(uri)} refuses the credentials ({status}); set MLFLOW_TRACKING_USERNAME and "
+    return (f"MLflow at {shown(uri)} refuses the credentials ({status}); set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) to those of a user who may change registered models.")

@@ -47,7 +47,10 @@ def settle(database: Path, root: Path) -> None:
 
 def _root(location: str) -> Path | None:
     """The folder of artifacts, from the address of the first experiment in it."""
-    parts = urlsplit(location)
+    try:
+        parts = urlsplit(location)
+    except ValueError:  # no address that is a folder
+        return None
     if parts.scheme not in ("", "file"):
         return None
     path = Path(unquote(parts.path))

@@ -1,0 +1,98 @@
+"""Addresses of MLflow: of what kind one is, what is wrong with it, and how it is shown without its password.
+
+An address is wrong where no server and no database can be meant by it. Whether one answers is not asked here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+from parapet.quoting import words
+from parapet.redaction import redacted
+
+SERVERS = ("http", "https")
+# Databases with a server of their own, and the port that it listens on unless told otherwise.
+DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_FOLDERS = ("", "file")
+# MLflow takes these without a colon too.
+_NAMES = ("databricks", "databricks-uc")
+_MEMORY = re.compile(r"[\w+]+:(?://|///(?:(?:file:)?:memory:)?)?(?:\?.*)?|.*[?&]mode=memory(?:&.*)?", re.DOTALL)
+# What makes `redacted` see the end of an address, or the start of another one, inside a password.
+_ODD = re.compile(r"[\s\"'<>`]|[^\x00-\x7f]|://")
+
+
+def kind(uri: str) -> str:
+    """The scheme in small letters, without the name of a driver; empty where there is none."""
+    scheme = re.match(r"([A-Za-z][\w.-]*)(?:\+[\w.+-]*)?:", uri)
+    return scheme[1].lower() if scheme else uri if uri in _NAMES else ""
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a sqlite URI; None for other URIs, for databases in memory and for SQLite's own addresses (file:)."""
+    match = re.match(r"sqlite(?:\+\w+)?:///(?!file:)([^?]+)", uri)
+    if match is None or match[1] == ":memory:" or re.search(r"[?&]mode=memory\b", uri):
+        return None
+    return Path(unquote(match[1]))
+
+
+def shown(uri: str) -> str:
+    """`uri` for people and records: without its user and password, whatever signs are in them."""
+    if kind(uri) == "sqlite":
+        return redacted(uri)
+    scheme, mark, rest = uri.partition("://")
+    scheme, rest = (scheme, rest) if mark else ("", uri)
+    if _ODD.search(rest):
+        rest = rest.rpartition("@")[2]
+    return redacted("".join(quote(sign, errors="replace") if _ODD.match(sign) or not sign.isprintable() else sign
+                            for sign in f"{scheme}{mark}{rest}"))
+
+
+def wrong(uri: str) -> str | None:
+    """Why no MLflow can be meant by `uri`, as one sentence; None where one can."""
+    if kind(uri) in _FOLDERS:
+        return (f"MLflow no longer keeps runs in folders, and {words(shown(uri))!r} is one; use sqlite:///FILE.db or "
+                "the address of a server.")
+    why = _sqlite_fault(uri) if kind(uri) == "sqlite" else _fault(uri)
+    return None if why is None else (
+        f"the address of MLflow, MLFLOW_TRACKING_URI, is {words(shown(uri))}, {why}; use the http:// or https:// "
+        "address of a server, or sqlite:///FILE.db, postgresql://, mysql:// or mssql://.")
+
+
+def _sqlite_fault(uri: str) -> str | None:
+    if sqlite_path(uri) is not None:
+        return None
+    if _MEMORY.fullmatch(uri):
+        return "and a database in memory is gone when this program ends"
+    return "which names no file in the way that is needed"
+
+
+def _fault(uri: str) -> str | None:
+    if not uri.isprintable() or re.search(r"\s", uri):
+        return "and was given with white space in it; in a password a space is written as %20"
+    try:
+        parts = urlsplit(uri)  # MLflow reads every address with this
+    except ValueError:
+        return "whose host cannot be read; in a password [ is written as %5B, ] as %5D and / as %2F"
+    if kind(uri) in SERVERS:
+        return _port_fault(lambda: parts.port) or (None if parts.hostname else "which names no host")
+    if kind(uri) not in DATABASES:
+        return None  # Databricks and plugins: only MLflow itself knows how to ask
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return _port_fault(lambda: make_url(uri).port)
+    except ArgumentError:
+        return "which is no address of a database"
+
+
+def _port_fault(port: Callable[[], int | None]) -> str | None:
+    try:
+        given = port()
+    except ValueError:
+        given = 0
+    return None if given is None or 0 < given < 65536 else (
+        "whose port is no number from 1 to 65535; in a password / is written as %2F, ? as %3F and # as %23")
