@@ -66,6 +66,29 @@ FORMS = [
      f"{{'Authorization': 'Bearer {HIDDEN}', 'Accept': '*/*'}}"),
     (f"sent Bearer {SECRET} to it", f"sent Bearer {HIDDEN} to it"),
     (f"X-Api-Key: {SECRET}", f"X-Api-Key: {HIDDEN}"),
+    *((f"{name}: {SECRET}", f"{name}: {HIDDEN}") for name in (
+        "PRIVATE-TOKEN", "X-Vault-Token", "x-goog-api-key", "X-Amz-Security-Token", "Ocp-Apim-Subscription-Key",
+        "Authorization", "X-Auth-Token", "DB_PASS", "Password ", "X-Shared-Secret")),
+    *((f"{{'{name}': '{SECRET}'}}", None) for name in ("PRIVATE-TOKEN", "X-Vault-Token", "Ocp-Apim-Subscription-Key")),
+    (f"Authorization: ApiKey {SECRET}", f"Authorization: {HIDDEN}"),
+    (f"Authorization: {SECRET} was refused", f"Authorization: {HIDDEN} refused"),
+    (f"{{'Authorization': 'ApiKey {SECRET}', 'Accept': '*/*'}}", f"{{'Authorization': '{HIDDEN}', 'Accept': '*/*'}}"),
+    (f"DB_PASS={SECRET}", f"DB_PASS={HIDDEN}"), (f"host=db pass={SECRET}", f"host=db pass={HIDDEN}"),
+    (f"password => {SECRET}", f"password => {HIDDEN}"), (f"password := {SECRET}", f"password := {HIDDEN}"),
+    (f"{{'password' => '{SECRET}'}}", None), (f"the Password : {SECRET}", f"the Password : {HIDDEN}"),
+    (f"curl -u alice:{SECRET} http://host", f"curl -u alice:{HIDDEN} http://host"),
+    (f"curl --user alice:{SECRET} http://host", f"curl --user alice:{HIDDEN} http://host"),
+    (f"curl --user='alice:{SECRET}' http://host", None), (f"tool --pass {SECRET} x", f"tool --pass {HIDDEN} x"),
+    (f"get(url, auth=('alice', '{SECRET}'))", f"get(url, auth=('alice', {HIDDEN}))"),
+    (f"{{'auth': ['alice', '{SECRET}']}}", None), (f"HTTPBasicAuth('alice', '{SECRET}')", None),
+    (f"machine h login a password {SECRET}", f"machine h login a password {HIDDEN}"),
+    (f"machine h\n  login a\n  password {SECRET}\n", f"machine h\n  login a\n  password {HIDDEN}\n"),
+    (f"<user>a</user><password>{SECRET}</password>", f"<user>a</user><password>{HIDDEN}</password>"),
+    (f"<db:Password kind='x'>{SECRET}</db:Password>", None),
+    (f"http://host/?token=Q@{SECRET}", f"http://host/?token={HIDDEN}"),
+    (f"http://mlflow:5000/x?token=Q@{SECRET}", f"http://{HIDDEN}"),
+    (f"http://alice:12/{SECRET}?token=b@host", f"http://{HIDDEN}"),
+    (f"http://alice:1234/{SECRET}@127.0.0.1", "http://127.0.0.1"), (f"s3://{SECRET}@bucket/x", None),
     (f"Cookie: session={SECRET}; theme=dark", f"Cookie: {HIDDEN}"),
     (f"http://a:{SECRET}@one/ and http://b:{SECRET}@two/", "http://one/ and http://two/"),
     (f"http://a:{SECRET}@one,http://b:{SECRET}@two", None),
@@ -76,7 +99,8 @@ FORMS = [
     (f"(psycopg.OperationalError) of postgresql://alice:{SECRET}@db/x (Background on this error at: https://sqlalche.me)",
      "(psycopg.OperationalError) of postgresql://db/x (Background on this error at: https://sqlalche.me)"),
 ]
-SHAPES = ["AKIAIOSFODNN7EXAMPLE", "AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "ghp_" + "a1B2" * 9,
+SHAPES = ["npm_" + "a1B2" * 9, "pypi-AgEIcHlwaS5vcmcC" + "x-Y_" * 9, "ya29.a0Af" + "x1-Y" * 9, "dckr_pat_" + "x1Y-" * 6,
+          "AKIAIOSFODNN7EXAMPLE", "AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "ghp_" + "a1B2" * 9,
           "hf_" + "a1B2" * 8, "glpat-" + "x1Y2" * 5, "dapi" + "0123abcd" * 4,
           "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dBjftJeZ4CVP", "Basic " + base64.b64encode(b"alice:pw").decode()]
 UNTOUCHED = [
@@ -86,6 +110,9 @@ UNTOUCHED = [
     "https://registry.example:5000/team/parapet@sha256:" + "9a" * 32,
     "models:/parapet@champion", "the alias models:/shop 1@champion", "runs:/0123/model@x",
     "https://github.com/team/repo@v1.2",
+    "http://mlflow:5000/api/2.0/models@champion", "s3://bucket/x@y", "s3://bucket/a/b@v1.2/c:d",
+    "signature: (images float32 (-1, 1, 8, 8)) -> (logits float32 (-1, 10))", "docker run -u 1000:1000 image",
+    "one pass = 3 epochs", "a bypass=3", "use <password> or <token>", "key: 3, low: 4",
     "//host/share", "http://host//a/b", "sqlite:///mlflow.db", "sqlite:////data/team@host/a:b@c.db", "sqlite+pysqlite:////data/x@y/mlflow.db",
     "file:///data/a:b@c", "http://127.0.0.1:5000/#/experiments/1/runs/2", "http://[::1]:5000", "12:30 by alice@host",
     "git@github.com:team/repo.git", "epoch 3/8  loss 0.41  robust 88.1 % (PGD-5)", "seed: 0, key: value, a token",
@@ -139,7 +166,9 @@ def test_long_texts_take_no_long_time() -> None:
     try:
         for part in ("a", "a:", "@", "://", "a:b@", "%3A", "'", "password=", "http://a:", "x@y:", "--token ",
                      "basic a ", "-", "--", "-a", "_", " -", "password ", "authorization:", "'password' ", "%40",
-                     "%2540"):
+                     "%2540", "eyJ", "eyJ-", "%20eyJ", "-token", "a-", "login ", "machine a ", "auth('", "<password>",
+                     "<", "-u a", "-u ", "authorization: a ", "pass", "--a-", "pypi-", "?token=", "s3://", "h:80/",
+                     "password :"):
             signal.alarm(20)
             assert SECRET not in redacted(part * (60_000 // len(part)) + f" password={SECRET}")
     finally:

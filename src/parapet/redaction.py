@@ -14,6 +14,10 @@ from pathlib import PurePath
 from typing import Any
 
 HIDDEN = "***"
+_LONGEST_NAME = 1000
+
+_NAME = (r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|(?:access|secret|private|account|shared)[_-]?key"
+         r"(?:[_-]?id)?|signature|credentials?|client[_-]?secret)")
 
 # A quote ends an address where more than a password follows it.
 _WORD = r"(?:(?![\"'<>`](?:[\s,:;}\])<>\\]|$))(?![\w+.-]{1,30}://)\S)*"
@@ -22,31 +26,47 @@ _ADDRESS = re.compile(rf"(?:(?P<scheme>[\w+.-]{{1,30}}):|(?<![\w:/.]))//(?P<rest
 # What an @ has to be followed by, so that a user and a password may stand before it; a digest is no host.
 _HOST = re.compile(r"@(?:\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[\w.-]+)(?::\d{1,5})?(?![\w@])(?!:[0-9a-f]{32})")
 _FILES = {"sqlite", "file"}
+# Their first part is a bucket, and what follows it may hold an @.
+_STORES = {"s3", "s3a", "gs"}
+# What names no user before its @: an alias of a model behind the port of a server, and a password in a query, which is
+# taken out by its name.
+_NO_USER = re.compile(rf"[\w.-]+:\d{{2,5}}/[^?#@:]*@(?:champion|previous|challenger|latest)(?!\S)"
+                      rf"|[\w.-]+(?:/[^?#@:]*)?\?(?:[^@#]*[&;])?[\w.-]*{_NAME}=", re.IGNORECASE)
+# Either a password in a query or one that looks like it.
+_NAMED_IN_QUERY = re.compile(rf"[\w.-]+:\d{{1,5}}(?:/[^?#@]*)?\?(?:[^@#]*[&;])?[\w.-]*{_NAME}=", re.IGNORECASE)
 # NAME:/ and NAME:ADDRESS that name no user.
 _NO_USERS = {"models", "runs", "mailto"}
 _ENCODED = re.compile(r"(?<![^\s&\"'<>])[^\s&\"'<>]*%(?:25)*40", re.IGNORECASE)
 _ENCODED_SCHEME = re.compile(r"%(?:25)*3A%(?:25)*2F%(?:25)*2F", re.IGNORECASE)
 _ENCODED_USER = re.compile(r"[\w.+-]{1,64}%(?:25)*3A", re.IGNORECASE)
 
-_NAME = (r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|(?:access|secret|private|account|shared)[_-]?key"
-         r"(?:[_-]?id)?|signature|credentials?|client[_-]?secret)")
 _SHORT = r"(?:key|sig|auth|pass|pw|jwt|code|session|sas)"
 _QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
 _BARE = r"(?:(?!%(?:25)*26)[^&\s\"'<>])+"
-_EQUALS = r"(?:\s*=(?!=)\s*|%(?:25)*3D)"
+_EQUALS = r"(?:\s*:?=(?:>|(?!=))\s*|%(?:25)*3D)"
+_SCHEMES = r"(?:basic|bearer|token|negotiate|digest)\s+"
+_AUTHORIZATION = r"\b(?:proxy-)?authorization\\?[\"']?\s*[:=]\s*\\?[\"']?"
 _NAMED = tuple(re.compile(pattern, re.IGNORECASE) for pattern in (
     rf"(?P<name>{_NAME}{_EQUALS})(?P<value>{_QUOTED}|{_BARE})",
     rf"(?P<name>(?:[?&;]|%(?:25)*(?:3F|26|3B)){_SHORT}{_EQUALS})(?P<value>{_BARE})",
     rf"(?P<name>(?<![\w-])pw{_EQUALS})(?P<value>{_QUOTED}|{_BARE})",
-    rf"(?m)^(?P<name>[ \t-]*{_NAME}:[ \t]+)(?P<value>{_QUOTED}|[^\s,;}}]+)",
-    rf"(?P<name>{_NAME}\\?[\"']\s*:\s*)(?P<value>{_QUOTED}|\\\"[^\"]*\\\"|[^\s,}}\]]+)",
-    rf"(?P<name>(?:\bpass(?:word|wd|phrase)|_(?:password|token|secret|key)):\s+)(?P<value>{_QUOTED}|[^\s,;}}]+)",
-    rf"(?P<name>(?<![\w-])--?[\w-]*{_NAME}\s+)(?P<value>{_QUOTED}|[^\s\"']+)",
-    r"(?P<name>\b(?:proxy-)?authorization\\?[\"']?\s*[:=]\s*\\?[\"']?(?:(?:basic|bearer|token|negotiate|digest)\s+)?)"
-    r"(?P<value>[^\s\"',]+)",
-    r"(?P<name>\b(?:x-api-key|x-auth-token)\\?[\"']?\s*[:=]\s*\\?[\"']?)(?P<value>[^\s\"',]+)",
+    rf"(?P<name>(?<![A-Za-z0-9-])pass=(?!=))(?P<value>{_QUOTED}|{_BARE})",
+    rf"(?m)^(?P<name>[ \t-]*{_NAME}[ \t]*:[ \t]+)(?P<value>{_QUOTED}|[^\s,;}}]+)",
+    rf"(?P<name>{_NAME}\\?[\"']\s*(?::|=>)\s*)(?P<value>{_QUOTED}|\\\"[^\"]*\\\"|[^\s,}}\]]+)",
+    rf"(?P<name>(?:\bpass(?:word|wd|phrase)|_(?:pass(?:word)?|token|secret|key))[ \t]*:\s+)"
+    rf"(?P<value>{_QUOTED}|[^\s,;}}]+)",
+    rf"(?P<name>(?<![\w-])--?(?:[\w-]*{_NAME}|(?:\w+-)*pass)\s+)(?P<value>{_QUOTED}|[^\s\"']+)",
+    rf"(?P<name>{_AUTHORIZATION}{_SCHEMES})(?P<value>[^\s\"',]+)",
+    r"(?P<name>\b[a-z][\w-]{0,40}-(?:token|key|secret|password|auth)\\?[\"']?\s*[:=]\s*\\?[\"']?)(?P<value>[^\s\"',]+)",
+    r"(?P<name>(?<![\w-])(?:-u|--(?:proxy-)?user)(?:\s+|=)[\"']?(?!\d+:\d+(?!\w))[^\s:\"']{1,64}:)(?P<value>[^\s\"']+)",
+    rf"(?P<name>auth\\?[\"']?\s*[:=]?\s*[(\[]\s*(?:{_QUOTED})\s*,\s*)(?P<value>{_QUOTED})",
+    r"(?P<name>\b(?:login|machine)\s+\S{1,200}\s+password\s+)(?P<value>\S+)",
+    rf"(?P<name><[\w:.-]{{0,60}}{_NAME}(?:\s[^<>]{{0,200}})?>)(?P<value>[^<]+)(?=</)",
     r"(?P<name>\b(?:set-)?cookie\\?[\"']?\s*[:=]\s*\\?[\"']?)(?P<value>[^\r\n\"']+)",
     r"(?P<name>\bbearer\s+)(?P<value>[\w.~+/-]{8,}=*)",
+    # Last, for a scheme that nobody knows may be the key itself, and what follows it the name of another one.
+    rf"(?P<name>{_AUTHORIZATION})(?P<value>(?!{_SCHEMES}|\*\*\*)[^\s\"',]+"
+    r"(?:[ \t]+(?!(?:proxy-)?authorization)[^\s\"',]+)?)",
 ))
 # A name of a key in a secret, not what the key holds.
 _NOT_A_VALUE = re.compile(r"(?:password|passwd|token|secret|key|none|null|\*+)\W*", re.IGNORECASE)
@@ -54,9 +74,12 @@ _BASIC = re.compile(r"(\bbasic\s+)([A-Za-z0-9+/_-]{4,}={0,2})", re.IGNORECASE)
 _SHAPES = re.compile(
     r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?:[:/, ]+[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+]))?"
     r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}"
-    r"|xox[abprs]-[\w-]{10,}|AIza[\w-]{35}|dapi[0-9a-f]{32}|eyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*"
+    r"|xox[abprs]-[\w-]{10,}|AIza[\w-]{35}|dapi[0-9a-f]{32}|npm_[A-Za-z0-9]{20,}"
+    r"|pypi-(?:AgE[\w-]{8,}|[\w-]{30,})|ya29\.[\w-]{10,}|dckr_pat_[\w-]{10,}|[sr]k_(?:live|test)_\w{10,}"
+    # From the beginning of a word only: each of them would be read to its end.
+    r"|(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2}))eyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*"
     r"|(?<=PRIVATE KEY-----)[^-]+")
-_KEY = re.compile(rf"(?:.*{_NAME}|(?:proxy-)?authorization|cookie|x-api-key)", re.IGNORECASE)
+_KEY = re.compile(rf"(?:.*{_NAME}|(?:.*[_-])?pass|.*-(?:key|auth)|(?:proxy-)?authorization|cookie)", re.IGNORECASE)
 
 
 def redacted(text: str) -> str:
@@ -81,8 +104,13 @@ def redacted_values(value: Any, name: str = "") -> Any:
     if isinstance(value, PurePath):
         return redacted_values(str(value), name)
     if isinstance(value, str):
-        return HIDDEN if name and value and _KEY.fullmatch(name) else redacted(value)
+        return HIDDEN if value and is_secret(name) else redacted(value)
     return value
+
+
+def is_secret(name: str) -> bool:
+    """Whether what is called `name` is a password, a token or a key."""
+    return len(name) <= _LONGEST_NAME and _KEY.fullmatch(name) is not None
 
 
 def _without_user(match: re.Match[str]) -> str:
@@ -94,6 +122,10 @@ def _without_user(match: re.Match[str]) -> str:
     rest, scheme = match["rest"], match["scheme"] or ""
     if scheme.partition("+")[0].lower() in _FILES or rest.startswith("/"):
         return match[0]
+    if _NO_USER.match(rest) or (scheme.lower() in _STORES and not re.match(r"[^/]*[:@]", rest)):
+        return match[0]
+    if _NAMED_IN_QUERY.match(rest) and _last_host(rest) > 0:
+        return f"{scheme and f'{scheme}:'}//{HIDDEN}"
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     at = authority.rfind("@")
     # A password may hold what ends an authority, but a host without user and password may be followed by a path with @.
@@ -116,7 +148,9 @@ def _last_host(text: str) -> int:
 
 def _hidden(match: re.Match[str]) -> str:
     value = match["value"]
-    return match[0] if _NOT_A_VALUE.fullmatch(value) else match["name"] + HIDDEN
+    # The signature of a model that MLflow writes down: (images float32 ...
+    described = value.startswith("(") and match["name"].strip().lower() == "signature:"
+    return match[0] if described or _NOT_A_VALUE.fullmatch(value) else match["name"] + HIDDEN
 
 
 def _basic(match: re.Match[str]) -> str:

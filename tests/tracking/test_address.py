@@ -60,7 +60,7 @@ def test_passwords_of_any_signs_are_taken_out_of_an_address_as_a_whole() -> None
         for password in (f"Q{sign}{SECRET}", f"{SECRET}{sign}Z", f"Q{sign}{SECRET}{sign}Z"):
             for uri in (f"http://alice:{password}@127.0.0.1:5000/x", f"postgresql+psycopg://alice:{password}@db/x",
                         f"alice:{password}@host", f"http://host/?token={password}"):
-                assert SECRET not in shown(uri) or (sign in "&@" and uri.startswith("http://host")), uri
+                assert SECRET not in shown(uri) or (sign == "&" and uri.startswith("http://host")), uri
     assert shown("http://alice:hun ter2@127.0.0.1:1/") == "http://127.0.0.1:1/"
     for uri in ("http://host:5000/", "sqlite:////a b/x@y.db"):
         assert shown(uri) == uri
