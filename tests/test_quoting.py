@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from parapet.quoting import LONGEST, name, quote, words
+from parapet.quoting import LONGEST, listed, name, quote, words
 
 
 @pytest.mark.parametrize("value", [None, True, 3, -1.5, 1e-5, "text", "it's", [1, "a", None], {"a": [1], "b": {}}, (1,),
@@ -37,3 +39,14 @@ def test_a_name_stands_as_it_is_unless_it_is_odd() -> None:
 def test_what_a_library_says_is_one_line() -> None:
     assert words("first\n  second\x00") == "first second?"
     assert len(words("x" * 1_000_000)) == 200
+
+
+@pytest.mark.parametrize("length", [1, 50, 87, 300, 5_000, 200_000])
+def test_passwords_are_taken_out_before_anything_is_cut(length: int) -> None:
+    secret = "hunter2" + "x" * length
+    for text in (f"postgresql://alice:{secret}@db/m", f"alice:{secret}@db", f"token={secret}",
+                 f"password: '{secret} b'", f"{'x ' * 30}postgresql://alice:{secret}@db/m"):
+        for found in (quote(text), quote([text]), quote({"a": text}), quote({text: 1}), quote(Path(text)), name(text),
+                      listed(["a", text]), words(f"it said:\n{text}"), words(ValueError(text))):
+            assert "hunter2" not in found, (text[:60], found)
+    assert quote({"password": f"a {secret}", "n": 1}) == "{'password': '***', 'n': 1}"

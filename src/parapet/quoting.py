@@ -1,19 +1,27 @@
-"""How much of somebody else's value or text a sentence repeats: enough to find it, on one line, and never more."""
+"""How much of somebody else's value or text a sentence repeats: enough to find it, on one line, and never more.
+
+Passwords are taken out first: one that is cut is not known for one any more.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+from parapet.redaction import HIDDEN, is_secret, redacted
+
 LONGEST = 80
 _LONGEST_WORDS = 200
 # Beyond so many bits Python takes long to write a whole number, or refuses to.
 _LARGEST_BITS = 400
 _DEEPEST = 20
+# So much of a text is searched for passwords.
+_SEARCHED = 4000
 
 
 def quote(value: Any) -> str:
-    """`repr(value)` on one line, cut after `LONGEST` characters; of a larger value no more than that is looked at."""
+    """`repr(value)` on one line without passwords, cut after `LONGEST` characters; of a larger value not much more than
+    that is looked at."""
     found = ""
     for piece in _pieces(value, 0):
         found += piece
@@ -23,9 +31,9 @@ def quote(value: Any) -> str:
 
 
 def name(key: Any) -> str:
-    """A key or name as it stands, where it is a short and printable text; else quoted."""
+    """A key or name as it stands, but for passwords, where it is a short and printable text; else quoted."""
     plain = isinstance(key, str) and key.isprintable() and 0 < len(key) <= LONGEST
-    return key if plain else quote(key)
+    return redacted(key) if plain else quote(key)
 
 
 def listed(names: Any) -> str:
@@ -39,17 +47,25 @@ def listed(names: Any) -> str:
 
 
 def words(text: object) -> str:
-    """What a library said, on one line, without what cannot be printed, cut after 200 characters."""
-    found = " ".join(str(text)[:20 * _LONGEST_WORDS].split())
+    """What a library said, on one line, without passwords and what cannot be printed, cut after 200 characters."""
+    found = " ".join(without_passwords(str(text)).split())
     found = "".join(letter if letter.isprintable() else "?" for letter in found)
     return found if len(found) <= _LONGEST_WORDS else f"{found[:_LONGEST_WORDS - 3]}..."
+
+
+def without_passwords(text: str) -> str:
+    """`text` redacted; of a long one only the beginning."""
+    if len(text) <= _SEARCHED:
+        return redacted(text)
+    # As if an address ended here, for what stands at the end may be the half of one.
+    return redacted(f"{text[:_SEARCHED]}@...")
 
 
 def _pieces(value: Any, depth: int) -> Iterator[str]:
     if depth > _DEEPEST:
         yield "..."
     elif type(value) is str:
-        yield repr(value[:LONGEST + 1])
+        yield repr(without_passwords(value)[:LONGEST + 1])
     elif type(value) is int and value.bit_length() > _LARGEST_BITS:
         yield f"a number of about {value.bit_length() * 3 // 10} digits"
     elif type(value) is dict:
@@ -58,7 +74,8 @@ def _pieces(value: Any, depth: int) -> Iterator[str]:
             yield ", " if place else ""
             yield from _pieces(key, depth + 1)
             yield ": "
-            yield from _pieces(item, depth + 1)
+            hidden = type(item) is str and item and type(key) is str and is_secret(key)
+            yield from _pieces(HIDDEN if hidden else item, depth + 1)
         yield "}"
     elif type(value) in (list, tuple):
         yield "[" if type(value) is list else "("
@@ -67,4 +84,4 @@ def _pieces(value: Any, depth: int) -> Iterator[str]:
             yield from _pieces(item, depth + 1)
         yield "]" if type(value) is list else ",)" if len(value) == 1 else ")"
     else:
-        yield " ".join(repr(value).split())
+        yield " ".join(without_passwords(repr(value)).split())

@@ -148,3 +148,8 @@ def test_a_sentence_stays_a_sentence(here: Path, capsys: pytest.CaptureFixture) 
         raise InputError("wrong.")
     assert cli.guarded("parapet", work) == 2
     assert capsys.readouterr().err == "parapet: wrong.\n" and not list(here.glob("parapet-crash-*"))
+
+
+def test_a_password_that_is_longer_than_what_is_told_is_not_told() -> None:
+    for length in (1, 150, 5_000):
+        assert "hunter2" not in cli._first_line(ValueError(f"postgresql://a:hunter2{'x' * length}@db/m is away"))

@@ -97,7 +97,7 @@ def _fault(error: BaseException, report: Path | None) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    text = next(iter(str(error).splitlines()), "")[:200].rstrip(".")
+    text = redacted(next(iter(str(error).splitlines()), ""))[:200].rstrip(".")
     return text if hasattr(error, "trace") else ": ".join(filter(None, [type(error).__name__, text]))
 
 

@@ -19,6 +19,7 @@ from typing import TextIO
 
 from parapet import log
 from parapet.errors import InputError
+from parapet.quoting import quote
 from parapet.redaction import redacted, redacted_values
 
 _LAST = 60
@@ -78,7 +79,7 @@ def _json_lines(environment: Mapping[str, str]) -> logging.Handler | None:
             raise InputError("PARAPET_LOG_FILE is given, and PARAPET_LOG is not; set PARAPET_LOG=json too.")
         return None
     if kind.lower() != "json":
-        raise InputError(f"PARAPET_LOG is {kind[:80]!r}; allowed is json, or leave it out.")
+        raise InputError(f"PARAPET_LOG is {quote(kind)}; allowed is json, or leave it out.")
     if not place:
         return _Lines(sys.stderr)
     try:
