@@ -16,6 +16,7 @@ import uvicorn
 
 import parapet
 from parapet.deployment import http_server
+from parapet.deployment.http_protocol import JSONProtocol
 from parapet.deployment.http_server import application
 
 SHAPE = (1, 2, 2)
@@ -51,7 +52,8 @@ def answering(answer: Callable[[np.ndarray], dict[str, np.ndarray]]) -> Iterator
     """A real server around `answer`, in a thread."""
     began = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(application(answer, "images", SHAPE, began.set), log_level="error"))
+        server = uvicorn.Server(uvicorn.Config(application(answer, "images", SHAPE, began.set), log_level="error",
+                                               http=JSONProtocol))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         assert began.wait(30)
@@ -157,3 +159,18 @@ def test_a_model_that_fails_is_told_without_its_words() -> None:
         with answering(answer) as client:
             told = client.post("/invocations", json={"inputs": IMAGES.tolist()})
         assert (told.status_code, told.json()) == (500, {"error_code": "INTERNAL_ERROR", "message": sentence})
+
+
+@pytest.mark.parametrize("request_", [
+    b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n", b"nonsense\r\n\r\n",
+    b"\x16\x03\x01\x02\r\n\r\n",
+    b"GET /ping HTTP/1.1\r\n\r\n", b"POST /invocations HTTP/1.1\r\nHost: x\r\nno header\r\n\r\n",
+    b"POST /invocations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"])
+def test_what_is_no_http_is_told_as_json(client: Client, request_: bytes) -> None:
+    host, port = client.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(request_)
+        answer = connection.makefile("rb").read()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ") and b"content-type: application/json" in head
+    assert json.loads(body)["error_code"] == "BAD_REQUEST" and json.loads(body)["message"].endswith(".")

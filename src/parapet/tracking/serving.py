@@ -57,6 +57,7 @@ def serve(registry: Registry, version: Version, *, host: str, port: int, ready: 
     """
     import uvicorn
 
+    from parapet.deployment.http_protocol import JSONProtocol
     from parapet.deployment.http_server import application
     from parapet.deployment.runtime import session
 
@@ -71,7 +72,7 @@ def serve(registry: Registry, version: Version, *, host: str, port: int, ready: 
 
         server = uvicorn.Server(uvicorn.Config(
             application(answer, given.name, given.shape[1:], lambda: ready(_address(listener))), log_level="warning",
-            access_log=False, lifespan="on", limit_concurrency=_CLIENTS))
+            access_log=False, lifespan="on", http=JSONProtocol, limit_concurrency=_CLIENTS))
         server.run(sockets=[listener])
         # uvicorn hands the signal that ended it on, but to nobody where a shell had it ignored in the background.
         raise KeyboardInterrupt
