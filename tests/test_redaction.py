@@ -85,6 +85,8 @@ FORMS = [
     (f"machine h\n  login a\n  password {SECRET}\n", f"machine h\n  login a\n  password {HIDDEN}\n"),
     (f"<user>a</user><password>{SECRET}</password>", f"<user>a</user><password>{HIDDEN}</password>"),
     (f"<db:Password kind='x'>{SECRET}</db:Password>", None),
+    (f"http://alice:x {SECRET}@host:1/x", "http://host:1/x"), (f"https://alice:{SECRET} x y@[::1]/", "https://[::1]/"),
+    (f"'postgresql+psycopg://alice:it's {SECRET}@db/x' is away", "'postgresql+psycopg://db/x' is away"),
     (f"http://host/?token=Q@{SECRET}", f"http://host/?token={HIDDEN}"),
     (f"http://mlflow:5000/x?token=Q@{SECRET}", f"http://{HIDDEN}"),
     (f"http://alice:12/{SECRET}?token=b@host", f"http://{HIDDEN}"),
@@ -110,6 +112,7 @@ UNTOUCHED = [
     "https://registry.example:5000/team/parapet@sha256:" + "9a" * 32,
     "models:/parapet@champion", "the alias models:/shop 1@champion", "runs:/0123/model@x",
     "https://github.com/team/repo@v1.2",
+    "http://mlflow:5000 by alice@host", "http://host:80/x and mail to alice@host",
     "http://mlflow:5000/api/2.0/models@champion", "s3://bucket/x@y", "s3://bucket/a/b@v1.2/c:d",
     "signature: (images float32 (-1, 1, 8, 8)) -> (logits float32 (-1, 10))", "docker run -u 1000:1000 image",
     "one pass = 3 epochs", "a bypass=3", "use <password> or <token>", "key: 3, low: 4",
@@ -168,7 +171,7 @@ def test_long_texts_take_no_long_time() -> None:
                      "basic a ", "-", "--", "-a", "_", " -", "password ", "authorization:", "'password' ", "%40",
                      "%2540", "eyJ", "eyJ-", "%20eyJ", "-token", "a-", "login ", "machine a ", "auth('", "<password>",
                      "<", "-u a", "-u ", "authorization: a ", "pass", "--a-", "pypi-", "?token=", "s3://", "h:80/",
-                     "password :"):
+                     "password :", "http://a:b c", "http://a: ", "x://a:b @"):
             signal.alarm(20)
             assert SECRET not in redacted(part * (60_000 // len(part)) + f" password={SECRET}")
     finally:

@@ -25,6 +25,9 @@ _ADDRESS = re.compile(rf"(?:(?P<scheme>[\w+.-]{{1,30}}):|(?<![\w:/.]))//(?P<rest
                       rf"|(?<![\w/.+%-])(?P<user>[\w.+%-]{{1,64}}):(?!//)(?P<word>{_WORD})")
 # What an @ has to be followed by, so that a user and a password may stand before it; a digest is no host.
 _HOST = re.compile(r"@(?:\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[\w.-]+)(?::\d{1,5})?(?![\w@])(?!:[0-9a-f]{32})")
+# A password with white space in it: what stands behind a host would be a port.
+_SPACED = re.compile(r"(?P<scheme>[\w+.-]{1,30}://)[\w.%+-]{1,64}:(?!\d{1,5}(?:[/?#\s]|$))[^\s@]{0,200}[ \t]"
+                     r"(?:(?!://)[^\r\n@]){0,200}@(?=[\w.\[-])")
 _FILES = {"sqlite", "file"}
 # Their first part is a bucket, and what follows it may hold an @.
 _STORES = {"s3", "s3a", "gs"}
@@ -86,7 +89,7 @@ def redacted(text: str) -> str:
     """`text` without users and passwords before the @ of an address, with or without a scheme, and with *** for the
     value of whatever is named like a password, for headers that let somebody in, and for keys known by their shape."""
     if "@" in text:
-        text = _ADDRESS.sub(_without_user, text)
+        text = _ADDRESS.sub(_without_user, _SPACED.sub(r"\g<scheme>", text))
     if "%" in text:
         text = _ENCODED.sub(_without_encoded_user, text)
     for pattern in _NAMED:

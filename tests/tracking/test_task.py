@@ -39,7 +39,7 @@ def test_the_run_that_kubeflow_opened_for_the_task_is_joined(story, server):
 
 
 @pytest.mark.parametrize(("environment", "enabled"), [
-    ({}, True), ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, False)])
+    ({}, True), ({"MLFLOW_TRACKING_URI": "\n"}, True), ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, False)])
 def test_without_mlflow_nothing_is_tracked(environment, enabled):
     with tracked_task(environment, enabled=enabled, experiment="none") as task:
         assert isinstance(task.tracker, NullTracker)

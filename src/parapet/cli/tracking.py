@@ -40,7 +40,7 @@ def gateway() -> Gateway:
     the database was copied alone, and for an address that can be no MLflow's.
     """
     here = project()
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{here / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{here / 'mlflow.db'}"
     if (fault := wrong(uri)) is not None:
         raise InputError(fault)
     if kind(uri) in SERVERS:
@@ -53,7 +53,7 @@ def gateway() -> Gateway:
 
 def page() -> str:
     """The address of MLflow's pages, without a password."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     return shown(uri) if kind(uri) in SERVERS else _LOCAL_PAGE
 
 

@@ -44,7 +44,7 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
     search = SearchFolder(out / "search")
     records, counts = _rest(front, search.archive())
     page = render(front, evaluations=evaluations, archive=records, counts=counts, images=images, config=params.report,
-                  mlflow_ui=shown(mlflow_ui))
+                  mlflow_ui=shown(mlflow_ui.strip()))
     with replacing_folder(out / "report") as folder:
         write_text(folder / "index.html", page)
         write_text(folder / "front.svg", front_svg(front))

@@ -47,7 +47,7 @@ def tracked_task(environment: Mapping[str, str], *, enabled: bool, experiment: s
     own MLflow integration has opened a run for the task, MLFLOW_RUN_ID names it, and the search joins its tree. What
     is not through after `patience` seconds is told as a sentence.
     """
-    uri = environment.get("MLFLOW_TRACKING_URI")
+    uri = environment.get("MLFLOW_TRACKING_URI", "").strip()
     if not enabled or not uri:
         yield Task(NullTracker(), None, experiment)
         return
