@@ -85,6 +85,7 @@ FORMS = [
     (f"machine h\n  login a\n  password {SECRET}\n", f"machine h\n  login a\n  password {HIDDEN}\n"),
     (f"<user>a</user><password>{SECRET}</password>", f"<user>a</user><password>{HIDDEN}</password>"),
     (f"<db:Password kind='x'>{SECRET}</db:Password>", None),
+    (f"sqlite://alice:{SECRET}@host/x", "sqlite://host/x"), (f"file://alice:{SECRET}@host/x", "file://host/x"),
     (f"http://alice:x {SECRET}@host:1/x", "http://host:1/x"), (f"https://alice:{SECRET} x y@[::1]/", "https://[::1]/"),
     (f"'postgresql+psycopg://alice:it's {SECRET}@db/x' is away", "'postgresql+psycopg://db/x' is away"),
     (f"http://host/?token=Q@{SECRET}", f"http://host/?token={HIDDEN}"),

@@ -28,7 +28,6 @@ _HOST = re.compile(r"@(?:\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[\w.-]+)(?::\d{1,5})?(?![\w
 # A password with white space in it: what stands behind a host would be a port.
 _SPACED = re.compile(r"(?P<scheme>[\w+.-]{1,30}://)[\w.%+-]{1,64}:(?!\d{1,5}(?:[/?#\s]|$))[^\s@]{0,200}[ \t]"
                      r"(?:(?!://)[^\r\n@]){0,200}@(?=[\w.\[-])")
-_FILES = {"sqlite", "file"}
 # Their first part is a bucket, and what follows it may hold an @.
 _STORES = {"s3", "s3a", "gs"}
 # What names no user before its @: an alias of a model behind the port of a server, and a password in a query, which is
@@ -123,7 +122,7 @@ def _without_user(match: re.Match[str]) -> str:
             return match[0]
         return word[at + 1:]
     rest, scheme = match["rest"], match["scheme"] or ""
-    if scheme.partition("+")[0].lower() in _FILES or rest.startswith("/"):
+    if rest.startswith("/"):
         return match[0]
     if _NO_USER.match(rest) or (scheme.lower() in _STORES and not re.match(r"[^/]*[:@]", rest)):
         return match[0]

@@ -19,7 +19,7 @@ SECRET = "hunter2Xq9"
 MEMORY = ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///:memory:?cache=shared", "sqlite+pysqlite://",
           "sqlite:///?x=1", "sqlite:///file::memory:?cache=shared&uri=true", "sqlite:///x.db?mode=memory&uri=true",
           "sqlite:///file:x?mode=memory&cache=shared&uri=true"]
-WRONG = [*MEMORY, "foo", "sqlite:mlflow.db", "sqlite://mlflow.db", "sqlite:///file:x.db?uri=true", "http://",
+WRONG = [*MEMORY, "foo", "sqlite:mlflow.db", f"sqlite://alice:{SECRET}@db/x", "sqlite:///file:x.db?uri=true", "http://",
          "https://:80", "http:", "http://host:abc", "http://host:0", "http://host:65536", "http://[::1", f"http://alice:{SECRET}[@127.0.0.1:5000",
          f"http://alice:x {SECRET}@127.0.0.1:1/", f"http://alice:x\n{SECRET}@127.0.0.1:1/", f"alice:x {SECRET}@host",
          f"http://alice:x/{SECRET}@host:1", f"http://alice:x' {SECRET}@host:1", f"http://alice:x://{SECRET} @host:1",

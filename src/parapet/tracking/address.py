@@ -21,7 +21,7 @@ _FOLDERS = ("", "file")
 _NAMES = ("databricks", "databricks-uc")
 _MEMORY = re.compile(r"[\w+]+:(?://|///(?:(?:file:)?:memory:)?)?(?:\?.*)?|.*[?&]mode=memory(?:&.*)?", re.DOTALL)
 # What makes `redacted` see the end of an address, or the start of another one, inside a password.
-_ODD = re.compile(r"[\s\"'<>`]|[^\x00-\x7f]|://")
+_ODD = re.compile(r"[\s\"'<>`]|://")
 
 
 def kind(uri: str) -> str:
@@ -40,7 +40,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 def shown(uri: str) -> str:
     """`uri` for people and records: without its user and password, whatever signs are in them."""
-    if kind(uri) == "sqlite":
+    if sqlite_path(uri) is not None:
         return redacted(uri)
     scheme, mark, rest = uri.partition("://")
     scheme, rest = (scheme, rest) if mark else ("", uri)
