@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "parapet"
 
 # A module may import from its own layer and from the layers below it.
 LAYERS = (
-    ("errors", "files", "redaction", "sealed", "schemas", "versions", "quota", "log",
+    ("errors", "files", "replacement", "redaction", "sealed", "schemas", "versions", "quota", "log",
      "quoting", "plain_json", "plain_yaml", "tensor_files"),
     ("config", "genome", "fidelity", "cores", "sealed_tensors"),
     ("models", "data"),

@@ -9,13 +9,13 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from parapet.errors import InputError
 from parapet.plain_json import NotPlain, loads
+from parapet.replacement import refuse_file
 
 
 @contextmanager
@@ -36,10 +36,12 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path` that takes its place when the block ends without an error.
 
-    What a killed writer of `path` left is taken over, or removed.
+    What a killed writer of `path` left is taken over, or removed. Raises InputError where a file stands at `path`.
     """
+    refuse_file(path)
     with scratch_folder(path) as partial:
         yield partial
+        refuse_file(path)
         while not _placed(partial, path):
             pass
 
@@ -190,20 +192,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def refuse_to_replace(path: Path, kept: Iterable[Path], marks: Iterable[str]) -> None:
-    """Raise InputError where putting a new folder at `path` would delete what is not this step's to delete.
-
-    That is: any of `kept`, and a folder with files but without one of the `marks` that the step leaves in its own.
-    """
-    place = path.resolve()
-    for other in kept:
-        if place == other.resolve() or place in other.resolve().parents:
-            raise InputError(f"{path} would be replaced, and {other} lies in it; give a folder of its own with --out.")
-    if path.is_dir() and any(path.iterdir()) and not any(found for mark in marks for found in path.glob(mark)):
-        raise InputError(f"{path} holds files that are not from this command, and would be replaced; give another "
-                         "folder with --out, or empty that one.")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -181,8 +181,10 @@ def _full_evaluation(params: Params, dataset: Path, search: Path, out: Path, cac
 
 
 def _front(params: Params, out: Path) -> None:
+    from parapet.replacement import ID, refuse_foreign
     from parapet.steps import front as step
 
+    refuse_foreign(out / "onnx", (f"{ID}.onnx", f"{ID}-int8.onnx"), "move that file away")
     numbers = step.run(params, out / "dataset", out / "search", out / "evaluation", out, runs=_runs(params, out))
     print(f"front  {numbers['front_size']} candidates; most robust {numbers['best_robust_accuracy']:.1%} against "
           f"{numbers['undefended_robust_accuracy']:.1%} of a net trained without attacks (test split, "

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from parapet import files, sealed
+from parapet import files, replacement, sealed
 from parapet.data.images import Images
 from parapet.data.info import SCHEMA_VERSION, check_files, prepare, read_info
 from parapet.data.splits import SPLITS, interleave
@@ -35,6 +35,7 @@ from parapet.quoting import quote
 if TYPE_CHECKING:
     from parapet.data.sources import Source
 
+_FILES = tuple(f"{name}.safetensors" for name in SPLITS)
 # Bytes of images that are copied at a time; to count their values takes eight times as many.
 _CHUNK = 1 << 20
 
@@ -45,9 +46,9 @@ def write(folder: Path, source: Source, indices: dict[str, np.ndarray]) -> Datas
     indices: positions for each of train, validation and test, as `parapet.data.split` gives them; they are written
     in an order that interleaves the classes, so that the first k images of a split are a stratified part of it. Beside
     the source it takes some MB of memory, however many images there are.
-    Raises InputError where the folder may not be written, WorkError where the disk is full.
+    Raises InputError where the folder may not be written or holds what is not of it, WorkError where the disk is full.
     """
-    files.refuse_to_replace(folder, [], _marks(folder))
+    replacement.refuse_to_replace(folder, [], _marks(folder), ["dataset.json", *_FILES])
     parts = {name: _Part.of(source, name, indices[name]) for name in SPLITS}
     fingerprint, moments = _Fingerprint(source.levels, source.classes), _Moments(source.levels)
     try:
@@ -60,8 +61,7 @@ def write(folder: Path, source: Source, indices: dict[str, np.ndarray]) -> Datas
                     "levels": source.levels, "image_shape": list(source.images.shape[1:]),
                     "images": {name: len(part.labels) for name, part in parts.items()}, "mean": mean, "std": std,
                     "fingerprint": fingerprint.result()}
-            names = [f"{name}.safetensors" for name in SPLITS]
-            sealed.write(partial / "dataset.json", {**info, "files": sealed.digests(partial, names)})
+            sealed.write(partial / "dataset.json", {**info, "files": sealed.digests(partial, _FILES)})
     except OSError as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split())
         if is_closed(error):
@@ -156,7 +156,7 @@ class Dataset:
 
 def _marks(folder: Path) -> list[str]:
     """What tells a folder of `write`: its description, and where that is lost, nothing but the splits."""
-    splits = {f"{name}.safetensors" for name in SPLITS}
+    splits = {*_FILES}
     only_splits = folder.is_dir() and {path.name for path in folder.iterdir()} <= splits
     return ["dataset.json", *(splits if only_splits else ())]
 

@@ -21,6 +21,7 @@ import numpy as np
 from parapet import files
 from parapet.data.published import read_whole
 from parapet.errors import InputError
+from parapet.replacement import refuse_foreign
 
 LEVELS = 16
 FILES = ("images.npy", "labels.npy")
@@ -29,7 +30,7 @@ SOURCE = "Optical Recognition of Handwritten Digits, UCI Machine Learning Reposi
 
 
 def export(folder: Path) -> None:
-    """Write scikit-learn's digits to `folder` (replaced as a whole)."""
+    """Write scikit-learn's digits to `folder` (replaced as a whole). Raises InputError as `write`."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -37,7 +38,11 @@ def export(folder: Path) -> None:
 
 
 def write(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Write digits, images uint8 (N, 1, 8, 8) in 0..16 and labels int64 (N,), to `folder` (replaced as a whole)."""
+    """Write digits, images uint8 (N, 1, 8, 8) in 0..16 and labels int64 (N,), to `folder` (replaced as a whole).
+
+    Raises InputError where that would delete a file that is not of them.
+    """
+    refuse_foreign(folder, ("dataset.json", *FILES), "give another folder with --root, or move that file away")
     with files.replacing_folder(folder) as partial:
         np.save(partial / "images.npy", np.ascontiguousarray(images))
         np.save(partial / "labels.npy", labels)

@@ -14,8 +14,9 @@ from parapet.config import Params
 from parapet.data.info import read_info
 from parapet.errors import InputError, WorkError
 from parapet.fidelity import Fidelity
-from parapet.files import refuse_to_replace, replacing_folder, write_json
+from parapet.files import replacing_folder, write_json
 from parapet.genome import Genome, SearchSpace
+from parapet.replacement import refuse_to_replace
 from parapet.search import archive, keys
 from parapet.search.course import Course, outcome
 from parapet.search.estimate import HOPELESS
@@ -26,7 +27,17 @@ from parapet.search.surrogate import Surrogate
 from parapet.steps import ceilings, lost, search_folder, tracked
 from parapet.steps import results as step_results
 from parapet.steps.results import ATTACK_EVALUATION, EXPORT, FILES, TRAINING, accuracies, verdict
-from parapet.steps.search_folder import ARCHIVE, FRONT_IDS, MARKS, PROPOSALS, STATE, SUMMARY, UNDEFENDED, SearchFolder
+from parapet.steps.search_folder import (
+    ARCHIVE,
+    FRONT_IDS,
+    MARKS,
+    OWN,
+    PROPOSALS,
+    STATE,
+    SUMMARY,
+    UNDEFENDED,
+    SearchFolder,
+)
 from parapet.tracking.tracker import Tracker
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "training", "attack_evaluation", "export")
@@ -167,7 +178,7 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
     """
     info = read_info(dataset)
     refuse_rounds(params)
-    refuse_to_replace(out, [dataset, *results, *filter(None, [previous])], [PROPOSALS, *MARKS])
+    refuse_to_replace(out, [dataset, *results, *filter(None, [previous])], [PROPOSALS, *MARKS], OWN)
     course = new_course(params, info)
     records, undefended, folders = [], None, {}
     with replacing_folder(out) as partial:

@@ -13,9 +13,10 @@ from parapet.config import Params, parse, to_dict
 from parapet.cores import Cores, FreeCores
 from parapet.data.info import check_files, read_info
 from parapet.errors import WorkError
-from parapet.files import digest, read_json, refuse_to_replace, replacing, replacing_folder
+from parapet.files import digest, read_json, replacing, replacing_folder
 from parapet.genome import UNATTACKED
 from parapet.progress import Progress
+from parapet.replacement import ID, refuse_to_replace
 from parapet.search.keys import evaluation_key
 from parapet.search.workers import Task, Workers
 from parapet.steps import results
@@ -38,7 +39,8 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
     # Evaluations are called by their candidates' ids, twelve hexadecimal digits.
     info = read_info(dataset)
     check_files(dataset, info)
-    refuse_to_replace(out, [dataset, search, *filter(None, [cache])], ["[0-9a-f]" * 12 + ".json"])
+    refuse_to_replace(out, [dataset, search, *filter(None, [cache])], [f"{ID}.json"],
+                      [sealed.DIGESTS, f"{ID}.json", f"{ID}.safetensors", f"{ID}-int8.onnx", f"{ID}.state/*"])
     found = SearchFolder(search)
     found.check_data(info["fingerprint"], dataset)
     ids = found.all_ids()

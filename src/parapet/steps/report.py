@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from parapet.config import Params
 from parapet.files import replacing_folder, write_json, write_text
+from parapet.replacement import ID, refuse_foreign
 from parapet.report import pareto
 from parapet.report.card import card_html, model_card
 from parapet.report.dvc_plots import metrics, plot_tables
@@ -25,6 +26,12 @@ from parapet.tracking.address import shown
 from parapet.tracking.tracker import Tracker
 
 SECTIONS = ("report",)
+_MOVE = "move that file away"
+# What may be replaced with its folders.
+_OWN = ("index.html", "front.svg", *(f"cards/{ID}{kind}.{ending}" for kind in ("", "-int8")
+                                     for ending in ("md", "html")),
+        *(f"pareto/{name}.{ending}" for name in ("front", "variants") for ending in ("svg", "csv", "json")))
+_TABLES = ("front", "hypervolume", "attacks", "attacks_left", "eps_curve")
 # Of the suite's attacks the images keep the first that fooled the network, whichever it was.
 _ATTACK = "first successful attack of the suite"
 
@@ -33,8 +40,11 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
         mlflow_ui: str = "http://127.0.0.1:5000") -> Path:
     """Write report/ (index.html, front.svg, cards/, pareto/) and plots/ into `out`, from its front.json.
 
-    Returns the page. `mlflow_ui` is the address that the links to runs lead to.
+    Returns the page. `mlflow_ui` is the address that the links to runs lead to. Raises InputError where what is read is
+    missing or damaged, and where a file that is not the report's lies in one of the folders.
     """
+    refuse_foreign(out / "report", _OWN, _MOVE)
+    refuse_foreign(out / "plots", [f"{name}.json" for name in _TABLES], _MOVE)
     front = read_front(out / "front.json")
     # A variant's own numbers are in front.json; the file that it names is its parent's.
     evaluations = {member["id"]: read_evaluation(out, member)

@@ -19,7 +19,8 @@ from parapet import log
 from parapet.config import Params
 from parapet.data.info import check_files, read_info
 from parapet.errors import InputError
-from parapet.files import refuse_to_replace, replacing_folder, write_text
+from parapet.files import replacing_folder, write_text
+from parapet.replacement import refuse_to_replace
 from parapet.search import course, keys
 from parapet.search.front import hypervolume
 from parapet.search.workers import Outcome, Workers
@@ -45,7 +46,7 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
     """
     info = read_info(dataset)
     check_files(dataset, info)  # a split that is another one would make every candidate fail, or worse, not fail
-    refuse_to_replace(out, [cache, dataset], [*candidates.MARKS, f"{_CACHE}/{_KEPT[0]}"])
+    refuse_to_replace(out, [cache, dataset], [*candidates.MARKS, f"{_CACHE}/{_KEPT[0]}"], search_folder.OWN)
     search_id = keys.short_id(keys.search_key(params, info["fingerprint"], devices[0]))
     with only_search(cache), Workers(devices, attempts=params.search.attempts,
                                      timeout=params.search.timeout_seconds) as workers:

@@ -12,7 +12,7 @@ from typing import Any
 
 from parapet.errors import InputError
 from parapet.files import read_json
-from parapet.sealed import CHECKSUM, Damaged, SealedFolder, check_fields, seal_folder
+from parapet.sealed import CHECKSUM, DIGESTS, Damaged, SealedFolder, check_fields, seal_folder
 from parapet.search import archive
 from parapet.steps import results
 
@@ -22,6 +22,9 @@ STATE, ARCHIVE, PROPOSALS, FRONT_IDS, UNDEFENDED, SUMMARY = (
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # What tells such a folder, also one that lost a file.
 MARKS = (FRONT_IDS, ARCHIVE, UNDEFENDED)
+# What may be replaced with the folder, as `replacement.refuse_foreign` takes it; cache/ is what `search.go_on` leaves.
+OWN = (STATE, ARCHIVE, PROPOSALS, FRONT_IDS, UNDEFENDED, SUMMARY, DIGESTS,
+       *(f"candidates/*/{name}" for name in results.FILES), "cache/*")
 AGAIN = "run `parapet search` again, which takes what is done from its cache"
 
 

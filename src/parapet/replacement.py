@@ -1,0 +1,63 @@
+"""What a folder that is put in place of another may delete: what the same step left there, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from parapet.errors import InputError
+
+# An identity of a candidate, in the patterns of `own`.
+ID = "[0-9a-f]" * 12
+# What browsing a folder leaves in it, and what a killed writer leaves (`files.replacing`).
+_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", ".*.part")
+_ELSEWHERE = "give another folder with --out, or move that file away"
+
+
+def refuse_file(path: Path, cure: str = _ELSEWHERE) -> None:
+    """Raise InputError where something other than a folder stands at `path`: a folder would replace it."""
+    if os.path.lexists(path) and not path.is_dir():
+        raise InputError(f"{path} is a file and no folder, and would be replaced by one; {cure}.")
+
+
+def refuse_foreign(path: Path, own: Iterable[str], cure: str = _ELSEWHERE) -> None:
+    """Raise InputError where a new folder at `path` would delete a file that fits none of the patterns `own`.
+
+    A pattern is of the path below `path`, and its `*` stands for slashes too. The sentence names the file, and ends
+    with `cure`: what to do.
+    """
+    refuse_file(path, cure)
+    patterns = [*own]
+    for name in _files(path):
+        if not any(fnmatchcase(name, pattern) for pattern in patterns) and not any(
+                fnmatchcase(name.rpartition("/")[2], pattern) for pattern in _LITTER):
+            raise InputError(f"{path / name} is not from this command, and would be deleted with the folder around it; "
+                             f"{cure}.")
+
+
+def refuse_to_replace(path: Path, kept: Iterable[Path], marks: Iterable[str], own: Iterable[str]) -> None:
+    """Raise InputError where putting a new folder at `path` would delete what is not this step's to delete.
+
+    That is: any of `kept`, a file at `path` itself, a folder with files but without one of the `marks` that the step
+    leaves in its own, and in a folder of the step's any file that fits none of the patterns `own`.
+    """
+    place = path.resolve()
+    for other in kept:
+        if place == other.resolve() or place in other.resolve().parents:
+            raise InputError(f"{path} would be replaced, and {other} lies in it; give a folder of its own with --out.")
+    refuse_file(path)
+    if path.is_dir() and any(path.iterdir()) and not any(found for mark in marks for found in path.glob(mark)):
+        raise InputError(f"{path} holds files that are not from this command, and would be replaced; give another "
+                         "folder with --out, or empty that one.")
+    refuse_foreign(path, own)
+
+
+def _files(path: Path) -> Iterator[str]:
+    """Whatever lies below `path` and is no folder, in order; a link to a folder is not followed."""
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        for name in sorted([*names, *links]):
+            yield Path(folder, name).relative_to(path).as_posix()
