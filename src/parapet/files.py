@@ -210,6 +210,11 @@ def is_special(path: Path) -> bool:
     return path.exists() and not path.is_file()
 
 
+def is_endless(path: Path) -> bool:
+    """Whether a pipe, a socket or a device stands where a file should."""
+    return is_special(path) and not path.is_dir()
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises NotPlain, an InputError and a ValueError, where it holds no plain JSON."""
     if is_special(path):
@@ -229,7 +234,9 @@ def digest(value: Any) -> str:
 
 
 def file_digest(path: Path, algorithm: Callable[..., Any] = hashlib.sha256) -> str:
-    """Hex digest of a file's bytes."""
+    """Hex digest of a file's bytes. Raises OSError, also for a pipe or a device, which may have no end."""
+    if is_endless(path):
+        raise OSError(errno.ESPIPE, "it is a pipe or a device, and no file", str(path))
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from parapet.errors import InputError
+from parapet.files import is_endless
 from parapet.plain_json import NotPlain, loads
 from parapet.quoting import listed, name, words
 
@@ -80,6 +81,8 @@ def opened(path: Path) -> Iterator[TensorFile]:
     the block; nothing of its header is believed that does not fit its size.
     """
     try:
+        if is_endless(path):
+            raise DamagedTensors("it is a pipe or a device")
         with path.open("rb") as start:
             length = int.from_bytes(start.read(8), "little")
         if length > _LONGEST_HEADER:

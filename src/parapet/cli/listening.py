@@ -6,6 +6,7 @@ standard output stays for people. PARAPET_DEBUG=1 is --debug.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -14,7 +15,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TextIO
 
 from parapet import log
@@ -83,10 +83,20 @@ def _json_lines(environment: Mapping[str, str]) -> logging.Handler | None:
     if not place:
         return _Lines(sys.stderr)
     try:
-        return _Lines(Path(place).open("a", encoding="utf-8"), owned=True)
+        return _Lines(_appending(place), owned=True)
     except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise InputError(f"PARAPET_LOG_FILE is {redacted(place)}, a pipe that nobody reads; start what reads it "
+                             "first, or name a file.") from None
         raise InputError(f"PARAPET_LOG_FILE is {redacted(place)}, which cannot be written ({error.strerror}); name "
                          "another file.") from None
+
+
+def _appending(place: str) -> TextIO:
+    """The file, open for its end; a pipe without a reader is an OSError, and is not waited for."""
+    descriptor = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "a", encoding="utf-8")
 
 
 class _Lines(logging.StreamHandler[TextIO]):

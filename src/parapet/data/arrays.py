@@ -12,6 +12,7 @@ from parapet.data import npz
 from parapet.data.dataset import Dataset
 from parapet.data.sampling import Drawn, stratified
 from parapet.errors import InputError
+from parapet.files import is_endless
 
 _WANTED = 'with "images" (uint8 0..255, or float in [0, 1], N x C x H x W or N x H x W) and "labels" (whole numbers)'
 
@@ -34,6 +35,8 @@ def load_images(path: Path, *, split: str = "test", limit: int | None = None, se
     if not path.exists():
         raise InputError(f"--data {path} does not exist; give the folder of a prepared data set (parapet data_prep "
                          f"makes one), or an .npz file {_WANTED}.")
+    if is_endless(path):
+        raise InputError(f"--data {path} is a pipe or a device; give an .npz file {_WANTED}.")
     try:
         pixels, classes = npz.read(path, ("images", "labels"))
     except npz.BadArrays as error:

@@ -115,6 +115,8 @@ def read_whole(path: Path, digest: str, algorithm: str, advice: str) -> bytes:
     The bytes that were checked are the bytes returned, so nothing can change in between.
     Raises InputError (what is wrong, where, then `advice`) for a missing, unreadable or damaged file.
     """
+    if files.is_endless(path):
+        raise InputError(f"{path} is a pipe or a device, and no file; delete it, then {advice}.")
     try:
         content = path.read_bytes()
     except FileNotFoundError:

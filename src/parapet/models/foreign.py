@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from parapet.errors import InputError, is_out_of_memory
+from parapet.files import is_endless
 from parapet.models.weights import load
 from parapet.quoting import name as named
 from parapet.quoting import words
@@ -75,6 +76,8 @@ class Program(nn.Module):
 def _program(path: Path, device: str | torch.device, trust: bool) -> nn.Module:
     if not path.exists():
         raise InputError(f"{path} does not exist; give a program saved with torch.export.save.")
+    if is_endless(path):
+        raise InputError(f"{path} is a pipe or a device; give a file with a program saved with torch.export.save.")
     if not trust:
         raise InputError(f"{path} can run any code while it is read; say --trust if you know where it comes from.")
     try:

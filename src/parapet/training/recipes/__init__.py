@@ -19,6 +19,7 @@ from typing import Any
 from parapet import plain_yaml
 from parapet.config import DATASETS, ThreatModel, TrainingConfig, option, parse, to_dict
 from parapet.errors import InputError
+from parapet.files import is_endless
 from parapet.genome import Genome
 from parapet.plain_json import NotPlain
 from parapet.quoting import name as named
@@ -94,6 +95,8 @@ def _find(name_or_path: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if is_endless(path):  # what trains reads it a second time
+        raise InputError(f"{path} is a pipe or a device, and a recipe is read twice; give a file.")
     values = plain_yaml.read(path, f"give the path of a recipe, or one of {', '.join(names())}")
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no recipe but {quote(values)}; a recipe has {', '.join(_keys(_Content))}.")
