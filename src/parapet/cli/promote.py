@@ -10,6 +10,7 @@ from typing import Any
 from parapet.cli.project import lasting
 from parapet.cli.tracking import gateway, registry_uri
 from parapet.config import load
+from parapet.data.info import read_info
 from parapet.devices import resolve
 from parapet.errors import InputError
 from parapet.report import wording
@@ -83,6 +84,8 @@ def promote(options: argparse.Namespace) -> None:
         return
     from parapet.steps import promotion as step
 
+    if options.dataset is not None:
+        read_info(options.dataset)
     params, where, kept = load(options.params), gateway(), options.out / ".parapet"
     outcome = step.run(params, options.out, uri=where.uri, wish=options.select, candidate=options.candidate,
                        dataset=options.dataset, artifact_root=where.artifacts,

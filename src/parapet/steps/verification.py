@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,7 @@ def artifacts(out: Path) -> Findings:
     Parts that are not there are not looked for, unless another one needs them.
     """
     found = Findings()
-    if (out / "dataset").is_dir():
+    if os.path.lexists(out / "dataset") or os.path.lexists(out / "front.json"):
         found.attempt(lambda: _dataset(out / "dataset", found))
     search = found.attempt(lambda: SearchFolder(out / "search"))
     if search is not None:
