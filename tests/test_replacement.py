@@ -87,8 +87,8 @@ def test_a_file_where_a_folder_would_be_put_is_kept(here: Path, tmp_path: Path, 
 def test_a_file_is_never_replaced_by_a_folder(tmp_path: Path) -> None:
     (tmp_path / "thesis").write_text("mine")
     (tmp_path / "nowhere").symlink_to("gone")
-    for name in ("thesis", "nowhere"):
-        with pytest.raises(InputError, match=f"{name} is a file and no folder"), replacing_folder(tmp_path / name):
+    for name, kind in (("thesis", "a file and no folder"), ("nowhere", "a link that leads to no folder")):
+        with pytest.raises(InputError, match=f"{name} is {kind}, and would be"), replacing_folder(tmp_path / name):
             pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nowhere", "thesis"]
 

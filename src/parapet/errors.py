@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
+
+from parapet.quoting import name as named
 
 
 class ParapetError(Exception):
@@ -94,11 +98,59 @@ def is_closed(error: BaseException) -> bool:
 
 def closed(error: BaseException) -> InputError:
     """The sentence for it."""
+    cure = ("mend its permissions, or give another one that you may read" if _is_unreadable(error) else
+            "give a folder that you may write to, or mend its permissions")
+    return InputError(f"{closed_place(error)}; {cure}.")
+
+
+def closed_place(error: BaseException) -> str:
+    """Which file may not be written, or not be read, and why: the beginning of a sentence."""
     place = getattr(error, "filename", None) or "a file that is needed"
     # SQLAlchemy puts the statement behind what is wrong with it.
     why = getattr(error, "strerror", None) or " ".join(str(error).partition("\n[SQL: ")[0].split())
-    return InputError(f"{place} cannot be written ({why}); give a folder that you may write to, or mend its "
-                      "permissions.")
+    return f"{place} cannot be {'read' if _is_unreadable(error) else 'written'} ({why})"
+
+
+def _is_unreadable(error: BaseException) -> bool:
+    """Whether the file could not even be read: the system says of neither what was tried."""
+    place = getattr(error, "filename", None)
+    if not isinstance(place, str | bytes | os.PathLike) or getattr(error, "errno", None) == errno.EROFS:
+        return False
+    path = Path(os.fsdecode(place))
+    if os.path.lexists(path):
+        return not _may(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK)
+    # What lies in a folder that may not be entered cannot be told from what is not there.
+    above = next((folder for folder in path.parents if os.path.lexists(folder)), None)
+    return above is not None and not _may(above, os.X_OK)
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+# What no file or folder can be called or be, whatever was to become of it, and what to do. ESPIPE: `files.file_digest`.
+_NO_PLACE = {
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ELOOP: "remove the link, which leads to itself, or give another place",
+    errno.ESPIPE: "put a file there, or give another one",
+    errno.ENOTDIR: "move the file away that stands where a folder should, or give another folder",
+    errno.EISDIR: "move the folder away that stands where a file should, or give another place",
+    errno.EEXIST: "move away what stands there, or give another place",
+}
+
+# What Path.resolve says of it.
+_LOOP = "Symlink loop from "
+
+
+def is_no_place(error: BaseException) -> bool:
+    """Whether a path was given, or stands there, that cannot be one of a file or folder."""
+    return isinstance(error, OSError) and error.errno in _NO_PLACE and error.filename is not None
+
+
+def no_place(error: OSError) -> InputError:
+    """The sentence for it."""
+    where = named(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else "a file"
+    return InputError(f"{where} cannot be used ({error.strerror}); {_NO_PLACE[error.errno or 0]}.")
 
 
 def told(error: BaseException) -> ParapetError | None:
@@ -107,4 +159,9 @@ def told(error: BaseException) -> ParapetError | None:
         return error
     if is_disk_full(error):
         return disk_full(error)
+    if isinstance(error, OSError) and is_no_place(error):
+        return no_place(error)
+    if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):
+        return InputError(f"{str(error).removeprefix(_LOOP).strip(chr(39))} cannot be used (it is a link to itself); "
+                          f"{_NO_PLACE[errno.ELOOP]}.")
     return closed(error) if is_closed(error) else None

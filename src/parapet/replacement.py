@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from parapet.errors import InputError
+from parapet.errors import InputError, told
 
 # An identity of a candidate, in the patterns of `own`.
 ID = "[0-9a-f]" * 12
@@ -19,7 +20,31 @@ _ELSEWHERE = "give another folder with --out, or move that file away"
 def refuse_file(path: Path, cure: str = _ELSEWHERE) -> None:
     """Raise InputError where something other than a folder stands at `path`: a folder would replace it."""
     if os.path.lexists(path) and not path.is_dir():
-        raise InputError(f"{path} is a file and no folder, and would be replaced by one; {cure}.")
+        kind = "a link that leads to no folder" if path.is_symlink() else "a file and no folder"
+        raise InputError(f"{path} is {kind}, and would be replaced by one; {cure}.")
+
+
+def check_folder(path: Path, option: str = "--out") -> None:
+    """Raise InputError where no folder can be made at `path`: a file stands there or above it, or its name is none.
+
+    The sentence names that file, and the `option` with which to give another folder.
+    """
+    for place in (path, *path.parents):
+        try:
+            if not stat.S_ISDIR(place.stat().st_mode):
+                raise InputError(f"{place} is a file and no folder; give another folder with {option}, or move that "
+                                 "file away.")
+            return
+        except FileNotFoundError:
+            if place.is_symlink():
+                raise InputError(f"{place} is a link to what does not exist; give another folder with {option}, or "
+                                 "remove that link.") from None
+        except NotADirectoryError:
+            pass
+        except OSError as error:
+            if (sentence := told(error)) is None:
+                raise
+            raise sentence from None
 
 
 def refuse_foreign(path: Path, own: Iterable[str], cure: str = _ELSEWHERE) -> None:
@@ -43,11 +68,12 @@ def refuse_to_replace(path: Path, kept: Iterable[Path], marks: Iterable[str], ow
     That is: any of `kept`, a file at `path` itself, a folder with files but without one of the `marks` that the step
     leaves in its own, and in a folder of the step's any file that fits none of the patterns `own`.
     """
-    place = path.resolve()
-    for other in kept:
-        if place == other.resolve() or place in other.resolve().parents:
-            raise InputError(f"{path} would be replaced, and {other} lies in it; give a folder of its own with --out.")
     refuse_file(path)
+    # Path.resolve raises a RuntimeError for a link to itself.
+    place = Path(os.path.realpath(path))
+    for other in kept:
+        if place in (there := Path(os.path.realpath(other)), *there.parents):
+            raise InputError(f"{path} would be replaced, and {other} lies in it; give a folder of its own with --out.")
     if path.is_dir() and any(path.iterdir()) and not any(found for mark in marks for found in path.glob(mark)):
         raise InputError(f"{path} holds files that are not from this command, and would be replaced; give another "
                          "folder with --out, or empty that one.")

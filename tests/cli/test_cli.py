@@ -120,6 +120,11 @@ def test_a_step_without_its_input_is_told(here: Path, capsys: pytest.CaptureFixt
     (OSError(28, "No space left on device", "/x"), 1, "the disk is full (while writing /x); free some space"),
     (PermissionError(13, "Permission denied", "/x"), 2, "/x cannot be written (Permission denied)"),
     (OSError(30, "Read-only file system", "/x"), 2, "/x cannot be written (Read-only file system)"),
+    (OSError(36, "File name too long", "y" * 300), 2, "yyy... cannot be used (File name too long); give a short"),
+    (OSError(40, "Too many levels of symbolic links", "/x"), 2, "/x cannot be used (Too many levels of symbolic"),
+    (RuntimeError("Symlink loop from '/x'"), 2, "parapet: /x cannot be used (it is a link to itself); remove the link"),
+    (NotADirectoryError(20, "Not a directory", "/x/y"), 2, "/x/y cannot be used (Not a directory); move the file away"),
+    (FileNotFoundError(2, "No such file or directory", "/x"), 2, "run the steps that come before"),
     (RuntimeError("attempt to write a readonly database"), 2,
      "a file that is needed cannot be written (attempt to write a readonly database); give a folder that"),
 ])

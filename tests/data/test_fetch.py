@@ -191,6 +191,27 @@ def test_a_folder_that_may_not_be_written_is_wrong_input(tmp_path, monkeypatch):
         "goes on where it was.")
 
 
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_a_place_that_cannot_be_a_folder_is_wrong_input_and_no_want_of_room(tmp_path, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / name).write_text("mine")
+    for root in ("file", "x" * 300, "folder"):
+        with pytest.raises(InputError) as error:
+            fetch(name, tmp_path / root)
+        assert "make room" not in str(error.value) and len(str(error.value)) < 600
+    assert (tmp_path / "folder" / name).read_text() == "mine"
+
+
+def test_what_the_disk_cannot_do_is_no_want_of_room(tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError(5, "Input/output error", "data/x")
+
+    monkeypatch.setattr("parapet.data.digits.export", broken)
+    with pytest.raises(WorkError, match=r"Input/output error: 'data/x'; mend that, then run"):
+        fetch("digits", tmp_path)
+
+
 def test_archive_is_downloaded_and_unpacked_safely(tiny_cifar, tmp_path, monkeypatch):
     from torchvision import datasets
 

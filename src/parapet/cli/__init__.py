@@ -79,7 +79,7 @@ def _sentence(error: BaseException) -> tuple[int, str] | None:
     """The exit code and what to say of an error that can be expected; None for a fault of Parapet."""
     if isinstance(error, ParapetError):
         return error.exit_code, str(error)
-    if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError | IsADirectoryError):
+    if isinstance(error, FileNotFoundError):
         return InputError.exit_code, (f"{error.filename}: {error.strerror}; run the steps that come before (README.md "
                                       "lists them), or give the right folder.")
     if (sentence := told(error)) is not None:

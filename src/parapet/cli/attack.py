@@ -18,6 +18,7 @@ from parapet.devices import resolve
 from parapet.errors import InputError
 from parapet.progress import Progress
 from parapet.quoting import name as named
+from parapet.replacement import check_folder
 from parapet.report.wording import count
 
 EXAMPLES = """examples:
@@ -73,6 +74,7 @@ def attack(options: argparse.Namespace) -> None:
         seed=whole("--seed", options.seed, 0, LARGEST_SEED),
         device=resolve(options.device, workers=1, threads=1)[0], trust=options.trust,
         audit_images=audited if options.audit else 0)
+    check_folder(options.out)
     if options.save_images:
         _check_target(options.save_images)
     # package.module:factory finds the user's own code below the working directory.

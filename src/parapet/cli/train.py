@@ -18,6 +18,7 @@ from parapet.devices import resolve
 from parapet.errors import InputError
 from parapet.progress import Progress
 from parapet.redaction import redacted
+from parapet.replacement import check_folder
 from parapet.report.wording import count, duration, percent, threat
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def train(options: argparse.Namespace) -> None:
     if options.recipe is None:
         raise InputError(f"--recipe is missing; give one of {', '.join(names())}, or the path of a .yaml file.")
     recipe = load_recipe(options.recipe, options.changes)
+    check_folder(options.out)
     options.seed = whole("--seed", options.seed, 0, LARGEST_SEED)
     options.threads = whole("--threads", options.threads, 1, MOST_THREADS)
     if recipe.training.gpus > 1:

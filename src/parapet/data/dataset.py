@@ -29,7 +29,7 @@ from parapet import files, replacement, sealed
 from parapet.data.images import Images
 from parapet.data.info import SCHEMA_VERSION, check_files, prepare, read_info
 from parapet.data.splits import SPLITS, interleave
-from parapet.errors import InputError, WorkError, is_closed
+from parapet.errors import InputError, WorkError, is_closed, is_no_place, no_place
 from parapet.quoting import quote
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def write(folder: Path, source: Source, indices: dict[str, np.ndarray]) -> Datas
             sealed.write(partial / "dataset.json", {**info, "files": sealed.digests(partial, _FILES)})
     except OSError as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        if is_no_place(error):
+            raise no_place(error) from None
         if is_closed(error):
             raise InputError(f"{folder} cannot be written ({why}); mend the permissions of its folder, or give another "
                              "folder with --out.") from None

@@ -20,7 +20,8 @@ from typing import IO
 from parapet import files
 from parapet.data import digits
 from parapet.data.published import Published, PublishedFile, check_name, md5, places, published
-from parapet.errors import InputError, WorkError, is_closed, is_disk_full
+from parapet.errors import InputError, WorkError, closed_place, is_closed, is_disk_full, is_no_place, no_place
+from parapet.quoting import name as quoted
 
 Progress = Callable[[int, int | None, str], None]
 CHUNK = 1 << 20
@@ -36,12 +37,13 @@ def fetch(name: str, root: Path, source: Path | None = None, progress: Progress 
     progress(bytes done, bytes in all or None where the server does not say, file name) is called about once a MiB.
 
     Raises InputError for an unknown name, for a `source` that lacks a file or holds a damaged one, for a folder that
-    may not be written, and while another process brings the same; WorkError where the disk is full or a download fails.
+    may not be written or cannot be one, and while another process brings the same; WorkError where the disk is full
+    or a download fails.
     """
     check_name(name)
     target = Path(root) / name
     progress = progress or _silent
-    with _explained(name, target):
+    with _explained(name, target, source and Path(source)):
         if name == "digits":
             _fetch_digits(target, source)
         else:
@@ -221,18 +223,25 @@ def _receive(url: str, part: Path, name: str, progress: Progress) -> None:
 
 
 @contextmanager
-def _explained(name: str, target: Path) -> Iterator[None]:
-    """Say in one sentence that the disk is full or that a file is closed to us."""
+def _explained(name: str, target: Path, source: Path | None) -> Iterator[None]:
+    """Say in one sentence what the operating system refuses, and what to do about it."""
     try:
         yield
     except OSError as error:
         again = f"then run `parapet data fetch {name}` again, which goes on where it was"
+        start = f"{name} could not be brought to {quoted(str(target))}"
+        if is_disk_full(error):
+            raise WorkError(f"{start}: the disk is full; make room, {again}.") from None
+        if is_no_place(error):
+            raise InputError(f"{start}: {str(no_place(error)).removesuffix('.')}; {again}.") from None
         if is_closed(error):
-            raise InputError(f"{name} could not be brought to {target}: {error.filename} cannot be written "
-                             f"({error.strerror}); mend its permissions, or give another folder with --root, {again}."
-                             ) from None
-        what = "the disk is full" if is_disk_full(error) else " ".join(str(error).split())
-        raise WorkError(f"{name} could not be brought to {target}: {what}; make room, {again}.") from None
+            raise InputError(f"{start}: {closed_place(error)}; mend its permissions, or give another folder with "
+                             f"{'--from' if _is_below(error.filename, source) else '--root'}, {again}.") from None
+        raise WorkError(f"{start}: {' '.join(str(error).split())}; mend that, {again}.") from None
+
+
+def _is_below(path: object, folder: Path | None) -> bool:
+    return folder is not None and isinstance(path, str) and (folder == Path(path) or folder in Path(path).parents)
 
 
 def _silent(done: int, total: int | None, name: str) -> None:
