@@ -59,6 +59,14 @@ def test_a_death_is_seen_while_what_the_worker_started_still_lives(tmp_path: Pat
     assert time.monotonic() - begun < 300
 
 
+def test_a_reason_is_cut_after_passwords_were_taken_out() -> None:
+    """A cut before the @ would leave a password that nothing marks as one."""
+    with Workers(["cpu"], attempts=1) as workers:
+        (_, outcome), = workers.run(_tasks("say", {"text": f"at postgresql://alice:{'hunter2' * 50}@db/m"}))
+    assert outcome.result is None and outcome.reason is not None
+    assert "hunter2" not in outcome.reason and "postgresql://db/m" in outcome.reason
+
+
 def test_the_time_of_every_attempt_is_counted(tmp_path: Path) -> None:
     with Workers(["cpu"], attempts=3) as workers:
         (_, outcome), = workers.run(_tasks("sleep_and_die_until", {"marker": str(tmp_path / "count"), "times": 2,

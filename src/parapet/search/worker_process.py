@@ -97,7 +97,9 @@ def serve(task: dict[str, Any], answer: Answer) -> None:
     except ParapetError as error:
         answer("failed", reason=str(error), lost=None, trace=traceback.format_exc())
     except Exception as error:  # a candidate that fails is a result, whatever the failure
-        text = f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'it said nothing')[:_LONGEST]}"
+        # Without secrets before it is cut: half an address no longer shows what in it is a password.
+        said = redacted(next(iter(str(error).splitlines()), "it said nothing"))
+        text = f"{type(error).__name__}: {said[:_LONGEST]}"
         trace = traceback.format_exc()
         if (sentence := told(error)) is not None:
             answer("input_error" if isinstance(sentence, InputError) else "work_error", text=str(sentence), trace=trace)
