@@ -44,7 +44,8 @@ story.tell()
 threading.Event().wait(0.5)
 machine.close()
 print("waiting", sender.close(120))
-print("imported", Watch.seen)
+# What is not installed is looked for with each request, and leaves nothing half made.
+print("imported", [seen for seen in Watch.seen if seen.partition(": ")[2] in sys.modules])
 """
 
 
@@ -60,7 +61,6 @@ def test_the_threads_that_tell_a_database_import_nothing(tmp_path: Path) -> None
     assert _watched(f"sqlite:///{tmp_path}/mlflow.db", tmp_path).splitlines() == ["waiting 0", "imported []"]
 
 
-@pytest.mark.slow
 def test_the_threads_that_tell_a_server_import_nothing(tmp_path: Path, server) -> None:
     assert _watched(server.uri, tmp_path).splitlines() == ["waiting 0", "imported []"]
 

@@ -29,7 +29,12 @@ def load_sending(uri: str) -> None:
     without_telemetry()
     server = kind(uri) in SERVERS
     _load(*_SENDING, *(_SERVER if server else _DATABASE))
-    if not server:
+    if server:
+        with contextlib.suppress(Exception):  # each request asks plugins, and looks for pyspark and IPython
+            from mlflow.tracking.request_header.registry import resolve_request_headers
+
+            resolve_request_headers()
+    else:
         with contextlib.suppress(Exception):  # migrations import modules of this package that are called by numbers
             package = importlib.import_module("mlflow.store.db")
             _load(*(f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)))
