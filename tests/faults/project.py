@@ -87,6 +87,10 @@ class Project:
         """A folder with params.yaml, tracked.yaml, and nothing else."""
         self.clear()
         self.place.mkdir(parents=True, exist_ok=True)
+        self.write_settings()
+
+    def write_settings(self) -> None:
+        """params.yaml and tracked.yaml, as they are before anything is disturbed."""
         (self.place / "params.yaml").write_text(json.dumps(SETTINGS, indent=1))
         tracked = {**SETTINGS, "tracking": {**SETTINGS["tracking"], "enabled": True}}
         (self.place / "tracked.yaml").write_text(json.dumps(tracked, indent=1))

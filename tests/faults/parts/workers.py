@@ -13,7 +13,6 @@ import psutil
 from tests.faults.bench import Bench, Result
 from tests.faults.ends import fault_of
 from tests.faults.processes import Case, Running
-from tests.faults.project import SETTINGS
 from tests.faults.verbs import VERBS, Verb
 
 _ORDER = ("search", "full_evaluation", "search, tracked", "run")
@@ -61,7 +60,7 @@ def _lost(bench: Bench, verb: Verb, case: Case, end, result: Result) -> Result: 
         return result
     if end.code == 1:
         result.how = "sentence (1)"
-        (bench.project.place / "params.yaml").write_text(json.dumps(SETTINGS, indent=1))
+        bench.project.write_settings()
         second = Result(verb.name)
         bench.judge(verb, case.run(bench.words(verb), bench.limit(verb)), case, [0], second)
         # A candidate without memory is infeasible for good, and a search that goes on keeps what it knows.
