@@ -8,6 +8,7 @@ import pytest
 
 from parapet.tracking import BackgroundSender, Outbox, flush
 from parapet.tracking.connection import connect
+from parapet.tracking.runs import Runs
 from tests.tracking.tracked_story import Story, name_of
 
 
@@ -67,7 +68,8 @@ def test_a_sender_killed_at_random_points_ends_complete_and_undoubled(tmp_path, 
     story.check(sqlite_uri)
 
 
-def test_two_pods_that_begin_at_once_share_one_parent(tmp_path, sqlite_uri, processes):
+def test_two_pods_that_begin_at_once_share_one_parent_in_the_end(tmp_path, sqlite_uri, processes):
+    """Each may have one of its own where the other's is not there yet when it looks; the front leaves the first."""
     story = Story(tmp_path, candidates=4)
     boxes = [story.outbox, Outbox(tmp_path / "second")]
     for number, box in enumerate(boxes):
@@ -81,6 +83,24 @@ def test_two_pods_that_begin_at_once_share_one_parent(tmp_path, sqlite_uri, proc
         child.start()
     for child in children:
         child.join()
+    story.outbox.front(story.id, [name_of(0)])
+    flush(story.outbox, sqlite_uri, story.experiment, story.artifact_root)
+    _one_parent_of_all(story, sqlite_uri)
+
+
+def test_a_search_with_two_runs_has_one_after_its_front(tmp_path, sqlite_uri, monkeypatch):
+    story = Story(tmp_path, candidates=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(Runs, "find", lambda self, *search: None)  # what each pod sees before the other's run is made
+        made = [Runs(connect(sqlite_uri), story.experiment, story.artifact_root).parent(story.id) for _ in range(2)]
+    assert {run.info.run_id for run in story.parents(sqlite_uri)} == set(made)
+    story.tell()
+    flush(story.outbox, sqlite_uri, story.experiment, story.artifact_root)
+    _one_parent_of_all(story, sqlite_uri)
+    assert story.parents(sqlite_uri)[0].info.run_id == made[0]
+
+
+def _one_parent_of_all(story, sqlite_uri):
     parent, = story.parents(sqlite_uri)
     runs = story.children(sqlite_uri)
     assert sorted(runs) == [name_of(index) for index in range(4)]
