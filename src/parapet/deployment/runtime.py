@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy as np
 from parapet.deployment.export import INPUT
 from parapet.errors import InputError, is_out_of_memory
 from parapet.quoting import words
+
+# More than any machine has: a graph that asks for it is damaged, and more memory would not help.
+_MOST_BYTES = 2**44
 
 
 def session(graph: Path | bytes, *, threads: int = 1, fused: bool = True) -> Any:
@@ -32,7 +36,8 @@ def session(graph: Path | bytes, *, threads: int = 1, fused: bool = True) -> Any
         return onnxruntime.InferenceSession(str(graph) if isinstance(graph, Path) else graph, options,
                                             providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises classes of its own that share no base
-        if is_out_of_memory(error):
+        asked = re.search(r"requested buffer of size (\d+)", str(error))
+        if is_out_of_memory(error) and (asked is None or int(asked[1]) <= _MOST_BYTES):
             raise
         name = graph if isinstance(graph, Path) else "the graph"
         raise InputError(f"{name} cannot be loaded by onnxruntime ({words(error)}); export the model again.") from None
@@ -48,7 +53,8 @@ def _answers(running: Any, images: np.ndarray) -> np.ndarray:
     try:
         found = running.run(None, {INPUT: images})[0]
     except Exception as error:  # onnxruntime raises classes of its own that share no base
-        if is_out_of_memory(error):
+        asked = re.search(r"requested buffer of size (\d+)", str(error))
+        if is_out_of_memory(error) and (asked is None or int(asked[1]) <= _MOST_BYTES):
             raise
         raise InputError(f"the graph cannot be run on images of shape {images.shape} ({words(error)}); export the "
                          "model again.") from None
