@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def test_another_entry_is_no_checksum(tmp_path: Path, entry: str) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "x.safetensors", metadata={"parapet": entry})
     with pytest.raises(Damaged, match="it has no checksum|its checksum does not fit"):
         tensors.load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("about", ["\ud800", "{\"a\": \"\udfff\"}"])
+def test_half_a_character_is_no_text_of_ours(tmp_path: Path, about: str) -> None:
+    entry = json.dumps({"about": about, "sha256": "0" * 64})
+    save_file({"a": torch.zeros(2)}, tmp_path / "a.safetensors", metadata={tensors._ENTRY: entry})
+    with pytest.raises(Damaged, match="its checksum does not fit"):
+        tensors.load(tmp_path / "a.safetensors")
 
 
 def test_every_flipped_bit_is_found(tmp_path: Path) -> None:

@@ -285,6 +285,8 @@ storage_class: fast
     ("node_selectors: [a]", "node_selectors is ['a'], and it must map names to texts."),
     ("secrets: [{name: a}]", "a secret has no name or no variables; write for example"),
     ("training: {memory: lots}", "the memory of a pod is 'lots'; write for example 8Gi."),
+    ("workspace: 010Gi", "workspace is '010Gi'; write for example 10Gi."),
+    ("shared_memory: 10k", "shared_memory is '10k'; write for example 10Gi."),
     ("mlflow_ca: Bad Name!", "mlflow_ca is 'Bad Name!', which cannot be a name in Kubernetes"),
     ("training_runtime: Bad Name!", "training_runtime is 'Bad Name!', which cannot be a name in Kubernetes"),
     ("a: [", "is not YAML at line 1, column 5"),
