@@ -43,3 +43,7 @@ def test_a_card_that_has_failed() -> None:
     assert is_broken_device(torch.AcceleratorError("an illegal memory access was encountered"))
     assert is_broken_device(RuntimeError("CUDA error: device-side assert triggered"))
     assert not is_broken_device(RuntimeError("shape mismatch"))
+
+
+def test_a_native_function_that_could_not_make_its_exception_lacked_memory() -> None:
+    assert is_out_of_memory(SystemError("<function export at 0x7fa70f6b5440> returned NULL without setting an exception"))

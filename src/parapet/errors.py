@@ -65,7 +65,9 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 # What torch, oneDNN, CUDA, cuDNN, cuBLAS, onnxruntime and the kernel say.
-_NO_MEMORY = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad allocation", "ALLOC_FAILED")
+# The last is Python's, of a native function that could not even make its exception.
+_NO_MEMORY = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad allocation", "ALLOC_FAILED",
+              "returned NULL without setting an exception")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
