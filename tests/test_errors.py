@@ -46,4 +46,4 @@ def test_a_card_that_has_failed() -> None:
 
 
 def test_a_native_function_that_could_not_make_its_exception_lacked_memory() -> None:
-    assert is_out_of_memory(SystemError("<function export at 0x7fa70f6b5440> returned NULL without setting an exception"))
+    assert is_out_of_memory(SystemError("<function export> returned NULL without setting an exception"))
