@@ -19,8 +19,8 @@ from parapet.quoting import quote
 from parapet.steps.train_job import Demand
 from pipelines.layout import Layout
 
-# An amount of memory or disk as Kubernetes writes it.
-_SIZE = re.compile(r"(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?([KMGT]i|[MGT])?")  # of what Kubernetes takes what KFP takes
+# An amount of memory or disk that both Kubernetes and KFP accept.
+_SIZE = re.compile(r"(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?([KMGT]i|[MGT])?")
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,16 @@ def test_a_large_page_keeps_its_policy(make_study, tmp_path) -> None:
     assert re.findall(r'<article class="panel" id="([0-9a-f]+)"', dom) == [made.front["candidates"][2]["id"]]
 
 
+def _seen(made, script: str, tmp_path: Path) -> dict:
+    """What `script`, let past the page's own policy, wrote down of the page of `made`."""
+    text = render(made.front, evaluations=made.evaluations, archive=made.archive, images={}, config=ReportConfig())
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    page = tmp_path / "index.html"
+    page.write_text(text.replace("</body>\n</html>", f"<script>{script}</script></body></html>"), encoding="utf-8")
+    dom, _ = browse(page)
+    return json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', dom)[1]))
+
+
 HIDDEN_ROW = """
 (async () => {
   const seen = {}, until = async (what) => { while (!what()) await new Promise((done) => setTimeout(done, 25)); };
@@ -160,12 +170,7 @@ HIDDEN_ROW = """
 
 def test_a_click_on_an_archive_point_shows_its_row_wherever_it_lies(make_study, tmp_path) -> None:
     made = make_study(members=40, rest=300, variants=0)
-    text = render(made.front, evaluations=made.evaluations, archive=made.archive, images={}, config=ReportConfig())
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
-    page = tmp_path / "index.html"
-    page.write_text(text.replace("</body>\n</html>", f"<script>{HIDDEN_ROW}</script></body></html>"), encoding="utf-8")
-    dom, _ = browse(page)
-    seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', dom)[1]))
+    seen = _seen(made, HIDDEN_ROW, tmp_path)
     assert seen == {"before": "none", "after": "table-row"}
 
 
@@ -180,10 +185,5 @@ document.documentElement.dataset.seen = JSON.stringify(seen);
 
 def test_a_long_table_shows_its_first_rows_until_all_are_asked_for(make_study, tmp_path) -> None:
     made = make_study(members=160, rest=5, variants=0)
-    text = render(made.front, evaluations=made.evaluations, archive=made.archive, images={}, config=ReportConfig())
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
-    page = tmp_path / "index.html"
-    page.write_text(text.replace("</body>\n</html>", f"<script>{ROWS}</script></body></html>"), encoding="utf-8")
-    dom, _ = browse(page)
-    seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', dom)[1]))
+    seen = _seen(made, ROWS, tmp_path)
     assert seen == {"before": 100, "button": "Show all 160 rows", "after": 160}

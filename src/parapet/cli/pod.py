@@ -24,16 +24,16 @@ def begin(step: str) -> None:
     debug = debugging(os.environ)
     if not (debug or os.environ.get("PARAPET_LOG")):
         return
-    ears, span = ExitStack(), ExitStack()
-    ears.enter_context(listening(os.environ, debug=debug))
+    listeners, span = ExitStack(), ExitStack()
+    listeners.enter_context(listening(os.environ, debug=debug))
     span.enter_context(log.span(step))
     before = sys.excepthook
 
     def failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        span.pop_all()  # it is not done
+        span.pop_all()  # so that nothing says "done"
         log.event(f"{kind.__name__}: {error}", step=step, level=logging.ERROR)
         before(kind, error, trace)
 
     sys.excepthook = failed
-    atexit.register(ears.close)
-    atexit.register(span.close)  # before the ears: the last that is registered is the first that is called
+    atexit.register(listeners.close)
+    atexit.register(span.close)  # called before the line above: what is registered last is called first
