@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
-from parapet.errors import InputError, WorkError, is_broken_device, is_out_of_memory
+from parapet.errors import (
+    InputError,
+    WorkError,
+    causes,
+    is_broken_device,
+    is_of_the_machine,
+    is_out_of_memory,
+    told,
+)
 
 
 @pytest.mark.parametrize("error", [
@@ -47,3 +56,46 @@ def test_a_card_that_has_failed() -> None:
 
 def test_a_native_function_that_could_not_make_its_exception_lacked_memory() -> None:
     assert is_out_of_memory(SystemError("<function export> returned NULL without setting an exception"))
+
+
+class _Lacking(torch.nn.Module):
+    """Its forward pass meets what a machine may lack."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize(("error", "seen"), [
+    (MemoryError(), is_out_of_memory), (RuntimeError("DefaultCPUAllocator: can't allocate memory"), is_out_of_memory),
+    (SystemError("<function export> returned NULL without setting an exception"), is_out_of_memory),
+    (OSError(errno.ENOSPC, "No space left on device"), told), (PermissionError(errno.EACCES, "denied", "graph"), told)])
+def test_what_the_machine_lacked_is_seen_through_the_error_that_torch_onnx_makes_of_it(
+        error: Exception, seen: Callable[[BaseException], object]) -> None:
+    with pytest.raises(RuntimeError) as wrapped:
+        torch.onnx.export(_Lacking(error).eval(), (torch.zeros(2, 1, 4, 4),), dynamo=True, verbose=False)
+    assert type(wrapped.value) is not type(error) and "Failed to export" in str(wrapped.value)
+    assert seen(wrapped.value) and is_of_the_machine(wrapped.value)
+
+
+def test_a_networks_own_failure_is_not_the_machines() -> None:
+    with pytest.raises(RuntimeError) as wrapped:
+        torch.onnx.export(_Lacking(ValueError("shapes")).eval(), (torch.zeros(2, 1, 4, 4),), dynamo=True, verbose=False)
+    assert not is_of_the_machine(wrapped.value)
+
+
+def test_the_cause_of_a_sentence_for_the_user_is_not_looked_at() -> None:
+    sentence = InputError("the model cannot be called.")
+    sentence.__cause__ = MemoryError()
+    library = RuntimeError("wrapped")
+    library.__cause__ = sentence
+    assert not is_of_the_machine(sentence) and not is_of_the_machine(library)
+
+
+def test_a_chain_of_causes_that_is_a_ring_ends() -> None:
+    first, second = RuntimeError("first"), RuntimeError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert list(causes(first)) == [first, second] and not is_of_the_machine(first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from parapet.quoting import name as named
@@ -67,19 +68,42 @@ def is_disk_full(error: BaseException) -> bool:
 # What torch, oneDNN, CUDA, cuDNN, cuBLAS, onnxruntime and the kernel say.
 # The last is Python's, of a native function that could not even make its exception.
 _NO_MEMORY = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad allocation", "ALLOC_FAILED",
-              "returned NULL without setting an exception")
+              "MemoryError", "returned NULL without setting an exception")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on the machine or on a card. What is worded for the user is never taken for it."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return True
-    return not isinstance(error, ParapetError) and any(words in str(error) for words in _NO_MEMORY)
+    """Whether memory ran out, on the machine or on a card, be it as the cause of a library's own error.
+
+    What is worded for the user is never taken for it.
+    """
+    return any(isinstance(link, MemoryError) or (isinstance(link, OSError) and link.errno == errno.ENOMEM)
+               or any(words in str(link) for words in _NO_MEMORY) for link in causes(error))
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether the machine lacked what the work needs (memory, space, a permission): the error says nothing of the work.
+
+    What is worded for the user is never taken for it.
+    """
+    return is_out_of_memory(error) or (not isinstance(error, ParapetError) and told(error) is not None)
 
 
 def is_broken_device(error: BaseException) -> bool:
     """Whether a card has failed in a way that makes every later call of this process fail too."""
-    return type(error).__name__ == "AcceleratorError" or "CUDA error:" in str(error)
+    return any(type(link).__name__ == "AcceleratorError" or "CUDA error:" in str(link) for link in causes(error))
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """`error`, what it was raised from, and so on, up to what is worded for the user.
+
+    A library may wrap what went wrong in an error of its own whose text does not say it: torch.onnx does.
+    """
+    link: BaseException | None = error
+    seen: list[BaseException] = []
+    while link is not None and not isinstance(link, ParapetError) and not any(link is each for each in seen):
+        yield link
+        seen.append(link)
+        link = link.__cause__
 
 
 def disk_full(error: BaseException) -> WorkError:
@@ -159,6 +183,10 @@ def told(error: BaseException) -> ParapetError | None:
     """The sentence for what an operating system refuses, with its exit code; None for any other error."""
     if isinstance(error, ParapetError):
         return error
+    return next((sentence for link in causes(error) if (sentence := _told(link)) is not None), None)
+
+
+def _told(error: BaseException) -> ParapetError | None:
     if is_disk_full(error):
         return disk_full(error)
     if isinstance(error, OSError) and is_no_place(error):

@@ -110,3 +110,14 @@ def test_weights_that_do_not_fit_their_own_genome(tmp_path: Path, trained: dict[
     assert "model.safetensors is no weights file of Parapet (" in problem
     assert "and has to be float32 of shape 16x" in problem
     assert len(problem) < 500
+
+
+def test_weights_that_memory_did_not_suffice_for_are_not_called_damaged(
+        tmp_path: Path, trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(path: Path) -> None:
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
+
+    _folder(tmp_path, trained)
+    monkeypatch.setattr("parapet.models.load", no_memory)
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        _problems(tmp_path, trained)

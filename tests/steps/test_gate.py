@@ -43,6 +43,18 @@ def test_a_damaged_onnx_file_is_told(out: Path, damage: Any) -> None:
                                            "it is damaged, and onnxruntime cannot load it; ")
 
 
+def test_a_graph_that_could_not_be_looked_at_for_want_of_memory_is_not_called_damaged(
+        out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(path: Path) -> None:
+        raise MemoryError
+
+    chosen = members(out)[0]
+    (out / chosen["onnx"]).write_bytes(b"not a graph")
+    monkeypatch.setattr("parapet.deployment.runtime.session", no_memory)
+    with pytest.raises(MemoryError):
+        check_files(chosen, out)
+
+
 def test_files_that_are_not_there_are_told(out: Path) -> None:
     small, large = members(out)
     (out / small["onnx"]).unlink()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from parapet.deployment.divergence import parting_layer
 from parapet.deployment.runtime import predict, session
-from parapet.errors import WorkError, is_out_of_memory
+from parapet.errors import WorkError, is_of_the_machine
 from parapet.models.network import Network
 
 BATCH_SIZES = (1, 7)
@@ -112,7 +112,7 @@ def where_they_part(network: Network, path: Path, images: Tensor, tolerance: flo
     try:
         found = parting_layer(network, path, part, tolerance=tolerance)
     except Exception as error:  # a graph that is broken in other ways has no layers to tell of
-        if is_out_of_memory(error):
+        if is_of_the_machine(error):
             raise
         return f"no layer can be named ({type(error).__name__})"
     return "no single layer differs" if found is None else (

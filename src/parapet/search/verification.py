@@ -10,7 +10,7 @@ from typing import Any
 from jsonschema.exceptions import ValidationError, best_match
 
 from parapet import schemas, sealed
-from parapet.errors import InputError
+from parapet.errors import InputError, is_of_the_machine
 from parapet.genome import Genome
 from parapet.quoting import name as named
 from parapet.quoting import quote, words
@@ -130,6 +130,8 @@ def _weights(record: dict[str, Any], path: Path) -> Iterator[str]:
     except InputError as error:
         yield str(error)
     except Exception as error:  # whatever stops torch from loading them is a finding
+        if is_of_the_machine(error):
+            raise
         yield f"{path} cannot be loaded ({type(error).__name__}: {_short(str(error))})"
     else:
         if genome.to_dict() != record["genome"]:

@@ -12,7 +12,7 @@ from typing import Any
 from parapet import sealed
 from parapet.config import Params, SearchConfig, to_dict
 from parapet.cores import Cores, FreeCores
-from parapet.errors import InputError, is_out_of_memory
+from parapet.errors import InputError, is_of_the_machine
 from parapet.files import digest, scratch_folder
 from parapet.genome import Genome
 from parapet.search.parents import ARCHITECTURE
@@ -100,7 +100,7 @@ def _time(params: Params, genome: Genome, info: dict[str, Any], path: Path,
                 network = build(genome, shape, len(info["classes"]), generator=torch.Generator().manual_seed(0)).eval()
                 export(network, graph, opset=config.opset, metadata={})
         except (InputError, RuntimeError) as error:
-            if is_out_of_memory(error):
+            if is_of_the_machine(error):
                 raise
             return
         with cores.alone():

@@ -14,7 +14,7 @@ from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
 from parapet.deployment import ParityError, check_parity, footprint, measure_latency
 from parapet.deployment import export as export_onnx
-from parapet.errors import InputError, is_out_of_memory
+from parapet.errors import InputError, is_of_the_machine
 from parapet.files import file_digest
 from parapet.models import load
 from parapet.search.keys import export_key
@@ -56,7 +56,7 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, attacks: P
             parity = check_parity(network, out / results.ONNX, images, labels=labels, tolerance=config.tolerance,
                                   adversarial=_adversarial(attacks))
     except (ParityError, RuntimeError, InputError) as error:
-        if is_out_of_memory(error):
+        if is_of_the_machine(error):
             raise
         return results.write(out / results.EXPORT, **common, status="infeasible", reason=f"export: {error}")
     progress("latency", 0.9)

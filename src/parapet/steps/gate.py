@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from parapet.config import Params
-from parapet.errors import InputError
+from parapet.errors import InputError, is_of_the_machine
 from parapet.files import file_digest, read_json
 from parapet.genome import Genome
 from parapet.steps import results
@@ -61,7 +61,9 @@ def _what_it_is(path: Path, expected: dict[str, Any]) -> str | None:
     try:
         session(path)
         genome = read_metadata(path).get("genome")
-    except Exception:  # onnxruntime and protobuf raise kinds of their own
+    except Exception as error:  # onnxruntime and protobuf raise kinds of their own
+        if is_of_the_machine(error):
+            raise
         return "it is damaged, and onnxruntime cannot load it"
     return None if genome == expected else f"it holds {_named(genome)}, and not {_named(expected)}"
 
