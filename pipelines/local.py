@@ -19,6 +19,7 @@ from parapet.config import Params, to_dict
 from parapet.errors import WorkError
 from parapet.files import replacing_folder
 from parapet.progress import Progress
+from parapet.steps import places
 from pipelines.layout import Layout
 
 # What the tasks leave is here, and is cleared by the next run.
@@ -39,6 +40,7 @@ def run(params: Params, out: Path, data_root: str, layout: Layout | None = None,
     """
     out = out.resolve()
     work, log = out / _WORK, out / _LOG
+    places.check(out)
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(work, ignore_errors=True)
     (work / "tmp").mkdir(parents=True)

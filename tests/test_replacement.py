@@ -72,6 +72,19 @@ def test_a_file_of_the_users_in_a_folder_of_ours_is_kept(here: Path, capsys: pyt
             export(Path(place))
 
 
+@pytest.mark.parametrize("place", [place for place in VERBS if place.startswith("artifacts/")])
+def test_a_whole_run_tells_it_before_it_begins(here: Path, capsys: pytest.CaptureFixture, place: str) -> None:
+    path = Path(place, "thesis.txt")
+    path.write_text("mine")
+    try:
+        assert main(["run", "--out", "artifacts"]) == 2
+        told = capsys.readouterr()
+        assert f"{path} is not from this command" in told.err and told.err.count("\n") == 1
+        assert "data_prep" not in told.out and path.read_text() == "mine"
+    finally:
+        path.unlink()
+
+
 @pytest.mark.parametrize("place", VERBS)
 def test_a_file_where_a_folder_would_be_put_is_kept(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture,
                                                     place: str) -> None:

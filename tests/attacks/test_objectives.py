@@ -46,6 +46,12 @@ def test_tied_logits_have_a_ratio_of_nothing() -> None:
     assert dlr(logits, labels).tolist() == [0.0] and targeted_dlr(torch.tensor([1]))(logits, labels).tolist() == [0.0]
 
 
+def test_the_targeted_ratio_has_the_same_scale_where_a_sum_of_two_logits_overflows() -> None:
+    logits, labels = torch.tensor([[3.0, 2.5, 2.0, 1.9, -0.1]]), torch.tensor([0])
+    ratio = targeted_dlr(torch.tensor([4]))
+    torch.testing.assert_close(ratio(logits * 1e38, labels), ratio(logits, labels))
+
+
 def test_the_targeted_ratio_keeps_a_slope_where_a_sum_of_two_logits_overflows() -> None:
     logits = torch.tensor([[3e38, 3e38, 3e38, 3e38, 2e38]], requires_grad=True)
     value = targeted_dlr(torch.tensor([4]))(logits, torch.tensor([0]))

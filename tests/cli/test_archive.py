@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from parapet import sealed
 from parapet.cli import main
+from parapet.data import digits
 from parapet.files import write_json
 from parapet.genome import Genome
 from parapet.search import archive
@@ -276,3 +278,26 @@ def test_a_terminal_of_another_encoding_shows_what_it_can(journal: Path, encodin
                           env={**os.environ, "PYTHONIOENCODING": encoding})
     assert (done.returncode, done.stderr) == (0, b"")
     assert all(identifier.encode() in done.stdout for identifier in ID.values())
+
+
+def test_the_data_set_of_a_front_may_lie_elsewhere_and_has_to_be_its_own(finished: Path, tmp_path: Path,
+                                                                         monkeypatch: pytest.MonkeyPatch,
+                                                                         capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, "artifacts")
+    assert _run(capsys, "verify").endswith("all in order.\n")
+    shutil.move("artifacts/dataset", "data_prep")
+    assert main(["archive", "verify"]) == 1
+    assert ("artifacts/dataset holds no prepared data set (artifacts/dataset/dataset.json is missing); run `parapet "
+            "data_prep --out artifacts/dataset`, or say with --dataset where it is.\n1 problem.") in (
+        capsys.readouterr().out)
+    assert _run(capsys, "verify", "--dataset", "data_prep").endswith("all in order.\n")
+    digits.export(Path("data/digits"))
+    Path("params.yaml").write_text(json.dumps({"seed": 1}))
+    assert main(["data_prep", "--out", "other"]) == 0
+    capsys.readouterr()
+    assert main(["archive", "verify", "--dataset", "other"]) == 1
+    problem, count = capsys.readouterr().out.splitlines()[-2:]
+    assert problem.startswith("artifacts/front.json is of other data (fingerprint ")
+    assert " than other holds (" in problem
+    assert count == "1 problem."

@@ -37,6 +37,18 @@ def test_data_that_is_not_there_is_refused_before_anything_runs(tmp_path, capsys
     assert not (tmp_path / "out" / "pipeline.log").exists()
 
 
+@pytest.mark.parametrize("name", ["search/thesis.txt", "evaluation/thesis.txt", "onnx/thesis.onnx",
+                                  "report/thesis.html", "plots/thesis.txt"])
+def test_a_file_of_the_users_where_its_results_go_is_told_before_anything_runs(tmp_path, capsys, name):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    assert main(["local", "--params", str(PARAMS), "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and (str(path) in told or f"{path.parent} holds files that are not from" in told)
+    assert path.read_text() == "mine" and not (tmp_path / "out" / "pipeline.log").exists()
+
+
 def test_a_failure_is_told_in_the_words_of_the_task_that_failed(tmp_path):
     log = tmp_path / "pipeline.log"
     log.write_text("    Traceback (most recent call last):\n        parapet.errors.InputError: threat.eps is wrong.\n\n"

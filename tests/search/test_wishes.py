@@ -66,6 +66,8 @@ def test_thousands_may_be_separated() -> None:
                               "did you mean 88%?"),
     ("robust_accuracy >= 188%", "the constraint 'robust_accuracy >= 188%' lies outside of what an accuracy can be, 0 "
                                 "to 1; write for example 0.88 or 88%."),
+    ("flops <= 1e6, then", "the wish has the word then without an order behind it; write for example then fewest"),
+    ("flops <= 1e6, then, then fewest flops", "the wish has the word then without an order behind it"),
     ("flops <= 1e6, then cheapest", "the order 'then cheapest' cannot be read; write then fewest or then most, and "
                                     "one of clean_accuracy, robust_accuracy, flops, params, latency_ms."),
     ("weights:", "the weight '' cannot be read; write for example weights: robust_accuracy 3, flops 0.5, with any of "

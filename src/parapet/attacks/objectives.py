@@ -74,7 +74,7 @@ def targeted_dlr(targets: Tensor) -> Objective:
         if logits.shape[1] < 4:
             return difference
         top = logits.topk(4, dim=1).values
-        return _ratio(difference, top[:, 0] - (top[:, 2] + top[:, 3]) / 2, logits)
+        return _ratio(difference, top[:, 0] - (top[:, 2] / 2 + top[:, 3] / 2), logits)
     return ratio
 
 

@@ -73,6 +73,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                       "around it")
     verified.add_argument("--cache", type=lasting, metavar="DIR",
                           help="candidate cache (default: that of `parapet run` beside the artifacts, else .parapet)")
+    verified.add_argument("--dataset", type=Path, metavar="DIR",
+                          help="the prepared data set (default: dataset/ beside the folder of the search)")
 
 
 def archive(options: argparse.Namespace) -> int | None:
@@ -213,7 +215,7 @@ def verify(options: argparse.Namespace) -> int:
     found.problems += _missing_lines(options.archive, records)
     looked_at = {cache: files.cache(cache)}
     if _is_folder_of_search(home):
-        looked_at[home.parent] = files.artifacts(home.parent)
+        looked_at[home.parent] = files.artifacts(home.parent, options.dataset)
     for place, more in looked_at.items():
         if more.files:
             print(f"{place}: the digests of {more.files:,} more files, and the accuracies of {more.evaluations:,} "

@@ -32,10 +32,12 @@ def run(options: argparse.Namespace) -> None:
             _data_prep(params, Path(folder) / "dataset")
             _forecast(params, Path(folder) / "dataset")
         return
+    from parapet.steps import places
     from parapet.steps.search import only_search
 
     out = options.out
     cache = options.cache or out / ".parapet"
+    places.check(out, cache)
     with only_search(cache):  # before the data set is prepared: another run may be reading it
         with log.span("data_prep"):
             _data_prep(params, out / "dataset")
@@ -181,10 +183,9 @@ def _full_evaluation(params: Params, dataset: Path, search: Path, out: Path, cac
 
 
 def _front(params: Params, out: Path) -> None:
-    from parapet.replacement import ID, refuse_foreign
     from parapet.steps import front as step
 
-    refuse_foreign(out / "onnx", (f"{ID}.onnx", f"{ID}-int8.onnx"), "move that file away")
+    step.check_place(out)
     numbers = step.run(params, out / "dataset", out / "search", out / "evaluation", out, runs=_runs(params, out))
     print(f"front  {numbers['front_size']} candidates; most robust {numbers['best_robust_accuracy']:.1%} against "
           f"{numbers['undefended_robust_accuracy']:.1%} of a net trained without attacks (test split, "

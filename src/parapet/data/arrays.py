@@ -56,6 +56,9 @@ def _check_images(images: np.ndarray, path: Path) -> None:
                          "N x C x H x W.")
     if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
         raise InputError(f"the images of {path} are {images.dtype}; they must be uint8 in 0..255, or float in [0, 1].")
+    if images.dtype == np.uint8 and images.max() == 1:
+        raise InputError(f"the images of {path} are uint8 and hold only 0 and 1, which of 0..255 are both black; "
+                         "multiply them by 255, or give them as float32.")
 
 
 def _as_fractions(images: np.ndarray) -> Tensor:
@@ -69,3 +72,6 @@ def _check_labels(labels: np.ndarray, count: int, path: Path) -> None:
     if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"the labels of {path} are {labels.dtype} of shape {labels.shape}; {count} images need "
                          f"{count} whole numbers.")
+    if int(labels.max()) > np.iinfo(np.int64).max:
+        raise InputError(f"the largest label of {path} is {int(labels.max())}; labels are the numbers of classes, from "
+                         "0 on.")

@@ -48,7 +48,7 @@ def write(folder: Path, source: Source, indices: dict[str, np.ndarray]) -> Datas
     the source it takes some MB of memory, however many images there are.
     Raises InputError where the folder may not be written or holds what is not of it, WorkError where the disk is full.
     """
-    replacement.refuse_to_replace(folder, [], _marks(folder), ["dataset.json", *_FILES])
+    check_place(folder)
     parts = {name: _Part.of(source, name, indices[name]) for name in SPLITS}
     fingerprint, moments = _Fingerprint(source.levels, source.classes), _Moments(source.levels)
     try:
@@ -154,6 +154,11 @@ class Dataset:
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
+
+
+def check_place(folder: Path) -> None:
+    """Raise InputError where `write` would delete what is not of a prepared data set."""
+    replacement.refuse_to_replace(folder, [], _marks(folder), ["dataset.json", *_FILES])
 
 
 def _marks(folder: Path) -> list[str]:

@@ -168,6 +168,9 @@ def _constraint(part: str) -> Constraint:
 
 
 def _order(part: str) -> Order:
+    if not part:
+        raise InputError("the wish has the word then without an order behind it; write for example then fewest FLOPs, "
+                         "or take the word out.")
     match = _ORDER.fullmatch(part)
     quantity = _quantity(match[2]) if match else None
     if match is None or quantity is None:

@@ -12,6 +12,7 @@ from parapet.data.info import read_info
 from parapet.errors import InputError, WorkError
 from parapet.files import file_digest, read_json, replacing_folder, write_json
 from parapet.genome import Genome
+from parapet.replacement import ID, refuse_foreign
 from parapet.report.dvc_plots import metrics
 from parapet.search import archive
 from parapet.search.front import ties
@@ -73,6 +74,11 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
     numbers = metrics(front)
     write_json(out / "metrics.json", numbers)
     return numbers
+
+
+def check_place(out: Path) -> None:
+    """Raise InputError where new graphs in `out`/onnx would delete what is none of the front's."""
+    refuse_foreign(out / "onnx", (f"{ID}.onnx", f"{ID}-int8.onnx"), "move that file away")
 
 
 def _evaluations(search: SearchFolder, folder: sealed.SealedFolder, params: Params) -> dict[str, dict[str, Any]]:

@@ -36,11 +36,9 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
     With `cache`, what was evaluated before under the
     same configuration is not evaluated again. Returns a few metrics.
     """
-    # Evaluations are called by their candidates' ids, twelve hexadecimal digits.
     info = read_info(dataset)
     check_files(dataset, info)
-    refuse_to_replace(out, [dataset, search, *filter(None, [cache])], [f"{ID}.json"],
-                      [sealed.DIGESTS, f"{ID}.json", f"{ID}.safetensors", f"{ID}-int8.onnx", f"{ID}.state/*"])
+    check_place(out, [dataset, search, *filter(None, [cache])])
     found = SearchFolder(search)
     found.check_data(info["fingerprint"], dataset)
     ids = found.all_ids()
@@ -80,6 +78,12 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
         for name in ids:
             _track(tracker, found.search_id, out / f"{name}.json")
     return {"evaluated": len(ids)}
+
+
+def check_place(out: Path, kept: Iterable[Path]) -> None:
+    """Raise InputError where evaluations put at `out` would delete any of `kept`, or what is no evaluation."""
+    refuse_to_replace(out, kept, [f"{ID}.json"],
+                      [sealed.DIGESTS, f"{ID}.json", f"{ID}.safetensors", f"{ID}-int8.onnx", f"{ID}.state/*"])
 
 
 def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates: list[str], out: str, device: str,

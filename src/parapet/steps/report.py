@@ -43,8 +43,7 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
     Returns the page. `mlflow_ui` is the address that the links to runs lead to. Raises InputError where what is read is
     missing or damaged, and where a file that is not the report's lies in one of the folders.
     """
-    refuse_foreign(out / "report", _OWN, _MOVE)
-    refuse_foreign(out / "plots", [f"{name}.json" for name in _TABLES], _MOVE)
+    check_place(out)
     front = read_front(out / "front.json")
     # A variant's own numbers are in front.json; the file that it names is its parent's.
     evaluations = {member["id"]: read_evaluation(out, member)
@@ -76,6 +75,12 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
                                                    "front": out / "front.json",
                                                    "pareto": out / "report" / "pareto"})
     return out / "report" / "index.html"
+
+
+def check_place(out: Path) -> None:
+    """Raise InputError where a new report in `out` would delete what is none of the report's."""
+    refuse_foreign(out / "report", _OWN, _MOVE)
+    refuse_foreign(out / "plots", [f"{name}.json" for name in _TABLES], _MOVE)
 
 
 def confusion(out: Path) -> dict[str, Any]:

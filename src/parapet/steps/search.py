@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -46,7 +46,7 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
     """
     info = read_info(dataset)
     check_files(dataset, info)  # a split that is another one would make every candidate fail, or worse, not fail
-    refuse_to_replace(out, [cache, dataset], [*candidates.MARKS, f"{_CACHE}/{_KEPT[0]}"], search_folder.OWN)
+    check_place(out, [cache, dataset])
     search_id = keys.short_id(keys.search_key(params, info["fingerprint"], devices[0]))
     with only_search(cache), Workers(devices, attempts=params.search.attempts,
                                      timeout=params.search.timeout_seconds) as workers:
@@ -94,6 +94,11 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
     tracker.finish(search_id, {"hypervolume": volume, "front_size": len(ids), "evaluated": summary["evaluated"],
                                "infeasible": summary["infeasible"]}, {})
     return {"search_id": search_id, "evaluated": summary["evaluated"], "front": len(ids), "hypervolume": volume}
+
+
+def check_place(out: Path, kept: Iterable[Path]) -> None:
+    """Raise InputError where a search put at `out` would delete any of `kept`, or what is not of a search."""
+    refuse_to_replace(out, kept, [*candidates.MARKS, f"{_CACHE}/{_KEPT[0]}"], search_folder.OWN)
 
 
 def go_on(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[str], tracker: Tracker,

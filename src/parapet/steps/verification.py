@@ -43,14 +43,15 @@ class Findings:
             return None
 
 
-def artifacts(out: Path) -> Findings:
+def artifacts(out: Path, dataset: Path | None = None) -> Findings:
     """Look at what a run left in the folder `out`: dataset/, search/, evaluation/, onnx/, front.json, metrics.json.
 
-    Parts that are not there are not looked for, unless another one needs them.
+    `dataset` is the prepared data set where it lies elsewhere. Parts that are not there are not looked for, unless
+    another one needs them.
     """
-    found = Findings()
-    if os.path.lexists(out / "dataset") or os.path.lexists(out / "front.json"):
-        found.attempt(lambda: _dataset(out / "dataset", found))
+    found, fingerprint = Findings(), None
+    if dataset is not None or os.path.lexists(out / "dataset") or os.path.lexists(out / "front.json"):
+        fingerprint = found.attempt(lambda: _dataset(dataset or out / "dataset", found))
     search = found.attempt(lambda: SearchFolder(out / "search"))
     if search is not None:
         _folder(out / "search", search_folder.AGAIN, found)
@@ -70,6 +71,10 @@ def artifacts(out: Path) -> Findings:
         shown = found.attempt(lambda: read_front(out / "front.json"))
         if shown is not None:
             found.files += 1
+            if fingerprint is not None and shown["data"]["fingerprint"] != fingerprint:
+                found.problems.append(f"{out / 'front.json'} is of other data (fingerprint "
+                                      f"{shown['data']['fingerprint'][:12]}) than {dataset or out / 'dataset'} holds "
+                                      f"({fingerprint[:12]})")
             found.attempt(lambda: found.problems.extend(_front(shown, out, search, evaluations, found)))
     return found
 
@@ -98,13 +103,20 @@ def cache(folder: Path) -> Findings:
     return found
 
 
-def _dataset(folder: Path, found: Findings) -> None:
+def _dataset(folder: Path, found: Findings) -> str:
+    """The fingerprint of the data, of which every file was looked at."""
     from parapet.data.dataset import Dataset  # torch
 
-    info = read_info(folder)
+    try:
+        info = read_info(folder)
+    except InputError as error:
+        if folder.exists():
+            raise
+        raise InputError(f"{str(error).removesuffix('.')}, or say with --dataset where it is.") from None
     found.files += 1 + len(info["files"])
     check_files(folder, info)
     Dataset.open(folder).verify()
+    return info["fingerprint"]
 
 
 def _folder(folder: Path, again: str, found: Findings) -> None:

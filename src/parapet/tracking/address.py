@@ -20,6 +20,8 @@ _FOLDERS = ("", "file")
 # MLflow takes these without a colon too.
 _NAMES = ("databricks", "databricks-uc")
 _MEMORY = re.compile(r"[\w+]+:(?://|///(?:(?:file:)?:memory:)?)?(?:\?.*)?|.*[?&]mode=memory(?:&.*)?", re.DOTALL)
+# RFC 1035, section 2.3.4.
+_LONGEST_LABEL = 63
 # What makes `redacted` see the end of an address, or the start of another one, inside a password.
 _ODD = re.compile(r"[\s\"'<>`]|://")
 
@@ -77,7 +79,7 @@ def _fault(uri: str) -> str | None:
     except ValueError:
         return "whose host cannot be read; in a password [ is written as %5B, ] as %5D and / as %2F"
     if kind(uri) in SERVERS:
-        return _port_fault(lambda: parts.port) or (None if parts.hostname else "which names no host")
+        return _port_fault(lambda: parts.port) or _host_fault(parts.hostname or "")
     if kind(uri) not in DATABASES:
         return None  # Databricks and plugins: only MLflow itself knows how to ask
     from sqlalchemy import make_url
@@ -87,6 +89,15 @@ def _fault(uri: str) -> str | None:
         return _port_fault(lambda: make_url(uri).port)
     except ArgumentError:
         return "which is no address of a database"
+
+
+def _host_fault(host: str) -> str | None:
+    if not host:
+        return "which names no host"
+    labels = host.removesuffix(".").split(".")
+    if ":" not in host and not all(0 < len(label) <= _LONGEST_LABEL for label in labels):
+        return f"whose host is no name: between its dots stand 1 to {_LONGEST_LABEL} characters"
+    return None
 
 
 def _port_fault(port: Callable[[], int | None]) -> str | None:
