@@ -53,6 +53,7 @@ FORMS = [
     (f"AWS_SECRET_ACCESS_KEY={SECRET}/+abc", f"AWS_SECRET_ACCESS_KEY={HIDDEN}"),
     (f"MLFLOW_TRACKING_PASSWORD: {SECRET}", f"MLFLOW_TRACKING_PASSWORD: {HIDDEN}"),
     (f"password: {SECRET}", f"password: {HIDDEN}"), (f"host=db pw={SECRET}", f"host=db pw={HIDDEN}"),
+    (f"Traceback:\nmlflow.RestException: token: {SECRET}", f"Traceback:\nmlflow.RestException: token: {HIDDEN}"),
     (f"store:\n  - token: {SECRET}\n  api_key: '{SECRET} b'\n", f"store:\n  - token: {HIDDEN}\n  api_key: {HIDDEN}\n"),
     (f"unrecognized arguments: --token {SECRET}", f"unrecognized arguments: --token {HIDDEN}"),
     (f"unrecognized arguments: --api-key={SECRET}", f"unrecognized arguments: --api-key={HIDDEN}"),

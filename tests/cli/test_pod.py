@@ -39,6 +39,19 @@ def test_a_task_that_fails_is_not_done() -> None:
     assert told.returncode == 1 and "Traceback" in told.stderr
 
 
+@pytest.mark.parametrize("environment", [{}, {"PARAPET_LOG": "json"}, {"PARAPET_DEBUG": "1"}])
+def test_the_traceback_of_a_task_holds_no_secret(environment: dict[str, str]) -> None:
+    told = begun("""
+try:
+    raise ValueError('http://alice:hunter2@host is away')
+except ValueError as error:
+    raise RuntimeError('token: hunter2') from error""", **environment)
+    assert told.returncode == 1 and "hunter2" not in told.stdout + told.stderr
+    shown = told.stderr.splitlines()
+    assert "ValueError: http://host is away" in shown and shown[-1].startswith("RuntimeError: token: ")
+    assert any(line.startswith("The above exception was the direct cause") for line in shown)
+
+
 def test_a_log_that_is_not_known_is_refused() -> None:
     done = begun(PARAPET_LOG="xml")
     assert done.returncode == 1 and "PARAPET_LOG is 'xml'; allowed is json, or leave it out." in done.stderr
