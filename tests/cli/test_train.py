@@ -84,19 +84,19 @@ def test_killed_and_started_again_the_weights_are_the_same(here: Path, digits_fo
 @pytest.mark.slow
 def test_killed_at_ten_random_moments_the_weights_are_the_same(here: Path, digits_folder: Path) -> None:
     options = [*TINY, "--data", str(digits_folder)]
-    for change in ("training.epochs=60", "training.weight_average=0.9", "training.adapt=true", "genome.loss=trades",
+    for change in ("training.epochs=90", "training.weight_average=0.9", "training.adapt=true", "genome.loss=trades",
                    "genome.morel=0.1", "genome.weight_perturbation=0.005"):
         options += ["--set", change]
     line, moments = [sys.executable, "-u", "-m", "parapet.cli", "train", *options, "--out", "killed"], random.Random(0)
     for kill in range(10):
         with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
-            told = iter(run.stdout.readline, "")
-            # Not while the child still starts: nothing would ever be done.
-            assert any(", batch " in text for text in told), f"no progress before kill {kill}"
-            time.sleep(moments.uniform(0, 4))
-            assert run.poll() is None, f"the run was over before kill {kill}"
+            # Epochs and not seconds, so that no machine is too slow to do anything, or so fast that it is done.
+            epochs = (text for text in iter(run.stdout.readline, "") if text.startswith("epoch "))
+            for _ in range(moments.randint(1, 4)):
+                assert next(epochs, None), f"the run was over before kill {kill}"
+            time.sleep(moments.uniform(0, 1))
             run.kill()
-    assert 1 <= left_by(here / "killed/checkpoint.safetensors")[0]["epoch"] < 60
+    assert 10 <= left_by(here / "killed/checkpoint.safetensors")[0]["epoch"] < 90
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert cli.main(["train", *options, "--out", "undisturbed"]) == 0
