@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from components.image import IMAGE
 from parapet import cli
-from parapet.cli.arguments import Parser, debuggable
+from parapet.cli.arguments import Parser, debuggable, pathname
 from parapet.cli.tracking import git_revision
 from parapet.config import Params, load
 from parapet.cores import limit_threads
@@ -190,14 +190,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         return added
 
     def params(added: argparse.ArgumentParser) -> None:
-        added.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE",
+        added.add_argument("--params", type=pathname, default=Path("params.yaml"), metavar="FILE",
                            help="parameters (default: params.yaml)")
 
     def pipeline(added: argparse.ArgumentParser, image: str | None) -> None:
         params(added)
         added.add_argument("--pipeline", choices=("robust_search", "promote"), default="robust_search")
         added.add_argument("--assembled", metavar="URI", help="promote: the artifact `assembled` of an earlier run")
-        added.add_argument("--cluster", type=Path, metavar="FILE",
+        added.add_argument("--cluster", type=pathname, metavar="FILE",
                            help="what is asked of the cluster (see pipelines/cluster.yaml)")
         added.add_argument("--image", default=image, required=image is None,
                            help="image that runs every step, by digest" + (f" (default: {image})" if image else ""))
@@ -210,19 +210,19 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         added.add_argument("--host", metavar="URL", help="the API (default: KF_PIPELINES_ENDPOINT, the cluster that "
                            "one is in, or kubectl's)")
         added.add_argument("--namespace", help="of the user, where there are several")
-        added.add_argument("--token-file", type=Path, metavar="FILE", help="holds a bearer token")
-        added.add_argument("--ca-file", type=Path, metavar="FILE", help="certificates to trust")
+        added.add_argument("--token-file", type=pathname, metavar="FILE", help="holds a bearer token")
+        added.add_argument("--ca-file", type=pathname, metavar="FILE", help="certificates to trust")
         added.add_argument("--request-seconds", type=float, default=30.0, help="longest request (default: 30)")
         added.add_argument("--allow-dirty", action="store_true", help="with changes that are not committed")
 
     compiling = verb("compile", _compile, "write a pipeline as YAML for Kubeflow")
     pipeline(compiling, IMAGE)
-    compiling.add_argument("--out", type=Path, default=Path("pipelines/compiled/robust_search.yaml"), metavar="FILE",
-                           help="file to write (default: pipelines/compiled/robust_search.yaml)")
+    compiling.add_argument("--out", type=pathname, default=Path("pipelines/compiled/robust_search.yaml"),
+                           metavar="FILE", help="file to write (default: pipelines/compiled/robust_search.yaml)")
 
     local = verb("local", _local, "run the pipeline on this machine with kfp.local")
     params(local)
-    local.add_argument("--out", type=Path, default=Path("runs/pipeline"), metavar="DIR",
+    local.add_argument("--out", type=pathname, default=Path("runs/pipeline"), metavar="DIR",
                        help="folder for everything the run makes (default: runs/pipeline)")
     local.add_argument("--batch", type=int, default=0, metavar="N",
                        help="candidates a task (default: three tasks a candidate)")
@@ -242,7 +242,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     schedule = verb("schedule", _schedule, "bring recurring runs to what a file says, and show how first",
                     "what was done stays done; the same command does the rest")
-    schedule.add_argument("--file", type=Path, default=Path("pipelines/schedules.yaml"), metavar="FILE",
+    schedule.add_argument("--file", type=pathname, default=Path("pipelines/schedules.yaml"), metavar="FILE",
                           help="default: pipelines/schedules.yaml")
     schedule.add_argument("--apply", action="store_true", help="do it")
     tags(schedule)

@@ -19,11 +19,16 @@ from parapet.config import Params, to_dict
 from parapet.errors import WorkError
 from parapet.files import replacing_folder
 from parapet.progress import Progress
+from parapet.replacement import refuse_foreign
 from parapet.steps import places
 from pipelines.layout import Layout
 
 # What the tasks leave is here, and is cleared by the next run.
 _WORK, _LOG = ".kfp", "pipeline.log"
+# What is in it, as `replacement.refuse_foreign` takes it.
+_OWN = (_LOG, "tmp/*", "locks/*", "workspace/*")
+# What is put into the output folder.
+_RESULTS = ("search", "evaluation", "onnx", "report", "plots")
 _TICK = 0.5
 _ERROR = re.compile(r"^\s*parapet\.errors\.(\w+): (.+)$", re.MULTILINE)
 _TASK = re.compile(r"(?:for-loop-(?P<generation>\d+)-iteration-(?P<candidate>\d+)/)?"
@@ -35,12 +40,16 @@ def run(params: Params, out: Path, data_root: str, layout: Layout | None = None,
 
     `data_root` is what the component data_prep takes, `layout` how the search is cut into tasks. With `image` every
     task is a container of it, which needs a Docker engine; `data_root` is a path inside it then. What kfp.local and the
-    tasks print goes to pipeline.log. Raises the error of the task that failed where it is one of ours, else
+    tasks print goes to .kfp/pipeline.log. Raises the error of the task that failed where it is one of ours, else
     WorkError.
     """
+    from pipelines.robust_search import NAME  # kfp, which takes a second to import
+
     out = out.resolve()
-    work, log = out / _WORK, out / _LOG
-    places.check(out)
+    work = out / _WORK
+    log = work / _LOG
+    places.check(out, folders=_RESULTS)
+    refuse_foreign(work, (*_OWN, f"{NAME}-*"))
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(work, ignore_errors=True)
     (work / "tmp").mkdir(parents=True)

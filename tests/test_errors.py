@@ -42,7 +42,9 @@ def test_want_of_memory_as_torch_and_numpy_really_say_it() -> None:
 
 
 @pytest.mark.parametrize("error", [
-    ValueError("shapes (3, 4)"), RuntimeError("mat1 and mat2 shapes cannot be multiplied"), OSError(28, "full"),
+    ValueError("shapes (3, 4)"), ValueError("out of memory"), RuntimeError("no weights for MemoryError-net"),
+    FileNotFoundError(errno.ENOENT, "No such file or directory", "/home/out of memory/x"),
+    RuntimeError("mat1 and mat2 shapes cannot be multiplied"), OSError(28, "full"),
     InputError("the recipe is called out of memory; choose another name."), WorkError("not enough memory of it")])
 def test_nothing_else_is_taken_for_it(error: Exception) -> None:
     assert not is_out_of_memory(error)
@@ -79,6 +81,37 @@ def test_what_the_machine_lacked_is_seen_through_the_error_that_torch_onnx_makes
         torch.onnx.export(_Lacking(error).eval(), (torch.zeros(2, 1, 4, 4),), dynamo=True, verbose=False)
     assert type(wrapped.value) is not type(error) and "Failed to export" in str(wrapped.value)
     assert seen(wrapped.value) and is_of_the_machine(wrapped.value)
+
+
+@pytest.mark.parametrize("error", [
+    OSError(errno.EMFILE, "Too many open files"), OSError(errno.EIO, "Input/output error", "weights"),
+    RuntimeError("can't start new thread"), RuntimeError("pthread_create failed: Resource temporarily unavailable")])
+def test_a_machine_that_lacks_files_or_threads_is_told_as_that(error: Exception) -> None:
+    assert is_of_the_machine(error)
+    sentence = told(error)
+    assert isinstance(sentence, WorkError)
+    assert "the machine could not do what is needed (" in str(sentence) and str(sentence).endswith("done is kept.")
+
+
+@pytest.mark.parametrize("error", [ValueError("Permission denied for tokens"), KeyError("Too many open files"),
+                                   FileNotFoundError(errno.ENOENT, "No such file", "Permission denied")])
+def test_words_of_somebody_s_own_code_are_not_the_machine_s(error: Exception) -> None:
+    assert told(error) is None and not is_of_the_machine(error)
+
+
+def test_want_of_memory_is_seen_through_an_error_that_was_raised_while_it_was_handled() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        try:
+            raise MemoryError
+        except MemoryError:
+            raise RuntimeError("library")  # noqa: B904
+    assert is_out_of_memory(caught.value)
+    with pytest.raises(RuntimeError) as caught:
+        try:
+            raise MemoryError
+        except MemoryError:
+            raise RuntimeError("library") from None
+    assert not is_out_of_memory(caught.value)
 
 
 def test_a_networks_own_failure_is_not_the_machines() -> None:

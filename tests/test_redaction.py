@@ -53,6 +53,9 @@ FORMS = [
     (f"AWS_SECRET_ACCESS_KEY={SECRET}/+abc", f"AWS_SECRET_ACCESS_KEY={HIDDEN}"),
     (f"MLFLOW_TRACKING_PASSWORD: {SECRET}", f"MLFLOW_TRACKING_PASSWORD: {HIDDEN}"),
     (f"password: {SECRET}", f"password: {HIDDEN}"), (f"host=db pw={SECRET}", f"host=db pw={HIDDEN}"),
+    *((f"Traceback:\n{begun}token: {SECRET}{ended}", f"Traceback:\n{begun}token: {HIDDEN}{ended}") for begun, ended in (
+        ("    | ValueError: ", ""), ("requests.Timeout: ", ""), ("KeyError: '", "'"), ("ValueError: b'", "'"),
+        ("ValueError: cannot log in with ", ""))),
     (f"Traceback:\nmlflow.RestException: token: {SECRET}", f"Traceback:\nmlflow.RestException: token: {HIDDEN}"),
     (f"store:\n  - token: {SECRET}\n  api_key: '{SECRET} b'\n", f"store:\n  - token: {HIDDEN}\n  api_key: {HIDDEN}\n"),
     (f"unrecognized arguments: --token {SECRET}", f"unrecognized arguments: --token {HIDDEN}"),

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from parapet.data.digits import export
 from parapet.errors import InputError
 from parapet.files import replacing_folder
 from parapet.replacement import refuse_foreign
+from parapet.steps.places import FOLDERS
 from tests.damage import files
 from tests.finished_search import SETTINGS
 
@@ -83,6 +85,38 @@ def test_a_whole_run_tells_it_before_it_begins(here: Path, capsys: pytest.Captur
         assert "data_prep" not in told.out and path.read_text() == "mine"
     finally:
         path.unlink()
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_cache_inside_what_a_run_replaces_is_told_before_it_begins(here: Path, capsys: pytest.CaptureFixture,
+                                                                     name: str) -> None:
+    before = files(Path("artifacts"))
+    assert main(["run", "--out", "artifacts", "--cache", f"artifacts/{name}/cache"]) == 2
+    told = capsys.readouterr()
+    assert f"artifacts/{name} would be replaced, and the cache artifacts/{name}/cache lies in it; " in told.err
+    assert "data_prep" not in told.out and files(Path("artifacts")) == before
+
+
+@pytest.mark.parametrize(("name", "make", "sentence"), [
+    ("front.json", Path.mkdir, "front.json is a folder, and a file is to be written there"),
+    ("metrics.json", Path.mkdir, "metrics.json is a folder, and a file is to be written there"),
+    ("front.json", lambda path: path.write_text("mine"), "front.json is not from this command, and would be replaced"),
+    ("metrics.json", lambda path: path.write_text('{"loss": 1}'), "metrics.json is not from this command"),
+])
+def test_what_stands_where_the_front_goes_is_told_before_it_begins(
+        here: Path, tmp_path: Path, capsys: pytest.CaptureFixture, name: str, make: Any, sentence: str) -> None:
+    (tmp_path / "out").mkdir()
+    make(tmp_path / "out" / name)
+    assert main(["run", "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr()
+    assert sentence in told.err and told.err.count("\n") == 1 and "data_prep" not in told.out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\0" * 9])
+def test_a_front_of_ours_that_is_damaged_is_made_again(here: Path, damage: bytes) -> None:
+    Path("artifacts/front.json").write_bytes(damage)
+    assert main(["front", "--out", "artifacts"]) == 0
 
 
 @pytest.mark.parametrize("place", VERBS)

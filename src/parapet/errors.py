@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,14 +62,19 @@ def is_disk_full(error: BaseException) -> bool:
     """Whether the operating system said so, or a library (safetensors, SQLite) said so in its own words."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    text = str(error)
-    return any(words in text for words in ("No space left on device", "StorageFull", "disk is full", "Disk quota"))
+    return _says(error, _FULL)
 
 
-# What torch, oneDNN, CUDA, cuDNN, cuBLAS, onnxruntime and the kernel say.
+_FULL = re.compile("No space left on device|StorageFull|disk is full|Disk quota")
+# What torch, oneDNN, CUDA, cuDNN, cuBLAS, onnxruntime and the kernel say, and torch's compiler of a MemoryError.
 # The last is Python's, of a native function that could not even make its exception.
-_NO_MEMORY = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad allocation", "ALLOC_FAILED",
-              "MemoryError", "returned NULL without setting an exception")
+_NO_MEMORY = re.compile(r"out of memory|not enough memory|allocate memory|bad_alloc|bad allocation|ALLOC_FAILED"
+                        r"|(?:^|\s)MemoryError(?::|$)|returned NULL without setting an exception")
+# What a machine has too little of, or fails at, whichever file is asked for.
+_LACKING = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EIO, errno.ESTALE)
+_LACKS = re.compile("Too many open files|can't start new thread|Resource temporarily unavailable|Input/output error")
+# Code of anybody's raises them with words of its own; those who meet the machine raise others.
+_OWN_WORDS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError, NotImplementedError)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -77,24 +83,28 @@ def is_out_of_memory(error: BaseException) -> bool:
     What is worded for the user is never taken for it.
     """
     return any(isinstance(link, MemoryError) or (isinstance(link, OSError) and link.errno == errno.ENOMEM)
-               or any(words in str(link) for words in _NO_MEMORY) for link in causes(error))
+               or _says(link, _NO_MEMORY) for link in causes(error))
 
 
 def is_of_the_machine(error: BaseException) -> bool:
-    """Whether the machine lacked what the work needs (memory, space, a permission): the error says nothing of the work.
+    """Whether the machine lacked what the work needs: memory, space, a permission, a thread, a file that can be opened.
 
-    What is worded for the user is never taken for it.
+    The error then says nothing of the work, and nothing of what a file holds. What is worded for the user is never
+    taken for it.
     """
     return is_out_of_memory(error) or (not isinstance(error, ParapetError) and told(error) is not None)
 
 
 def is_broken_device(error: BaseException) -> bool:
     """Whether a card has failed in a way that makes every later call of this process fail too."""
-    return any(type(link).__name__ == "AcceleratorError" or "CUDA error:" in str(link) for link in causes(error))
+    return any(type(link).__name__ == "AcceleratorError" or _says(link, _CARD) for link in causes(error))
+
+
+_CARD = re.compile("CUDA error:")
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """`error`, what it was raised from, and so on, up to what is worded for the user.
+    """`error`, what it was raised from or while that was handled, and so on, up to what is worded for the user.
 
     A library may wrap what went wrong in an error of its own whose text does not say it: torch.onnx does.
     """
@@ -103,7 +113,14 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     while link is not None and not isinstance(link, ParapetError) and not any(link is each for each in seen):
         yield link
         seen.append(link)
-        link = link.__cause__
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+
+
+def _says(error: BaseException, words: re.Pattern[str]) -> bool:
+    """Whether a library tells it in its own words; an operating system's error tells it by its number."""
+    if isinstance(error, _OWN_WORDS) or (isinstance(error, OSError) and error.errno is not None):
+        return False
+    return words.search(str(error)) is not None
 
 
 def disk_full(error: BaseException) -> WorkError:
@@ -117,9 +134,11 @@ def is_closed(error: BaseException) -> bool:
     """Whether the operating system, or a library in its own words, said that a file may not be written or read."""
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return True
-    text = str(error)
-    return any(words in text for words in ("Permission denied", "PermissionDenied", "Read-only file system",
-                                           "ReadOnlyFilesystem", "readonly database", "unable to open database file"))
+    return _says(error, _CLOSED)
+
+
+_CLOSED = re.compile("Permission denied|PermissionDenied|Read-only file system|ReadOnlyFilesystem|readonly database"
+                     "|unable to open database file")
 
 
 def closed(error: BaseException) -> InputError:
@@ -144,7 +163,8 @@ def _is_unreadable(error: BaseException) -> bool:
         return False
     path = Path(os.fsdecode(place))
     if os.path.lexists(path):
-        return not _may(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK)
+        # Path.is_dir raises PermissionError where it may not look.
+        return not _may(path, os.R_OK | os.X_OK if os.path.isdir(path) else os.R_OK)  # noqa: PTH112
     # What lies in a folder that may not be entered cannot be told from what is not there.
     above = next((folder for folder in path.parents if os.path.lexists(folder)), None)
     return above is not None and not _may(above, os.X_OK)
@@ -194,4 +214,13 @@ def _told(error: BaseException) -> ParapetError | None:
     if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):
         return InputError(f"{str(error).removeprefix(_LOOP).strip(chr(39))} cannot be used (it is a link to itself); "
                           f"{_NO_PLACE[errno.ELOOP]}.")
+    if (isinstance(error, OSError) and error.errno in _LACKING) or _says(error, _LACKS):
+        return _lacking(error)
     return closed(error) if is_closed(error) else None
+
+
+def _lacking(error: BaseException) -> WorkError:
+    place = getattr(error, "filename", None)
+    why = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return WorkError(f"{f'{place}: ' if place else ''}the machine could not do what is needed ({why}); see to that, or "
+                     "run less beside it, and run the same command again: what is done is kept.")

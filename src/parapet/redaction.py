@@ -53,7 +53,10 @@ _NAMED = tuple(re.compile(pattern, re.IGNORECASE) for pattern in (
     rf"(?P<name>(?:[?&;]|%(?:25)*(?:3F|26|3B)){_SHORT}{_EQUALS})(?P<value>{_BARE})",
     rf"(?P<name>(?<![\w-])pw{_EQUALS})(?P<value>{_QUOTED}|{_BARE})",
     rf"(?P<name>(?<![A-Za-z0-9-])pass=(?!=))(?P<value>{_QUOTED}|{_BARE})",
-    rf"(?m)^(?P<name>(?:[\w.]*(?:Error|Exception):[ \t]+)?[ \t-]*{_NAME}[ \t]*:[ \t]+)(?P<value>{_QUOTED}|[^\s,;}}]+)",
+    rf"(?m)^(?P<name>[ \t|]*(?:[\w.]+:[ \t]+)?(?:b?[\"'])?[ \t-]*{_NAME}[ \t]*:[ \t]+)"
+    rf"(?P<value>{_QUOTED}|[^\s,;}}\"']+)",
+    # In the middle of a sentence it may be a word; a letter and a digit are in no word.
+    rf"(?P<name>\b{_NAME}[ \t]*:[ \t]+)(?P<value>(?=[^\s,;]*[A-Za-z])(?=[^\s,;]*\d)[^\s,;}}\"']{{6,}})",
     rf"(?P<name>{_NAME}\\?[\"']\s*(?::|=>)\s*)(?P<value>{_QUOTED}|\\\"[^\"]*\\\"|[^\s,}}\]]+)",
     rf"(?P<name>(?:\bpass(?:word|wd|phrase)|_(?:pass(?:word)?|token|secret|key))[ \t]*:\s+)"
     rf"(?P<value>{_QUOTED}|[^\s,;}}]+)",

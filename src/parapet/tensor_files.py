@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from parapet.errors import InputError
+from parapet.errors import InputError, is_of_the_machine
 from parapet.files import is_endless
 from parapet.plain_json import NotPlain, loads
 from parapet.quoting import listed, name, words
@@ -77,8 +77,8 @@ class TensorFile:
 def opened(path: Path) -> Iterator[TensorFile]:
     """A safetensors file, open inside the block.
 
-    Raises FileNotFoundError where there is none, DamagedTensors where it is no such file, or proves to be none inside
-    the block; nothing of its header is believed that does not fit its size.
+    Raises FileNotFoundError where there is none, OSError where it may not be read, DamagedTensors where it is no
+    such file, or proves to be none inside the block; nothing of its header is believed that does not fit its size.
     """
     try:
         if is_endless(path):
@@ -92,6 +92,8 @@ def opened(path: Path) -> Iterator[TensorFile]:
     except FileNotFoundError:
         raise
     except (SafetensorError, OSError) as error:
+        if is_of_the_machine(error):
+            raise
         raise DamagedTensors(words(getattr(error, "strerror", None) or error)) from None
 
 

@@ -297,7 +297,36 @@ def test_the_data_set_of_a_front_may_lie_elsewhere_and_has_to_be_its_own(finishe
     assert main(["data_prep", "--out", "other"]) == 0
     capsys.readouterr()
     assert main(["archive", "verify", "--dataset", "other"]) == 1
-    problem, count = capsys.readouterr().out.splitlines()[-2:]
-    assert problem.startswith("artifacts/front.json is of other data (fingerprint ")
-    assert " than other holds (" in problem
-    assert count == "1 problem."
+    *_, first, second, count = capsys.readouterr().out.splitlines()
+    assert first.startswith("other holds other data (fingerprint ") and "than this search began with (" in first
+    assert second.startswith("artifacts/front.json is of other data (fingerprint ") and " than other holds (" in second
+    assert count == "2 problems."
+    Path("artifacts/front.json").unlink()
+    for name in ("metrics.json", "onnx"):
+        shutil.move(f"artifacts/{name}", f"{name}.aside")
+    assert main(["archive", "verify", "--dataset", "other"]) == 1
+    assert "other holds other data (fingerprint " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("given", "sentence"), [
+    (["--dataset", "nowhere"], "--dataset nowhere holds no prepared data set, for dataset.json is not in it; give the"),
+    (["--dataset", "x\ny"], "--dataset 'x\\ny' holds no prepared data set"),
+    (["--archive", "elsewhere/archive.jsonl", "--dataset", "prepared"],
+     "--dataset is for an archive in the folder of a search, and elsewhere is none; leave it out, or give the archive"),
+])
+def test_a_data_set_that_cannot_be_looked_at_is_wrong_input(journal: Path, capsys: pytest.CaptureFixture,
+                                                            given: list[str], sentence: str) -> None:
+    for name in ("elsewhere", "prepared"):
+        Path(name).mkdir()
+    shutil.copy(journal, "elsewhere/archive.jsonl")
+    Path("prepared/dataset.json").write_text("{}")
+    assert main(["archive", "verify", *given]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["archive", "--archive", ""], ["run", "--out", ""], ["promote", "--cache", ""]])
+def test_an_empty_path_is_wrong_input(given: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(given)
+    assert ended.value.code == 2
+    assert f"argument {given[1]}: it is empty; give a path, or . for the working directory" in capsys.readouterr().err

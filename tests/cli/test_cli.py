@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -95,10 +97,19 @@ def test_a_missing_data_file_is_told(here: Path, capsys: pytest.CaptureFixture) 
     assert code == 2 and "dvc pull" in said
 
 
+def refused(**options: Any) -> None:
+    """As an operating system refuses to write."""
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
 def test_an_output_folder_that_cannot_be_written_is_told(here: Path, capsys: pytest.CaptureFixture) -> None:
     (here / "file").touch()
     code, said = _check(here, capsys, "", "--out", "file/below")
-    assert code == 2 and "the output folder file/below cannot be written" in said
+    assert code == 2 and "file is a file and no folder; give another folder with --out, or move that file" in said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.TemporaryFile", refused)
+        code, said = _check(here, capsys, "", "--out", "below")
+    assert code == 2 and "the output folder below cannot be written (Permission denied)" in said
 
 
 def test_missing_parameters_are_told(here: Path, capsys: pytest.CaptureFixture) -> None:

@@ -56,8 +56,8 @@ def test_a_split_of_a_prepared_data_set(digits_folder: Path, digits) -> None:
     ({"images": GREY[0], "labels": LABELS}, "have shape (4, 4); they must be N x C x H x W"),
     ({"images": GREY[:0], "labels": LABELS[:0]}, "N at least 1"),
     ({"images": GREY[:, :0], "labels": LABELS}, "(images has shape (3, 0, 4), with a side of 0)"),
-    ({"images": GREY.astype(complex), "labels": LABELS}, "(images holds complex128, and has to hold numbers)"),
-    ({"images": GREY.astype("U3"), "labels": LABELS}, "(images holds <U3, and has to hold numbers)"),
+    ({"images": GREY.astype(complex), "labels": LABELS}, "(images holds complex128, and has to hold real numbers)"),
+    ({"images": GREY.astype("U3"), "labels": LABELS}, "(images holds <U3, and has to hold real numbers)"),
     ({"images": np.zeros((1,) * 30), "labels": LABELS}, "(images has 30 dimensions of the sizes 1, 1, 1"),
     ({"images": np.array(3), "labels": LABELS}, "(images has 0 dimensions of the sizes )"),
     ({"images": np.zeros((3, 8, 8, 3)), "labels": LABELS}, "with the channels last; transpose them"),
@@ -67,7 +67,7 @@ def test_a_split_of_a_prepared_data_set(digits_folder: Path, digits) -> None:
     ({"images": GREY, "labels": np.full(3, 2**64 - 1, np.uint64)}, f"images.npz is {2**64 - 1}; labels are"),
     ({"images": GREY, "labels": LABELS[:2]}, "3 images need 3 whole numbers"),
     ({"images": GREY, "labels": LABELS / 2}, "are float64 of shape (3,)"),
-    ({"images": np.array([{}, {}, {}]), "labels": LABELS}, "(images holds object, and has to hold numbers)"),
+    ({"images": np.array([{}, {}, {}]), "labels": LABELS}, "(images holds object, and has to hold real numbers)"),
 ])
 def test_what_is_wrong_is_said(tmp_path: Path, arrays: dict, sentence: str) -> None:
     with pytest.raises(InputError) as caught:

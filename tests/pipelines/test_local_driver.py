@@ -34,19 +34,21 @@ def test_data_that_is_not_there_is_refused_before_anything_runs(tmp_path, capsys
     wrong = params_with(tmp_path, f"data: {{name: mnist, root: {tmp_path}}}\ndevice: cpu")
     assert main(["local", "--params", wrong, "--out", str(tmp_path / "out")]) == 2
     assert "mnist" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "pipeline.log").exists()
+    assert not (tmp_path / "out" / ".kfp").exists()
 
 
 @pytest.mark.parametrize("name", ["search/thesis.txt", "evaluation/thesis.txt", "onnx/thesis.onnx",
-                                  "report/thesis.html", "plots/thesis.txt"])
+                                  "report/thesis.html", "plots/thesis.txt", ".kfp/thesis.txt", "front.json",
+                                  "metrics.json"])
 def test_a_file_of_the_users_where_its_results_go_is_told_before_anything_runs(tmp_path, capsys, name):
     path = tmp_path / "out" / name
     path.parent.mkdir(parents=True)
     path.write_text("mine")
     assert main(["local", "--params", str(PARAMS), "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
-    assert told.count("\n") == 1 and (str(path) in told or f"{path.parent} holds files that are not from" in told)
-    assert path.read_text() == "mine" and not (tmp_path / "out" / "pipeline.log").exists()
+    assert told.count("\n") == 1 and (
+        f"{path} is not from this command" in told or f"{path.parent} holds files that are not from" in told)
+    assert path.read_text() == "mine" and not (tmp_path / "out" / ".kfp/pipeline.log").exists()
 
 
 def test_a_failure_is_told_in_the_words_of_the_task_that_failed(tmp_path):

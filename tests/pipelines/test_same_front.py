@@ -66,7 +66,7 @@ def test_a_person_reads_a_line_a_task_and_the_rest_is_in_the_log(fronts):
     assert len(done) == len(set(done)) == 15 + 8
     assert "training is done: generation 2, candidate 2" in done
     assert "KFP Executor" not in said
-    assert "KFP Executor" in (out / "pipeline.log").read_text()
+    assert "KFP Executor" in (out / ".kfp/pipeline.log").read_text()
 
 
 @pytest.mark.slow

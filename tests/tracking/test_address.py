@@ -20,13 +20,17 @@ MEMORY = ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///:memory:?c
           "sqlite:///?x=1", "sqlite:///file::memory:?cache=shared&uri=true", "sqlite:///x.db?mode=memory&uri=true",
           "sqlite:///file:x?mode=memory&cache=shared&uri=true"]
 WRONG = [*MEMORY, "foo", "sqlite:mlflow.db", f"sqlite://alice:{SECRET}@db/x", "sqlite:///file:x.db?uri=true", "http://",
-         "https://:80", "http://.", "http://..", "https://a..b/x", f"http://{'a' * 64}.org", "http:", "http://host:abc",
+         "https://:80", "http://.", "http://..", "http://*:1", "http://[v1.x]:5", "http://[::1]x:1", "http://\u3002:1",
+         "http://" + "\u00fc" * 60, f"http://{'.'.join(['a' * 60] * 5)}", f"postgresql://alice:{SECRET}@a..b/x",
+         f"mysql://alice:{SECRET}@./x", f"postgresql://{'a' * 70}/x", "https://a..b/x", f"http://{'a' * 64}.org",
+         "http:", "http://host:abc",
          "http://host:0", "http://host:65536", "http://[::1", f"http://alice:{SECRET}[@127.0.0.1:5000",
          f"http://alice:x {SECRET}@127.0.0.1:1/", f"http://alice:x\n{SECRET}@127.0.0.1:1/", f"alice:x {SECRET}@host",
          f"http://alice:x/{SECRET}@host:1", f"http://alice:x' {SECRET}@host:1", f"http://alice:x://{SECRET} @host:1",
          f"http://host:1/?token={SECRET} {SECRET}", f"//alice:x {SECRET}@host", "postgresql://host:abc/x",
          "postgresql://host:99999/x", f"postgresql://alice:{SECRET}[@host/x", "postgresql:/x", "file:///data/mlruns"]
-RIGHT = ["http://127.0.0.1:5000", "http://host.", f"http://{'a' * 63}.org", "http://my_host:80", "HTTPS://host/path",
+RIGHT = ["http://127.0.0.1:5000", "http://host.", f"http://{'a' * 63}.org", "http://my_host:80",
+         "http://b\u00fccher.de", "postgresql://[::1]:5/x", "HTTPS://host/path",
          f"http://alice:{SECRET}@[::1]:5000/", "sqlite:///mlflow.db",
          "sqlite:////home/my project/mlflow.db", "sqlite+pysqlite:////data/x@y/mlflow.db", "databricks", "databricks://p",
          f"postgresql+psycopg://alice:{SECRET}?#@host:5432/x", "postgresql:///x", "mysql://host", "bogus://here"]

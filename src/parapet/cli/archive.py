@@ -17,11 +17,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from parapet.cli.arguments import pathname
 from parapet.cli.numbers import MOST_IMAGES, whole
 from parapet.cli.project import lasting
 from parapet.errors import InputError
 from parapet.files import read_json
 from parapet.progress import Progress
+from parapet.quoting import name as named
 from parapet.quoting import quote
 
 EXAMPLES = """examples:
@@ -47,9 +49,10 @@ _FOLDED_WIDTH = 30
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What `parapet archive` takes."""
     # Before the action and after it: what is not given after it must not undo what stands before.
-    parser.add_argument("--archive", type=Path, default=DEFAULT, metavar="FILE", help=f"default: {DEFAULT}")
+    parser.add_argument("--archive", type=pathname, default=DEFAULT, metavar="FILE", help=f"default: {DEFAULT}")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--archive", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=f"default: {DEFAULT}")
+    common.add_argument("--archive", type=pathname, default=argparse.SUPPRESS, metavar="FILE",
+                        help=f"default: {DEFAULT}")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
     def action(name: str, function: Callable[..., int | None], text: str) -> argparse.ArgumentParser:
@@ -73,7 +76,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                       "around it")
     verified.add_argument("--cache", type=lasting, metavar="DIR",
                           help="candidate cache (default: that of `parapet run` beside the artifacts, else .parapet)")
-    verified.add_argument("--dataset", type=Path, metavar="DIR",
+    verified.add_argument("--dataset", type=pathname, metavar="DIR",
                           help="the prepared data set (default: dataset/ beside the folder of the search)")
 
 
@@ -200,6 +203,8 @@ def verify(options: argparse.Namespace) -> int:
     from parapet.steps import verification as files
 
     home = options.archive.parent
+    if options.dataset is not None:
+        _check_dataset(options.dataset, home)
     own = home.parent / ".parapet"
     cache = options.cache or (own if _is_folder_of_search(home) and own.is_dir() else lasting(".parapet"))
     if not options.archive.is_file():
@@ -226,6 +231,16 @@ def verify(options: argparse.Namespace) -> int:
     many = "problem" if len(found.problems) == 1 else "problems"
     print(f"{len(found.problems):,} {many}." if found.problems else "all in order.")
     return 1 if found.problems else 0
+
+
+def _check_dataset(folder: Path, home: Path) -> None:
+    """Raise InputError where there is no prepared data set, or no search in `home` to compare it with."""
+    if not (folder / "dataset.json").is_file():
+        raise InputError(f"--dataset {named(str(folder))} holds no prepared data set, for dataset.json is not in it; "
+                         "give the folder that `parapet data_prep` left.")
+    if not _is_folder_of_search(home):
+        raise InputError(f"--dataset is for an archive in the folder of a search, and {named(str(home))} is none; "
+                         "leave it out, or give the archive of such a folder with --archive.")
 
 
 def _missing_lines(path: Path, records: Sequence[dict[str, Any]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import NoReturn
 
 from parapet.redaction import redacted
@@ -16,6 +17,13 @@ def debuggable(parser: argparse.ArgumentParser, *, default: object = False) -> N
         if isinstance(action, argparse._SubParsersAction):
             for verb in action.choices.values():
                 debuggable(verb, default=argparse.SUPPRESS)
+
+
+def pathname(text: str) -> Path:
+    """The path that an argument gives: not an empty one, which pathlib takes for the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; give a path, or . for the working directory")
+    return Path(text)
 
 
 class Parser(argparse.ArgumentParser):

@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from parapet.cli import child
+from parapet.cli.arguments import pathname
 from parapet.cli.numbers import LARGEST_BATCH, LARGEST_SEED, MOST_IMAGES, MOST_THREADS, radius, whole
 from parapet.cli.tables import show
 from parapet.data.sampling import Drawn
@@ -32,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What `parapet attack` takes."""
     parser.add_argument("--model", required=True, help="weights of Parapet (.safetensors), a program saved with "
                         "torch.export (.pt2, with --trust), or package.module:factory")
-    parser.add_argument("--data", type=Path, required=True, metavar="PATH",
+    parser.add_argument("--data", type=pathname, required=True, metavar="PATH",
                         help="folder of a prepared data set, or an .npz with images and labels")
     parser.add_argument("--eps", required=True, help="radius, for example 0.3 or 8/255; pixels lie in [0, 1]")
     parser.add_argument("--norm", default="linf", choices=("linf", "l2"), help="default: linf")
@@ -54,9 +55,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", default=0, help="default: 0")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     parser.add_argument("--threads", metavar="N", help="of the CPU (default: all)")
-    parser.add_argument("--out", type=Path, default=Path("runs/attack"), metavar="DIR", help="receives "
+    parser.add_argument("--out", type=pathname, default=Path("runs/attack"), metavar="DIR", help="receives "
                         "evaluation.json, and holds what is done meanwhile (default: runs/attack)")
-    parser.add_argument("--save-images", type=Path, metavar="FILE", help=".npz for the adversarial images")
+    parser.add_argument("--save-images", type=pathname, metavar="FILE", help=".npz for the adversarial images")
     parser.add_argument("--trust", action="store_true", help="the .pt2 may run code: you know where it comes from")
 
 

@@ -11,6 +11,7 @@ from parapet.config import Params
 from parapet.devices import resolve
 from parapet.errors import InputError, WorkError, disk_full, is_disk_full
 from parapet.genome import SearchSpace
+from parapet.replacement import check_folder
 
 _GIGABYTE = 1 << 30
 
@@ -61,6 +62,7 @@ def search(params: Params, image_shape: Sequence[int], classes: int) -> None:
 
 def writable(out: Path) -> None:
     """Raise InputError where folder `out` cannot be written, WorkError where its disk is full."""
+    check_folder(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import parapet
 from parapet.cli import archive, attack, promote, train, verbs
-from parapet.cli.arguments import Parser, debuggable
+from parapet.cli.arguments import Parser, debuggable, pathname
 from parapet.cli.project import lasting
 
 
@@ -22,7 +22,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     def verb(name: str, function: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
         added = sub.add_parser(name, help=text, description=text)
         added.set_defaults(verb=function)
-        added.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE",
+        added.add_argument("--params", type=pathname, default=Path("params.yaml"), metavar="FILE",
                            help="parameters (default: params.yaml)")
         return added
 
@@ -41,8 +41,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     check.add_argument("--unrolled", action="store_true", help="also what a search on Kubeflow cannot do")
 
     run = verb("run", verbs.run, "the whole pipeline, without DVC")
-    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for everything the run makes")
-    run.add_argument("--cache", type=Path, metavar="DIR", help="candidate cache (default: OUT/.parapet)")
+    run.add_argument("--out", type=pathname, required=True, metavar="DIR", help="folder for everything the run makes")
+    run.add_argument("--cache", type=pathname, metavar="DIR", help="candidate cache (default: OUT/.parapet)")
     views(run)
 
     data_prep = verb("data_prep", verbs.data_prep, "verify, split and fingerprint the data set")
@@ -107,7 +107,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     fetch = actions.add_parser("fetch", help="bring a data set into data/NAME and verify it")
     fetch.set_defaults(verb=verbs.data_fetch)
     fetch.add_argument("name", metavar="NAME", help="digits, mnist, fashion_mnist, cifar10, cifar100 or svhn")
-    fetch.add_argument("--from", dest="source", type=Path, metavar="DIR", help="take the files from this folder")
+    fetch.add_argument("--from", dest="source", type=pathname, metavar="DIR", help="take the files from this folder")
     path(fetch, "root", "data", "folder of data sets")
     debuggable(parser)
     return parser.parse_args(arguments)

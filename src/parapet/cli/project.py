@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from parapet.cli.arguments import pathname
+
 # `dvc queue` checks the project out into PROJECT/.dvc/tmp/exps/NAME, and `dvc exp run --temp` one folder further down;
 # both delete the copy afterwards.
 _EXPERIMENTS, _ALONE = (".dvc", "tmp", "exps"), "standalone"
@@ -25,7 +27,7 @@ def is_experiment() -> bool:
 
 def lasting(path: str | Path) -> Path:
     """A path for what outlives an experiment: relative to the project, and the same where there is no experiment."""
-    path = Path(path)
+    path = pathname(path) if isinstance(path, str) else path
     return project() / path if is_experiment() and not path.is_absolute() else path
 
 

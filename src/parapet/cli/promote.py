@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from parapet.cli.arguments import pathname
 from parapet.cli.project import lasting
 from parapet.cli.tracking import gateway, registry_uri
 from parapet.config import load
@@ -23,7 +24,7 @@ WISHES = ('"knee", weights such as "weights: robust_accuracy 3, flops 1", or con
 def select_options(parser: argparse.ArgumentParser) -> None:
     """What `parapet select` takes."""
     parser.add_argument("wish", nargs="?", metavar="WISH", help=f"{WISHES} (default: promotion.select)")
-    parser.add_argument("--out", type=Path, default=Path("artifacts"), metavar="DIR",
+    parser.add_argument("--out", type=pathname, default=Path("artifacts"), metavar="DIR",
                         help="folder with front.json (default: artifacts)")
     parser.add_argument("--json", action="store_true", help="its entry of front.json and the reason, as JSON")
 
@@ -35,9 +36,9 @@ def promote_options(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument("--candidate", metavar="ID", help="this member of the front")
     chosen.add_argument("--to", metavar="NAME", help="copy the champion to the registered model NAME, that of another "
                         "environment, as its champion")
-    parser.add_argument("--out", type=Path, default=Path("artifacts"), metavar="DIR",
+    parser.add_argument("--out", type=pathname, default=Path("artifacts"), metavar="DIR",
                         help="folder with front.json (default: artifacts)")
-    parser.add_argument("--dataset", type=Path, metavar="DIR", help="prepared data set (default: OUT/dataset)")
+    parser.add_argument("--dataset", type=pathname, metavar="DIR", help="prepared data set (default: OUT/dataset)")
     parser.add_argument("--cache", type=lasting, metavar="DIR",
                         help="candidate cache (default: OUT/.parapet where it exists, else .parapet)")
     parser.add_argument("--allow-incomparable", action="store_true", help="promote although the champion cannot be "
@@ -63,7 +64,8 @@ def select(options: argparse.Namespace) -> None:
     from parapet.steps.choice import choose
     from parapet.steps.gate import doubt
 
-    wish, front = options.wish or load(options.params).promotion.select, read_front(options.out / "front.json")
+    wish = load(options.params).promotion.select if options.wish is None else options.wish
+    front = read_front(options.out / "front.json")
     chosen, reason = choose(front, wish)
     if options.json:
         print(json.dumps({"reason": reason, "candidate": chosen}, indent=1))

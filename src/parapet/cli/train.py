@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from parapet.cli import child
+from parapet.cli.arguments import pathname
 from parapet.cli.numbers import LARGEST_SEED, MOST_THREADS, whole
 from parapet.cli.tables import show
 from parapet.devices import resolve
@@ -39,9 +40,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What `parapet train` takes."""
     parser.add_argument("--recipe", metavar="NAME", help="a recipe of --list, or the path of a .yaml file")
     parser.add_argument("--list", action="store_true", help="show the recipes that come with Parapet")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of a prepared data set, or of downloaded data "
-                        "in torchvision's layout (default: PARAPET_DATA, and for digits the built-in ones)")
-    parser.add_argument("--out", type=Path, default=Path("runs/train"), metavar="DIR", help="receives "
+    parser.add_argument("--data", type=pathname, metavar="DIR", help="folder of a prepared data set, or of downloaded "
+                        "data in torchvision's layout (default: PARAPET_DATA, and for digits the built-in ones)")
+    parser.add_argument("--out", type=pathname, default=Path("runs/train"), metavar="DIR", help="receives "
                         "model.safetensors and train.json, and holds the checkpoint meanwhile (default: runs/train)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="instead of "
                         "what the recipe says, for example training.epochs=3; may be given several times")

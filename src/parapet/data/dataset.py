@@ -29,7 +29,7 @@ from parapet import files, replacement, sealed
 from parapet.data.images import Images
 from parapet.data.info import SCHEMA_VERSION, check_files, prepare, read_info
 from parapet.data.splits import SPLITS, interleave
-from parapet.errors import InputError, WorkError, is_closed, is_no_place, no_place
+from parapet.errors import InputError, WorkError, is_closed, is_no_place, is_of_the_machine, no_place
 from parapet.quoting import quote
 
 if TYPE_CHECKING:
@@ -136,6 +136,8 @@ class Dataset:
                                      f"{prepare(self.folder)}.")
                 part = {key: stored.get_slice(key)[:count].to(device) for key in ("images", "labels", "index")}
         except (SafetensorError, OSError) as error:
+            if is_of_the_machine(error):
+                raise
             raise InputError(f"{self._file(name)} is damaged ({error}); {prepare(self.folder)}.") from None
         return Images(part["images"], part["labels"], part["index"], self.levels)
 

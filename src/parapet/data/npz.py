@@ -19,6 +19,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 import numpy as np
 
 from parapet import quota
+from parapet.errors import is_of_the_machine
 from parapet.quoting import LONGEST, listed, words
 
 # Images and labels that compress more than this are none, from a size on that would be noticed.
@@ -38,7 +39,7 @@ def read(path: Path, names: Sequence[str]) -> list[np.ndarray]:
     """The arrays called `names` of an .npz: of numbers, of one to four dimensions, none of which is 0.
 
     Nothing is unpickled. Raises BadArrays where one is missing, is no such array, has another size than its header
-    promises, or would not fit into memory as 32-bit numbers.
+    promises, or would not fit into memory as 32-bit numbers, and OSError where the file may not be read.
     """
     try:
         with ZipFile(path) as archive:
@@ -55,6 +56,8 @@ def read(path: Path, names: Sequence[str]) -> list[np.ndarray]:
     except MemoryError:
         raise BadArrays("it does not fit into memory") from None
     except _DAMAGED as error:
+        if is_of_the_machine(error):
+            raise
         raise BadArrays(words(getattr(error, "strerror", None) or error) or type(error).__name__) from None
 
 
@@ -81,7 +84,7 @@ def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any
         raise BadArrays(f"{name} has version {version[0]}.{version[1]} of the format, and 1.0 and 2.0 are read")
     shape, _, dtype = _HEADERS[version](stream)
     if dtype.hasobject or dtype.kind not in "buif":
-        raise BadArrays(f"{name} holds {str(dtype)[:LONGEST]}, and has to hold numbers")
+        raise BadArrays(f"{name} holds {str(dtype)[:LONGEST]}, and has to hold real numbers")
     if not 0 < len(shape) <= _MOST_DIMENSIONS or not all(type(side) is int and side >= 0 for side in shape):
         raise BadArrays(f"{name} has {len(shape)} dimensions of the sizes {listed(map(str, shape))}")
     if len(shape) > 1 and not math.prod(shape[1:]):

@@ -38,7 +38,7 @@ class Drawn:
 
     def __str__(self) -> str:
         if self.count == self.available:
-            return f"all {self.available:,} images"
+            return f"all {self.available:,} images" if self.available > 1 else "its only image"
         how = f"drawn with seed {self.seed}" if self.seed is not None else "drawn when the data set was prepared"
         return f"{self.count:,} of {self.available:,} images, {how}, stratified by label"
 

@@ -10,7 +10,7 @@ from typing import Any
 from jsonschema.exceptions import ValidationError, best_match
 
 from parapet import schemas, sealed
-from parapet.errors import InputError, is_of_the_machine
+from parapet.errors import InputError, is_of_the_machine, is_out_of_memory, told
 from parapet.genome import Genome
 from parapet.quoting import name as named
 from parapet.quoting import quote, words
@@ -115,7 +115,7 @@ def _result(path: Path) -> Generator[str, None, dict[str, Any] | None]:
         found = sealed.look(path)
         sealed.check_fields(found, {"digests": dict})
     except (OSError, sealed.Damaged) as error:
-        yield f"{path} is damaged ({_short(str(error))})"
+        yield f"{path} {'cannot be read' if is_of_the_machine(error) else 'is damaged'} ({_short(str(error))})"
         return None
     if (problem := sealed.problem(path.parent, found["digests"])) is not None:
         yield f"{path.parent}: {problem}"
@@ -130,8 +130,11 @@ def _weights(record: dict[str, Any], path: Path) -> Iterator[str]:
     except InputError as error:
         yield str(error)
     except Exception as error:  # whatever stops torch from loading them is a finding
-        if is_of_the_machine(error):
+        if is_out_of_memory(error):
             raise
+        if (sentence := told(error)) is not None:
+            yield str(sentence)
+            return
         yield f"{path} cannot be loaded ({type(error).__name__}: {_short(str(error))})"
     else:
         if genome.to_dict() != record["genome"]:

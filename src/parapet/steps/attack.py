@@ -14,11 +14,14 @@ from torch import Tensor
 
 from parapet.attacks import Attack, adapted, audited_rows, run_audit, run_suite, transfer, with_audit
 from parapet.attacks.compositions import catalogue, named_suite
+from parapet.attacks.inputs import Model
 from parapet.data.arrays import load_images
 from parapet.errors import InputError
 from parapet.files import replacing, write_json
 from parapet.models.foreign import load_any
+from parapet.models.network import Network
 from parapet.quoting import listed
+from parapet.quoting import name as named
 from parapet.redaction import redacted
 from parapet.search.workers import Task
 from parapet.versions import ATTACK_VERSION
@@ -59,6 +62,14 @@ def task(request: Request, out: Path, *, save_images: Path | None, threads: int 
                 "crashes, mend that, and where memory is short, lower --batch-size")
 
 
+def _check_shape(name: str, model: Model, images: Tensor) -> None:
+    """Raise InputError where a network of ours was made for other images: with pooling at its end it would answer."""
+    if isinstance(model, Network) and tuple(images.shape[1:]) != tuple(model.image_shape):
+        made, given = ("x".join(map(str, shape)) for shape in (model.image_shape, images.shape[1:]))
+        raise InputError(f"{named(name)} was made for images of shape {made}, and these have {given}; give data of "
+                         "that shape.")
+
+
 def work(*, request: dict[str, Any], out: str, save_images: str | None, threads: int | None, modules: str, device: str,
          progress: Callable[[str, float], None]) -> dict[str, Any]:
     """The child's side of `task`."""
@@ -83,7 +94,10 @@ def run(request: Request, out: Path, *, save_images: Path | None = None,
     model = load_any(request.model, request.device, trust=request.trust)
     images, labels, drawn = load_images(request.data, split=request.split, limit=request.images, seed=request.seed,
                                         device=request.device)
-    if surrogates := [load_any(name, request.device, trust=request.trust) for name in request.surrogates]:
+    surrogates = [load_any(name, request.device, trust=request.trust) for name in request.surrogates]
+    for name, one in zip((request.model, *request.surrogates), (model, *surrogates)):
+        _check_shape(name, one, images)
+    if surrogates:
         suite.append(Attack(_SURROGATE, transfer, {"surrogate": surrogates}))
 
     def seeded() -> torch.Generator:

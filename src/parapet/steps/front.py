@@ -77,8 +77,19 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
 
 
 def check_place(out: Path) -> None:
-    """Raise InputError where new graphs in `out`/onnx would delete what is none of the front's."""
+    """Raise InputError where new graphs in `out`/onnx, or the files of a front, would replace what is not theirs."""
+    for name, mark in (("front.json", b"schema_version"), ("metrics.json", b"front_size")):
+        _refuse_foreign_file(out / name, mark, searched=(out / "search" / sealed.DIGESTS).exists())
     refuse_foreign(out / "onnx", (f"{ID}.onnx", f"{ID}-int8.onnx"), "move that file away")
+
+
+def _refuse_foreign_file(path: Path, mark: bytes, *, searched: bool) -> None:
+    """Without its `mark` a file is none of ours, unless a search lies beside it and the file is just damaged."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, and a file is to be written there; move that folder away.")
+    if path.is_file() and path.stat().st_size and not searched and mark not in path.read_bytes():
+        raise InputError(f"{path} is not from this command, and would be replaced; give another folder with --out, or "
+                         "move that file away.")
 
 
 def _evaluations(search: SearchFolder, folder: sealed.SealedFolder, params: Params) -> dict[str, dict[str, Any]]:

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from pathlib import Path
 
+from parapet.errors import InputError
 
-def check(out: Path, *kept: Path) -> None:
-    """Raise InputError where a run into `out` would delete what no run left there, or any of the folders `kept`.
+# The folders that a run puts in place of those in its output folder.
+FOLDERS = ("dataset", "search", "evaluation", "onnx", "report", "plots")
+
+
+def check(out: Path, cache: Path | None = None, *, folders: Collection[str] = FOLDERS) -> None:
+    """Raise InputError where a run into `out`, which replaces these `folders`, would delete what no run left there, or
+    its own `cache`.
 
     Each step asks the same again about its own folder before it puts a new one there.
     """
     from parapet.data import dataset
     from parapet.steps import front, full_evaluation, report, search
 
-    dataset.check_place(out / "dataset")
-    search.check_place(out / "search", [*kept, out / "dataset"])
-    full_evaluation.check_place(out / "evaluation", [*kept, out / "dataset", out / "search"])
+    if cache is not None:
+        _check_cache(out, cache, folders)
+    if "dataset" in folders:
+        dataset.check_place(out / "dataset")
+    search.check_place(out / "search", [])
+    full_evaluation.check_place(out / "evaluation", [])
     front.check_place(out)
     report.check_place(out)
+
+
+def _check_cache(out: Path, cache: Path, folders: Collection[str]) -> None:
+    place = Path(os.path.realpath(cache))
+    for folder in folders:
+        if Path(os.path.realpath(out / folder)) in (place, *place.parents):
+            raise InputError(f"{out / folder} would be replaced, and the cache {cache} lies in it; give another folder "
+                             "with --cache.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from parapet import schemas, sealed, sealed_tensors
 from parapet.data.info import check_files, read_info
-from parapet.errors import InputError
+from parapet.errors import InputError, told
 from parapet.files import file_digest, read_json
 from parapet.report.dvc_plots import metrics
 from parapet.search import archive
@@ -34,20 +34,22 @@ class Findings:
     problems: list[str] = field(default_factory=list)
 
     def attempt(self, work: Callable[..., Any], *given: Any) -> Any:
-        """What `work` gives, called with what is `given`; where it raises InputError, its sentence is a problem, and
-        None."""
+        """What `work` gives, called with what is `given`; where it raises InputError or meets a file that cannot be
+        read, the sentence for it is a problem, and None."""
         try:
             return work(*given)
-        except InputError as error:
-            self.problems.append(str(error))
+        except (InputError, OSError) as error:
+            if (sentence := told(error)) is None:
+                raise
+            self.problems.append(str(sentence))
             return None
 
 
 def artifacts(out: Path, dataset: Path | None = None) -> Findings:
     """Look at what a run left in the folder `out`: dataset/, search/, evaluation/, onnx/, front.json, metrics.json.
 
-    `dataset` is the prepared data set where it lies elsewhere. Parts that are not there are not looked for, unless
-    another one needs them.
+    `dataset` is the prepared data set where it lies elsewhere; it must be that of the search and of front.json. Parts
+    that are not there are not looked for, unless another one needs them.
     """
     found, fingerprint = Findings(), None
     if dataset is not None or os.path.lexists(out / "dataset") or os.path.lexists(out / "front.json"):
@@ -56,6 +58,8 @@ def artifacts(out: Path, dataset: Path | None = None) -> Findings:
     if search is not None:
         _folder(out / "search", search_folder.AGAIN, found)
         found.attempt(lambda: found.problems.extend(_search(search, out / "search")))
+        if fingerprint is not None:
+            found.attempt(search.check_data, fingerprint, dataset or out / "dataset")
     evaluations: dict[str, dict[str, Any]] = {}
     if (out / "evaluation").is_dir():
         _folder(out / "evaluation", "run `parapet full_evaluation` again", found)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -21,7 +22,7 @@ _FOLDERS = ("", "file")
 _NAMES = ("databricks", "databricks-uc")
 _MEMORY = re.compile(r"[\w+]+:(?://|///(?:(?:file:)?:memory:)?)?(?:\?.*)?|.*[?&]mode=memory(?:&.*)?", re.DOTALL)
 # RFC 1035, section 2.3.4.
-_LONGEST_LABEL = 63
+_LONGEST_LABEL, _LONGEST_HOST = 63, 253
 # What makes `redacted` see the end of an address, or the start of another one, inside a password.
 _ODD = re.compile(r"[\s\"'<>`]|://")
 
@@ -79,24 +80,42 @@ def _fault(uri: str) -> str | None:
     except ValueError:
         return "whose host cannot be read; in a password [ is written as %5B, ] as %5D and / as %2F"
     if kind(uri) in SERVERS:
-        return _port_fault(lambda: parts.port) or _host_fault(parts.hostname or "")
+        if not parts.hostname:
+            return _port_fault(lambda: parts.port) or "which names no host"
+        bracket = re.fullmatch(r"\[[^\]]*\](?::\d*)?", parts.netloc.rpartition("@")[2])
+        if "[" in parts.netloc.rpartition("@")[2] and not bracket:
+            return "whose host cannot be read: nothing but a port may follow the brackets"
+        return _port_fault(lambda: parts.port) or _host_fault(parts.hostname, bracketed=bracket is not None)
     if kind(uri) not in DATABASES:
         return None  # Databricks and plugins: only MLflow itself knows how to ask
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
-        return _port_fault(lambda: make_url(uri).port)
+        if (fault := _port_fault(lambda: make_url(uri).port)) is not None:
+            return fault
+        host = make_url(uri).host
+        return None if not host else _host_fault(host, bracketed=":" in host)
     except ArgumentError:
         return "which is no address of a database"
 
 
-def _host_fault(host: str) -> str | None:
-    if not host:
-        return "which names no host"
-    labels = host.removesuffix(".").split(".")
-    if ":" not in host and not all(0 < len(label) <= _LONGEST_LABEL for label in labels):
-        return f"whose host is no name: between its dots stand 1 to {_LONGEST_LABEL} characters"
+def _host_fault(host: str, *, bracketed: bool = False) -> str | None:
+    """Why `host` can be no name of a computer, or no address where brackets stand around it."""
+    if bracketed:
+        try:
+            ip_address(host.partition("%")[0])
+        except ValueError:
+            return "whose host is in brackets and no IPv6 address"
+        return None
+    try:
+        labels = [label.encode("idna") for label in host.removesuffix(".").split(".")]
+    except UnicodeError:
+        labels = [b""]
+    fit = all(0 < len(label) <= _LONGEST_LABEL and b"*" not in label for label in labels)
+    if not fit or len(b".".join(labels)) > _LONGEST_HOST:
+        return (f"whose host is no name: between its dots stand 1 to {_LONGEST_LABEL} characters, and at most "
+                f"{_LONGEST_HOST} in all")
     return None
 
 
