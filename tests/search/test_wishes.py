@@ -66,6 +66,9 @@ def test_thousands_may_be_separated() -> None:
                               "did you mean 88%?"),
     ("robust_accuracy >= 188%", "the constraint 'robust_accuracy >= 188%' lies outside of what an accuracy can be, 0 "
                                 "to 1; write for example 0.88 or 88%."),
+    ("knee then fewest flops", "the wish 'knee then fewest flops' says more than knee, which stands alone; take"),
+    ("knee,", "the wish 'knee,' says more than knee, which stands alone"),
+    ("kneecap >= 1", "the constraint 'kneecap >= 1' cannot be read"),
     ("flops <= 1e6, then", "the wish has the word then without an order behind it; write for example then fewest"),
     ("flops <= 1e6, then, then fewest flops", "the wish has the word then without an order behind it"),
     ("flops <= 1e6, then cheapest", "the order 'then cheapest' cannot be read; write then fewest or then most, and "

@@ -127,6 +127,9 @@ def read(text: str) -> Knee | Weights | Constraints:
     words = re.sub(r"(?<=\d),(?=\d{3}\b)", "", " ".join(text.split()))  # 10,000 is a number and no list
     if words.lower() == "knee":
         return Knee()
+    if re.match(r"knee\b", words, re.IGNORECASE):
+        raise InputError(f"the wish {quote(text)} says more than knee, which stands alone; take the rest out, or write "
+                         "constraints such as robust_accuracy >= 88%, then fewest FLOPs.")
     if re.match(r"weights\b", words, re.IGNORECASE):
         return _weights(words[len("weights"):].removeprefix(":"))
     first, *rest = re.split(r"\bthen\b", words, flags=re.IGNORECASE)
