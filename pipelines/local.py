@@ -19,13 +19,12 @@ from parapet.config import Params, to_dict
 from parapet.errors import WorkError
 from parapet.files import replacing_folder
 from parapet.progress import Progress
-from parapet.replacement import refuse_foreign
 from parapet.steps import places
 from pipelines.layout import Layout
 
 # What the tasks leave is here, and is cleared by the next run.
 _WORK, _LOG = ".kfp", "pipeline.log"
-# What is in it, as `replacement.refuse_foreign` takes it.
+# What is in it, as `places.check_scratch` takes it.
 _OWN = (_LOG, "tmp/*", "locks/*", "workspace/*")
 # What is put into the output folder.
 _RESULTS = ("search", "evaluation", "onnx", "report", "plots")
@@ -49,7 +48,7 @@ def run(params: Params, out: Path, data_root: str, layout: Layout | None = None,
     work = out / _WORK
     log = work / _LOG
     places.check(out, folders=_RESULTS)
-    refuse_foreign(work, (*_OWN, f"{NAME}-*"))
+    places.check_scratch(work, (*_OWN, f"{NAME}-*"))
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(work, ignore_errors=True)
     (work / "tmp").mkdir(parents=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from parapet.errors import InputError
+from parapet.replacement import refuse_foreign
 
 # The folders that a run puts in place of those in its output folder.
 FOLDERS = ("dataset", "search", "evaluation", "onnx", "report", "plots")
@@ -29,6 +30,11 @@ def check(out: Path, cache: Path | None = None, *, folders: Collection[str] = FO
     full_evaluation.check_place(out / "evaluation", [])
     front.check_place(out)
     report.check_place(out)
+
+
+def check_scratch(folder: Path, own: Iterable[str]) -> None:
+    """Raise InputError where clearing `folder` would delete what fits none of the patterns `own`."""
+    refuse_foreign(folder, own)
 
 
 def _check_cache(out: Path, cache: Path, folders: Collection[str]) -> None:
