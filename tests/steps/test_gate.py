@@ -59,6 +59,8 @@ def test_files_that_are_not_there_are_told(out: Path) -> None:
     small, large = members(out)
     (out / small["onnx"]).unlink()
     assert "the graph of candidate" in (said := refused(small, out)) and "does not exist" in said
+    (out / small["onnx"]).mkdir()
+    assert "the graph of candidate" in (said := refused(small, out)) and "is a folder and no file" in said
     (out / large["weights"]).unlink()
     assert "the weights of candidate" in (said := refused(large, out, "dvc checkout")) and "does not exist" in said
 

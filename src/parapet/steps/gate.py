@@ -45,7 +45,8 @@ def check_files(chosen: dict[str, Any], out: Path) -> None:
 
 def _changed(path: Path, chosen: dict[str, Any], name: str, what: str, again: str) -> bool:
     if not path.is_file():
-        raise InputError(f"{path}, {what} of candidate {chosen['id']}, does not exist; {again}.")
+        state = "is a folder and no file" if path.is_dir() else "does not exist"
+        raise InputError(f"{path}, {what} of candidate {chosen['id']}, {state}; {again}.")
     return file_digest(path) != chosen["sha256"][name]
 
 
