@@ -161,3 +161,50 @@ def test_an_image_that_nearly_falls_is_searched_as_any_other() -> None:
     eps = 3 * float(linear.exact_distances(images, "linf").max())
     found = square(model, images, labels, eps=eps, queries=100)
     assert (linear(found).argmax(1) != labels).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_it_can_begin_at_points_of_the_caller_s(norm: str) -> None:
+    model, images, labels = far_from_the_limits()
+    asked: list[Tensor] = []
+
+    def heard(batch: Tensor) -> Tensor:
+        asked.append(batch)
+        return model(batch)
+    start = images + 0.001
+    square(heard, images, labels, eps=0.01, norm=norm, queries=1, start=start)
+    assert torch.allclose(asked[0], start)
+    asked.clear()
+    square(heard, images, labels, eps=0.01, norm=norm, queries=1, start=images + 0.5)  # brought into the ball
+    assert (distance(asked[0], images, norm) <= 0.01).all() and (asked[0] > images).all()
+
+
+def test_it_ends_where_so_many_queries_in_a_row_have_broken_nothing() -> None:
+    asked: list[int] = []
+
+    def model(batch: Tensor) -> Tensor:
+        """Says of an image what its first pixel says, until it has been asked 100 times; then all are broken but two.
+
+        Its margin is never quite the same, so that no proposal is left unasked.
+        """
+        asked.append(len(batch))
+        value = torch.full((len(batch),), 1 + len(asked) * 1e-4)
+        if len(asked) == 100:
+            value[2:] = -1
+        return torch.stack([value, -value], 1)
+    images, labels = torch.full((200, *SHAPE), 0.5), torch.zeros(200, dtype=torch.int64)
+    square(model, images, labels, eps=0.1, queries=5000, patience=300)
+    assert 390 <= len(asked) <= 100 + 300 + 16
+    asked.clear()
+    square(model, images, labels, eps=0.1, queries=600)
+    assert len(asked) > 590
+
+
+@pytest.mark.parametrize(("options", "sentence"), [
+    ({"patience": 0}, "square got patience=0; it must be at least 1, or None to spend all queries."),
+    ({"start": torch.zeros(1, *SHAPE)}, r"start has shape \(1, 1, 4, 4\), and the images have \(32, 1, 4, 4\); it is"),
+])
+def test_wrong_starts_and_patience_are_told(options: dict, sentence: str) -> None:
+    model, images, labels = far_from_the_limits()
+    with pytest.raises(InputError, match=sentence):
+        square(model, images, labels, eps=0.1, **options)

@@ -318,7 +318,7 @@ def test_layers_that_are_random_are_attacked_and_judged_in_the_mean() -> None:
 @pytest.mark.parametrize("name", AUTO_ATTACKS)
 def test_attacks_of_autoattack_meet_what_still_stands(name: str) -> None:
     suite = named_suite(name)
-    assert len(suite) > 1 and all(attack.survivors_only for attack in suite)
+    assert suite and all(attack.survivors_only for attack in suite)
 
 
 @pytest.mark.parametrize(("reached", "median"), [(0, None), (1, None), (2, 0.25), (3, 0.25)])

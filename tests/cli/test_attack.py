@@ -211,7 +211,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(folder: Path, arguments: li
 
 def test_a_suite_that_is_not_there_is_refused(folder: Path, capsys) -> None:
     code = main(["attack", "--eps", "0.1", "--suite", "strong", "--model", "own_nets:make", "--data", "images.npz"])
-    assert code == 2 and "allowed: search, full, standard, plus, rand." in capsys.readouterr().err
+    assert code == 2 and "allowed: search, full, standard, plus, rand, rapid." in capsys.readouterr().err
 
 
 def test_a_program_is_not_read_without_trust(folder: Path, capsys) -> None:

@@ -4,6 +4,7 @@
 eps and return `(images, distances)`. The model is any callable from [0, 1] images to logits.
 """
 
+from parapet.attacks.a3 import a3
 from parapet.attacks.adaptive import Bpda, Eot, adapted
 from parapet.attacks.apgd import apgd
 from parapet.attacks.audit import audit, audited_rows, run_audit
@@ -17,10 +18,11 @@ from parapet.attacks.hop_skip_jump import hop_skip_jump
 from parapet.attacks.mi_fgsm import mi_fgsm
 from parapet.attacks.pgd import pgd
 from parapet.attacks.random_noise import random_noise
+from parapet.attacks.rapid import rapid
 from parapet.attacks.square import square
 from parapet.attacks.suite import evaluate, run_suite, with_audit
 from parapet.attacks.transfer import transfer
 
-__all__ = ["Attack", "Bpda", "Eot", "adapted", "apgd", "audit", "audited_rows", "auto_attack", "carlini_wagner",
+__all__ = ["Attack", "Bpda", "Eot", "a3", "adapted", "apgd", "audit", "audited_rows", "auto_attack", "carlini_wagner",
            "deepfool", "evaluate", "fab", "fgsm", "full_suite", "hop_skip_jump", "mi_fgsm", "pgd", "random_noise",
-           "run_audit", "run_suite", "search_suite", "square", "transfer", "with_audit"]
+           "rapid", "run_audit", "run_suite", "search_suite", "square", "transfer", "with_audit"]

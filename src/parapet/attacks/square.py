@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from parapet.attacks.balls import ball
 from parapet.attacks.batching import due, shrink
 from parapet.attacks.inputs import Model, ask, check, frozen
 from parapet.attacks.noise import Generator, derived, image_seeds, uniform
@@ -27,16 +28,23 @@ _ASKED_TOGETHER = 16
 
 
 def square(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf", queries: int = 5000,
-           initial_share: float = 0.8, rescale: bool = False, early_stop: bool = False,
-           generator: Generator | None = None) -> Tensor:
+           initial_share: float = 0.8, rescale: bool = False, start: Tensor | None = None, patience: int | None = None,
+           early_stop: bool = False, generator: Generator | None = None) -> Tensor:
     """Random search inside the ball with at most `queries` + 1 forward passes an image, no gradients.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2.
     `initial_share` in (0, 1] is the share of pixels that the first squares cover; it is halved at fixed queries, or,
-    with `rescale`, at fixed shares of `queries`. An image that is broken is left alone whatever `early_stop` says, as
-    in the paper; it belongs to the common signature. Returns for each image the version of the largest margin found.
+    with `rescale`, at fixed shares of `queries`. The search begins at `start` (N, C, H, W), by default at the paper's
+    stripes, and ends early where `patience` queries in a row have broken none of the images (looked at every few
+    queries). An image that is broken is left alone whatever `early_stop` says, as in the paper; it belongs to the
+    common signature. Returns for each image the version of the largest margin found.
     """
     check(images, labels, eps=eps, norm=norm)
+    if patience is not None and patience < 1:
+        raise InputError(f"square got patience={patience}; it must be at least 1, or None to spend all queries.")
+    if start is not None and start.shape != images.shape:
+        raise InputError(f"start has shape {tuple(start.shape)}, and the images have {tuple(images.shape)}; it is one "
+                         "point for each image.")
     if queries < 1 or not 0 < initial_share <= 1:
         raise InputError(f"square got queries={queries} and initial_share={initial_share:g}; queries must be at least "
                          "1 and initial_share must lie in (0, 1].")
@@ -47,8 +55,11 @@ def square(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: st
     kind = LinfSquares if norm == "linf" else L2Squares
     with frozen(model), torch.no_grad():
         search = kind(best, eps, uniform(derived(seeds, 0), kind.start_draws(images.shape)))
+        if start is not None:
+            search.points = ball(images, eps, norm).project(start).contiguous()
         seeds, rows = derived(seeds, 1), torch.arange(len(images), device=images.device)
         value, draws = margin(ask(model, search.points), labels), uniform(seeds, (1,))
+        standing, since = len(images), 0
         for first, last in _stretches(queries, initial_share, rescale=rescale):
             if due(first) and (index := shrink(value <= 0)) is not None:
                 best[rows] = search.points
@@ -56,6 +67,11 @@ def square(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: st
                 search, draws = search.select(index), draws[index]
                 if len(rows) == 0:
                     return best
+            if patience is not None and due(first):
+                left = int((value <= 0).sum())
+                standing, since = left, (first if left < standing else since)
+                if first - since >= patience:
+                    break
             if first % _BLOCK == 0:
                 draws = uniform(seeds, (_BLOCK, search.draws), first // _BLOCK)
             search.plan(search.side(share_of_pixels(first, queries, initial_share, rescale=rescale)),

@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="folder of a prepared data set, or an .npz with images and labels")
     parser.add_argument("--eps", required=True, help="radius, for example 0.3 or 8/255; pixels lie in [0, 1]")
     parser.add_argument("--norm", default="linf", choices=("linf", "l2"), help="default: linf")
-    parser.add_argument("--suite", default="standard", help="search, full, or AutoAttack's standard, plus, rand "
+    parser.add_argument("--suite", default="standard", help="search, full, or AutoAttack's standard, plus, rand, rapid "
                         "(default: standard)")
     parser.add_argument("--attacks", metavar="NAMES", help="instead of a suite: names with commas, for example "
                         "fgsm,pgd_ce,square; a wrong name lists them all")

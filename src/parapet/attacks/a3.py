@@ -1,0 +1,227 @@
+"""Adaptive Auto Attack, A3: many short ascents from learnt starts, spent where they pay (Liu et al. 2022).
+
+Liu, Cheng, Gao, Liu, Zhang, Song: "Practical Evaluation of Adversarial Robustness via Adaptive Auto Attack", CVPR 2022.
+Section 3.2: a start is where a few steps along a random direction in logit space lead, with the signs of the direction
+learnt from the starts that have ended in success. Section 3.3: images whose best margin so far says that they will
+stand are left out of rounds that are long. Ours is the way in from larger balls (`Round.radii`), without which the
+gradients of networks that were trained against L-inf say nothing under L2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from parapet.attacks.balls import L2Ball, LinfBall, ball
+from parapet.attacks.batching import due, shrink
+from parapet.attacks.gradients import input_gradient
+from parapet.attacks.inputs import Model, answers, ask, check, frozen, in_halves
+from parapet.attacks.noise import Generator, derived, image_seeds, uniform
+from parapet.attacks.objectives import margin, precise
+from parapet.attacks.restarts import standing, together
+from parapet.errors import InputError
+
+
+class Round(NamedTuple):
+    """`restarts` ascents of the `share` of the standing images that are nearest to falling.
+
+    An ascent takes `steps` steps in the ball of each of `radii` times eps, one after the other; the last is 1, and only
+    what is found there counts.
+    """
+
+    share: float
+    steps: int
+    restarts: int = 1
+    radii: tuple[float, ...] = (1.0,)
+
+
+# Wide and short at first, then narrow and long, as in the authors' published schedule (which spends more at its end).
+# A change that a first layer cuts off below a threshold has no gradient; in a larger ball it is above the threshold.
+_INWARD = (8.0, 3.0, 1.5, 1.0)
+ROUNDS = {"linf": (Round(1.0, 8), Round(1.0, 15, 3), Round(0.3, 30, 6)),
+          "l2": (Round(1.0, 8), Round(1.0, 8, 6, _INWARD), Round(0.3, 30, 3))}
+# A round ends after so many restarts in a row that have broken nothing.
+_PATIENCE = 2
+# Steps from the start along the direction in logit space, each of the radius.
+_START_STEPS = 7
+# The components of a learnt direction: of the class that is aimed at, and the range of that of the label (equation 9).
+_AIM, _LABEL_LOW, _LABEL_HIGH = 0.8, -0.5, 0.1
+# The classes that are aimed at in turn: those of the largest logits. Further down the boundary is hardly ever nearest.
+_AIMED_AT = 9
+# The last step, in radii.
+_LAST_STEP = 0.001
+# So few images cost nothing worth saving.
+_FEWEST = 64
+
+
+def a3(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf",
+       rounds: Sequence[Round] | None = None, early_stop: bool = False, generator: Generator | None = None) -> Tensor:
+    """The `rounds`, by default those of the norm, one after the other on the images that all before left standing.
+
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. Broken images
+    leave the batch whatever `early_stop` says; it belongs to the common signature. A round ends early where two
+    restarts in a row have broken nothing. Noise belongs to the image; which
+    images a round takes, and the signs that are learnt, depend on all the images that are given. Returns for each image
+    a version that the model gets wrong where there is one, else the one of the largest margin.
+    """
+    check(images, labels, eps=eps, norm=norm)
+    rounds = ROUNDS[norm] if rounds is None else rounds
+    for one in rounds:
+        counts = one.steps >= 1 and one.restarts >= 1
+        if not 0 < one.share <= 1 or not counts or one.radii[-1:] != (1.0,) or min(one.radii) < 1:
+            raise InputError(f"a3 got {one}; a share lies in (0, 1], steps and restarts are at least 1, and radii are "
+                             "at least 1 and end with 1.")
+    if len(images) == 0:
+        return images.clone()
+    seeds = image_seeds(len(images), generator, images.device)
+    with frozen(model):
+        known, signs = _Known.of(model, images, labels), _Signs()
+        turn = 0
+        for one in rounds:
+            rows = known.nearest(one.share)
+            done = idle = 0
+            while done < one.restarts and len(rows) and idle < _PATIENCE:
+                # Before a direction has been learnt each restart may teach the next one.
+                group = together(done, one.restarts, len(rows), images[0].numel()) if turn else range(1)
+                points = rows.repeat(len(group))
+                turns = torch.arange(turn, turn + len(group), device=rows.device).repeat_interleave(len(rows))
+                noise = [derived(seeds[rows], turn + run) for run in range(len(group))]
+                directions = _directions(known.logits[points], labels[points], turns, torch.cat(noise), signs)
+                starts = torch.cat([uniform(derived(seed, 0), images.shape[1:]) for seed in noise])
+
+                def climb(owners: Tensor, directions: Tensor, starts: Tensor, one: Round = one) -> _Ends:
+                    balls = [ball(images[owners], eps * radius, norm) for radius in one.radii]
+                    return _climb(model, starts, labels[owners], balls, directions, one.steps, owners)
+                ends = _Ends(*in_halves(climb, points, directions, starts))
+                signs.learn(directions, labels[points], ends)
+                known.keep(rows, ends)
+                turn, done = turn + len(group), done + len(group)
+                stands = known.values[rows] <= 0
+                idle = idle + len(group) if bool(stands.all()) else 0
+                rows = rows[stands]
+    return known.points
+
+
+class _Ends(NamedTuple):
+    """Of each ascent: the point of the largest margin, that margin, and the logits there."""
+
+    points: Tensor
+    values: Tensor
+    logits: Tensor
+
+
+class _Known:
+    """What all ascents so far have found of each image: point, margin (above 0 where it is broken), logits."""
+
+    def __init__(self, points: Tensor, values: Tensor, logits: Tensor) -> None:
+        self.points, self.values, self.logits = points, values, logits
+
+    @classmethod
+    def of(cls, model: Model, images: Tensor, labels: Tensor) -> _Known:
+        """Before any ascent."""
+        logits = precise(answers(model, images))
+        return cls(images.clone(), margin(logits, labels), logits)
+
+    def nearest(self, share: float) -> Tensor:
+        """The images that stand, in order, and of these the share whose margins are the largest."""
+        rows = (self.values <= 0).nonzero().squeeze(1)
+        count = min(len(rows), max(_FEWEST, math.ceil(share * len(rows))))
+        return rows[self.values[rows].argsort(descending=True, stable=True)[:count]].sort().values
+
+    def keep(self, rows: Tensor, ends: _Ends) -> None:
+        """Take over what ascents of the images `rows` (n,) ended in, one or more runs of all of them."""
+        for points, values, logits in zip(*(part.split(len(rows)) for part in ends)):
+            better = values > self.values[rows]
+            chosen = rows[better]
+            self.points[chosen], self.values[chosen] = points[better], values[better]
+            self.logits[chosen] = logits[better]
+
+
+class _Signs:
+    """Which way directions that ended in success pointed, for the label and for the class that was reached."""
+
+    def __init__(self) -> None:
+        self.label = self.reached = 0.0
+
+    def learn(self, directions: Tensor, labels: Tensor, ends: _Ends) -> None:
+        """Add the directions (n, K) of the ascents that broke their image."""
+        broken = ends.values > 0
+        reached = ends.logits[broken].argmax(1, keepdim=True)
+        self.label += float(directions[broken].gather(1, labels[broken, None]).sum())
+        self.reached += float(directions[broken].gather(1, reached).sum())
+
+
+def _directions(logits: Tensor, labels: Tensor, turns: Tensor, seeds: Tensor, signs: _Signs) -> Tensor:
+    """A direction in logit space for each ascent, (n, K): random at first, then with the signs that have paid."""
+    classes = logits.shape[1]
+    directions = 2 * uniform(seeds, (classes,)) - 1
+    if not (signs.label or signs.reached):
+        return directions
+    others = logits.scatter(1, labels[:, None], -torch.inf).topk(min(_AIMED_AT, classes - 1), dim=1).indices
+    aim = others.gather(1, (turns % others.shape[1])[:, None])
+    share = uniform(derived(seeds, 1), (1,))
+    label = (_LABEL_LOW + (_LABEL_HIGH - _LABEL_LOW) * share) * (-1 if signs.label > 0 else 1)
+    directions.scatter_(1, labels[:, None], label)
+    return directions.scatter_(1, aim, _AIM * (-1 if signs.reached < 0 else 1))
+
+
+def _climb(model: Model, noise: Tensor, labels: Tensor, balls: Sequence[LinfBall | L2Ball], directions: Tensor,
+           steps: int, owners: Tensor) -> _Ends:
+    """One ascent from each start: along its direction in logit space, then up the margin by falling steps.
+
+    Or from the first of several `balls` into the last, up the margin in each of them. In the last one a broken image
+    leaves the batch with all its points; `owners` (n,) says whose they are.
+    """
+    def along(logits: Tensor, _: Tensor) -> Tensor:
+        return (precise(logits) * directions).sum(1)
+    points = balls[0].start(noise)
+    best = _Ends(points, torch.full(labels.shape, -torch.inf, device=points.device), torch.zeros_like(directions))
+    found, rows = _Ends(*(part.clone() for part in best)), torch.arange(len(points), device=points.device)
+    for place, around in enumerate(balls):
+        # From outside the way in matters, and no direction in logit space.
+        before = _START_STEPS if len(balls) == 1 else 0
+        points = around.project(points)
+        for step in range(-before, steps):
+            logits, _, gradient = input_gradient(model, points, labels, along if step < 0 else margin)
+            if place == len(balls) - 1:
+                best = _better(best, _Ends(points, margin(logits, labels), precise(logits)))
+                if due(step + before) and (index := shrink(standing(best.values > 0, owners))) is not None:
+                    for whole, part in zip(found, best):
+                        whole[rows] = part
+                    rows, owners, around = rows[index], owners[index], around.select(index)
+                    best = _Ends(*(part[index] for part in best))
+                    points, labels, gradient, directions = (
+                        part[index] for part in (points, labels, gradient, directions))
+                    if len(rows) == 0:
+                        return found
+            points = around.step(points, _feasible(points, gradient), around.eps * _step_size(step, steps))
+    with torch.no_grad():
+        logits = ask(model, points)
+    best = _better(best, _Ends(points, margin(logits, labels), precise(logits)))
+    for whole, part in zip(found, best):
+        whole[rows] = part
+    return found
+
+
+def _feasible(points: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient without what points out of [0, 1]: under L2 it would use up length for nothing."""
+    outward = ((points <= 0) & (gradient < 0)) | ((points >= 1) & (gradient > 0))
+    return gradient.masked_fill(outward, 0.0)
+
+
+def _better(best: _Ends, other: _Ends) -> _Ends:
+    """Of each ascent the point of the larger margin; one that is broken already stays."""
+    take = (other.values > best.values) & (best.values <= 0)
+    return _Ends(torch.where(take.reshape(-1, 1, 1, 1), other.points, best.points),
+                 torch.where(take, other.values, best.values), torch.where(take[:, None], other.logits, best.logits))
+
+
+def _step_size(step: int, steps: int) -> float:
+    """In radii: 1 on the way to the start, then falling by a cosine (equation 8)."""
+    if step < 0:
+        return 1.0
+    return _LAST_STEP + (1 - _LAST_STEP) * (1 + math.cos(math.pi * step / (steps + 1))) / 2
