@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from benchmarks import checkouts
-from benchmarks.attacks import agreement, peers, speed
+from benchmarks.attacks import agreement, nets, peers, rapid, speed
 from benchmarks.attacks.contestants import Setting
 from benchmarks.attacks.replay import Pass, Recorder, replay
 from parapet.attacks import deepfool, pgd
 from parapet.errors import InputError
+from parapet.genome import Genome
 from parapet.models import save
 from tests.attacks.linear import far_from_the_limits
 
@@ -75,3 +76,44 @@ def test_accuracies_are_counted_from_the_images_that_were_handed_back() -> None:
     assert (found["ours_robust"], found["theirs_robust"]) == (0.5, 1.0)
     assert found["only_ours_breaks"] == 1 and found["only_theirs_breaks"] == 0 and found["met"]
     assert not agreement._accuracies(model, images, labels, far, near, "linf", 0.1, 0.002, {})["met"]
+
+
+def _compared(ours: float, theirs: float, ours_seconds: float, n: int = 1000) -> dict[str, object]:
+    return {"net": "net", "norm": "linf", "eps": 0.3, "n": n, "clean": 0.99, "ours_robust": ours,
+            "interval": [0.8, 0.9],
+            "theirs_robust": theirs, "ours_seconds": ours_seconds, "theirs_seconds": 80.0}
+
+
+@pytest.mark.parametrize(("found", "verdicts"), [
+    ([_compared(0.855, 0.85, 10.0)], ["met", "at most 0.1 points above in 1/8 of the time"]),
+    ([_compared(0.856, 0.85, 1.0)], ["at most 0.5 points above", "at most 0.1 points above in 1/8 of the time"]),
+    ([_compared(0.855, 0.85, 8.0), _compared(0.5, 0.52, 12.0, 250)], ["met", "met", "met"]),
+    ([_compared(0.8, 0.85, 10.1)], ["met", "at most 0.1 points above in 1/8 of the time"]),
+])
+def test_rapid_is_judged_on_each_net_and_over_all(found: list[dict], verdicts: list[str]) -> None:
+    drawn = rapid.table(found)
+    assert [str(cell) for cell in drawn.columns[-1].cells] == verdicts
+    assert [str(cell) for cell in drawn.columns[0].cells] == ["net"] * len(found) + ["all"]
+
+
+def test_a_comparison_that_was_made_is_not_made_again(honest, digits_folder: Path, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """The official code is somebody else's checkout, so another attack stands in for it here."""
+    save(honest.network, tmp_path / "net.safetensors")
+    (tmp_path / "dataset").symlink_to(digits_folder)
+    monkeypatch.setitem(nets.NETS, "net", nets.Net(Genome(), 1))
+    monkeypatch.setitem(nets.NETS, "later", nets.Net(Genome(), 1))
+    monkeypatch.setitem(rapid.THREATS, "mnist", (("linf", 0.2, 50),))
+    asked = []
+
+    def official(name: str, norm: str, eps: float) -> object:
+        asked.append((name, norm, eps))
+        return lambda model, images, labels: pgd(model, images, labels, eps=eps, norm=norm)
+    monkeypatch.setattr(peers, "official", official)
+    for _ in range(2):
+        rapid.run(tmp_path, ["net", "later"], {"official": "abc"}, "here", tmp_path, 40)
+    assert asked == [("standard", "linf", 0.2)]
+    assert "later is not trained yet; run `python -m benchmarks.attacks nets later`" in capsys.readouterr().out
+    record = json.loads((tmp_path / "rapid-net-linf-40.json").read_text())
+    assert 0 < record["ours_robust"] <= record["theirs_robust"] < record["clean"] and record["n"] == 40
+    assert record["only_theirs_breaks"] == 0 and record["theirs_seconds"] > 0

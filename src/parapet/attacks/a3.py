@@ -43,7 +43,7 @@ class Round(NamedTuple):
 # A change that a first layer cuts off below a threshold has no gradient; in a larger ball it is above the threshold.
 _INWARD = (8.0, 3.0, 1.5, 1.0)
 ROUNDS = {"linf": (Round(1.0, 8), Round(1.0, 15, 3), Round(0.3, 30, 6)),
-          "l2": (Round(1.0, 8), Round(1.0, 8, 6, _INWARD), Round(0.3, 30, 3))}
+          "l2": (Round(1.0, 8), Round(1.0, 15), Round(1.0, 8, 6, _INWARD), Round(0.5, 30, 4))}
 # A round ends after so many restarts in a row that have broken nothing.
 _PATIENCE = 2
 # Steps from the start along the direction in logit space, each of the radius.
