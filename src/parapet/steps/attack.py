@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ def run(request: Request, out: Path, *, save_images: Path | None = None,
         progress("audit", share)
         rows = audited_rows(labels, request.audit_images, request.seed)
         report, points = run_audit(adapted(model), images[rows], labels[rows], norm=request.norm, eps=request.eps,
-                                   generator=seeded(), surrogates=surrogates)
+                                   generator=seeded(), surrogates=surrogates, deep=True,
+                                   loader=partial(load_any, request.model, request.device, trust=request.trust))
         record, adversarial = with_audit(record, adversarial, report, points, rows)
         report["rows"] = rows.tolist()
     result = {"schema_version": 2, "model": redacted(request.model), "data": redacted(str(request.data)),

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from parapet.attacks.audit import budget, form, order, outside, slopes
+from parapet.attacks.audit import budget, form, order, otherwise, outside, slopes
 from parapet.attacks.audit.scene import FULL, AuditBudget, Scene, audited_rows
 from parapet.attacks.audit.verdicts import Result, result, worst
 from parapet.attacks.inputs import Model, check, frozen
@@ -23,27 +23,33 @@ CHECKS: dict[str, Callable[[Scene], Result]] = {
     "well_formed": form.well_formed, "gradients": slopes.gradients, "scale": slopes.scale, "uphill": slopes.uphill,
     "alignment": slopes.alignment, "margin": order.margin, "order": order.order, "steps": budget.steps,
     "restarts": budget.restarts, "radius": budget.radius, "noise": outside.noise, "black_box": outside.black_box,
-    "transfer": outside.transfer, "memory": form.memory,
+    "transfer": outside.transfer, "memory": form.memory, "variations": otherwise.variations, "copy": otherwise.copy,
 }
+# What is asked where a model of somebody else's is judged; a network that was trained here has no way to do it.
+DEEP_CHECKS = ("variations", "copy")
 # What every candidate of a search can afford.
 CHEAP_CHECKS = ("well_formed", "gradients", "uphill", "alignment", "margin", "steps")
 
 
 def audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float,
           generator: Generator | None = None, checks: Sequence[str] | None = None,
-          surrogates: Sequence[Model] = (), limits: AuditBudget = FULL) -> dict[str, Any]:
+          surrogates: Sequence[Model] = (), limits: AuditBudget = FULL, deep: bool = False,
+          loader: Callable[[], Model] | None = None) -> dict[str, Any]:
     """The report of `run_audit`, without the images."""
     return run_audit(model, images, labels, norm=norm, eps=eps, generator=generator, checks=checks,
-                     surrogates=surrogates, limits=limits)[0]
+                     surrogates=surrogates, limits=limits, deep=deep, loader=loader)[0]
 
 
 def run_audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float,
               generator: Generator | None = None, checks: Sequence[str] | None = None,
-              surrogates: Sequence[Model] = (), limits: AuditBudget = FULL) -> tuple[dict[str, Any], Tensor]:
-    """Run the checks called `checks`, by default all of `CHECKS`, without "transfer" if there are no `surrogates`.
+              surrogates: Sequence[Model] = (), limits: AuditBudget = FULL, deep: bool = False,
+              loader: Callable[[], Model] | None = None) -> tuple[dict[str, Any], Tensor]:
+    """Run the checks called `checks`, by default all of `CHECKS`, without "transfer" if there are no `surrogates` and,
+    unless `deep`, without `DEEP_CHECKS`.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `surrogates`
-    are other models for the same images, for the transfer check. Returns (report, images (N, C, H, W)). The report is
+    are other models for the same images, for the transfer check; `loader` can be pickled, and loads the model again
+    in another process, for the check of a copy. Returns (report, images (N, C, H, W)). The report is
     {verdict, checks, survived, seconds}: checks is a list of {id, verdict, numbers, advice}, each verdict "pass",
     "warn" or "fail", the whole's the worst of them; survived has a "1" for each image that is classified rightly and
     that nothing in the audit broke inside the ball, else "0". Of each image that something broke the first version
@@ -54,8 +60,9 @@ def run_audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
         raise InputError(f"checks names {', '.join(unknown)}; allowed: {', '.join(CHECKS)}.")
     started = time.perf_counter()
     with frozen(model):
-        scene = Scene(model, images, labels, norm, eps, generator, tuple(surrogates), limits)
-        asked = [name for name in CHECKS if name != "transfer" or surrogates] if checks is None else checks
+        scene = Scene(model, images, labels, norm, eps, generator, tuple(surrogates), limits, loader)
+        asked = checks if checks is not None else [
+            name for name in CHECKS if (name != "transfer" or surrogates) and (deep or name not in DEEP_CHECKS)]
         names = [name for name in CHECKS if name in asked]
         if len(scene.labels) == 0:
             advice = "The model gets no image right, so there is no robustness to audit; train it longer."
@@ -70,4 +77,4 @@ def run_audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
     return report, scene.adversarial(images)
 
 
-__all__ = ["CHEAP_CHECKS", "CHECKS", "FULL", "AuditBudget", "audit", "audited_rows", "run_audit"]
+__all__ = ["CHEAP_CHECKS", "CHECKS", "DEEP_CHECKS", "FULL", "AuditBudget", "audit", "audited_rows", "run_audit"]

@@ -38,6 +38,8 @@ class AuditBudget:
     decision_queries: int = 1000
     decision_images: int = 50
     noise_draws: int = 1000
+    varied_images: int = 48
+    copied_images: int = 100
 
 
 FULL = AuditBudget()
@@ -50,11 +52,12 @@ class Scene:
     """
 
     def __init__(self, model: Model, images: Tensor, labels: Tensor, norm: str, eps: float,
-                 generator: Generator | None, surrogates: Sequence[Model], budget: AuditBudget) -> None:
+                 generator: Generator | None, surrogates: Sequence[Model], budget: AuditBudget,
+                 loader: Callable[[], Model] | None = None) -> None:
         logits = first_answers(model, images, labels, len(images))
         self.right = logits.argmax(1) == labels
         self.model, self.norm, self.eps = model, norm, eps
-        self.surrogates, self.budget = surrogates, budget
+        self.surrogates, self.budget, self.loader = surrogates, budget, loader
         self.images, self.labels = images[self.right], labels[self.right]
         self.seeds = image_seeds(len(images), generator, images.device)[self.right]
         self.standing = torch.ones_like(self.labels, dtype=torch.bool)

@@ -1,0 +1,185 @@
+"""Check 13: the same model seen otherwise answers alike: as it is served, with changes that nobody sees, and anew.
+
+A model that behaves otherwise while it is examined gives itself away where the examination is another one: a batch of
+one image, pixels of 8 bits, a frame of zeros, a process in which it has never seen these images.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from parapet.attacks.adaptive import adapted
+from parapet.attacks.audit.scene import Scene, audited_rows
+from parapet.attacks.audit.verdicts import FAIL_GAP, SIGNIFICANCE, Result, gap, mean, result
+from parapet.attacks.balls import ball
+from parapet.attacks.inputs import Model, answers, frozen, predict
+from parapet.attacks.intervals import sign_test
+from parapet.attacks.noise import derived
+from parapet.attacks.pgd import pgd
+from parapet.errors import InputError, ProcessDied
+
+_LEVELS = 255
+
+
+class _Rounded(torch.autograd.Function):
+    """Pixels of 8 bits, with the gradient of the identity (BPDA, Athalye et al. 2018)."""
+
+    @staticmethod
+    def forward(ctx: object, images: Tensor) -> Tensor:
+        return torch.round(images * _LEVELS) / _LEVELS
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+def _same(images: Tensor) -> Tensor:
+    return images
+
+
+def _rounded(images: Tensor) -> Tensor:
+    return _Rounded.apply(images)
+
+
+def _cornered(images: Tensor) -> Tensor:
+    """One grey level more in the upper left corner, or less where there is none."""
+    change = torch.zeros_like(images)
+    corner = images[:, :, 0, 0].detach()
+    change[:, :, 0, 0] = torch.where(corner <= 1 - 1 / _LEVELS, 1.0, -1.0) / _LEVELS
+    return images + change
+
+
+def _unframed(images: Tensor) -> Tensor:
+    inner = torch.zeros_like(images)
+    inner[:, :, 1:-1, 1:-1] = 1
+    return images * inner
+
+
+def _nudged(images: Tensor) -> Tensor:
+    """A third of a grey level in the middle."""
+    change = torch.zeros_like(images)
+    row, column = images.shape[2] // 2, images.shape[3] // 2
+    middle = images[:, :, row, column].detach()
+    change[:, :, row, column] = torch.where(middle <= 0.5, 1.0, -1.0) / (3 * _LEVELS)
+    return images + change
+
+
+def _together(model: Model) -> Model:
+    return model
+
+
+def _alone(model: Model) -> Model:
+    return lambda images: torch.cat([model(image[None]) for image in images])
+
+
+def _backwards(model: Model) -> Model:
+    return lambda images: model(images.flip(0)).flip(0)
+
+
+def _channels_last(model: Model) -> Model:
+    return lambda images: model(images.contiguous(memory_format=torch.channels_last))
+
+
+class Variation(NamedTuple):
+    """What is done to each image, and how the model is asked."""
+
+    change: Callable[[Tensor], Tensor]
+    asked: Callable[[Model], Model]
+
+
+VARIATIONS = {
+    "one at a time": Variation(_same, _alone), "in another order": Variation(_same, _backwards),
+    "channels last": Variation(_same, _channels_last), "8-bit pixels": Variation(_rounded, _together),
+    "8-bit pixels, one at a time": Variation(_rounded, _alone), "one grey level in a corner":
+    Variation(_cornered, _together), "frame zeroed": Variation(_unframed, _together), "a pixel off the grid":
+    Variation(_nudged, _together),
+}
+
+
+def variations(scene: Scene) -> Result:
+    """The attack started from each harmless variation breaks what it breaks without: gaps are of the same images."""
+    rows = audited_rows(scene.labels, scene.budget.varied_images, seed=0)
+    plain = _stands(scene, rows, Variation(_same, _together))
+    numbers: dict[str, Any] = {"images": len(rows), "as_before": mean(plain)}
+    found = []
+    for name, variation in VARIATIONS.items():
+        stands = _stands(scene, rows, variation)
+        p_value = sign_test(int((plain & ~stands).sum()), int((~plain & stands).sum()))
+        numbers[name] = mean(stands)
+        # As many questions are asked of the same images.
+        if mean(plain) - mean(stands) > FAIL_GAP and p_value < SIGNIFICANCE / len(VARIATIONS):
+            found.append(name)
+    if found:
+        return result("variations", "fail", numbers, f"The model falls where it is seen otherwise ({', '.join(found)}) "
+                      "and stands where it is examined, so it behaves otherwise while it is examined; do not believe "
+                      "its numbers.")
+    return result("variations", "pass", numbers, "The model is the same one at a time, on 8-bit pixels and with "
+                  "changes that nobody sees.")
+
+
+def copy(scene: Scene) -> Result:
+    """A copy in another process, which is asked about other images first and never about the clean ones, stands as
+    much as this one does."""
+    if scene.loader is None:
+        return result("copy", "pass", {"attacked": 0}, "Not looked at, because the model was given and not a way to "
+                      "load it; a memory that it may have is not found out here.")
+    rows = audited_rows(scene.labels, scene.budget.copied_images, seed=0)
+    given = (scene.images[rows].cpu().numpy(), scene.labels[rows].cpu().numpy(), scene.seeds[rows].cpu().numpy())
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        work = process.submit(_attack_anew, scene.loader, given, scene.norm, scene.eps, scene.budget.pgd_steps,
+                              str(scene.images.device), torch.get_num_threads())
+        try:
+            points, stands = work.result()
+        except InputError as error:
+            return result("copy", "warn", {"attacked": 0}, "The model cannot be loaded again in another process "
+                          f"({str(error).rstrip('.')}); a memory that it may have is not found out.")
+        except BrokenProcessPool:
+            raise ProcessDied("the process in which a copy of the model was attacked died; run the same command "
+                              "again, and give it more memory if it dies again.") from None
+    tried = scene.images.clone()
+    tried[rows] = torch.from_numpy(points).to(tried)
+    scene.judge(tried)
+    before, after = scene.pgd_margin[rows], torch.from_numpy(stands).to(rows.device)
+    numbers = {"attacked": len(rows), "this_one": mean(before), "copy": mean(after)}
+    return gap("copy", before, before & after, numbers, "A fresh copy that has not seen these images before falls "
+               "where this one stands, so the model remembers what it is asked; do not believe its numbers.",
+               warn=FAIL_GAP)
+
+
+def _stands(scene: Scene, rows: Tensor, variation: Variation) -> Tensor:
+    """Which of the images `rows` the model gets right, asked and attacked under `variation`; bool (n,)."""
+    asked, images, labels = variation.asked(scene.model), scene.images[rows], scene.labels[rows]
+
+    def model(points: Tensor) -> Tensor:
+        return asked(variation.change(points))
+    with frozen(scene.model):
+        points = pgd(model, images, labels, eps=scene.eps, norm=scene.norm, steps=scene.budget.pgd_steps, loss="margin",
+                     early_stop=True, generator=derived(scene.seeds[rows], 81))
+        ends = ball(images, scene.eps, scene.norm).project(variation.change(points))
+        with torch.no_grad():
+            stands = asked(ends.clone()).argmax(1) == labels
+    tried = scene.images.clone()
+    tried[rows] = ends
+    scene.judge(tried)
+    return stands
+
+
+def _attack_anew(loader: Callable[[], Model], given: tuple[np.ndarray, np.ndarray, np.ndarray], norm: str, eps: float,
+                 steps: int, device: str, threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """(points, which the copy gets right) of an attack on what `loader` loads, in a process of its own."""
+    torch.set_num_threads(threads)
+    images, labels, seeds = (torch.from_numpy(part).to(device) for part in given)
+    model = adapted(loader())
+    with frozen(model):
+        answers(model, images.flip(3))  # what it remembers first is something else
+        points = pgd(model, images, labels, eps=eps, norm=norm, steps=steps, loss="margin", early_stop=True,
+                     generator=derived(seeds, 82))
+        return points.cpu().numpy(), (predict(model, points) == labels).cpu().numpy()
