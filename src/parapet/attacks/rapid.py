@@ -11,7 +11,7 @@ from parapet.attacks.inputs import Model, check, predict
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.attacks.square import square
 
-# From the points of the largest margin small squares pay at once: with the paper's 0.8 from its stripes, 3,000 queries
+# From the points of the largest margin small squares pay at once: with the paper's 0.8 from its stripes, 2,000 queries
 # break on small MNIST networks what these break with 500 (benchmarks/README.md).
 _INITIAL_SHARE = 0.1
 QUERIES, PATIENCE = 1000, 250
