@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from io import StringIO
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
+from yaml import safe_dump
 
 from parapet import config
 from parapet.errors import InputError
@@ -50,20 +52,28 @@ def test_it_means_what_dvc_takes_it_for(text: str) -> None:
     assert repr(loads(text)) == repr(theirs).replace("datetime.date(2020, 1, 1)", "'2020-01-01'")
 
 
-plain = st.recursive(st.none() | st.booleans() | st.integers(-10**18, 10**18)
-                     | st.floats(allow_nan=False, allow_infinity=False)
-                     | st.text(st.characters(min_codepoint=32, exclude_categories=["Cs", "Cc"]), max_size=20),
-                     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abc d-", max_size=5), inner),
-                     max_leaves=20)
+characters = st.characters(min_codepoint=32, exclude_categories=["Cs", "Cc"])
 
 
-@given(plain)
+def of_texts(texts: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
+    """Whatever is plain, with these texts in it."""
+    return st.recursive(
+        st.none() | st.booleans() | st.integers(-10**18, 10**18) | st.floats(allow_nan=False, allow_infinity=False)
+        | texts, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abc d-", max_size=5), inner),
+        max_leaves=20)
+
+
+# Further on are separators of lines, and halves of characters that JSON escapes.
+@given(of_texts(st.text(st.characters(min_codepoint=32, max_codepoint=0x1FFF, exclude_categories=["Cs", "Cc"]))))
 @example("0E0")
+def test_whatever_is_plain_comes_back_from_json(value: Any) -> None:
+    assert loads(json.dumps(value, ensure_ascii=False)) == value
+
+
+@given(of_texts(st.text(characters, max_size=20).filter(lambda text: not re.match(r"[-+]?\.?\d", text))))
 def test_whatever_is_plain_comes_back(value: Any) -> None:
-    # By the rules of YAML 1.2, as DVC: those of 1.1 leave texts such as 0E0, which are numbers here, without quotes.
-    written = StringIO()
-    YAML(typ="safe", pure=True).dump(value, written)
-    assert loads(written.getvalue()) == value
+    # PyYAML writes by the rules of YAML 1.1, which leave texts such as 0E0, a number here, without quotes.
+    assert loads(safe_dump(value, allow_unicode=True)) == value
 
 
 @pytest.mark.parametrize(("text", "reason"), [

@@ -118,6 +118,24 @@ def test_it_spends_what_its_rounds_say_and_nothing_on_broken_images(undefended, 
     assert tally.with_gradient < 128 * 16
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_images_and_networks_of_another_precision(norm: str, dtype: torch.dtype) -> None:
+    model, images, labels = far_from_the_limits()
+    images = images.double() if dtype == torch.float64 else images
+
+    def other(points: Tensor) -> Tensor:
+        return model(points.float()).to(dtype)
+    points = a3(other, images, labels, eps=0.3, norm=norm)
+    assert points.dtype == images.dtype and (distance(points, images, norm) <= 0.3).all()
+
+
+def test_radii_may_be_a_list() -> None:
+    model, images, labels = far_from_the_limits(3)
+    rounds = [Round(1.0, 3, 1, [2.0, 1.0])]
+    assert a3(model, images, labels, eps=0.1, rounds=rounds).shape == images.shape
+
+
 def test_no_images_are_no_work() -> None:
     model = ManyClasses(3)
     assert a3(model, torch.zeros(0, *SHAPE), torch.zeros(0, dtype=torch.int64), eps=0.1).shape == (0, *SHAPE)

@@ -22,13 +22,14 @@ AUTO = {
              ("apgd_dlr", "apgd", {"steps": 100, "loss": "dlr", "restarts": 5}),
              ("fab", "fab", {"steps": 100, "targets": None, "restarts": 5}), SQUARE, APGD_T, FAB_T],
     "rand": [APGD_CE, APGD_DLR],
+    "rapid": [("rapid", "rapid", {})],
 }
 SEARCH = [("fgsm", "fgsm", {}), ("pgd_ce", "pgd", {"steps": 40, "restarts": 1, "loss": "ce"}),
           ("pgd_margin", "pgd", {"steps": 40, "restarts": 1, "loss": "margin"})]
 CATALOGUE = [
     *SEARCH, ("pgd_100", "pgd", {"steps": 100, "loss": "ce"}),
     ("pgd_margin_10", "pgd", {"steps": 100, "restarts": 10, "loss": "margin"}), ("mi_fgsm", "mi_fgsm", {}),
-    *AUTO["standard"], APGD_DLR, ("deepfool", "deepfool", {"steps": 50, "classes": 10}),
+    *AUTO["standard"], APGD_DLR, *AUTO["rapid"], ("deepfool", "deepfool", {"steps": 50, "classes": 10}),
     ("hop_skip_jump", "hop_skip_jump", {"queries": 5000}),
     ("uniform_noise", "random_noise", {"kind": "uniform", "draws": 1000}),
     ("corner_noise", "random_noise", {"kind": "corner", "draws": 1000}),

@@ -67,5 +67,7 @@ def test_it_can_be_asked_for_by_name() -> None:
 def test_nothing_to_attack_and_wrong_input() -> None:
     model, none = ManyClasses(3), torch.zeros(0, dtype=torch.int64)
     assert rapid(model, torch.zeros(0, *SHAPE), none, eps=0.1).shape == (0, *SHAPE)
+    with pytest.raises(InputError, match="rapid got queries=-1; it must be at least 0, which leaves Square out"):
+        rapid(model, torch.zeros(1, *SHAPE), torch.zeros(1, dtype=torch.int64), eps=0.1, queries=-1)
     with pytest.raises(InputError, match="eps is 3; it must lie in"):
         rapid(model, torch.zeros(1, *SHAPE), torch.zeros(1, dtype=torch.int64), eps=3.0)

@@ -71,8 +71,8 @@ def a3(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = 
     check(images, labels, eps=eps, norm=norm)
     rounds = ROUNDS[norm] if rounds is None else rounds
     for one in rounds:
-        counts = one.steps >= 1 and one.restarts >= 1
-        if not 0 < one.share <= 1 or not counts or one.radii[-1:] != (1.0,) or min(one.radii) < 1:
+        counts, radii = one.steps >= 1 and one.restarts >= 1, list(one.radii)
+        if not 0 < one.share <= 1 or not counts or radii[-1:] != [1.0] or min(radii) < 1:
             raise InputError(f"a3 got {one}; a share lies in (0, 1], steps and restarts are at least 1, and radii are "
                              "at least 1 and end with 1.")
     if len(images) == 0:
@@ -124,7 +124,7 @@ class _Known:
     def of(cls, model: Model, images: Tensor, labels: Tensor) -> _Known:
         """Before any ascent."""
         logits = precise(answers(model, images))
-        return cls(images.clone(), margin(logits, labels), logits)
+        return cls(images.clone(), margin(logits, labels).float(), logits.float())
 
     def nearest(self, share: float) -> Tensor:
         """The images that stand, in order, and of these the share whose margins are the largest."""
@@ -188,7 +188,7 @@ def _climb(model: Model, noise: Tensor, labels: Tensor, balls: Sequence[LinfBall
         for step in range(-before, steps):
             logits, _, gradient = input_gradient(model, points, labels, along if step < 0 else margin)
             if place == len(balls) - 1:
-                best = _better(best, _Ends(points, margin(logits, labels), precise(logits)))
+                best = _better(best, _Ends(points, margin(logits, labels).float(), logits.float()))
                 if due(step + before) and (index := shrink(standing(best.values > 0, owners))) is not None:
                     for whole, part in zip(found, best):
                         whole[rows] = part
@@ -201,7 +201,7 @@ def _climb(model: Model, noise: Tensor, labels: Tensor, balls: Sequence[LinfBall
             points = around.step(points, _feasible(points, gradient), around.eps * _step_size(step, steps))
     with torch.no_grad():
         logits = ask(model, points)
-    best = _better(best, _Ends(points, margin(logits, labels), precise(logits)))
+    best = _better(best, _Ends(points, margin(logits, labels).float(), logits.float()))
     for whole, part in zip(found, best):
         whole[rows] = part
     return found

@@ -33,7 +33,7 @@ def auto_attack(model: Model, images: Tensor, labels: Tensor, *, eps: float, nor
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `version` is
     "standard" (APGD on cross-entropy, targeted APGD, targeted FAB, Square with 5,000 queries), "plus" (more restarts,
     untargeted DLR and FAB too), "rand" (both untargeted APGDs; for models in `Eot`) or "rapid" (A3, then Square from
-    where it ended: what "standard" finds in a tenth of its time). Layers that declare how they
+    where it ended: what "standard" finds in a fraction of its time). Layers that declare how they
     have to be attacked are. Broken images always leave the batch; `early_stop` belongs to the common signature. Returns
     images of the same shape: an adversarial one inside the ball where one was found, else the image itself.
     """

@@ -74,7 +74,7 @@ def auto_attack_suite(version: str = "standard") -> list[Attack]:
     """The attacks of AutoAttack in their order; `version` is "standard", "plus", "rand" or "rapid".
 
     "rand" is for models whose randomness is averaged by `Eot`, which gives it the 20 draws of the published version.
-    "rapid" is ours: A3 and then Square from where it ended, which find what "standard" finds in a tenth of its time.
+    "rapid" is ours: A3 and then Square from where it ended, which find what "standard" finds in a fraction of its time.
     """
     apgd_ce = Attack("apgd_ce", apgd, {"steps": _STEPS, "loss": "ce"})
     apgd_dlr = Attack("apgd_dlr", apgd, {"steps": _STEPS, "loss": "dlr"})

@@ -10,6 +10,7 @@ from parapet.attacks.a3 import Round, a3
 from parapet.attacks.inputs import Model, check, predict
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.attacks.square import square
+from parapet.errors import InputError
 
 # From the points of the largest margin small squares pay at once: with the paper's 0.8 from its stripes, 2,000 queries
 # break on small MNIST networks what these break with 500 (benchmarks/README.md).
@@ -28,6 +29,8 @@ def rapid(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str
     version that the model gets wrong where there is one, else the one of the largest margin.
     """
     check(images, labels, eps=eps, norm=norm)
+    if queries < 0:
+        raise InputError(f"rapid got queries={queries}; it must be at least 0, which leaves Square out.")
     seeds = image_seeds(len(images), generator, images.device)
     points = a3(model, images, labels, eps=eps, norm=norm, rounds=rounds, generator=derived(seeds, 0))
     rows = (predict(model, points) == labels).nonzero().squeeze(1) if queries and len(images) else seeds[:0]

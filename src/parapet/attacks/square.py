@@ -56,7 +56,7 @@ def square(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: st
     with frozen(model), torch.no_grad():
         search = kind(best, eps, uniform(derived(seeds, 0), kind.start_draws(images.shape)))
         if start is not None:
-            search.points = ball(images, eps, norm).project(start).contiguous()
+            search.points = ball(images, eps, norm).project(start.to(images.dtype)).contiguous()
         seeds, rows = derived(seeds, 1), torch.arange(len(images), device=images.device)
         value, draws = margin(ask(model, search.points), labels), uniform(seeds, (1,))
         standing, since = len(images), 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -316,3 +317,14 @@ def honest(network: Model) -> Model:
 def dying() -> Model:
     """A loader that takes its process with it."""
     os._exit(9)
+
+
+def unlicensed() -> Model:
+    """A loader that serves one process only."""
+    raise ValueError("no licence for a second process")
+
+
+def sleeping() -> Model:
+    """A loader that takes its time."""
+    time.sleep(300)
+    raise AssertionError

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from torch import Tensor
 
-from parapet.attacks.audit import CHECKS, DEEP_CHECKS, AuditBudget, audit, run_audit
-from parapet.attacks.audit.otherwise import VARIATIONS, _cornered, _nudged, _rounded, _unframed
+from parapet.attacks.audit import CHECKS, DEEP_CHECKS, AuditBudget, audit, audited_rows, run_audit
+from parapet.attacks.audit.otherwise import VARIATIONS, _cornered, _nudged, _rounded, _unframed, copy
+from parapet.attacks.audit.scene import Scene
 from parapet.errors import ProcessDied
 from parapet.models import save
 from parapet.models.foreign import load_any
 from tests.attacks.audit import maskers
 
+ROOT = Path(__file__).parents[3]
 BUDGET = AuditBudget(pgd_steps=20, varied_images=48, copied_images=60)
 
 
@@ -95,14 +101,71 @@ def test_a_copy_of_an_honest_net_stands_as_much(honest, images, tmp_path: Path) 
     assert found["verdict"] == "pass" and abs(found["numbers"]["this_one"] - found["numbers"]["copy"]) < 0.1
 
 
-def test_a_model_that_cannot_be_loaded_again_is_a_warning(honest, images) -> None:
-    found = _check("copy", honest.network, images, partial(load_any, "nowhere.safetensors"))
+@pytest.mark.parametrize(("loader", "reason"), [
+    (partial(load_any, "nowhere.safetensors"), "InputError: nowhere.safetensors does not exist"),
+    (maskers.unlicensed, "ValueError: no licence for a second process")])
+def test_a_model_that_cannot_be_asked_again_is_a_warning(honest, images, loader: Any, reason: str) -> None:
+    found = _check("copy", honest.network, images, loader)
     assert found["verdict"] == "warn" and found["advice"].startswith(
-        "The model cannot be loaded again in another process (nowhere.safetensors does not exist")
+        f"The model cannot be loaded and asked again in another process ({reason}")
+
+
+def test_a_copy_that_falls_on_other_images_as_often_as_this_one_is_no_finding(honest, images, monkeypatch) -> None:
+    """Two runs of PGD break a few images each that the other leaves, which is chance and no memory."""
+    def elsewhere(loader: object, given: tuple, *rest: object) -> tuple[str, tuple]:
+        stands = scene_stands[:len(given[1])].clone()
+        fell, stood = stands.nonzero().squeeze(1)[:9], (~stands).nonzero().squeeze(1)[:9]
+        stands[fell], stands[stood] = False, True
+        return "done", (given[0], stands.numpy())
+    scene = Scene(honest.network, *images, "linf", 0.2, torch.Generator().manual_seed(0), (), BUDGET, maskers.dying)
+    scene_stands = scene.pgd_margin[audited_rows(scene.labels, BUDGET.copied_images, seed=0)]
+    monkeypatch.setattr(sys.modules["parapet.attacks.audit.otherwise"], "_in_another_process", elsewhere)
+    assert copy(scene)["verdict"] == "pass"
+
+
+def test_the_copy_ends_with_its_parent(tmp_path: Path) -> None:
+    """Killed while the copy is being attacked, for which the loader sleeps."""
+    program = ("import torch; from parapet.attacks.audit import audit; from tests.attacks.audit import maskers; "
+               "audit(lambda x: torch.stack([x.flatten(1).sum(1), 8 + 0 * x.flatten(1).sum(1)], 1), "
+               "torch.rand(9, 1, 4, 4), torch.ones(9, dtype=torch.int64), norm='linf', eps=0.1, checks=['copy'], "
+               "loader=maskers.sleeping)")
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as parent:
+        watched, end = [], time.monotonic() + 60
+        while not watched and time.monotonic() < end:
+            watched = [child for child in psutil.Process(parent.pid).children() if "spawn_main" in " ".join(
+                child.cmdline())]
+            time.sleep(0.1)
+        time.sleep(2)
+        parent.kill()
+    assert watched and not psutil.wait_procs(watched, timeout=30)[1]
+
+
+def test_a_model_that_works_in_place_or_cannot_take_another_order_of_memory(images) -> None:
+    colour = images[0].repeat(1, 3, 1, 1)
+
+    def in_place(points: Tensor) -> Tensor:
+        return (points.sub_(0.5).flatten(1) @ torch.randn(192, 10, generator=torch.Generator().manual_seed(0))).mul_(2)
+
+    def viewing(points: Tensor) -> Tensor:
+        return points.view(-1, 192) @ torch.randn(192, 10, generator=torch.Generator().manual_seed(0))
+    for model, lacking in ((in_place, []), (viewing, ["channels last"])):
+        labels = model(colour.clone()).argmax(1)
+        found = _check("variations", model, (colour, labels))
+        assert found["verdict"] == "pass"
+        assert [name for name in VARIATIONS if found["numbers"][name] is None] == lacking
+        assert ("it cannot be asked this way: channels last." in found["advice"]) == bool(lacking)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved(honest, images) -> None:
+    def short(points: Tensor) -> Tensor:
+        if len(points) > 30:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return honest.network(points)
+    assert _check("variations", short, images)["verdict"] == "pass"
 
 
 def test_a_copy_that_dies_is_one_sentence(honest, images) -> None:
-    with pytest.raises(ProcessDied, match="the process in which a copy of the model was attacked died; run the same"):
+    with pytest.raises(ProcessDied, match=r"a copy of the model was attacked died \(it said nothing\); run"):
         _check("copy", honest.network, images, maskers.dying)
 
 

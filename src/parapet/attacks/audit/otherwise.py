@@ -7,24 +7,26 @@ one image, pixels of 8 bits, a frame of zeros, a process in which it has never s
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from parapet.attacks.adaptive import adapted
+from parapet.attacks.adaptive import adapted, restart_draws
 from parapet.attacks.audit.scene import Scene, audited_rows
 from parapet.attacks.audit.verdicts import FAIL_GAP, SIGNIFICANCE, Result, gap, mean, result
 from parapet.attacks.balls import ball
-from parapet.attacks.inputs import Model, answers, frozen, predict
+from parapet.attacks.inputs import Model, answers, ask, frozen, predict
 from parapet.attacks.intervals import sign_test
 from parapet.attacks.noise import derived
 from parapet.attacks.pgd import pgd
-from parapet.errors import InputError, ProcessDied
+from parapet.errors import ParapetError, ProcessDied, is_of_the_machine
+from parapet.quoting import words
 
 _LEVELS = 255
 
@@ -73,19 +75,20 @@ def _nudged(images: Tensor) -> Tensor:
 
 
 def _together(model: Model) -> Model:
-    return model
+    return lambda images: ask(model, images)
 
 
 def _alone(model: Model) -> Model:
-    return lambda images: torch.cat([model(image[None]) for image in images])
+    return lambda images: torch.cat([ask(model, images[place:place + 1]) for place in range(len(images))])
 
 
 def _backwards(model: Model) -> Model:
-    return lambda images: model(images.flip(0)).flip(0)
+    return lambda images: ask(model, images.flip(0)).flip(0)
 
 
 def _channels_last(model: Model) -> Model:
-    return lambda images: model(images.contiguous(memory_format=torch.channels_last))
+    # Given as it is, for a copy would have the usual order again.
+    return lambda images: model(images.clone(memory_format=torch.channels_last))
 
 
 class Variation(NamedTuple):
@@ -109,9 +112,16 @@ def variations(scene: Scene) -> Result:
     rows = audited_rows(scene.labels, scene.budget.varied_images, seed=0)
     plain = _stands(scene, rows, Variation(_same, _together))
     numbers: dict[str, Any] = {"images": len(rows), "as_before": mean(plain)}
-    found = []
+    found, refused = [], []
     for name, variation in VARIATIONS.items():
-        stands = _stands(scene, rows, variation)
+        try:
+            stands = _stands(scene, rows, variation)
+        except Exception as error:  # a model's own code may raise anything where it is asked in an unusual way
+            if isinstance(error, ParapetError) or is_of_the_machine(error):
+                raise
+            numbers[name] = None
+            refused.append(name)
+            continue
         p_value = sign_test(int((plain & ~stands).sum()), int((~plain & stands).sum()))
         numbers[name] = mean(stands)
         # As many questions are asked of the same images.
@@ -121,8 +131,9 @@ def variations(scene: Scene) -> Result:
         return result("variations", "fail", numbers, f"The model falls where it is seen otherwise ({', '.join(found)}) "
                       "and stands where it is examined, so it behaves otherwise while it is examined; do not believe "
                       "its numbers.")
-    return result("variations", "pass", numbers, "The model is the same one at a time, on 8-bit pixels and with "
-                  "changes that nobody sees.")
+    but = f"; it cannot be asked this way: {', '.join(refused)}" if refused else ""
+    return result("variations", "pass", numbers, "The model falls no more one at a time, on 8-bit pixels or with "
+                  f"changes that nobody sees{but}.")
 
 
 def copy(scene: Scene) -> Result:
@@ -133,25 +144,56 @@ def copy(scene: Scene) -> Result:
                       "load it; a memory that it may have is not found out here.")
     rows = audited_rows(scene.labels, scene.budget.copied_images, seed=0)
     given = (scene.images[rows].cpu().numpy(), scene.labels[rows].cpu().numpy(), scene.seeds[rows].cpu().numpy())
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        work = process.submit(_attack_anew, scene.loader, given, scene.norm, scene.eps, scene.budget.pgd_steps,
-                              str(scene.images.device), torch.get_num_threads())
-        try:
-            points, stands = work.result()
-        except InputError as error:
-            return result("copy", "warn", {"attacked": 0}, "The model cannot be loaded again in another process "
-                          f"({str(error).rstrip('.')}); a memory that it may have is not found out.")
-        except BrokenProcessPool:
-            raise ProcessDied("the process in which a copy of the model was attacked died; run the same command "
-                              "again, and give it more memory if it dies again.") from None
+    kind, told = _in_another_process(scene.loader, given, scene.norm, scene.eps, scene.budget.pgd_steps,
+                                     str(scene.images.device), torch.get_num_threads())
+    if kind == "failed":
+        return result("copy", "warn", {"attacked": 0}, "The model cannot be loaded and asked again in another process "
+                      f"({told}); a memory that it may have is not found out.")
+    points, stands = told
     tried = scene.images.clone()
     tried[rows] = torch.from_numpy(points).to(tried)
     scene.judge(tried)
     before, after = scene.pgd_margin[rows], torch.from_numpy(stands).to(rows.device)
     numbers = {"attacked": len(rows), "this_one": mean(before), "copy": mean(after)}
-    return gap("copy", before, before & after, numbers, "A fresh copy that has not seen these images before falls "
+    return gap("copy", before, after, numbers, "A fresh copy that has not seen these images before falls "
                "where this one stands, so the model remembers what it is asked; do not believe its numbers.",
                warn=FAIL_GAP)
+
+
+def _in_another_process(*arguments: Any) -> tuple[str, Any]:
+    """("done", what `_attack_anew` returns) or ("failed", why, in a few words). Raises ProcessDied where it died."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_serve, args=(theirs, *arguments), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        kind, told = ours.recv()
+    except EOFError:
+        kind, told = "died", "it said nothing"
+    finally:
+        process.kill()  # also where the wait was interrupted
+        process.join()
+    if kind == "died":
+        raise ProcessDied(f"the process in which a copy of the model was attacked died ({told}); run the same command "
+                          "again, and give it more memory if it dies again.")
+    return kind, told
+
+
+def _serve(answer: Connection, *arguments: Any) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        answer.send(("done", _attack_anew(*arguments)))
+    except Exception as error:  # a model's own code may raise anything
+        reason = f"{type(error).__name__}: {words(error)}".rstrip(".: ")
+        answer.send(("died" if is_of_the_machine(error) else "failed", reason))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _stands(scene: Scene, rows: Tensor, variation: Variation) -> Tensor:
@@ -160,12 +202,12 @@ def _stands(scene: Scene, rows: Tensor, variation: Variation) -> Tensor:
 
     def model(points: Tensor) -> Tensor:
         return asked(variation.change(points))
+    restart_draws(scene.model, 81)
     with frozen(scene.model):
         points = pgd(model, images, labels, eps=scene.eps, norm=scene.norm, steps=scene.budget.pgd_steps, loss="margin",
                      early_stop=True, generator=derived(scene.seeds[rows], 81))
         ends = ball(images, scene.eps, scene.norm).project(variation.change(points))
-        with torch.no_grad():
-            stands = asked(ends.clone()).argmax(1) == labels
+        stands = predict(asked, ends) == labels
     tried = scene.images.clone()
     tried[rows] = ends
     scene.judge(tried)
