@@ -19,8 +19,14 @@ _ELSEWHERE = "give another folder with --out, or move that file away"
 
 def refuse_file(path: Path, cure: str = _ELSEWHERE) -> None:
     """Raise InputError where something other than a folder stands at `path`: a folder would replace it."""
-    if os.path.lexists(path) and not path.is_dir():
-        kind = "a link that leads to no folder" if path.is_symlink() else "a file and no folder"
+    # Asked once: another writer may move a folder aside between two questions.
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    is_link = stat.S_ISLNK(mode)
+    if not stat.S_ISDIR(mode) and not (is_link and path.is_dir()):
+        kind = "a link that leads to no folder" if is_link else "a file and no folder"
         raise InputError(f"{path} is {kind}, and would be replaced by one; {cure}.")
 
 
