@@ -1,10 +1,10 @@
 """Adaptive Auto Attack, A3: many short ascents from learnt starts, spent where they pay (Liu et al. 2022).
 
 Liu, Cheng, Gao, Liu, Zhang, Song: "Practical Evaluation of Adversarial Robustness via Adaptive Auto Attack", CVPR 2022.
-Section 3.2: a start is where a few steps along a random direction in logit space lead, with the signs of the direction
-learnt from the starts that have ended in success. Section 3.3: images whose best margin so far says that they will
-stand are left out of rounds that are long. Ours is the way in from larger balls (`Round.radii`), without which the
-gradients of networks that were trained against L-inf say nothing under L2.
+Adaptive direction initialization: an ascent starts where a few steps along a random direction in logit space lead, and
+the signs of the direction are learnt from the ascents that have succeeded. Online statistics-based discarding: images
+whose largest margin so far is far from 0 are left out of the long rounds. Ours are the ascents that begin in larger
+balls (`Round.radii`), without which gradients tell little about networks trained against L-inf under L2.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ROUNDS = {"linf": (Round(1.0, 8), Round(1.0, 15, 3), Round(0.3, 30, 6)),
 _PATIENCE = 2
 # Steps from the start along the direction in logit space, each of the radius.
 _START_STEPS = 7
-# The components of a learnt direction: of the class that is aimed at, and the range of that of the label (equation 9).
+# The components of a learnt direction: of the class that is aimed at, and the range of that of the label.
 _AIM, _LABEL_LOW, _LABEL_HIGH = 0.8, -0.5, 0.1
 # The classes that are aimed at in turn: those of the largest logits. Further down the boundary is hardly ever nearest.
 _AIMED_AT = 9
@@ -64,9 +64,9 @@ def a3(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = 
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. Broken images
     leave the batch whatever `early_stop` says; it belongs to the common signature. A round ends early where two
-    restarts in a row have broken nothing. Noise belongs to the image; which
-    images a round takes, and the signs that are learnt, depend on all the images that are given. Returns for each image
-    a version that the model gets wrong where there is one, else the one of the largest margin.
+    restarts in a row have broken nothing. Noise belongs to the image; which images a round takes, and the signs that
+    are learnt, depend on all the images that are given. Returns for each image a version that the model gets wrong
+    where there is one, else the one of the largest margin. Raises InputError for rounds that are none.
     """
     check(images, labels, eps=eps, norm=norm)
     rounds = ROUNDS[norm] if rounds is None else rounds
@@ -221,7 +221,7 @@ def _better(best: _Ends, other: _Ends) -> _Ends:
 
 
 def _step_size(step: int, steps: int) -> float:
-    """In radii: 1 on the way to the start, then falling by a cosine (equation 8)."""
+    """In radii: 1 on the way to the start, then falling by a cosine."""
     if step < 0:
         return 1.0
     return _LAST_STEP + (1 - _LAST_STEP) * (1 + math.cos(math.pi * step / (steps + 1))) / 2

@@ -25,7 +25,7 @@ CHECKS: dict[str, Callable[[Scene], Result]] = {
     "restarts": budget.restarts, "radius": budget.radius, "noise": outside.noise, "black_box": outside.black_box,
     "transfer": outside.transfer, "memory": form.memory, "variations": otherwise.variations, "copy": otherwise.copy,
 }
-# What is asked where a model of somebody else's is judged; a network that was trained here has no way to do it.
+# Asked only with `deep`: networks that Parapet trained have no code that could behave otherwise while examined.
 DEEP_CHECKS = ("variations", "copy")
 # What every candidate of a search can afford.
 CHEAP_CHECKS = ("well_formed", "gradients", "uphill", "alignment", "margin", "steps")

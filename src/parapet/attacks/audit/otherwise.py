@@ -87,7 +87,7 @@ def _backwards(model: Model) -> Model:
 
 
 def _channels_last(model: Model) -> Model:
-    # Given as it is, for a copy would have the usual order again.
+    # Copied by hand, so that the copy has this order of memory.
     return lambda images: model(images.clone(memory_format=torch.channels_last))
 
 
@@ -99,11 +99,14 @@ class Variation(NamedTuple):
 
 
 VARIATIONS = {
-    "one at a time": Variation(_same, _alone), "in another order": Variation(_same, _backwards),
-    "channels last": Variation(_same, _channels_last), "8-bit pixels": Variation(_rounded, _together),
-    "8-bit pixels, one at a time": Variation(_rounded, _alone), "one grey level in a corner":
-    Variation(_cornered, _together), "frame zeroed": Variation(_unframed, _together), "a pixel off the grid":
-    Variation(_nudged, _together),
+    "one at a time": Variation(_same, _alone),
+    "in another order": Variation(_same, _backwards),
+    "channels last": Variation(_same, _channels_last),
+    "8-bit pixels": Variation(_rounded, _together),
+    "8-bit pixels, one at a time": Variation(_rounded, _alone),
+    "one grey level in a corner": Variation(_cornered, _together),
+    "frame zeroed": Variation(_unframed, _together),
+    "a pixel off the grid": Variation(_nudged, _together),
 }
 
 
