@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from parapet.attacks import adapted, audited_rows, run_audit, run_suite, search_suite, with_audit
-from parapet.attacks.audit import CHEAP_CHECKS
+from parapet.attacks.audit import CHEAP, CHEAP_CHECKS
 from parapet.config import Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
@@ -62,7 +62,7 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
             rows = audited_rows(labels, config.audit_images, seed)
             verdict, points = run_audit(
                 adapted(network), images[rows], labels[rows], norm=threat.norm, eps=threat.eps, checks=CHEAP_CHECKS,
-                generator=torch.Generator().manual_seed(seed))
+                limits=CHEAP, generator=torch.Generator().manual_seed(seed))
         record, adversarial = with_audit(record, adversarial, verdict, points, rows)
     except InputError as error:  # logits that are no numbers are this network's fault, and the search goes on
         return results.write(out / results.ATTACK_EVALUATION, **common, status="infeasible", reason=str(error))

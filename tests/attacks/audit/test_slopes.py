@@ -83,34 +83,38 @@ class _Scripted(SimpleNamespace):
         return ~((torch.arange(100) < self.holes) & (len(self.shares) == 4))
 
 
-@pytest.mark.parametrize(("left", "verdict"), [
-    ((80, 80), "pass"), ((79, 80), "pass"), ((80, 79), "pass"), ((85, 85), "pass"), ((77, 80), "warn"),
-    ((80, 70), "warn"), ((70, 66), "warn"), ((80, 60), "fail"), ((60, 80), "fail"), ((50, 40), "fail"),
+@pytest.mark.parametrize(("left", "verdict", "taken"), [
+    ((80, 80), "pass", False), ((79, 80), "pass", False), ((85, 85), "pass", False), ((77, 80), "pass", True),
+    ((80, 70), "pass", True), ((60, 80), "pass", True), ((58, 80), "pass", True), ((80, 56), "warn", False),
+    ((50, 80), "fail", False), ((50, 40), "fail", False),
 ])
-def test_logits_times_a_tenth_or_ten_break_two_points_more_at_most(left: tuple[int, int], verdict: str) -> None:
-    """80 of 100 stand against the logits as they are; more than 15 points are a fail."""
-    scene: Any = _Scripted(model=lambda images: images.flatten(1) + 1, pgd_ce=_standing(80), budget=FULL, left=left,
-                           factors=[])
+def test_logits_times_a_tenth_or_ten_break_what_the_white_box_breaks(left: tuple[int, int], verdict: str,
+                                                                     taken: bool) -> None:
+    """80 of 100 stand against cross-entropy on the logits as they are and 60 against the white box: from 5 points
+    beyond it on they fail, from 2 they are a warning."""
+    scene: Any = _Scripted(model=lambda images: images.flatten(1) + 1, pgd_ce=_standing(80), white=_standing(60),
+                           budget=FULL, left=left, factors=[])
     found = slopes.scale(scene)
     assert scene.factors == pytest.approx([0.1, 10.0])
-    assert found["verdict"] == verdict
+    assert found["verdict"] == verdict and found["advice"].startswith("Taken into account: ") == taken
     assert {name: found["numbers"][name] for name in ("accuracy_unscaled", "accuracy_times_0.1", "accuracy_times_10")
             } == pytest.approx({"accuracy_unscaled": 0.8, "accuracy_times_0.1": left[0] / 100,
                                 "accuracy_times_10": left[1] / 100})
 
 
-@pytest.mark.parametrize(("many", "holes", "verdict"), [
-    (90, 0, "pass"), (72, 0, "pass"), (68, 0, "warn"), (42, 0, "warn"), (38, 0, "fail"), (72, 30, "warn"),
-    (68, 30, "fail"), (90, 4, "pass"), (90, 8, "warn"),
+@pytest.mark.parametrize(("many", "holes", "noted"), [
+    (90, 0, False), (72, 0, False), (68, 0, True), (38, 0, True), (72, 30, True), (68, 30, True), (90, 4, False),
+    (90, 8, True),
 ])
 def test_a_net_that_fools_single_steps_is_told_by_what_many_steps_or_shorter_ones_break(many: int, holes: int,
-                                                                                       verdict: str) -> None:
-    """90 of 100 stand against one step, `many` against many, and `holes` fall inside the single step alone."""
+                                                                                       noted: bool) -> None:
+    """90 of 100 stand against one step, `many` against many, and `holes` fall inside the single step alone. How a net
+    was trained is no fault of the number: it passes with a note."""
     linear, images, labels = far_from_the_limits(100)
     scene: Any = _Scripted(model=linear, images=images, labels=labels, norm="linf", eps=0.1, seeds=torch.arange(100),
                            fgsm=_standing(90), pgd_ce=_standing(90), pgd_margin=_standing(many), holes=holes, shares=[])
     found = slopes.alignment(scene)
-    assert found["verdict"] == verdict
+    assert found["verdict"] == "pass" and found["advice"].startswith("A note on the training: ") == noted
     assert scene.shares == pytest.approx([0.1, 0.25, 0.5, 0.75], rel=1e-4)
     assert found["numbers"]["fgsm_pgd_gap"] == pytest.approx((90 - many) / 100)
     assert found["numbers"]["broken_inside_the_fgsm_step_alone"] == pytest.approx(holes / 100)

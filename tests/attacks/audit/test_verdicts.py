@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from parapet.attacks.audit.verdicts import graded, loss_gap, mean, result, worst
+from parapet.attacks.audit.verdicts import beyond, graded, mean, result, worst
 
 
 def test_the_share_of_nothing_is_nothing() -> None:
@@ -30,10 +30,20 @@ def test_the_worst_verdict_is_that_of_the_whole() -> None:
     assert worst(checks) == "fail" and worst(checks[:2]) == "warn" and worst(checks[1:2]) == worst([]) == "pass"
 
 
-@pytest.mark.parametrize(("broken", "verdict"), [(0, "pass"), (1, "pass"), (3, "warn"), (14, "warn"), (16, "fail")])
-def test_of_nearly_all_images_another_loss_may_take_fifteen_points(broken: int, verdict: str) -> None:
-    before, after = torch.arange(100) < 90, torch.arange(100) < 90 - broken
-    assert loss_gap("name", before, after, {}, "Advice.", warn=0.02)["verdict"] == verdict
+@pytest.mark.parametrize(("broken", "verdict"), [(0, "pass"), (2, "pass"), (3, "warn"), (5, "warn"), (7, "fail")])
+def test_what_breaks_beyond_all_known_attacks_is_judged(broken: int, verdict: str) -> None:
+    known, after = torch.arange(100) < 60, (torch.arange(100) >= broken) & (torch.arange(100) < 80)
+    found = beyond("name", known, after, {}, "Advice.", "something is odd", False)
+    assert found["verdict"] == verdict and found["numbers"]["gap"] == pytest.approx(broken / 100)
+    assert found["advice"] == ("The attacks agree." if verdict == "pass" else "Advice.")
+
+
+def test_a_finding_that_other_attacks_hold_already_is_taken_into_account() -> None:
+    known, after = torch.arange(100) < 60, torch.arange(100) < 70
+    found = beyond("name", known, after, {}, "Advice.", "something is odd", True)
+    assert found["verdict"] == "pass"
+    assert found["advice"] == "Taken into account: something is odd, and other attacks break these images too."
+    assert beyond("name", known, torch.arange(100) < 50, {}, "Advice.", "something", True)["advice"] == "Advice."
 
 
 @pytest.mark.parametrize(("count", "of"), [(5, 100), (1, 5), (3, 10), (7, 200), (0, 3), (3, 3)])

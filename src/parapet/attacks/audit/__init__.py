@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from parapet.attacks.audit import budget, form, order, otherwise, outside, slopes
-from parapet.attacks.audit.scene import FULL, AuditBudget, Scene, audited_rows
+from parapet.attacks.audit.scene import CHEAP, FULL, AuditBudget, Scene, audited_rows
 from parapet.attacks.audit.verdicts import Result, result, worst
 from parapet.attacks.inputs import Model, check, frozen
 from parapet.attacks.noise import Generator
@@ -77,4 +77,5 @@ def run_audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
     return report, scene.adversarial(images)
 
 
-__all__ = ["CHEAP_CHECKS", "CHECKS", "DEEP_CHECKS", "FULL", "AuditBudget", "audit", "audited_rows", "run_audit"]
+__all__ = ["CHEAP", "CHEAP_CHECKS", "CHECKS", "DEEP_CHECKS", "FULL", "AuditBudget", "audit", "audited_rows",
+           "run_audit"]

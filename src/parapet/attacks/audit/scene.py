@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from parapet.attacks.a3 import Round, a3
 from parapet.attacks.apgd import apgd
 from parapet.attacks.balls import distance
 from parapet.attacks.fgsm import fgsm
@@ -28,12 +29,16 @@ def audited_rows(labels: Tensor, count: int, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class AuditBudget:
-    """How much work the audit may spend on an image: gradient steps, forward passes, images for the dearest attack."""
+    """How much work the audit may spend on an image: gradient steps, forward passes, images for the dearest attack.
+
+    `rounds` are those of A3 (None: of the norm); with an empty tuple, as with 0 `targets`, that attack is left out.
+    """
 
     pgd_steps: int = 40
     restarts: int = 10
+    rounds: tuple[Round, ...] | None = None
     targeted_steps: int = 50
-    targets: int = 9
+    targets: int = 3
     square_queries: int = 1000
     decision_queries: int = 1000
     decision_images: int = 50
@@ -43,6 +48,8 @@ class AuditBudget:
 
 
 FULL = AuditBudget()
+# The search's suite holds PGD on both losses and so little more is asked of each candidate.
+CHEAP = AuditBudget(rounds=(), targets=0)
 
 
 class Scene:
@@ -123,6 +130,11 @@ class Scene:
 
     @cached_property
     def white(self) -> Tensor:
-        """The white box: both PGDs and targeted Auto-PGD. What an honest net keeps, it keeps under this."""
-        targeted = self.survives(apgd, steps=self.budget.targeted_steps, targets=self.budget.targets)
-        return self.pgd_ce & self.pgd_margin & targeted
+        """The white box: both PGDs, A3 and targeted Auto-PGD. What an honest net keeps, it keeps under this."""
+        stands = self.pgd_ce & self.pgd_margin
+        if self.budget.rounds != ():
+            stands &= self.survives(a3, stream=14, among=stands, rounds=self.budget.rounds)
+        if self.budget.targets:
+            stands &= self.survives(apgd, stream=15, among=stands, steps=self.budget.targeted_steps,
+                                    targets=self.budget.targets)
+        return stands

@@ -1,4 +1,9 @@
-"""Verdicts: when a gap between two attacks is a warning and when it is a failure."""
+"""Verdicts: when a gap between two attacks is a warning and when it is a failure.
+
+A verdict is about the number that is shown. It fails where that number is not to be believed or where the attacks were
+beaten, and warns where somebody has to act. What stronger attacks have taken into account already passes and says so;
+how a network was trained is a note.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,9 @@ from parapet.attacks.intervals import sign_test
 
 Result = dict[str, Any]
 _ORDER = ("pass", "warn", "fail")
-# A gap fails above 5 points where a paired test calls it real; the smallest gap worth a word is 0.2 points.
-FAIL_GAP, WARN_GAP, SIGNIFICANCE = 0.05, 0.002, 0.01
-# What another loss or scale of the logits adds: honest TRADES nets with small logits (beta 4 to 6, 8x8 digits) give up
-# to 11 points and a quarter more to the margin than to cross-entropy; plain nets with smoothed labels 14 to 20 points
-# and a third to a half. So it fails above 15 points, or above 5 that are a third of what stood before.
-LOSS_FAILS, LOSS_FAILS_SHARE = 0.15, 0.33
+# A gap fails above 5 points where a paired test calls it real; up to 2 points an audit of a hundred images cannot tell
+# from the luck of one more start, and the number that is shown holds them already.
+FAIL_GAP, WARN_GAP, SIGNIFICANCE = 0.05, 0.02, 0.01
 
 
 def result(name: str, verdict: str, numbers: dict[str, Any], advice: str) -> Result:
@@ -32,8 +34,9 @@ def gap(name: str, before: Tensor, after: Tensor, numbers: dict[str, Any], advic
 
     Fails above `fail` (a share of the images) where the paired sign test is below 1 %, warns above `warn`.
     """
-    difference = mean(before) - mean(after)
-    p_value = sign_test(int((before & ~after).sum()), int((~before & after).sum()))
+    lost, gained = int((before & ~after).sum()), int((~before & after).sum())
+    # of whole numbers, so that 2 of 100 are not more than a limit of 0.02
+    difference, p_value = (lost - gained) / max(len(before), 1), sign_test(lost, gained)
     numbers = {**numbers, "gap": difference, "p_value": p_value}
     if difference > fail and p_value < SIGNIFICANCE:
         return result(name, "fail", numbers, advice)
@@ -42,12 +45,14 @@ def gap(name: str, before: Tensor, after: Tensor, numbers: dict[str, Any], advic
     return result(name, "pass", numbers, "The attacks agree.")
 
 
-def loss_gap(name: str, before: Tensor, after: Tensor, numbers: dict[str, Any], advice: str, *,
-             warn: float) -> Result:
-    """`gap` where `after` differs by its loss or by the scale of the logits, which costs honest nets more."""
-    difference = mean(before) - mean(after)
-    large = difference > LOSS_FAILS_SHARE * mean(before)
-    return gap(name, before, after, numbers, advice, warn=warn, fail=FAIL_GAP if large else LOSS_FAILS)
+def beyond(name: str, known: Tensor, after: Tensor, numbers: dict[str, Any], advice: str, finding: str,
+           found: bool) -> Result:
+    """`gap` of what `after` breaks beyond all `known` attacks; where a check has `found` something that they break too,
+    it passes and says that `finding` is taken into account."""
+    judged = gap(name, known, known & after, numbers, advice)
+    if judged["verdict"] == "pass" and found:
+        judged["advice"] = f"Taken into account: {finding}, and other attacks break these images too."
+    return judged
 
 
 def graded(name: str, share: float, numbers: dict[str, Any], advice: str, praise: str, *, warn: float,
