@@ -12,6 +12,7 @@ from parapet.attacks.auto_attack import auto_attack
 from parapet.attacks.carlini_wagner import carlini_wagner
 from parapet.attacks.compositions import Attack, full_suite, search_suite
 from parapet.attacks.deepfool import deepfool
+from parapet.attacks.examination import examine
 from parapet.attacks.fab import fab
 from parapet.attacks.fgsm import fgsm
 from parapet.attacks.hop_skip_jump import hop_skip_jump
@@ -24,5 +25,5 @@ from parapet.attacks.suite import evaluate, run_suite, with_audit
 from parapet.attacks.transfer import transfer
 
 __all__ = ["Attack", "Bpda", "Eot", "a3", "adapted", "apgd", "audit", "audited_rows", "auto_attack", "carlini_wagner",
-           "deepfool", "evaluate", "fab", "fgsm", "full_suite", "hop_skip_jump", "mi_fgsm", "pgd", "random_noise",
-           "rapid", "run_audit", "run_suite", "search_suite", "square", "transfer", "with_audit"]
+           "deepfool", "evaluate", "examine", "fab", "fgsm", "full_suite", "hop_skip_jump", "mi_fgsm", "pgd",
+           "random_noise", "rapid", "run_audit", "run_suite", "search_suite", "square", "transfer", "with_audit"]

@@ -102,24 +102,35 @@ def with_audit(record: dict[str, Any], adversarial: Tensor, report: dict[str, An
     report, points (n, C, H, W): of `run_audit` on those images; rows: int64 (n,), their positions. The audit counts as
     one more attack, "audit", that met what the suite had left standing.
     """
-    before = _marks(record["outcomes"], adversarial.device)
-    survived = torch.tensor([mark == "1" for mark in report["survived"]], device=before.device)
-    after = before.clone()
-    after[rows] &= survived
-    fresh = before[rows] & ~survived
+    survived = standing(record, adversarial.device)
+    met = torch.zeros_like(survived)
+    met[rows] = True
+    survived[rows] &= torch.tensor([mark == "1" for mark in report["survived"]], device=survived.device)
+    every = adversarial.clone()
+    every[rows] = points
+    return lowered(record, adversarial, "audit", survived, every, met, report["seconds"])
+
+
+def lowered(record: dict[str, Any], adversarial: Tensor, name: str, survived: Tensor, points: Tensor, met: Tensor,
+            seconds: float) -> tuple[dict[str, Any], Tensor]:
+    """(record, adversarial images) with one more attack, `name`, that met what stood of the images `met` (N,), took
+    `seconds`, and of which `survived` (N,) says what it left; of what it broke, `points` (N, C, H, W) are kept."""
+    before = standing(record, adversarial.device)
+    after = before & survived
+    fresh = before & ~survived
     adversarial = adversarial.clone()
-    adversarial[rows[fresh]] = points[fresh]
-    attack = {"alone": None, **_share("left", after), "attacked": int(before[rows].sum()),
-              "seconds": report["seconds"], "gradient_evaluations": None, "queries": None, "median_distance": None}
-    lowered = {**record, **_share("robust_accuracy", after, "robust_interval"),
-               "attacks": {**record["attacks"], "audit": attack},
-               "outcomes": {**record["outcomes"], "audit": "".join(map(str, after.int().tolist()))},
-               "seconds": record["seconds"] + report["seconds"]}
-    return lowered, adversarial
+    adversarial[fresh] = points[fresh]
+    attack = {"alone": None, **_share("left", after), "attacked": int((before & met).sum()), "seconds": seconds,
+              "gradient_evaluations": None, "queries": None, "median_distance": None}
+    return {**record, **_share("robust_accuracy", after, "robust_interval"),
+            "attacks": {**record["attacks"], name: attack},
+            "outcomes": {**record["outcomes"], name: "".join(map(str, after.int().tolist()))},
+            "seconds": record["seconds"] + seconds}, adversarial
 
 
-def _marks(outcomes: dict[str, str], device: torch.device) -> Tensor:
-    """Which images stand under every attack of a record."""
+def standing(record: dict[str, Any], device: torch.device) -> Tensor:
+    """Which images stand under every attack of a record, bool (N,)."""
+    outcomes = record["outcomes"]
     rows = [[mark == "1" for mark in row] for row in outcomes.values()]
     return torch.tensor(rows, device=device).all(0)
 

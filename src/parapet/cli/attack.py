@@ -136,6 +136,8 @@ def _summary(result: dict[str, Any]) -> str:
         text += "\nNot audited: --audit asks whether the model hides how it falls."
     elif report["verdict"] == "fail":
         text += "\nThe audit failed, so the model may be far less robust than this number says."
+    if report and report["settled"]["by"] is not None:
+        text += f"\n{report['settled']['sentence']}"
     return text
 
 

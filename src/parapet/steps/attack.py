@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parapet.attacks import Attack, adapted, audited_rows, run_audit, run_suite, transfer, with_audit
+from parapet.attacks import Attack, audited_rows, examine, run_suite, transfer
 from parapet.attacks.compositions import catalogue, named_suite
 from parapet.attacks.inputs import Model
 from parapet.data.arrays import load_images
@@ -100,22 +100,19 @@ def run(request: Request, out: Path, *, save_images: Path | None = None,
         _check_shape(name, one, images)
     if surrogates:
         suite.append(Attack(_SURROGATE, transfer, {"surrogate": surrogates}))
-
-    def seeded() -> torch.Generator:
-        return torch.Generator().manual_seed(request.seed)
     share = 0.8 if request.audit_images else 1.0
     record, adversarial = run_suite(
         model, images, labels, norm=request.norm, eps=request.eps, suite=suite, batch_size=request.batch_size,
-        generator=seeded(), state=out / STATE, progress=lambda name, done: progress(name, share * done))
+        generator=torch.Generator().manual_seed(request.seed), state=out / STATE,
+        progress=lambda name, done: progress(name, share * done))
     report = None
     if request.audit_images:
         progress("audit", share)
         rows = audited_rows(labels, request.audit_images, request.seed)
-        report, points = run_audit(adapted(model), images[rows], labels[rows], norm=request.norm, eps=request.eps,
-                                   generator=seeded(), surrogates=surrogates, deep=True,
-                                   loader=partial(load_any, request.model, request.device, trust=request.trust))
-        record, adversarial = with_audit(record, adversarial, report, points, rows)
-        report["rows"] = rows.tolist()
+        record, adversarial, report = examine(
+            model, images, labels, record, adversarial, rows, norm=request.norm, eps=request.eps, seed=request.seed,
+            surrogates=surrogates, deep=True,
+            loader=partial(load_any, request.model, request.device, trust=request.trust))
     result = {"schema_version": 2, "model": redacted(request.model), "data": redacted(str(request.data)),
               "split": request.split, "seed": request.seed, "batch_size": request.batch_size,
               "attack_version": ATTACK_VERSION, "torch": torch.__version__, "images": drawn.to_dict(),

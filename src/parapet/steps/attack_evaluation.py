@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from parapet.attacks import adapted, audited_rows, run_audit, run_suite, search_suite, with_audit
+from parapet.attacks import audited_rows, examine, run_suite, search_suite
 from parapet.attacks.audit import CHEAP, CHEAP_CHECKS
 from parapet.config import Params
 from parapet.cores import Cores, FreeCores
@@ -60,14 +60,13 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
         with turn():
             progress("audit", 1.0)
             rows = audited_rows(labels, config.audit_images, seed)
-            verdict, points = run_audit(
-                adapted(network), images[rows], labels[rows], norm=threat.norm, eps=threat.eps, checks=CHEAP_CHECKS,
-                limits=CHEAP, generator=torch.Generator().manual_seed(seed))
-        record, adversarial = with_audit(record, adversarial, verdict, points, rows)
+            record, adversarial, verdict = examine(
+                network, images, labels, record, adversarial, rows, norm=threat.norm, eps=threat.eps, seed=seed,
+                checks=CHEAP_CHECKS, limits=CHEAP)
     except InputError as error:  # logits that are no numbers are this network's fault, and the search goes on
         return results.write(out / results.ATTACK_EVALUATION, **common, status="infeasible", reason=str(error))
     with replacing(out / results.ADVERSARIAL) as partial:
         save_file({"adversarial": adversarial[:_KEPT].cpu().contiguous(), "labels": labels[:_KEPT].cpu()}, partial)
     return results.write(out / results.ATTACK_EVALUATION, **common, beside=[results.ADVERSARIAL], split="validation",
                          fingerprint=data.fingerprint, look=look, images=len(places), available=available,
-                         genome=network.genome.to_dict(), evaluation=record, audit={**verdict, "rows": rows.tolist()})
+                         genome=network.genome.to_dict(), evaluation=record, audit=verdict)

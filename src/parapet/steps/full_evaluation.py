@@ -96,7 +96,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     """
     import torch  # here and below: this module is also read by a parent process that needs no torch
 
-    from parapet.attacks import adapted, audited_rows, full_suite, run_audit, run_suite, with_audit
+    from parapet.attacks import audited_rows, examine, full_suite, run_suite
     from parapet.attacks.evaluation_state import StateRefused
     from parapet.data.dataset import Dataset
     from parapet.models import load
@@ -136,11 +136,9 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     progress("audit", 0.7)
     rows = audited_rows(labels, config.audit_images, settings.seed)
     with cores.turn():
-        verdict, points = run_audit(
-            adapted(network), images[rows], labels[rows], norm=threat.norm, eps=threat.eps,
-            generator=torch.Generator().manual_seed(settings.seed),
+        record, adversarial, verdict = examine(
+            network, images, labels, record, adversarial, rows, norm=threat.norm, eps=threat.eps, seed=settings.seed,
             surrogates=[load(Path(folder) / results.WEIGHTS, device) for folder in surrogates])
-        record, adversarial = with_audit(record, adversarial, verdict, points, rows)
         replay = _replay(folder / results.ONNX, network, images, labels, adversarial, settings.export.tolerance)
     variant, beside = None, []
     if config.int8_images and network.genome.loss not in UNATTACKED:
@@ -152,7 +150,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     stored = _store(path.with_suffix(".safetensors"), network, images, labels, adversarial, config.stored_images)
     results.write(path, candidate=trained["id"], key=key, beside=[*beside, *filter(None, [stored])], split="test",
                   fingerprint=data.fingerprint, genome=network.genome.to_dict(), files=files, evaluation=record,
-                  audit={**verdict, "rows": rows.tolist()}, curves=_curves(verdict), onnx=replay, int8=variant,
+                  audit=verdict, curves=_curves(verdict), onnx=replay, int8=variant,
                   images=stored, confusion=confusion)
     _forget(path)
     return {"id": trained["id"]}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.audit import CHEAP_CHECKS, CHECKS, DEEP_CHECKS, AuditBudget, audit
-from parapet.attacks.audit.verdicts import gap, loss_gap
+from parapet.attacks.audit.verdicts import gap
 from parapet.errors import InputError
 
 QUICK = AuditBudget(pgd_steps=5, restarts=2, targeted_steps=5, targets=2, square_queries=20, decision_queries=30,
@@ -94,19 +94,10 @@ def test_the_model_comes_back_as_it_was(honest, images) -> None:
         network.eval()
 
 
-@pytest.mark.parametrize(("broken", "verdict"), [(0, "pass"), (1, "warn"), (6, "warn"), (7, "fail")])
+@pytest.mark.parametrize(("broken", "verdict"), [(0, "pass"), (2, "pass"), (3, "warn"), (6, "warn"), (7, "fail")])
 def test_a_gap_fails_where_a_paired_test_calls_it_real(broken: int, verdict: str) -> None:
     """Of 100 images 6 are above 5 points but p = 1/64; 7 give p = 1/128."""
     before = torch.ones(100, dtype=torch.bool)
     after = before.clone()
     after[:broken] = False
     assert gap("name", before, after, {}, "Advice.")["verdict"] == verdict
-
-
-@pytest.mark.parametrize(("stood", "broken", "verdict"), [(60, 10, "warn"), (60, 16, "fail"), (20, 8, "fail"),
-                                                          (30, 9, "warn")])
-def test_another_loss_may_cost_honest_nets_more(stood: int, broken: int, verdict: str) -> None:
-    """Of 100 images: above 15 points it fails, and above 5 where that is a third of what stood."""
-    before = torch.arange(100) < stood
-    after = torch.arange(100) < stood - broken
-    assert loss_gap("name", before, after, {}, "Advice.", warn=0.02)["verdict"] == verdict

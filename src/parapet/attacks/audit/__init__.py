@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from parapet.attacks.audit import budget, form, order, otherwise, outside, slopes
+from parapet.attacks.audit import budget, deployed, form, imitation, order, otherwise, outside, power, slopes
 from parapet.attacks.audit.scene import CHEAP, FULL, AuditBudget, Scene, audited_rows
 from parapet.attacks.audit.verdicts import Result, result, worst
 from parapet.attacks.inputs import Model, check, frozen
@@ -23,12 +23,13 @@ CHECKS: dict[str, Callable[[Scene], Result]] = {
     "well_formed": form.well_formed, "gradients": slopes.gradients, "scale": slopes.scale, "uphill": slopes.uphill,
     "alignment": slopes.alignment, "margin": order.margin, "order": order.order, "steps": budget.steps,
     "restarts": budget.restarts, "radius": budget.radius, "noise": outside.noise, "black_box": outside.black_box,
-    "transfer": outside.transfer, "memory": form.memory, "variations": otherwise.variations, "copy": otherwise.copy,
+    "transfer": outside.transfer, "memory": form.memory, "deployed": deployed.deployed, "power": power.power,
+    "labels_alone": imitation.labels_alone, "variations": otherwise.variations, "copy": otherwise.copy,
 }
 # Asked only with `deep`: networks that Parapet trained have no code that could behave otherwise while examined.
-DEEP_CHECKS = ("variations", "copy")
+DEEP_CHECKS = ("power", "labels_alone", "variations", "copy")
 # What every candidate of a search can afford.
-CHEAP_CHECKS = ("well_formed", "gradients", "uphill", "alignment", "margin", "steps")
+CHEAP_CHECKS = ("well_formed", "gradients", "uphill", "alignment", "margin", "steps", "deployed")
 
 
 def audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.adaptive import is_random
-from parapet.attacks.audit.scene import Scene
+from parapet.attacks.audit.scene import Scene, state_of
 from parapet.attacks.audit.verdicts import SIGNIFICANCE, Result, mean, result
 from parapet.attacks.balls import distance
 from parapet.attacks.behaviour import ROUNDING, observe
@@ -39,6 +39,9 @@ def well_formed(scene: Scene) -> Result:
         return fail("The model returns probabilities; return logits, or cross-entropy attacks meet no gradient.")
     if not scene.logits.isfinite().all() or outside > 0:
         return fail("The model returns numbers that are not finite, or attacks leave their ball; mend that first.")
+    if state_of(scene.model) != scene.state:
+        return fail("The model's parameters or buffers changed while it was asked, so it learns from what it is asked; "
+                    "freeze them, for no number holds for a model that changes.")
     if seen.drift > ROUNDING and is_random(scene.model):
         return result("well_formed", "warn", numbers, "The model says that it is random; its numbers hold for the mean "
                       "over its draws, so report how many.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from parapet.attacks.a3 import Round, a3
 from parapet.attacks.apgd import apgd
@@ -25,6 +26,17 @@ def audited_rows(labels: Tensor, count: int, seed: int) -> Tensor:
     """Which `count` of the images with these `labels` (N,) an audit looks at: a draw from `seed`, stratified by label;
     int64 (n,) on their device, ascending."""
     return torch.from_numpy(stratified(labels.cpu().numpy(), count, seed)).to(labels.device)
+
+
+def state_of(model: Model) -> str:
+    """SHA-256 of the names, shapes and values of a module's parameters and buffers; empty for a bare callable."""
+    found = hashlib.sha256()
+    if not isinstance(model, nn.Module):
+        return ""
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + values.numpy().tobytes())
+    return found.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,8 @@ class AuditBudget:
     noise_draws: int = 1000
     varied_images: int = 48
     copied_images: int = 100
+    deployed_images: int = 16
+    power_images: int = 48
 
 
 FULL = AuditBudget()
@@ -70,6 +84,7 @@ class Scene:
         self.standing = torch.ones_like(self.labels, dtype=torch.bool)
         self.broken = self.images.clone()
         self.logits = logits[self.right]
+        self.state = state_of(model)
 
     def survives(self, attack: Callable[..., Any], *, stream: int = 0, eps: float | None = None,
                  model: Model | None = None, among: Tensor | None = None, **options: Any) -> Tensor:
@@ -100,6 +115,16 @@ class Scene:
             self.broken[first] = points[first]
             self.standing &= survived
         return survived
+
+    def condemn(self, rows: Tensor, points: Tensor, fooled: Tensor) -> None:
+        """Count the images `rows` (m,) as broken by `points` (m, C, H, W) where `fooled` (m,) says that the model gets
+        them wrong, asked in another way or as another copy; only inside the ball."""
+        images = self.images[rows]
+        inside = (distance(points, images, self.norm) <= self.eps) & (points.flatten(1).amin(1) >= 0) \
+            & (points.flatten(1).amax(1) <= 1)
+        first = self.standing[rows] & fooled & inside
+        self.broken[rows[first]] = points[first]
+        self.standing[rows[first]] = False
 
     def survivors(self) -> str:
         """One mark for each image of the audit: "1" where it was right and nothing broke it."""

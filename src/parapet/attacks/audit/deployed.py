@@ -1,0 +1,59 @@
+"""The deployed input: pixels of 8 bits, one image at a time. Looked at with passes alone, attacked where they jump."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from parapet.attacks.audit.otherwise import VARIATIONS, stands_as
+from parapet.attacks.audit.scene import Scene, audited_rows
+from parapet.attacks.audit.verdicts import Result, gap, mean, result
+from parapet.attacks.balls import ball
+from parapet.attacks.behaviour import ROUNDING
+from parapet.attacks.inputs import answers, ask
+from parapet.attacks.noise import derived, uniform
+
+_LEVELS = 255
+# Points of the ball that each image is looked at in, and shifts as small as rounding that rounding is measured against.
+_PLACES, _SHIFTS = 2, 4
+# A jump is so many times the largest of those shifts, and this share of the spread of the logits.
+_TIMES, _SHARE = 10.0, 0.1
+
+
+@torch.no_grad()
+def deployed(scene: Scene) -> Result:
+    """The answer does not change when the image comes alone, nor jump when its pixels are rounded to 8 bits.
+
+    Honest layers that round jump too (a filter of few grey levels), so what jumps is attacked on 8-bit pixels, and the
+    verdict is about what falls there.
+    """
+    rows = audited_rows(scene.labels, scene.budget.deployed_images, seed=1)
+    images, seeds = scene.images[rows], scene.seeds[rows]
+    around = ball(images.repeat(_PLACES, 1, 1, 1), scene.eps, scene.norm)
+
+    def noise(stream: int, draw: int = 0) -> Tensor:
+        return torch.cat([uniform(derived(seeds, stream + place), images.shape[1:], draw) for place in range(_PLACES)])
+    points = around.start(noise(91))
+    rounded = around.project((points * _LEVELS).round() / _LEVELS)
+    logits = answers(scene.model, points)
+    spread = max(float(logits.double().std()), torch.finfo(logits.dtype).tiny)
+    alone = torch.cat([ask(scene.model, point[None]) for point in (*points, *rounded)])
+    company = float((alone - torch.cat([logits, answers(scene.model, rounded)])).abs().max()) / spread
+    jump = (alone[len(points):] - logits).abs().amax(1)
+    shifts = torch.zeros_like(jump)
+    for draw in range(_SHIFTS):
+        shifted = around.project(points + (noise(101, draw) - 0.5) / _LEVELS)
+        shifts = torch.maximum(shifts, (answers(scene.model, shifted) - logits).abs().amax(1))
+    jumps = mean((jump > _TIMES * shifts) & (jump > _SHARE * spread))
+    numbers = {"images": len(rows), "largest_change_alone": company, "jumps_when_rounded": jumps}
+    if company > ROUNDING:
+        numbers |= {"one_at_a_time": mean(stands_as(scene, rows, VARIATIONS["one at a time"]))}
+        return result("deployed", "fail", numbers, "The answer to an image changes when it comes alone, so whoever is "
+                      "served one image at a time meets another model than the one that was attacked; do not believe "
+                      "its numbers.")
+    if jumps == 0:
+        return result("deployed", "pass", numbers, "Served one at a time and as 8-bit pixels it answers alike.")
+    before, after = (stands_as(scene, rows, VARIATIONS[name]) for name in ("as before", "8-bit pixels"))
+    numbers |= {"as_before": mean(before), "8_bit_pixels": mean(after)}
+    return gap("deployed", before, after, numbers, "On 8-bit pixels, as images are served, the model falls where it "
+               "stands on all others, so whoever sends it files meets another model; do not believe its numbers.")

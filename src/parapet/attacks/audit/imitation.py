@@ -1,0 +1,139 @@
+"""A surrogate that is fitted to a model's own labels, and attacks that begin from it.
+
+Papernot, McDaniel, Goodfellow, Jha, Celik, Swami 2017, "Practical Black-Box Attacks against Machine Learning": the
+surrogate is trained on labels that the model gives, around the data, and where its own adversarial images lie. A model
+whose gradients show another way than its labels (a smooth decoy beside a hard label) is found out by it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from parapet.attacks.audit.scene import Scene, audited_rows
+from parapet.attacks.audit.verdicts import Result, gap, mean
+from parapet.attacks.balls import ball, distance
+from parapet.attacks.hop_skip_jump import hop_skip_jump
+from parapet.attacks.inputs import Model, frozen, predict
+from parapet.attacks.noise import derived, uniform
+from parapet.attacks.pgd import pgd
+
+_WIDTH, _HIDDEN = 32, 128
+_ROUNDS, _STEPS, _BATCH, _RATE = 6, 80, 128, 2e-3
+# As far as this share of images mixes with others, and points are drawn from balls of so many radii.
+_MIXED, _WIDE = 0.25, 1.5
+_ASCENT = 20
+
+
+class _Surrogate(nn.Module):
+    """Two convolutions and two linear layers, with smooth activations; weights are drawn from `generator`."""
+
+    def __init__(self, shape: torch.Size, classes: int, generator: torch.Generator) -> None:
+        super().__init__()
+        channels, height, width = shape
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, _WIDTH, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1, stride=2), nn.SiLU(), nn.Flatten(),
+            nn.Linear(_WIDTH * ((height + 1) // 2) * ((width + 1) // 2), _HIDDEN), nn.SiLU(),
+            nn.Linear(_HIDDEN, classes))
+        with torch.no_grad():
+            for parameter in self.parameters():
+                deviation = (2 / parameter[0].numel()) ** 0.5 if parameter.dim() > 1 else 0.0
+                parameter.copy_(deviation * torch.randn(parameter.shape, generator=generator))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes)."""
+        return self.layers(images - 0.5)
+
+
+def imitated(model: Model, images: Tensor, seeds: Tensor, *, classes: int, eps: float, norm: str) -> nn.Module:
+    """A surrogate fitted to the labels that `model` gives to images, mixtures of them, points around them, and what
+    the surrogate itself takes for adversarial. images: float (N, C, H, W) in [0, 1]; seeds: int64 (N,)."""
+    generator = torch.Generator().manual_seed(int(seeds[0]) % 2**63)
+    surrogate = _Surrogate(images.shape[1:], classes, generator).to(images.device)
+    optimiser = torch.optim.Adam(surrogate.parameters(), lr=_RATE)
+    pool, answers = images, predict(model, images)
+    for turn in range(_ROUNDS):
+        pools = [pool, _around(images, eps, norm, seeds, turn, generator)]
+        if turn:
+            with frozen(surrogate):
+                pools.append(pgd(surrogate, images, predict(model, images), eps=eps, norm=norm, steps=10,
+                                 loss="margin", generator=derived(seeds, 200 + turn)))
+        answers = torch.cat([answers, *(predict(model, points) for points in pools[1:])])
+        pool = torch.cat(pools)
+        for _ in range(_STEPS):
+            rows = torch.randint(len(pool), (_BATCH,), generator=generator).to(pool.device)
+            optimiser.zero_grad()
+            cross_entropy(surrogate(pool[rows]), answers[rows]).backward()
+            optimiser.step()
+    return surrogate.eval()
+
+
+def labels_alone(scene: Scene) -> Result:
+    """Attacks that see labels alone (a surrogate fitted to them, and HopSkipJump from its images) break nothing that
+    the white box does not."""
+    before = scene.white
+    surrogate = imitated(scene.model, scene.images, derived(scene.seeds, 96), classes=scene.logits.shape[1],
+                         eps=scene.eps, norm=scene.norm)
+    by_transfer = scene.survives(from_surrogate, stream=97, among=before, surrogate=surrogate)
+    part = (before & by_transfer).nonzero().squeeze(1)
+    part = part[audited_rows(scene.labels[part], scene.budget.decision_images, seed=3)]
+    if len(part):
+        points = decided(scene.model, surrogate, scene.images[part], scene.labels[part], scene.eps, scene.norm,
+                         scene.budget.decision_queries, derived(scene.seeds[part], 98))
+        tried = scene.images.clone()
+        tried[part] = points
+        after = before & by_transfer & scene.judge(tried)
+    else:
+        after = before & by_transfer
+    numbers = {"white_box": mean(before), "with_surrogate": mean(before & by_transfer), "with_decisions": mean(after),
+               "decision_images": len(part)}
+    return gap("labels_alone", before, after, numbers, "Attacks that see labels alone break what gradients do not, so "
+               "the gradients show another way than the labels; store the lower number.")
+
+
+def from_surrogate(model: Model, images: Tensor, labels: Tensor, *, surrogate: nn.Module, eps: float, norm: str,
+                   early_stop: bool = False, generator: Tensor | None = None) -> Tensor:
+    """PGD on the `surrogate`, from the image and from a random start; of each image a version that `model` gets wrong
+    where there is one."""
+    best = images.clone()
+    seeds = generator if generator is not None else torch.arange(len(images), device=images.device)
+    stands = torch.ones_like(labels, dtype=torch.bool)
+    for turn in range(3):
+        for steps in (_ASCENT // 4, _ASCENT, 3 * _ASCENT):
+            rows = stands.nonzero().squeeze(1)
+            if len(rows) == 0:
+                return best
+            with frozen(surrogate):
+                points = pgd(surrogate, images[rows], labels[rows], eps=eps, norm=norm, steps=steps, loss="margin",
+                             generator=derived(seeds[rows], 10 * turn + steps))
+            fooled = predict(model, points) != labels[rows]
+            best[rows[fooled]], stands[rows[fooled]] = points[fooled], False
+    return best
+
+
+def decided(model: Model, surrogate: nn.Module, images: Tensor, labels: Tensor, eps: float, norm: str, queries: int,
+            seeds: Tensor) -> Tensor:
+    """HopSkipJump from what the surrogate finds in larger balls; the image itself where it ends outside the ball."""
+    starts = images.clone()
+    largest = 1.0 if norm == "linf" else float(images[0].numel()) ** 0.5
+    for factor in (3.0, 2.0, 1.5):
+        points = from_surrogate(model, images, labels, surrogate=surrogate, eps=min(factor * eps, largest), norm=norm,
+                                generator=seeds)
+        fooled = predict(model, points) != labels
+        starts[fooled] = points[fooled]
+    points, _ = hop_skip_jump(model, images, labels, norm=norm, queries=queries, starts=starts, generator=seeds)
+    inside = distance(points, images, norm) <= eps
+    return torch.where(inside.reshape(-1, 1, 1, 1), points, images)
+
+
+def _around(images: Tensor, eps: float, norm: str, seeds: Tensor, turn: int, generator: torch.Generator) -> Tensor:
+    """Points drawn around the images, and mixtures of them with others."""
+    largest = 1.0 if norm == "linf" else float(images[0].numel()) ** 0.5
+    wide = ball(images, min(_WIDE * eps, largest), norm)
+    noise = uniform(derived(seeds, 100 + turn), images.shape[1:])
+    partners = images[torch.randperm(len(images), generator=generator).to(images.device)]
+    corners = wide.start((noise > 0.5).to(images.dtype))
+    return torch.cat([wide.start(noise), corners, images + 2 * _MIXED * torch.rand(
+        len(images), 1, 1, 1, generator=generator).to(images.device) * (partners - images)])

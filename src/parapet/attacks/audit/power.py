@@ -1,0 +1,102 @@
+"""The attack's own power: does it find adversarial examples that are known to be there?
+
+Zimmermann, Brendel, Tramèr, Carlini 2022, "Increasing Confidence in Adversarial Robustness Evaluations" (NeurIPS): the
+classifier's last layer is replaced by a binary readout for each image, placed so that a point of the ball is sure to be
+on its other side. An attack that misses such points on these features proves nothing by missing others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from parapet.attacks.audit.scene import Scene, audited_rows
+from parapet.attacks.audit.verdicts import Result, graded, mean
+from parapet.attacks.balls import ball
+from parapet.attacks.inputs import Model, ask
+from parapet.attacks.noise import derived, uniform
+from parapet.attacks.pgd import pgd
+
+# Points of each ball that the readout is fitted on.
+_DRAWS = 64
+# Of honest networks the attack finds all, give or take a few images.
+_WARN, _FAIL = 0.1, 0.3
+
+
+def power(scene: Scene) -> Result:
+    """PGD must cross a readout of the features that a known point of the ball crosses, for nearly every image."""
+    rows = audited_rows(scene.labels, scene.budget.power_images, seed=2)
+    images, seeds = scene.images[rows], scene.seeds[rows]
+    features, kind = features_of(scene.model)
+    readout, sure = _fitted(features, images, scene.eps, scene.norm, seeds)
+    numbers = {"features": kind, "images": int(sure.sum())}
+    if not sure.any():
+        return graded("power", 1.0, {**numbers, "found": None}, "The features do not change inside the ball, so "
+                      "nothing can be found there by anybody; attack without gradients.", "", warn=_WARN, fail=_FAIL)
+    labels = torch.zeros(len(rows), dtype=torch.int64, device=images.device)
+    points = pgd(readout, images, labels, eps=scene.eps, norm=scene.norm, steps=scene.budget.pgd_steps, loss="margin",
+                 generator=derived(seeds, 95))
+    with torch.no_grad():
+        found = readout(points).argmax(1) == 1
+    missed = mean(~found[sure])
+    return graded("power", missed, {**numbers, "found": 1 - missed}, f"The attack finds {1 - missed:.0%} of the "
+                  "adversarial examples that are known to be there, so it is too weak for this model; a number from it "
+                  "means nothing.", "The attack finds the adversarial examples that are known to be there.",
+                  warn=_WARN, fail=_FAIL)
+
+
+def features_of(model: Model) -> tuple[Callable[[Tensor], Tensor], str]:
+    """(images to features (N, F), what they are): the input of the last linear layer that a module runs, else the
+    logits."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)] \
+        if isinstance(model, nn.Module) else []
+    if not layers:
+        return lambda images: ask(model, images), "logits"
+
+    def features(images: Tensor) -> Tensor:
+        given: list[Tensor] = []
+        hooks = [layer.register_forward_pre_hook(lambda layer, inputs: given.append(inputs[0])) for layer in layers]
+        try:
+            logits = ask(model, images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        last = given[-1] if given else logits
+        # Tokens, or several passes over the same images, are nothing that one readout fits.
+        return last if last.dim() == 2 and len(last) == len(images) else logits
+    return features, "input of the last linear layer"
+
+
+@torch.no_grad()
+def _fitted(features: Callable[[Tensor], Tensor], images: Tensor, eps: float, norm: str,
+            seeds: Tensor) -> tuple[Model, Tensor]:
+    """(the binary readout, logits (N, 2); for which images a point of the ball is known to be on its other side).
+
+    The direction leads from the mean of the draws to the draw that lies farthest from it; the threshold lies half way
+    between that draw and the next one in this direction.
+    """
+    around = ball(images, eps, norm)
+    drawn = []
+    for draw in range(_DRAWS):
+        noise = uniform(derived(seeds, 94), images.shape[1:], draw)
+        # Corners of the ball: changes inside it are smaller.
+        drawn.append(features(around.start((noise > 0.5).to(images.dtype))).double())
+    values = torch.stack(drawn, 1)
+    centre, deviation = values.mean(1, keepdim=True), values.std(1, keepdim=True)
+    unit = (values - centre) / deviation.clamp(min=torch.finfo(torch.float32).tiny)
+    farthest = unit.square().sum(2).argmax(1)
+    here = torch.arange(len(images), device=images.device)
+    direction = unit[here, farthest] / deviation.squeeze(1).clamp(min=torch.finfo(torch.float32).tiny)
+    lengths = ((values - centre) * direction[:, None]).sum(2)
+    top = lengths[here, farthest]
+    lengths[here, farthest] = -torch.inf
+    rival = lengths.amax(1)
+    threshold, sure = (top + rival) / 2, (top > rival) & (deviation.amax((1, 2)) > 0)
+    middle = centre.squeeze(1)
+
+    def readout(points: Tensor) -> Tensor:
+        beyond = ((features(points).double() - middle) * direction).sum(1) - threshold
+        return torch.stack([torch.zeros_like(beyond), beyond], 1)
+    return readout, sure
