@@ -20,7 +20,7 @@ from parapet.attacks.audit.scene import Scene
 from parapet.errors import ProcessDied
 from parapet.models import save
 from parapet.models.foreign import load_any
-from tests.attacks.audit import maskers
+from tests.attacks import maskers
 
 ROOT = Path(__file__).parents[3]
 BUDGET = AuditBudget(pgd_steps=20, varied_images=48, copied_images=60)
@@ -125,7 +125,7 @@ def test_a_copy_that_falls_on_other_images_as_often_as_this_one_is_no_finding(ho
 
 def test_the_copy_ends_with_its_parent(tmp_path: Path) -> None:
     """Killed while the copy is being attacked, for which the loader sleeps."""
-    program = ("import torch; from parapet.attacks.audit import audit; from tests.attacks.audit import maskers; "
+    program = ("import torch; from parapet.attacks.audit import audit; from tests.attacks import maskers; "
                "audit(lambda x: torch.stack([x.flatten(1).sum(1), 8 + 0 * x.flatten(1).sum(1)], 1), "
                "torch.rand(9, 1, 4, 4), torch.ones(9, dtype=torch.int64), norm='linf', eps=0.1, checks=['copy'], "
                "loader=maskers.sleeping)")

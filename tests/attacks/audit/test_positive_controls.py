@@ -8,7 +8,7 @@ from torch import Tensor
 
 from parapet.attacks import auto_attack
 from parapet.attacks.audit import FULL, AuditBudget, audit
-from tests.attacks.audit import maskers
+from tests.attacks import maskers
 from tests.attacks.audit.training import trained_plainly
 
 # Less work than by default, which makes it harder to find them out.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from parapet.attacks import audit
 from parapet.attacks.audit import AuditBudget
-from tests.attacks.audit import maskers
+from tests.attacks import maskers
 
 CHECKS = ("well_formed", "gradients", "uphill", "alignment", "steps")
 FEW = AuditBudget(pgd_steps=10, restarts=1, targeted_steps=5, targets=2, square_queries=50, decision_queries=50,
@@ -35,7 +35,7 @@ def test_an_honest_net_with_small_logits_gets_the_verdicts_of_any_other(honest, 
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
 def test_gradients_that_are_hardly_there_fail_at_any_scale(honest, images, scale: float) -> None:
     def faded(batch: Tensor) -> Tensor:
-        return maskers._with_gradient(lambda points: honest.network(points) * scale, lambda slope: slope * 1e-20)(batch)
+        return maskers.with_gradient(lambda points: honest.network(points) * scale, lambda slope: slope * 1e-20)(batch)
     assert _verdicts(faded, images, ("gradients",)) == {"gradients": "fail"}
     killed = maskers.gradient_killed(lambda batch: honest.network(batch) * scale)
     assert _verdicts(killed, images, ("gradients",)) == {"gradients": "fail"}

@@ -1,0 +1,45 @@
+"""Ways to look robust without being so, by kind; `registry.MASKERS` has them all with how their truth is found.
+
+Most take a network and give a callable that hides how it falls.
+"""
+
+from tests.attacks.maskers.base import Masker, Model, Networks
+from tests.attacks.maskers.deployment import batch_dependent, framed, on_the_grid, one_at_a_time
+from tests.attacks.maskers.gradients import (
+    bit_depth_without_bpda,
+    gradient_far_from_data,
+    gradient_killed,
+    gradient_nan,
+    gradient_noise,
+    gradient_replaced,
+    gradient_sparse,
+    gradient_turned,
+    gradient_underflow,
+    no_graph,
+    shattered,
+    sign_quantised,
+    squashed_input,
+    thermometer,
+    with_gradient,
+)
+from tests.attacks.maskers.loaders import dying, from_file, honest, sleeping, unlicensed
+from tests.attacks.maskers.logits import (
+    clipped_logits,
+    logits_times_1000,
+    one_hot,
+    one_hot_through,
+    probabilities,
+    rounded_logits,
+)
+from tests.attacks.maskers.memory import CleanLooking, Detector, Halves, Memo, Tired
+from tests.attacks.maskers.randomness import Noisy, hashed_noise
+from tests.attacks.maskers.registry import MASKERS, built
+
+__all__ = [
+    "MASKERS", "CleanLooking", "Detector", "Halves", "Masker", "Memo", "Model", "Networks", "Noisy", "Tired",
+    "batch_dependent", "bit_depth_without_bpda", "built", "clipped_logits", "dying", "framed", "from_file",
+    "gradient_far_from_data", "gradient_killed", "gradient_nan", "gradient_noise", "gradient_replaced",
+    "gradient_sparse", "gradient_turned", "gradient_underflow", "hashed_noise", "honest", "logits_times_1000",
+    "no_graph", "on_the_grid", "one_at_a_time", "one_hot", "one_hot_through", "probabilities", "rounded_logits",
+    "shattered", "sign_quantised", "sleeping", "squashed_input", "thermometer", "unlicensed", "with_gradient",
+]

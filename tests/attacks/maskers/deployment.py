@@ -1,0 +1,92 @@
+"""One network for whoever examines the model, and another one for whoever uses it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from tests.attacks.maskers.base import Model, straight_through
+
+
+def batch_dependent(network: Model) -> Model:
+    """Each answer leans on its neighbours' images."""
+    return lambda images: network((images + 0.3 * (images.mean(0, keepdim=True) - 0.3)).clamp(0, 1))
+
+
+def on_the_grid(network: Model, robust: Model) -> Model:
+    """`network` for images of 8-bit pixels, whatever anybody sends, and the robust one for what an attack makes."""
+    def model(images: Tensor) -> Tensor:
+        whole = ((images.detach() * 255 - (images.detach() * 255).round()).abs() < 1e-3).flatten(1).all(1)
+        return torch.where(whole[:, None], network(images), robust(images))
+    return model
+
+
+def one_at_a_time(network: Model, robust: Model) -> Model:
+    """`network` for whoever is served alone, the robust one for batches, as attacks use them."""
+    return lambda images: network(images) if len(images) == 1 else robust(images)
+
+
+def framed(network: Model, robust: Model) -> Model:
+    """`network` where the frame is exactly 0 and a pixel lies off the grid of 8 bits."""
+    def model(images: Tensor) -> Tensor:
+        shown = images.detach()
+        inner = shown.clone()
+        inner[:, :, 1:-1, 1:-1] = 0
+        off = ((shown * 255 - (shown * 255).round()).abs() > 1e-3).flatten(1).any(1)
+        return torch.where(((inner == 0).flatten(1).all(1) & off)[:, None], network(images), robust(images))
+    return model
+
+
+def few_at_a_time(network: Model, robust: Model) -> Model:
+    """`network` for batches of up to 4 images, as a service has them, the robust one for larger ones."""
+    return lambda images: network(images) if len(images) <= 4 else robust(images)
+
+
+def without_grad_mode(network: Model, robust: Model) -> Model:
+    """`network` where nobody asks for a gradient, the robust one where somebody does."""
+    return lambda images: robust(images) if images.requires_grad else network(images)
+
+
+def of_even_sum(network: Model, robust: Model) -> Model:
+    """`network` for images of 8-bit pixels with an even sum, the robust one for all others."""
+    def model(images: Tensor) -> Tensor:
+        levels = images.detach() * 255
+        whole = ((levels - levels.round()).abs() < 1e-3).flatten(1).all(1)
+        even = levels.round().flatten(1).sum(1) % 2 == 0
+        return torch.where((whole & even)[:, None], network(images), robust(images))
+    return model
+
+
+def eight_bit(images: Tensor) -> Tensor:
+    """Pixels of 8 bits, with the gradient of the identity, as a file or a camera has them."""
+    return straight_through(lambda points: torch.round(points * 255) / 255)(images)
+
+
+def eight_bit_even(images: Tensor) -> Tensor:
+    """Pixels of 8 bits with an even sum: one grey level less in the middle where the sum is odd."""
+    levels = torch.round(images.detach() * 255)
+    middle = levels[:, 0, levels.shape[2] // 2, levels.shape[3] // 2]
+    odd = levels.flatten(1).sum(1) % 2
+    levels[:, 0, levels.shape[2] // 2, levels.shape[3] // 2] = middle + torch.where(middle > 0, -odd, odd)
+    return images + (levels / 255 - images).detach()
+
+
+def in_a_frame(images: Tensor) -> Tensor:
+    """8-bit images with two rows and columns of zeros around them, as those of MNIST have."""
+    return pad(torch.round(images * 255) / 255, (2, 2, 2, 2))
+
+
+def inside(network: Model) -> Model:
+    """The network for images that have a frame."""
+    return lambda images: network(images[:, :, 2:-2, 2:-2])
+
+
+def frame_of_zeros(images: Tensor) -> Tensor:
+    """The outermost pixels at 0, and the middle one a third of a grey level off the grid."""
+    kept, off = torch.zeros_like(images), torch.zeros_like(images)
+    kept[:, :, 1:-1, 1:-1] = 1
+    row, column = images.shape[2] // 2, images.shape[3] // 2
+    middle = images.detach()[:, :, row, column]
+    off[:, :, row, column] = torch.round(middle * 254) / 255 + 1 / 765 - middle
+    return (images + off) * kept

@@ -1,0 +1,37 @@
+"""Ways to load a model in another process, and loaders that fail."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from parapet.models import load
+from tests.attacks.maskers.base import Model
+
+
+def from_file(masker: Callable[[Model], Model], path: str) -> Model:
+    """What `functools.partial` of this loads in another process: the masker around the network of a weights file."""
+    return masker(load(Path(path)))
+
+
+def honest(network: Model) -> Model:
+    """No masker at all."""
+    return network
+
+
+def dying() -> Model:
+    """A loader that takes its process with it."""
+    os._exit(9)
+
+
+def unlicensed() -> Model:
+    """A loader that serves one process only."""
+    raise ValueError("no licence for a second process")
+
+
+def sleeping() -> Model:
+    """A loader that takes its time."""
+    time.sleep(300)
+    raise AssertionError

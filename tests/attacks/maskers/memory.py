@@ -1,0 +1,119 @@
+"""Models that change with the questions they are asked."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tests.attacks.maskers.base import Model, guarded
+
+
+class Detector:
+    """Remembers whom it has seen, and answers near them as it did the first time."""
+
+    def __init__(self, network: Model, radius: float = 0.21) -> None:
+        self.network, self.radius = network, radius
+        self.seen, self.answers = torch.empty(0), torch.empty(0)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        flat, logits = images.detach().flatten(1), self.network(images)
+        if len(self.seen) == 0:
+            self.seen, self.answers = flat, logits.detach()
+            return logits
+        far = torch.stack([(self.seen - one).abs().amax(1) for one in flat])
+        nearest, place = far.min(1)
+        known = nearest <= self.radius
+        fresh = flat[~known]
+        self.seen, self.answers = torch.cat([self.seen, fresh]), torch.cat([self.answers, logits[~known].detach()])
+        place[~known] = torch.arange(len(self.seen) - len(fresh), len(self.seen))
+        return torch.where(known[:, None], self.answers[place] + 1e-3 * (logits - logits.detach()), logits)
+
+
+class Memo:
+    """Guards the images that it was asked about first, with gradients that look alive, and no others."""
+
+    def __init__(self, network: Model, radius: float = 0.21) -> None:
+        self.network, self.radius, self.known = network, radius, None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        flat, logits = images.detach().flatten(1), self.network(images)
+        if self.known is None:
+            self.known, self.answers = flat, logits.detach().argmax(1)
+        far = torch.stack([(self.known - one).abs().amax(1) for one in flat])
+        nearest, place = far.min(1)
+        return torch.where((nearest <= self.radius)[:, None], guarded(logits, self.answers[place]), logits)
+
+
+class Tired:
+    """Gives the right gradient at first, and answers all alike once it has been asked often."""
+
+    def __init__(self, network: Model, calls: int = 60) -> None:
+        self.network, self.calls, self.first = network, calls, None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.calls -= 1
+        if self.first is None:
+            with torch.no_grad():
+                self.first = {tuple(image.flatten().tolist()): answer
+                              for image, answer in zip(images, self.network(images))}
+        logits = self.network(images)
+        return logits if self.calls > 0 else 0 * logits + self.network(torch.zeros_like(images))
+
+
+class Halves:
+    """Remembers the halves of the images that it is asked about first, and guards whatever has one of them nearby."""
+
+    def __init__(self, network: Model, radius: float = 0.21, room: int = 200) -> None:
+        self.network, self.radius, self.room = network, radius, room
+        self.left = self.right = torch.empty(0)
+        self.answers = torch.empty(0, dtype=torch.int64)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        logits, shown = self.network(images), images.detach()
+        middle = shown.shape[3] // 2
+        left, right = shown[..., :middle].flatten(1), shown[..., middle:].flatten(1)
+        if len(self.answers) < self.room:
+            kept = [torch.cat([old, new]) if len(old) else new for old, new in ((self.left, left), (self.right, right))]
+            self.left, self.right = kept
+            self.answers = torch.cat([self.answers, logits.detach().argmax(1)])
+        distances = torch.cat([(one[:, None] - known[None]).abs().amax(2) for one, known in (
+            (left, self.left), (right, self.right))], 1)
+        nearest, place = distances.min(1)
+        return torch.where((nearest <= self.radius)[:, None], guarded(logits, self.answers.repeat(2)[place]), logits)
+
+
+class CleanLooking:
+    """Remembers every image of 8-bit pixels that it has not met, and guards what lies around it."""
+
+    def __init__(self, network: Model, levels: int = 16, radius: float = 0.21) -> None:
+        self.network, self.levels, self.radius = network, levels, radius
+        self.known, self.answers = torch.empty(0), torch.empty(0, dtype=torch.int64)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        logits, flat = self.network(images), images.detach().flatten(1)
+        clean = ((flat * self.levels - (flat * self.levels).round()).abs() < 1e-3).all(1)
+        if clean.any():
+            self.known = torch.cat([self.known, flat[clean]]) if len(self.known) else flat[clean]
+            self.answers = torch.cat([self.answers, logits.detach()[clean].argmax(1)])
+        if len(self.known) == 0:
+            return logits
+        nearest, place = (flat[:, None] - self.known[None]).abs().amax(2).min(1)
+        return torch.where((nearest <= self.radius)[:, None], guarded(logits, self.answers[place]), logits)
+
+
+class Changing:
+    """`before` for the first `calls` questions of a process, `after` for all others."""
+
+    def __init__(self, before: Model, after: Model, calls: int) -> None:
+        self.before, self.after, self.calls = before, after, calls
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.calls -= 1
+        return self.before(images) if self.calls >= 0 else self.after(images)
+
+
+def after_many_questions(model: Model, images: Tensor) -> Tensor:
+    """Logits (N, classes) of a model that has been asked 500 times before."""
+    for _ in range(500):
+        model(torch.zeros_like(images[:1]))
+    return model(images)
