@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.audit.honest import Examined
 from benchmarks.audit.truth import Truth, truth_of_honest, truth_of_masker
-from parapet.attacks import adapted, run_audit, run_suite, with_audit
+from parapet.attacks import examine, run_suite
 from parapet.attacks.compositions import named_suite
 from parapet.attacks.inputs import Model
 from parapet.errors import InputError
@@ -27,25 +27,23 @@ def shown(loader: Callable[[], Model], images: Tensor, labels: Tensor, *, norm: 
           seed: int = 0) -> dict[str, Any]:
     """Suite and deep audit of a model as `parapet attack --audit` runs them (`parapet.steps.attack.run`).
 
-    `loader` can be pickled and makes the model. Returns {shown, suite_alone, verdict, failed, warned, said}: the
-    number that is shown and the suite's alone, as fractions of 1, the names of the checks, and what was said where
-    the suite refused the model.
+    `loader` can be pickled and makes the model. Returns {shown, suite_alone, verdict, failed, warned, settled,
+    said}: the number that is shown and the suite's alone, as fractions of 1, the names of the checks, which stages
+    broke how many images, and what was said where the suite refused the model.
     """
-    def seeded() -> torch.Generator:
-        return torch.Generator().manual_seed(seed)
     model = loader()
     try:
         record, adversarial = run_suite(model, images, labels, norm=norm, eps=eps, suite=named_suite(suite),
-                                        generator=seeded())
-        report, points = run_audit(adapted(model), images, labels, norm=norm, eps=eps, generator=seeded(), deep=True,
-                                   loader=loader)
+                                        generator=torch.Generator().manual_seed(seed))
+        found, _, report = examine(model, images, labels, record, adversarial, torch.arange(len(images)), norm=norm,
+                                   eps=eps, seed=seed, deep=True, loader=loader)
     except InputError as error:
-        return {"shown": None, "suite_alone": None, "verdict": REFUSED, "failed": [], "warned": [], "said": str(error)}
-    found, _ = with_audit(record, adversarial, report, points, torch.arange(len(images)))
+        return {"shown": None, "suite_alone": None, "verdict": REFUSED, "failed": [], "warned": [], "settled": None,
+                "said": str(error)}
     checks = {verdict: [check["id"] for check in report["checks"] if check["verdict"] == verdict]
               for verdict in ("fail", "warn")}
     return {"shown": found["robust_accuracy"], "suite_alone": record["robust_accuracy"], "verdict": report["verdict"],
-            "failed": checks["fail"], "warned": checks["warn"],
+            "failed": checks["fail"], "warned": checks["warn"], "settled": report["settled"],
             "said": " ".join(check["advice"] for check in report["checks"] if check["verdict"] == report["verdict"])
             if report["verdict"] != "pass" else ""}
 

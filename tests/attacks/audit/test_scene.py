@@ -17,8 +17,8 @@ def _dark(images: Tensor) -> Tensor:
 
 
 def test_what_an_audit_spends_by_default() -> None:
-    """PGD as in the search's suite, ten restarts, the nine targets of ten classes, a thousand of each query."""
-    assert AuditBudget() == FULL == AuditBudget(pgd_steps=40, restarts=10, targeted_steps=50, targets=9,
+    """PGD as in the search's suite, ten restarts, A3 as it comes, three targets, a thousand of each query."""
+    assert AuditBudget() == FULL == AuditBudget(pgd_steps=40, restarts=10, rounds=None, targeted_steps=50, targets=3,
                                                 square_queries=1000, decision_queries=1000, decision_images=50,
                                                 noise_draws=1000)
 

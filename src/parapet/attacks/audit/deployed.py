@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from parapet.attacks.audit.otherwise import VARIATIONS, stands_as
+from parapet.attacks.audit.otherwise import VARIATIONS, stands_as, with_room
 from parapet.attacks.audit.scene import Scene, audited_rows
 from parapet.attacks.audit.verdicts import Result, gap, mean, result
 from parapet.attacks.balls import ball
@@ -29,12 +29,12 @@ def deployed(scene: Scene) -> Result:
     """
     rows = audited_rows(scene.labels, scene.budget.deployed_images, seed=1)
     images, seeds = scene.images[rows], scene.seeds[rows]
-    around = ball(images.repeat(_PLACES, 1, 1, 1), scene.eps, scene.norm)
+    around = ball(images.repeat(_PLACES, 1, 1, 1), with_room(scene, 0.5), scene.norm)
 
     def noise(stream: int, draw: int = 0) -> Tensor:
         return torch.cat([uniform(derived(seeds, stream + place), images.shape[1:], draw) for place in range(_PLACES)])
     points = around.start(noise(91))
-    rounded = around.project((points * _LEVELS).round() / _LEVELS)
+    rounded = (points * _LEVELS).round() / _LEVELS
     logits = answers(scene.model, points)
     spread = max(float(logits.double().std()), torch.finfo(logits.dtype).tiny)
     alone = torch.cat([ask(scene.model, point[None]) for point in (*points, *rounded)])

@@ -106,10 +106,12 @@ def _double(model: Model) -> Model:
 
 
 class Variation(NamedTuple):
-    """What is done to each image, and how the model is asked."""
+    """What is done to each image, how the model is asked, and by how many grey levels the change moves a pixel at most
+    where the attack has to leave room for it inside the ball."""
 
     change: Callable[[Tensor], Tensor]
     asked: Callable[[Model], Model]
+    room: float = 0.0
 
 
 VARIATIONS = {
@@ -119,8 +121,8 @@ VARIATIONS = {
     "channels last": Variation(_same, _channels_last),
     "not contiguous": Variation(_same, _strided),
     "double precision": Variation(_same, _double),
-    "8-bit pixels": Variation(_rounded, _together),
-    "8-bit pixels, one at a time": Variation(_rounded, _alone),
+    "8-bit pixels": Variation(_rounded, _together, 0.5),
+    "8-bit pixels, one at a time": Variation(_rounded, _alone, 0.5),
     "one grey level in a corner": Variation(_cornered, _together),
     "frame zeroed": Variation(_unframed, _together),
     "a pixel off the grid": Variation(_nudged, _together),
@@ -225,6 +227,12 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def with_room(scene: Scene, room: float) -> float:
+    """The radius that is left where each pixel may be moved by `room` grey levels afterwards."""
+    largest = float(scene.images[0].numel()) ** 0.5 if scene.norm == "l2" else 1.0
+    return max(scene.eps - 1.001 * room * largest / _LEVELS, 0.5 * scene.eps)
+
+
 def stands_as(scene: Scene, rows: Tensor, variation: Variation) -> Tensor:
     """Which of the images `rows` the model gets right, asked and attacked under `variation`; bool (n,).
 
@@ -236,8 +244,9 @@ def stands_as(scene: Scene, rows: Tensor, variation: Variation) -> Tensor:
         return asked(variation.change(points))
     restart_draws(scene.model, 81)
     with frozen(scene.model):
-        points = pgd(model, images, labels, eps=scene.eps, norm=scene.norm, steps=scene.budget.pgd_steps, loss="margin",
-                     early_stop=True, generator=derived(scene.seeds[rows], 81))
+        points = pgd(model, images, labels, eps=with_room(scene, variation.room), norm=scene.norm,
+                     steps=scene.budget.pgd_steps, loss="margin", early_stop=True,
+                     generator=derived(scene.seeds[rows], 81))
         ends = ball(images, scene.eps, scene.norm).project(variation.change(points))
         stands = predict(asked, ends) == labels
     scene.condemn(rows, ends, ~stands)

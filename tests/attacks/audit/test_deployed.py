@@ -1,0 +1,60 @@
+"""What is served, one image at a time and on 8-bit pixels, is what was attacked; by passes alone where it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from parapet.attacks.audit import CHEAP, CHEAP_CHECKS, audit
+from tests.attacks import maskers
+from tests.attacks.audit.training import HONEST_DIGITS, trained
+
+
+@pytest.fixture(scope="module")
+def images(digits) -> tuple[Tensor, Tensor]:
+    return digits.split("validation", limit=64).all()
+
+
+def _deployed(model: Any, images: tuple[Tensor, Tensor]) -> tuple[dict[str, Any], float]:
+    """(the check, the accuracy that the audit leaves)."""
+    report = audit(model, *images, norm="linf", eps=0.2, checks=["deployed"], limits=CHEAP,
+                   generator=torch.Generator().manual_seed(0))
+    check, = report["checks"]
+    return check, report["survived"].count("1") / len(report["survived"])
+
+
+def test_every_candidate_is_asked() -> None:
+    assert "deployed" in CHEAP_CHECKS
+
+
+def test_a_net_for_whoever_is_served_alone_fails(undefended, honest, images) -> None:
+    check, _ = _deployed(maskers.one_at_a_time(undefended.network, honest.network), images)
+    assert check["verdict"] == "fail" and check["numbers"]["largest_change_alone"] > 0.1
+    assert check["numbers"]["one_at_a_time"] < 0.2 and "one image at a time" in check["advice"]
+
+
+def test_a_net_for_8_bit_pixels_fails_and_what_falls_there_counts(undefended, honest, images) -> None:
+    check, left = _deployed(maskers.on_the_grid(undefended.network, honest.network), images)
+    assert check["verdict"] == "fail" and check["numbers"]["jumps_when_rounded"] > 0.5
+    assert check["numbers"]["8_bit_pixels"] < 0.2 < check["numbers"]["as_before"]
+    assert left < 1 - 0.8 * check["numbers"]["images"] / 64 + 0.1
+
+
+def test_honest_nets_pass_by_passes_alone(undefended, honest, images) -> None:
+    for network in (undefended.network, honest.network):
+        asked = []
+
+        def counting(batch: Tensor, network: Any = network, asked: list[int] = asked) -> Tensor:
+            asked.append(len(batch))
+            return network(batch)
+        check, _ = _deployed(counting, images)
+        assert check["verdict"] == "pass" and "as_before" not in check["numbers"]
+        assert asked.count(1) == 2 * 2 * 16  # both places of each image, as they are and rounded
+
+
+def test_a_filter_of_few_grey_levels_is_no_masker(digits, images) -> None:
+    check, _ = _deployed(trained(digits, *HONEST_DIGITS["bit depth"]), images)
+    assert check["verdict"] == "pass"

@@ -1,0 +1,80 @@
+"""The attack's own power: it finds what is known to be there, unless gradients are of no use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from parapet.attacks.audit import audit
+from parapet.attacks.audit.power import _fitted, features_of
+from parapet.attacks.balls import ball, distance
+from tests.attacks import maskers
+from tests.attacks.linear import far_from_the_limits
+
+
+@pytest.fixture(scope="module")
+def images(digits) -> tuple[Tensor, Tensor]:
+    return digits.split("validation", limit=64).all()
+
+
+def _power(model: Any, images: tuple[Tensor, Tensor], norm: str = "linf", eps: float = 0.2) -> dict[str, Any]:
+    return audit(model, *images, norm=norm, eps=eps, checks=["power"],
+                 generator=torch.Generator().manual_seed(0))["checks"][0]
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.2), ("l2", 1.0)])
+def test_of_honest_nets_nearly_all_is_found(honest, undefended, images, norm: str, eps: float) -> None:
+    for network in (honest.network, undefended.network):
+        check = _power(network, images, norm, eps)
+        assert check["verdict"] == "pass" and check["numbers"]["found"] > 0.9
+        assert check["numbers"]["features"] == "input of the last linear layer" and check["numbers"]["images"] == 48
+
+
+@pytest.mark.parametrize("masker", [maskers.gradient_killed, maskers.gradient_turned, maskers.shattered,
+                                    maskers.rounded_logits], ids=lambda masker: masker.__name__)
+def test_where_gradients_are_of_no_use_the_attack_is_called_too_weak(undefended, images, masker: Any) -> None:
+    check = _power(masker(undefended.network), images)
+    assert check["verdict"] == "fail" and check["numbers"]["features"] == "logits"
+    assert "too weak for this model" in check["advice"] or "without gradients" in check["advice"]
+
+
+def test_a_model_that_answers_alike_everywhere_has_nothing_to_find(images) -> None:
+    check = _power(lambda batch: torch.eye(10)[torch.zeros(len(batch), dtype=torch.int64)] + 0 * batch.sum(),
+                   (images[0], torch.zeros_like(images[1])))
+    assert check["verdict"] == "fail" and check["numbers"] == {
+        "features": "logits", "images": 0, "found": None}
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_point_of_the_ball_lies_beyond_the_readout_and_the_image_does_not(norm: str) -> None:
+    """Of a linear model the farthest point of all is known, and it lies beyond whatever was drawn."""
+    model, images, _ = far_from_the_limits()
+    eps = 0.1
+    readout, sure = _fitted(model, images, eps, norm, torch.arange(len(images)))
+    assert sure.all() and (readout(images).argmax(1) == 0).all()
+    weights = model.weight.detach().reshape(1, *images.shape[1:])
+    step = weights.sign() if norm == "linf" else weights / weights.norm()
+    ends = [ball(images, eps, norm).project(images + side * eps * step) for side in (1, -1)]
+    beyond = torch.stack([readout(points)[:, 1] > 0 for points in ends])
+    assert (beyond.sum(0) == 1).all()
+    assert all((distance(points, images, norm) <= eps).all() for points in ends)
+
+
+def test_features_are_the_input_of_the_last_linear_layer_that_runs() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused_first, self.body, self.head = nn.Linear(3, 3), nn.Linear(16, 5), nn.Linear(5, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(self.body(images.flatten(1)).relu())
+    net, points = Net(), torch.rand(4, 1, 4, 4)
+    features, kind = features_of(net)
+    assert kind == "input of the last linear layer"
+    assert torch.equal(features(points), net.body(points.flatten(1)).relu())
+    assert not net.head._forward_pre_hooks and not net.body._forward_pre_hooks
+    bare, kind = features_of(lambda images: images.flatten(1)[:, :2])
+    assert kind == "logits" and torch.equal(bare(points), points.flatten(1)[:, :2])

@@ -1,0 +1,58 @@
+"""A suite's record after the audit and the adaptive stage: the lowest number of all, and what settled it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from parapet.attacks import examine, run_suite
+from parapet.attacks.audit import CHEAP, CHEAP_CHECKS
+from parapet.attacks.compositions import catalogue
+from parapet.search.consistency import problems
+from tests.attacks import maskers
+from tests.attacks.audit.training import trained_plainly
+
+
+@pytest.fixture(scope="module")
+def images(digits) -> tuple[Tensor, Tensor]:
+    return digits.split("validation", limit=120).all()
+
+
+def _examined(model: Any, images: tuple[Tensor, Tensor], attack: str, rows: Tensor,
+              **options: Any) -> tuple[dict[str, Any], dict[str, Any], Tensor, dict[str, Any]]:
+    record, adversarial = run_suite(model, *images, norm="linf", eps=0.2, suite=[catalogue("linf")[attack]],
+                                    generator=torch.Generator().manual_seed(0))
+    return (record, *examine(model, *images, record, adversarial, rows, norm="linf", eps=0.2, seed=0,
+                             checks=CHEAP_CHECKS, limits=CHEAP, **options))
+
+
+def test_a_suite_that_the_audit_beats_is_beaten_on_all_images(digits, images) -> None:
+    """One step leaves much of a net that was trained on single steps; forty of the images are audited, and all of them
+    are settled."""
+    network = trained_plainly(digits, epochs=30, fgsm_eps=0.4)
+    before, record, adversarial, report = _examined(network, images, "fgsm", torch.arange(40))
+    assert record["robust_accuracy"] < before["robust_accuracy"] - 0.2 and report["settled"]["by"] == "rapid"
+    assert list(record["attacks"]) == ["fgsm", "audit", "adaptive"]
+    assert record["attacks"]["adaptive"]["left"] == record["robust_accuracy"] and list(problems(record)) == []
+    assert report["settled"]["sentence"].startswith("The adaptive stage settled the number, by rapid: it broke ")
+    right = network(adversarial).argmax(1) == images[1]
+    assert float(right.double().mean()) == pytest.approx(record["robust_accuracy"])
+
+
+def test_of_an_honest_net_the_suite_has_the_number(honest, images) -> None:
+    before, record, _, report = _examined(honest.network, images, "rapid", torch.arange(60))
+    assert report["settled"] == {"by": None, "stages": [], "sentence": "The suite's own number stands: the audit broke "
+                                 "no more than one image in a hundred beyond it."}
+    assert list(record["attacks"]) == ["rapid", "audit"] and list(problems(record)) == []
+    assert record["robust_accuracy"] >= before["robust_accuracy"] - 0.01
+    assert report["rows"] == list(range(60))
+
+
+def test_a_masked_net_shows_its_true_number(undefended, images) -> None:
+    _, record, _, report = _examined(maskers.gradient_killed(undefended.network), images, "pgd_margin",
+                                     torch.arange(60))
+    assert report["verdict"] == "fail" and report["settled"]["by"] is not None
+    assert record["robust_accuracy"] <= 0.05 and list(problems(record)) == []
