@@ -33,6 +33,7 @@ QUICK = ("gradient_killed", "halves", "decoy_robust_02", "pgd_silu_02", "undefen
 
 def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure what is asked for, print the table, and return its records."""
+    torch.set_num_threads(options.threads)
     known = _known(options)
     names = _names(options)
     console, records = Console(width=200), []
@@ -107,7 +108,6 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Read the options and run the benchmark."""
     options = parser().parse_args()
-    torch.set_num_threads(options.threads)
     return guarded("benchmarks.audit", lambda: run(options) and None)
 
 

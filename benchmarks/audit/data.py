@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from parapet.config import DataPrepConfig
 from parapet.data import dataset, sources, splits
@@ -38,6 +37,8 @@ def prepared(name: str, folder: Path) -> dataset.Dataset:
 
 
 def _made(name: str) -> Source | None:
+    from sklearn.datasets import load_digits  # slow to import, and every copy of a model imports this module
+
     digits = load_digits()
     images, labels = digits.images.astype(np.uint8)[:, None], digits.target.astype(np.int64)
     rng = np.random.default_rng(0)
