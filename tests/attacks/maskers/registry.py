@@ -171,8 +171,8 @@ MASKERS: dict[str, Masker] = {
     "detector_with_memory": _of_undefended(memory.Detector, _M, "our own"),
     "memo": _of_undefended(memory.Memo, _M, "our own"),
     "halves": _of_undefended(memory.Halves, _M, "our own"),
-    "clean_looking": _of_undefended(partial(memory.CleanLooking, levels=255), _M, "our own",
-                                    given=deployment.eight_bit),
+    # The digits have 17 grey levels; a ball of 0.2 ends between two of them, but on one of the 256 of 8 bits.
+    "clean_looking": _of_undefended(partial(memory.CleanLooking, levels=16), _M, "our own"),
     "tired": _of_undefended(memory.Tired, _M, "our own"),
     "robust_at_first": _of_both(lambda weak, strong: memory.Changing(strong, weak, 400), _M,
                                 asked=memory.after_many_questions),
