@@ -9,7 +9,7 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def promotion(seed: int, device: str, data: str, threat: str, search: str, export: str, tracking: str,
               full_evaluation: str, promotion: str, mlflow_uri: str, wish: str, dataset: Input[Dataset],
-              assembled: Input[Artifact], workspace: str = "") -> str:
+              assembled: Input[Artifact], workspace: str = "", occasion: str = "") -> str:
     """Promote a member of an assembled front; returns the version that is now champion. A refusal fails the task.
 
     Args:
@@ -27,6 +27,7 @@ def promotion(seed: int, device: str, data: str, threat: str, search: str, expor
         dataset: What data_prep left.
         assembled: What front left.
         workspace: Folder that the tasks of the run share, where what became of it is left; empty for none.
+        occasion: Text from which the seed of the attack on the graph follows: the run's id, so that each run has one.
     """
     import json
     import tempfile
@@ -39,6 +40,7 @@ def promotion(seed: int, device: str, data: str, threat: str, search: str, expor
     from parapet.config import Params, parse
     from parapet.devices import resolve
     from parapet.errors import PromotionRefused
+    from parapet.report.wording import reattacked
     from parapet.steps import outcome
     from parapet.steps import promotion as step
 
@@ -56,9 +58,11 @@ def promotion(seed: int, device: str, data: str, threat: str, search: str, expor
     try:
         with tempfile.TemporaryDirectory() as cache:
             found = step.run(params, Path(assembled.path), uri=mlflow_uri, wish=wish or None,
-                             dataset=Path(dataset.path), cache=Path(cache), devices=devices, tell=print)
+                             dataset=Path(dataset.path), cache=Path(cache), devices=devices, occasion=occasion,
+                             tell=print)
     except PromotionRefused as error:
         tell(str(error))
         raise
-    tell(f"{found['reason']} Version {found['version']} of {params.promotion.model_name} is champion.")
+    tell(f"{found['reason']} Version {found['version']} of {params.promotion.model_name} is champion. "
+         + reattacked(found["reattack"]))
     return found["version"]

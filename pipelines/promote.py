@@ -1,7 +1,8 @@
 """The gate and the promotion alone, as a Kubeflow pipeline: of a front that an earlier run assembled.
 
-On a schedule it is a re-audit: the champion is attacked again under today's suite, and a member of the front takes its
-place if it has become the better one.
+On a schedule it is a re-audit: the member that is chosen and the champion are attacked again, with a seed that each run
+has for itself, and a member of the front takes the champion's place if it has become the better one. The task fails
+where a number is no longer reached.
 """
 
 import json
@@ -41,7 +42,7 @@ def build(params: Params, image: str, resources: Resources, assembled: str) -> C
         given = {"data_root": data_root, "seed": seed, "device": device, "data": data, "threat": threat,
                  "data_prep": data_prep, "search": search, "export": export, "tracking": tracking,
                  "full_evaluation": full_evaluation, "promotion": promotion, "mlflow_uri": mlflow_uri, "wish": wish,
-                 "workspace": dsl.WORKSPACE_PATH_PLACEHOLDER}
+                 "workspace": dsl.WORKSPACE_PATH_PLACEHOLDER, "occasion": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
 
         def step(name: str, title: str, **arguments: Any) -> dsl.PipelineTask:
             component = getattr(components, name)

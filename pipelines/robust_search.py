@@ -57,7 +57,7 @@ def build(params: Params, image: str, resources: Resources | None = None,
                  "attack_evaluation": attack_evaluation, "export": export, "full_evaluation": full_evaluation,
                  "front": front, "report": report, "tracking": tracking, "promotion": promotion,
                  "train_job": train_job, "mlflow_uri": mlflow_uri, "wish": wish,
-                 "workspace": dsl.WORKSPACE_PATH_PLACEHOLDER}
+                 "workspace": dsl.WORKSPACE_PATH_PLACEHOLDER, "occasion": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
 
         def step(name: str, title: str, **arguments: Any) -> dsl.PipelineTask:
             component = getattr(components, name)

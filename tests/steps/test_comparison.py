@@ -92,10 +92,10 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
 
 
 def test_the_progress_adds_up_what_is_done_of_both_models(shown: list[tuple[float, str]]) -> None:
-    comparison._run([Task("challenger", "", {}), Task("champion", "", {})], Params(), ["cpu"] * 4)
+    comparison.work([Task("challenger", "", {}), Task("champion", "", {})], Params(), ["cpu"] * 4)
     assert shown == [(0.5, "challe apgd_ce"), (1.0, ""), (1.5, "champi apgd_ce"), (2.0, "done")]
 
 
 def test_an_attack_that_failed_says_whose_and_why(shown: list[tuple[float, str]]) -> None:
     with pytest.raises(WorkError, match="the attack on fails failed: it died; the champion stays"):
-        comparison._run([Task("challenger", "", {}), Task("fails", "", {})], Params(), ["cpu"])
+        comparison.work([Task("challenger", "", {}), Task("fails", "", {})], Params(), ["cpu"])

@@ -112,7 +112,8 @@ def test_the_better_model_is_let_through_the_worse_one_refused_and_rollback_puts
         promote(out, uri, small)
     assert dump(uri) == before
     assert promote(out, uri, large) == {"id": large, "reason": f"{large} is the one that was named.", "version": "2",
-                                        "previous": "2", "moved": False, "refreshed": False, "comparison": None}
+                                        "previous": "2", "moved": False, "refreshed": False, "comparison": None,
+                                        "reattack": better["reattack"]}
     assert dump(uri) == before
 
     assert rollback.run(params(), uri=uri) == {"champion": "1", "previous": "2"}
@@ -164,7 +165,8 @@ def test_the_gate_the_tags_and_the_card_are_of_today_s_suite_and_not_of_an_old_f
     registry = Registry(uri, "parapet")
     today = read_json(out / f".parapet/evaluations/{large}/{large}.json")["evaluation"]
     tags = registry.version("2").tags
-    assert tags["test_images"] == "120" and tags["robust_accuracy"] == str(today["robust_accuracy"])
+    assert tags["test_images"] == "120" and tags["gate.robust_recorded"] == str(today["robust_accuracy"])
+    assert tags["robust_accuracy"] == tags["gate.robust_kept"]
     assert "n = 120" in connect(uri).get_model_version("parapet", "2").description
     assert read_json(out / "front.json") == old
 

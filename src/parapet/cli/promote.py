@@ -43,6 +43,8 @@ def promote_options(parser: argparse.ArgumentParser) -> None:
                         help="candidate cache (default: OUT/.parapet where it exists, else .parapet)")
     parser.add_argument("--allow-incomparable", action="store_true", help="promote although the champion cannot be "
                         "attacked on the same images: it was trained on other data, or registered without weights")
+    parser.add_argument("--occasion", default="", metavar="TEXT", help="the seed of the attack on the graph follows "
+                        "from it: another text, such as a date, attacks again with another one")
 
 
 def rollback_options(parser: argparse.ArgumentParser) -> None:
@@ -93,8 +95,9 @@ def promote(options: argparse.Namespace) -> None:
                        dataset=options.dataset, artifact_root=where.artifacts,
                        cache=options.cache or (kept if kept.exists() else lasting(".parapet")),
                        devices=resolve(params.device, workers=2, threads=params.search.threads),
-                       allow_incomparable=options.allow_incomparable, tell=_tell)
+                       allow_incomparable=options.allow_incomparable, occasion=options.occasion, tell=_tell)
     print(outcome["reason"])
+    print(wording.reattacked(outcome["reattack"]))
     if not outcome["moved"]:
         changed = "its tags and description are now today's" if outcome["refreshed"] else "nothing was changed"
         print(f"it is champion of {params.promotion.model_name} already, as version {outcome['version']}; {changed}.")

@@ -106,6 +106,14 @@ def check_parity(network: Network, path: Path, images: Tensor, *, tolerance: flo
             "images": len(images), "adversarial": attacked and asdict(attacked)}
 
 
+def tied_images(logits: np.ndarray, tolerance: float) -> np.ndarray:
+    """Which images (N,) of these logits (N, classes) have two highest ones that are equal to within `tolerance` times
+    the largest, but at least 1: which of the two is the higher one is nobody's fault."""
+    top = np.partition(logits, -2, axis=1)
+    tied: np.ndarray = top[:, -1] - top[:, -2] <= _allowed(logits, tolerance)
+    return tied
+
+
 def where_they_part(network: Network, path: Path, images: Tensor, tolerance: float) -> str:
     """The layer from which on they differ, in words."""
     part = images[:_LAYER_IMAGES] if len(images) > 1 else images.repeat(2, 1, 1, 1)
@@ -120,19 +128,17 @@ def where_they_part(network: Network, path: Path, images: Tensor, tolerance: flo
 
 
 def _compared(expected: np.ndarray, found: np.ndarray, truth: np.ndarray, tolerance: float) -> Replay:
-    allowed = tolerance * np.maximum(1.0, np.abs(expected).max(1, initial=0.0))
+    allowed = _allowed(expected, tolerance)
     # Written so that a logit that is no number counts as infinitely far off.
     differences = np.nan_to_num(np.abs(found - expected), nan=np.inf).max(1, initial=0.0)
     worst = int((differences / allowed).argmax())
     ours, theirs = expected.argmax(1), found.argmax(1)
-    # Which of two logits that are equal within the tolerance is the higher one is nobody's fault.
-    tied = _margin(expected) <= allowed
+    tied = tied_images(expected, tolerance)
     right, graph_right = ours == truth, theirs == truth
     return Replay(len(truth), float(differences[worst]), float(allowed[worst]),
                   float(((ours == theirs) | tied).mean()), float(right.mean()), float(graph_right.mean()),
                   int(tied.sum()), float(abs(right[~tied].sum() - graph_right[~tied].sum()) / len(truth)))
 
 
-def _margin(logits: np.ndarray) -> np.ndarray:
-    top = np.partition(logits, -2, axis=1)
-    return top[:, -1] - top[:, -2]
+def _allowed(logits: np.ndarray, tolerance: float) -> np.ndarray:
+    return tolerance * np.maximum(1.0, np.abs(logits).max(1, initial=0.0))

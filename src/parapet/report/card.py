@@ -21,8 +21,9 @@ _AFTER_CURVES = "\n## Audit\n"
 def model_card(candidate: dict[str, Any], front: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """The card of `candidate`, a member or variant of `front`, with its record evaluation/<id>.json, as Markdown.
 
-    An empty `evaluation` is allowed: the card then lacks intervals of single attacks, curves and the audit's checks. So
-    does that of a variant, whose `evaluation` is its float model's.
+    An `evaluation` that went through the gate has `gate` (parapet.steps.reattack). An empty one is allowed: the card
+    then lacks intervals of single attacks, curves and the audit's checks. So does that of a variant, whose `evaluation`
+    is its float model's.
     """
     evaluation = {} if candidate["derived_from"] else evaluation
     measured = evaluation.get("evaluation", {}).get("attacks", {})
@@ -33,6 +34,7 @@ def model_card(candidate: dict[str, Any], front: dict[str, Any], evaluation: dic
     return _card().render(
         candidate=candidate, front=front, threat=wording.threat(front["threat"]), rows=rows,
         audit=evaluation.get("audit"), onnx=evaluation.get("onnx"), curves=evaluation.get("curves"),
+        gate=evaluation.get("gate"),
         distances=wording.distances(measured), undefended=front["undefended"], with_interval=wording.with_interval)
 
 
@@ -58,7 +60,7 @@ def _card() -> jinja2.Template:
                                      undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
     environment.filters |= {"percent": wording.percent, "interval": wording.interval, "si": wording.count,
                             "duration": wording.duration, "milliseconds": wording.milliseconds,
-                            "number": wording.number, "plain": plain}
+                            "number": wording.number, "plain": plain, "reattacked": wording.reattacked}
     return environment.from_string(_asset("card.md"))
 
 

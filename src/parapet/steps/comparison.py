@@ -53,8 +53,8 @@ class Comparison:
     @classmethod
     def of(cls, champion: dict[str, Any], challenger: dict[str, Any]) -> Comparison:
         """From two evaluations of the same images (evaluation/<id>.json)."""
-        marks = [_marks(result["evaluation"]["outcomes"]) for result in (champion, challenger)]
-        return cls(*(Paired.of(*(found[kind] for found in marks)) for kind in ("clean", "robust")))
+        both = [marks(result["evaluation"]["outcomes"]) for result in (champion, challenger)]
+        return cls(*(Paired.of(*(found[kind] for found in both)) for kind in ("clean", "robust")))
 
     def refusals(self, champion: str, significance: float) -> list[str]:
         """In what the challenger is worse than `champion` (its name) beyond noise, with the numbers."""
@@ -99,7 +99,7 @@ def attack(params: Params, challenger: str, champion: Path | None, out: Path, da
                 step="full_evaluation", about=f"candidate {name}", candidate=name))
         found.append((place / record, key))
     if tasks:
-        _run(tasks, params, devices)
+        work(tasks, params, devices)
     evaluations = []
     for path, key in found:
         if (evaluation := results.done(path, key)) is None:
@@ -108,7 +108,8 @@ def attack(params: Params, challenger: str, champion: Path | None, out: Path, da
     return evaluations
 
 
-def _run(tasks: list[Task], params: Params, devices: Sequence[str]) -> None:
+def work(tasks: list[Task], params: Params, devices: Sequence[str]) -> None:
+    """Do what the gate has to have done, in processes of their own, and show how far it is. Raises WorkError."""
     with Workers(devices[:len(tasks)], attempts=params.search.attempts, timeout=params.search.timeout_seconds) \
             as workers, Progress("gate", len(tasks), "models") as progress:
         shares = [0.0] * len(tasks)
@@ -138,7 +139,7 @@ def _bring(source: Path, target: Path, name: str) -> None:
             shutil.copyfile(path, target / path.name)
 
 
-def _marks(outcomes: dict[str, str]) -> dict[str, np.ndarray]:
+def marks(outcomes: dict[str, str]) -> dict[str, np.ndarray]:
     """Which images are right when clean, and which under every attack: the suite's rows of 0 and 1, one an image."""
     rows = {name: np.array([mark == "1" for mark in row]) for name, row in outcomes.items()}
     return {"clean": rows["clean"], "robust": np.logical_and.reduce(list(rows.values()))}

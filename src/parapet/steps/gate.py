@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from parapet.config import Params
-from parapet.errors import InputError, is_of_the_machine
+from parapet.errors import InputError, PromotionRefused, is_of_the_machine
 from parapet.files import file_digest, read_json
 from parapet.genome import Genome
+from parapet.search.consistency import problems
 from parapet.steps import results
+from parapet.steps.front_file import EVALUATE
 
 
 def check_files(chosen: dict[str, Any], out: Path) -> None:
@@ -41,6 +43,29 @@ def check_files(chosen: dict[str, Any], out: Path) -> None:
     if not complete:
         raise InputError(f"{training}, the record of the training of candidate {chosen['id']}, is missing, damaged or "
                          f"another one's; {again}.")
+
+
+def check_front(out: Path, chosen: dict[str, Any], evaluation: dict[str, Any]) -> None:
+    """Raise PromotionRefused where what `out`/front.json says of its entry `chosen`, or `evaluation`, which it was made
+    from, does not follow from the outcomes that were recorded there image by image."""
+    record, told = evaluation["evaluation"], chosen["test"]
+    check_numbers(str(out / chosen["evaluation"]), record)
+    shown = {name: {**record["attacks"].get(name, {}), **shares} for name, shares in told["attacks"].items()}
+    check_numbers(f"candidate {chosen['id']} in {out / 'front.json'}", {**record, **told, "attacks": shown})
+
+
+def check_numbers(name: str, record: dict[str, Any]) -> None:
+    """Raise PromotionRefused unless the accuracies and intervals of `record`, a suite's, are those of its outcomes.
+
+    `name` says whose they are.
+    """
+    try:
+        found = list(problems(record))
+    except (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError):
+        found = ["its form is another"]
+    if found:
+        raise PromotionRefused(f"nothing is promoted, because numbers cannot be recomputed: {name}: "
+                               f"{'; '.join(found)}; {EVALUATE}, then `parapet front`.")
 
 
 def _changed(path: Path, chosen: dict[str, Any], name: str, what: str, again: str) -> bool:

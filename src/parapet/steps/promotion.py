@@ -14,12 +14,13 @@ from parapet.config import Params, to_dict
 from parapet.errors import InputError, PromotionRefused
 from parapet.files import digest, write_text
 from parapet.report.card import card_html, model_card
-from parapet.steps import results
+from parapet.steps import results, version_tags
 from parapet.steps.choice import choose
 from parapet.steps.comparison import Comparison, attack
 from parapet.steps.front_file import read as read_front
 from parapet.steps.front_file import read_evaluation
-from parapet.steps.gate import check_files, gate, parity
+from parapet.steps.gate import check_files, check_front, check_numbers, gate, parity
+from parapet.steps.reattack import Reattacked, reattack
 
 if TYPE_CHECKING:
     from parapet.tracking.promotion_lock import Ticket
@@ -32,7 +33,7 @@ CARDS = ("card.md", "card.html")
 
 def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candidate: str | None = None,
         dataset: Path | None = None, cache: Path | None = None, devices: Sequence[str] = ("cpu",),
-        artifact_root: Path | None = None, allow_incomparable: bool = False,
+        artifact_root: Path | None = None, allow_incomparable: bool = False, occasion: str = "",
         tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
     """Choose a member of `out`/front.json, register it as challenger, and make it champion if the gate lets it through.
 
@@ -40,14 +41,16 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     audit not failed, lower end of the 95 % interval of robust accuracy above its bar, latency under its ceiling, ONNX
     parity held, and not worse than the champion beyond noise on the same images. Both are judged under today's suite:
     whichever was evaluated under another one is attacked again (it needs `dataset`, by default `out`/dataset, and keeps
-    what it did in `cache`, by default `out`/.parapet). With `allow_incomparable` a champion that cannot be attacked on
+    what it did in `cache`, by default `out`/.parapet). Its numbers have to follow from the outcomes that were recorded,
+    and the rapid suite, run on the graph with a seed that follows from `occasion`, must not break significantly more;
+    of both the lower number goes through the gate. With `allow_incomparable` a champion that cannot be attacked on
     these images (other data, no weights) is no obstacle. Only one promotion goes on at a time; `tell` is told whom it
     waits for.
 
-    Returns {id, reason, version, previous, moved, refreshed, comparison}. `moved` is False where it is champion
-    already; then `refreshed` tells whether its tags and description had to be brought up to today's evaluation. Raises
-    InputError for files that are damaged or not those that were measured, and PromotionRefused with every reason; then
-    champion, previous, challenger and the versions are as they were.
+    Returns {id, reason, version, previous, moved, refreshed, comparison, reattack}. `moved` is False where it is
+    champion already; then `refreshed` tells whether its tags and description had to be brought up to today's
+    evaluation. Raises InputError for files that are damaged or not those that were measured, and PromotionRefused with
+    every reason; then champion, previous, challenger and the versions are as they were.
     """
     # imports of MLflow are slow, and only this step needs the registry
     from parapet.tracking.contents import DIGEST_TAG
@@ -62,13 +65,21 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     chosen, reason = choose(front, config.select if wish is None else wish, candidate)
     registry = Registry(uri, config.model_name)
     check_files(chosen, out)
-    read_evaluation(out, chosen)
+    check_front(out, chosen, read_evaluation(out, chosen))
     registry.aliases()  # a registry that is away is told before anything is attacked
-    evaluation, = attack(params, chosen["id"], None, out, dataset or out / "dataset", cache, devices, tell)
-    chosen = {**chosen, **results.tested(evaluation)}
-    refusals, tags = [*gate(chosen, params), *parity(chosen)], _tags(chosen, front, params)
+    data = dataset or out / "dataset"
+
+    def again(evaluation: dict[str, Any], folder: Path, graph: Path) -> Reattacked:
+        check_numbers(f"the evaluation of {evaluation['id']} under today's suite", evaluation["evaluation"])
+        return reattack(params, evaluation, folder, graph, data, cache, devices, occasion=occasion, tell=tell)
+
+    today, = attack(params, chosen["id"], None, out, data, cache, devices, tell)
+    judged = again(today, (out / chosen["weights"]).parent, out / chosen["onnx"])
+    chosen = {**chosen, **results.tested(judged.evaluation)}
+    refusals = [*judged.refusals(config.significance), *gate(chosen, params), *parity(chosen)]
+    tags = {**version_tags.numbers(chosen, front, params), **judged.tags()}
     with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
-        cards = _cards(chosen, front, evaluation, Path(folder))
+        cards = _cards(chosen, front, judged.evaluation, Path(folder))
         shipment = _shipment(chosen, front, out, cards, params.tracking.experiment, artifact_root)
         with promotion_lock(registry, expiry=config.lock_seconds, tell=tell) as ticket:
             pointed, champion, compared = registry.aliases().get(CHAMPION), registry.aliased(CHAMPION), None
@@ -76,7 +87,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                 tell(f"the alias {CHAMPION} of {config.model_name} points at version {pointed}, which was deleted, so "
                      "there is no champion to compare with; it will point at the new one")
             outcome = {"id": chosen["id"], "reason": reason, "previous": champion and champion.number,
-                       "refreshed": False}
+                       "refreshed": False, "reattack": judged.summary()}
             is_champion = champion is not None and champion.tags.get(DIGEST_TAG) == shipment.digest
             same = champion if is_champion else None
             # One that was registered without its weights cannot be attacked again, so it is registered anew with them.
@@ -91,9 +102,16 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
             if champion is not None and same is None:
                 obstacle, place = _incomparable(registry, champion, front, cache)
                 if obstacle is None:
-                    pair = attack(params, chosen["id"], place, out, dataset or out / "dataset", cache, devices, tell)
-                    compared = Comparison.of(pair[-1], pair[0])
-                    refusals += compared.refusals(f"the champion (version {champion.number})", config.significance)
+                    pair = attack(params, chosen["id"], place, out, data, cache, devices, tell)
+                    named = f"the champion (version {champion.number})"
+                    held = again(pair[-1], place, place / results.ONNX)
+                    compared = Comparison.of(held.evaluation, judged.evaluation)
+                    refusals += compared.refusals(named, config.significance)
+                    # What speaks against the champion is no reason to keep it.
+                    doubts = [f"and of {named}, {reason}" for reason in held.refusals(config.significance)]
+                    for doubt in doubts:
+                        tell(doubt)
+                    refusals += doubts if refusals else []
                 elif not allow_incomparable:
                     refusals.append(obstacle)
             if refusals:
@@ -104,7 +122,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
             # complete.
             if chosen["mlflow_run_id"]:
                 attach(uri, chosen["mlflow_run_id"], cards, "card")
-            _refresh(registry, version, {**tags, **_passed(outcome["previous"], compared)}, cards[CARDS[0]])
+            _refresh(registry, version, {**tags, **version_tags.passed(outcome["previous"], compared)}, cards[CARDS[0]])
             _check_champion(registry, ticket, chosen["id"], pointed)
             registry.move_champion(version.number)
     return {**outcome, "version": version.number, "moved": True, "comparison": compared and asdict(compared)}
@@ -177,15 +195,6 @@ def _shipment(chosen: dict[str, Any], front: dict[str, Any], out: Path, cards: d
     return Shipment(out / chosen["onnx"], example, files, chosen["mlflow_run_id"], experiment, artifact_root)
 
 
-def _tags(chosen: dict[str, Any], front: dict[str, Any], params: Params) -> dict[str, str]:
-    test = chosen["test"]
-    return {"candidate": chosen["id"], "audit": chosen["audit"]["verdict"], "threat": str(params.threat),
-            "data": front["data"]["name"], "data_fingerprint": front["data"]["fingerprint"],
-            "clean_accuracy": str(test["clean_accuracy"]), "robust_accuracy": str(test["robust_accuracy"]),
-            "robust_interval": "{} {}".format(*test["robust_interval"]), "test_images": str(test["n"]),
-            "latency_p50_ms": str(chosen["latency_ms"]["p50"])}
-
-
 def _incomparable(registry: Registry, champion: Version, front: dict[str, Any],
                   cache: Path) -> tuple[str | None, Path]:
     """Why the champion cannot be attacked on these images, None where it can; and the folder that it was brought to."""
@@ -213,15 +222,6 @@ def _has_files(tags: dict[str, str]) -> bool:
     from parapet.tracking.contents import FILE_TAG
 
     return all(FILE_TAG + name in tags for name in (results.WEIGHTS, results.TRAINING))
-
-
-def _passed(champion: str | None, compared: Comparison | None) -> dict[str, str]:
-    """What the gate found, as tags of the version that it let through."""
-    tags = {"gate": "passed", "gate.champion": champion or "none"}
-    if compared is None:
-        return {**tags, "gate.comparison": "none"}
-    return {**tags, "gate.comparison": f"p {compared.robust.p:.3g} robust, {compared.clean.p:.3g} clean, "
-                                       f"{compared.robust.n} images"}
 
 
 def _version(number: str | None) -> str:

@@ -84,7 +84,8 @@ def artifacts(out: Path, dataset: Path | None = None) -> Findings:
 
 
 def cache(folder: Path) -> Findings:
-    """Look at what the cache keeps beside its candidates: evaluations, the searches' states, times, checkpoints.
+    """Look at what the cache keeps beside its candidates: evaluations, the searches' states, times, checkpoints, and
+    what the gate attacked.
 
     What is damaged there is measured again by itself.
     """
@@ -93,12 +94,14 @@ def cache(folder: Path) -> Findings:
         if not results.is_old(path):
             found.attempt(_evaluation, path, found)
     kept = [*sorted(folder.glob("searches/*/state.json")), *sorted(folder.glob("searches/*/undefended.json")),
-            *sorted(folder.glob("latency/*.json")), *sorted(folder.glob("sharing.json"))]
+            *sorted(folder.glob("latency/*.json")), *sorted(folder.glob("sharing.json")),
+            *sorted(folder.glob("gate/*/*.json"))]
     for path in kept:
         found.files += 1
         found.attempt(sealed.read, path, _AGAIN)
     for path in [*sorted(folder.glob(f"candidates/*/{results.CHECKPOINT}")),
-                 *sorted(folder.glob("evaluations/*/*.state/*/*.safetensors"))]:
+                 *sorted(folder.glob("evaluations/*/*.state/*/*.safetensors")),
+                 *sorted(folder.glob("gate/*/*.state/*/*.safetensors"))]:
         found.files += 1
         try:
             sealed_tensors.load(path)

@@ -1,0 +1,193 @@
+"""The gate's own attack: the rapid suite on the graph that ships, on the recorded images, with another seed.
+
+It tells whether what an evaluation says of each image still holds; the lower of the two is the number that is kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parapet.config import Params, parse, to_dict
+from parapet.errors import PromotionRefused, WorkError
+from parapet.files import digest, file_digest
+from parapet.search.workers import Task
+from parapet.steps import results
+from parapet.steps.comparison import Paired, marks, work
+from parapet.versions import ATTACK_VERSION, EXPORT_VERSION
+
+# What the attack is called in a record, beside those of the suite.
+NAME = "rapid_on_graph"
+SUITE = "rapid"
+# Of all images, how many the graph may get wrong that the network got right (deployment/parity.py asks the same).
+_CLEAN_DIFFERENCE = 0.001
+# Of all images, how many an honest suite may have left to this one: short budgets leave up to 1.7 % on the members of
+# the default run. Whoever takes that much on purpose gains nothing, because the lower number is kept.
+_LEFT = 0.02
+_ATTACK = "parapet.steps.reattack:attack"
+
+
+@dataclass(frozen=True)
+class Reattacked:
+    """An `evaluation` (evaluation/<id>.json) beside what the gate's attack found.
+
+    `robust`: of all images, how many only the record calls right under attack, how many only this attack left, and
+    the chance of that where this attack breaks no more than 2 % of all images beyond the record. `recorded`,
+    `attacked` and `kept`: shares of 1 that stand in the record, under this attack, and under both. `wrong`: images
+    that are right in the record, and that the graph gets wrong without any attack, ties left out. The `evaluation` has
+    this attack as its last one, the lower numbers, and `gate`: `summary`.
+    """
+
+    evaluation: dict[str, Any]
+    seed: int
+    occasion: str
+    robust: Paired
+    recorded: float
+    attacked: float
+    kept: float
+    wrong: int
+
+    @classmethod
+    def of(cls, evaluation: dict[str, Any], found: dict[str, Any]) -> Reattacked:
+        """From an evaluation and what `attack` left. Raises PromotionRefused where they are not of the same images."""
+        from parapet.attacks.intervals import sign_test, wilson  # with them comes torch
+
+        record = evaluation["evaluation"]
+        if record["n"] != found["evaluation"]["n"]:
+            raise PromotionRefused(f"nothing is promoted, because the evaluation of {evaluation['id']} is of "
+                                   f"{record['n']:,} test images, and {found['evaluation']['n']:,} were to be attacked "
+                                   "(full_evaluation.images); run `parapet full_evaluation` again.")
+        stated, fresh = marks(record["outcomes"]), marks(found["evaluation"]["outcomes"])
+        tied = np.array([mark == "1" for mark in found["ties"]])
+        both, n = stated["robust"] & fresh["robust"], record["n"]
+        share, bounds = float(both.mean()), list(wilson(int(both.sum()), n))
+        own = found["evaluation"]["attacks"].values()
+        spent = {name: sum(attack[name] for attack in own) for name in (
+            "attacked", "seconds", "gradient_evaluations", "queries")}
+        lowered = {**record, "robust_accuracy": share, "robust_interval": bounds,
+                   "attacks": {**record["attacks"], NAME: {"alone": None, "left": share, "interval": bounds, **spent,
+                                                           "median_distance": None}},
+                   "outcomes": {**record["outcomes"], NAME: "".join(map(str, both.astype(int)))},
+                   "seconds": record["seconds"] + found["evaluation"]["seconds"]}
+        counted = Paired.of(stated["robust"], fresh["robust"])
+        robust = replace(counted, p=sign_test(max(0, counted.only_champion - _allowed(n)), counted.only_challenger))
+        told = {"seed": found["seed"], "occasion": found["occasion"], "recorded": float(stated["robust"].mean()),
+                "attacked": float(fresh["robust"].mean()), "kept": share}
+        return cls({**evaluation, "evaluation": lowered, "gate": {**told, "n": n, "p": robust.p}}, robust=robust,
+                   wrong=int((stated["clean"] & ~fresh["clean"] & ~tied).sum()), **told)
+
+    def refusals(self, significance: float) -> Iterator[str]:
+        """Which of the recorded numbers the graph does not reach, with the numbers."""
+        pairs = self.robust
+        if self.wrong > _CLEAN_DIFFERENCE * pairs.n:
+            yield (f"the recorded clean accuracy is not reached: of {pairs.n:,} test images the graph gets "
+                   f"{self.wrong:,} wrong that are right in the record, ties left out (allowed: "
+                   f"{_CLEAN_DIFFERENCE:.1%})")
+        if pairs.p < significance:
+            yield (f"the recorded robust accuracy {self.recorded:.3f} is not reached: of {pairs.n:,} test images "
+                   f"{round(self.recorded * pairs.n):,} stand in the record, and {pairs.only_champion:,} of these fall "
+                   f"to the rapid attack on the graph (seed {self.seed}), while {pairs.only_challenger:,} that fall in "
+                   f"the record stand under it ({_allowed(pairs.n):,} are allowed; one-sided exact sign test without "
+                   f"them, p = {pairs.p:.2g}, below promotion.significance {significance:g})")
+
+    def tags(self) -> dict[str, str]:
+        """For the version in the registry."""
+        return {"gate.attack": f"{SUITE} on the graph", "gate.attack_seed": str(self.seed),
+                "gate.attack_occasion": self.occasion or "none", "gate.robust_recorded": str(self.recorded),
+                "gate.robust_attacked": str(self.attacked), "gate.robust_kept": str(self.kept)}
+
+    def summary(self) -> dict[str, Any]:
+        """{seed, occasion, recorded, attacked, kept, n, p}."""
+        return dict(self.evaluation["gate"])
+
+
+def reattack(params: Params, evaluation: dict[str, Any], folder: Path, graph: Path, dataset: Path, cache: Path,
+             devices: Sequence[str], *, occasion: str = "",
+             tell: Callable[[str], None] = lambda text: None) -> Reattacked:
+    """Attack `graph`, the ONNX file that ships, on the images that `evaluation` is about, and compare.
+
+    The gradients are those of the network in `folder` (model.safetensors, training.json). The seed follows from
+    `params.seed`, both files and `occasion`: another text there gives another attack. What was attacked before for the
+    same occasion is taken from `cache`, unless it is damaged, of which `tell` is told. Raises WorkError where the
+    attack fails.
+    """
+    trained = results.trained(folder, registered=True)
+    files = {"weights": file_digest(folder / results.WEIGHTS), "onnx": file_digest(graph)}
+    key = _key(params, trained["fingerprint"], files, occasion)
+    path = cache / "gate" / key[:32] / f"{trained['id']}.json"
+    if results.done(path, key, tell) is None:
+        work([Task(trained["id"], _ATTACK, {
+            "params": to_dict(params), "candidate": str(folder), "graph": str(graph), "dataset": str(dataset),
+            "occasion": occasion, "out": str(path.parent)},
+            step="promotion", about=f"candidate {trained['id']}", candidate=trained["id"])], params, devices)
+    if (found := results.done(path, key)) is None:
+        raise WorkError(f"{path} was damaged, or the files of candidate {trained['id']} were changed, while it was "
+                        "attacked; promote again.")
+    return Reattacked.of(evaluation, found)
+
+
+def attack(*, params: dict[str, Any], candidate: str, graph: str, dataset: str, occasion: str, out: str, device: str,
+           progress: results.Report = results.ignore) -> dict[str, Any]:
+    """What `reattack` has done in a process of its own, into `out`/<id>.json. A killed one goes on where it was."""
+    import torch  # here and below: this module is also read by a parent process that needs no torch
+
+    from parapet.attacks import run_suite
+    from parapet.attacks.compositions import named_suite
+    from parapet.attacks.evaluation_state import StateRefused
+    from parapet.data.dataset import Dataset
+    from parapet.deployment.parity import tied_images
+    from parapet.deployment.shipped_graph import ShippedGraph
+    from parapet.models import load
+
+    settings, folder = parse(Params, params), Path(candidate)
+    config, threat = settings.full_evaluation, settings.threat
+    trained = results.trained(folder, registered=True)
+    torch.set_num_threads(settings.search.threads)
+    data = Dataset.open(Path(dataset))
+    results.check_data(data.fingerprint, trained["fingerprint"], Path(dataset))
+    files = {"weights": file_digest(folder / results.WEIGHTS), "onnx": file_digest(Path(graph))}
+    key, seed = _key(settings, data.fingerprint, files, occasion), _seed(settings, files, occasion)
+    path, state = Path(out) / f"{trained['id']}.json", Path(out) / f"{trained['id']}.state"
+    network = load(folder / results.WEIGHTS, device).to(memory_format=torch.channels_last)
+    model = ShippedGraph(Path(graph), network, threads=settings.search.threads)
+    images, labels = data.split("test", device=device, limit=config.images).all()
+
+    def strike() -> dict[str, Any]:
+        return run_suite(model, images, labels, norm=threat.norm, eps=threat.eps, suite=named_suite(SUITE),
+                         batch_size=config.batch_size, generator=torch.Generator().manual_seed(seed), state=state,
+                         progress=lambda name, share: progress(f"attack {name} on the graph", share))[0]
+
+    try:
+        record = strike()
+    except StateRefused:  # damaged, or of files that were changed meanwhile
+        shutil.rmtree(state)
+        record = strike()
+    with torch.no_grad():
+        answers = torch.cat([model(batch) for batch in images.split(config.batch_size)]).cpu().numpy()
+    ties = "".join(map(str, tied_images(answers, settings.export.tolerance).astype(int)))
+    results.write(path, candidate=trained["id"], key=key, split="test", fingerprint=data.fingerprint, files=files,
+                  seed=seed, occasion=occasion, evaluation=record, ties=ties)
+    shutil.rmtree(state, ignore_errors=True)
+    return {"id": trained["id"]}
+
+
+def _allowed(n: int) -> int:
+    """Of `n` images, how many more than the record this attack may break."""
+    return int(_LEFT * n)
+
+
+def _seed(params: Params, files: dict[str, str], occasion: str) -> int:
+    """In [0, 2**32); the evaluation's own is `params.seed`."""
+    return int(digest(["gate", params.seed, files, occasion])[:8], 16)
+
+
+def _key(params: Params, fingerprint: str, files: dict[str, str], occasion: str) -> str:
+    """SHA-256 of all that the attack depends on."""
+    config = params.full_evaluation
+    return digest(["gate", SUITE, ATTACK_VERSION, EXPORT_VERSION, fingerprint, files, to_dict(params.threat),
+                   config.images, config.batch_size, params.export.tolerance, params.seed, occasion])
