@@ -14,6 +14,7 @@ from parapet.files import read_json
 from parapet.tracking.registry import Registry
 from tests.components.component_sections import sections
 from tests.finished_search import SETTINGS, members
+from tests.steps.test_reattack import every_outcome, fit
 from tests.tracking.conftest import migrated  # noqa: F401  a fixture
 
 
@@ -33,9 +34,33 @@ def test_the_component_promotes_a_better_member_and_fails_on_a_worse_one(
 
     assert promote("weights: flops 1") == "1"
     assert promote("weights: robust_accuracy 1") == "2"
-    assert "Version 2 of parapet is champion." in read_json(tmp_path / "workspace/outcome-promotion.json")["told"]
+    assert "Version 2 of parapet is champion. Attacked again on the graph that ships (rapid suite, seed " in read_json(
+        tmp_path / "workspace/outcome-promotion.json")["told"]
     with pytest.raises(PromotionRefused, match="worse than the champion"):
         promote("weights: flops 1")
     assert "worse than the champion (version 2)" in read_json(tmp_path / "workspace/outcome-promotion.json")["told"]
     _, large = members(tmp_path / "artifacts")
     assert Registry(uri, "parapet").aliased("champion").tags["candidate"] == large["id"]
+
+
+def test_each_run_attacks_the_champion_with_a_seed_of_its_own_and_fails_where_its_number_is_not_reached(
+        finished: Path, migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(migrated, tmp_path / "mlflow.db")
+    shutil.copytree(finished, tmp_path / "artifacts")
+    uri, out = f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts"
+    settings = {name: SETTINGS[name] for name in ("export", "full_evaluation")}
+
+    def audit(run: str) -> str:
+        components.promotion.python_func(
+            **sections("promotion", **settings), mlflow_uri=uri, wish="weights: flops 1", occasion=run,
+            workspace=str(tmp_path / run), dataset=Dataset(uri=str(out / "dataset")), assembled=Artifact(uri=str(out)))
+        return Registry(uri, "parapet").aliased("champion").tags["gate.attack_seed"]
+
+    first = audit("first")
+    assert audit("second") != first
+    small, _ = members(out)
+    fit(out, small["id"], every_outcome)
+    with pytest.raises(PromotionRefused, match=r"no longer passes the gate: the recorded robust accuracy 0.\d+ is not"):
+        audit("third")
+    assert "is not reached" in read_json(tmp_path / "third/outcome-promotion.json")["told"]

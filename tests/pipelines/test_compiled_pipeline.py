@@ -233,6 +233,9 @@ def test_the_pipeline_promote_holds_together_and_is_the_same_every_time(tmp_path
     assert set(tasks) == {"exit-handler-1", "outcome", "data-prep", "importer", "promotion"}
     assert not tasks["promotion"]["cachingOptions"].get("enableCache")
     assert "retryPolicy" not in tasks["promotion"]  # one that was refused would be refused again
+    # Each run attacks the graphs with a seed of its own.
+    assert tasks["promotion"]["inputs"]["parameters"]["occasion"]["runtimeValue"]["constant"] == (
+        "{{$.pipeline_job_uuid}}")
 
 
 def test_what_is_asked_of_kubernetes_comes_from_one_file(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,4 +205,16 @@ def test_a_killed_attack_s_state_of_other_files_is_begun_anew(out: Path, uri: st
     (path.parent / f"{small}.state/evaluation.json").write_text("{}")
     promote(out, uri, small)
     assert read_json(path)["evaluation"]["outcomes"] == kept["evaluation"]["outcomes"]
-    shutil.rmtree(path.parent)
+    assert not list(path.parent.glob("*.state"))
+
+
+def test_a_graph_of_another_network_than_the_weights_is_told(out: Path) -> None:  # noqa: F811
+    small, large = members(out)
+    evaluation = read_json(out / f"evaluation/{small}.json")
+    found = reattack.reattack(params(), evaluation, out / "search/candidates" / small, out / f"onnx/{large}.onnx",
+                              out / "dataset", out / ".parapet", ["cpu"])
+    assert next(found.refusals(0.05)).startswith(
+        "the ONNX graph does not do what the network of these weights does (on clean images logits differ by up to ")
+    own = reattack.reattack(params(), evaluation, out / "search/candidates" / small, out / f"onnx/{small}.onnx",
+                            out / "dataset", out / ".parapet", ["cpu"])
+    assert list(own.refusals(0.05)) == []

@@ -39,8 +39,9 @@ class Reattacked:
     `robust`: of all images, how many only the record calls right under attack, how many only this attack left, and
     the chance of that where this attack breaks no more than 2 % of all images beyond the record. `recorded`,
     `attacked` and `kept`: shares of 1 that stand in the record, under this attack, and under both. `wrong`: images
-    that are right in the record, and that the graph gets wrong without any attack, ties left out. The `evaluation` has
-    this attack as its last one, the lower numbers, and `gate`: `summary`.
+    that are right in the record, and that the graph gets wrong without any attack, ties left out. `parity`: in what
+    the graph is not the network whose gradients led to it; None where it is. The `evaluation` has this attack as its
+    last one, the lower numbers, and `gate`: `summary`.
     """
 
     evaluation: dict[str, Any]
@@ -51,6 +52,7 @@ class Reattacked:
     attacked: float
     kept: float
     wrong: int
+    parity: str | None
 
     @classmethod
     def of(cls, evaluation: dict[str, Any], found: dict[str, Any]) -> Reattacked:
@@ -79,11 +81,13 @@ class Reattacked:
         told = {"seed": found["seed"], "occasion": found["occasion"], "recorded": float(stated["robust"].mean()),
                 "attacked": float(fresh["robust"].mean()), "kept": share}
         return cls({**evaluation, "evaluation": lowered, "gate": {**told, "n": n, "p": robust.p}}, robust=robust,
-                   wrong=int((stated["clean"] & ~fresh["clean"] & ~tied).sum()), **told)
+                   wrong=int((stated["clean"] & ~fresh["clean"] & ~tied).sum()), parity=found["parity"], **told)
 
     def refusals(self, significance: float) -> Iterator[str]:
         """Which of the recorded numbers the graph does not reach, with the numbers."""
         pairs = self.robust
+        if self.parity is not None:
+            yield f"the ONNX graph does not do what the network of these weights does ({self.parity})"
         if self.wrong > _CLEAN_DIFFERENCE * pairs.n:
             yield (f"the recorded clean accuracy is not reached: of {pairs.n:,} test images the graph gets "
                    f"{self.wrong:,} wrong that are right in the record, ties left out (allowed: "
@@ -136,11 +140,14 @@ def attack(*, params: dict[str, Any], candidate: str, graph: str, dataset: str, 
     """What `reattack` has done in a process of its own, into `out`/<id>.json. A killed one goes on where it was."""
     import torch  # here and below: this module is also read by a parent process that needs no torch
 
-    from parapet.attacks import run_suite
+    from parapet.attacks import adapted, run_suite
     from parapet.attacks.compositions import named_suite
     from parapet.attacks.evaluation_state import StateRefused
+    from parapet.attacks.fgsm import fgsm
+    from parapet.attacks.inputs import answers
     from parapet.data.dataset import Dataset
-    from parapet.deployment.parity import tied_images
+    from parapet.deployment.parity import replay, tied_images
+    from parapet.deployment.runtime import session
     from parapet.deployment.shipped_graph import ShippedGraph
     from parapet.models import load
 
@@ -167,11 +174,15 @@ def attack(*, params: dict[str, Any], candidate: str, graph: str, dataset: str, 
     except StateRefused:  # damaged, or of files that were changed meanwhile
         shutil.rmtree(state)
         record = strike()
-    with torch.no_grad():
-        answers = torch.cat([model(batch) for batch in images.split(config.batch_size)]).cpu().numpy()
-    ties = "".join(map(str, tied_images(answers, settings.export.tolerance).astype(int)))
+    tolerance = settings.export.tolerance
+    ties = "".join(map(str, tied_images(answers(model, images).cpu().numpy(), tolerance).astype(int)))
+    # A graph that is another network's hides from these gradients; where they lead, it would answer otherwise.
+    points = torch.cat([fgsm(adapted(network), *batch, norm=threat.norm, eps=threat.eps) for batch in zip(
+        images.split(config.batch_size), labels.split(config.batch_size))])
+    parity = next((f"on {kind} images {why}" for kind, batch in (("clean", images), ("attacked", points)) if (
+        why := replay(network, session(Path(graph)), batch, labels, tolerance=tolerance).why_not()) is not None), None)
     results.write(path, candidate=trained["id"], key=key, split="test", fingerprint=data.fingerprint, files=files,
-                  seed=seed, occasion=occasion, evaluation=record, ties=ties)
+                  seed=seed, occasion=occasion, evaluation=record, ties=ties, parity=parity)
     shutil.rmtree(state, ignore_errors=True)
     return {"id": trained["id"]}
 
