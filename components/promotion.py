@@ -40,9 +40,9 @@ def promotion(seed: int, device: str, data: str, threat: str, search: str, expor
     from parapet.config import Params, parse
     from parapet.devices import resolve
     from parapet.errors import PromotionRefused
-    from parapet.report.wording import reattacked
     from parapet.steps import outcome
     from parapet.steps import promotion as step
+    from parapet.steps.reattack import in_words
 
     sections = {"data": data, "threat": threat, "search": search, "export": export, "tracking": tracking,
                 "full_evaluation": full_evaluation, "promotion": promotion}
@@ -64,5 +64,5 @@ def promotion(seed: int, device: str, data: str, threat: str, search: str, expor
         tell(str(error))
         raise
     tell(f"{found['reason']} Version {found['version']} of {params.promotion.model_name} is champion. "
-         + reattacked(found["reattack"]))
+         + in_words(found["reattack"]))
     return found["version"]

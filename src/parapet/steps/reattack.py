@@ -16,6 +16,7 @@ import numpy as np
 from parapet.config import Params, parse, to_dict
 from parapet.errors import PromotionRefused, WorkError
 from parapet.files import digest, file_digest
+from parapet.report import wording
 from parapet.search.workers import Task
 from parapet.steps import results
 from parapet.steps.comparison import Paired, marks, work
@@ -133,6 +134,11 @@ def reattack(params: Params, evaluation: dict[str, Any], folder: Path, graph: Pa
         raise WorkError(f"{path} was damaged, or the files of candidate {trained['id']} were changed, while it was "
                         "attacked; promote again.")
     return Reattacked.of(evaluation, found)
+
+
+def in_words(summary: dict[str, Any]) -> str:
+    """A `Reattacked.summary` as a sentence."""
+    return wording.reattacked(summary)
 
 
 def attack(*, params: dict[str, Any], candidate: str, graph: str, dataset: str, occasion: str, out: str, device: str,
