@@ -172,6 +172,12 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(here, members, server, caps
 
 @pytest.mark.slow
 def test_two_promotions_at_once_end_with_the_better_model_as_champion(here, members, registry) -> None:
+    # Both are attacked before, so that they come to the registry at the same time.
+    settings = json.loads((here / "params.yaml").read_text())
+    (here / "strict.yaml").write_text(json.dumps({**settings, "promotion": {
+        **settings["promotion"], "minimum_robust_accuracy": 1.0}}))
+    for member in members.values():
+        assert start("promote", "--candidate", member["id"], "--params", "strict.yaml").wait(120) == 3
     pair = {name: start("promote", "--candidate", members[name]["id"]) for name in ("small", "large")}
     said = {name: process.communicate(timeout=120)[0] for name, process in pair.items()}
     codes = {name: process.returncode for name, process in pair.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,18 @@ def test_a_killed_attack_s_state_of_other_files_is_begun_anew(out: Path, uri: st
     promote(out, uri, small)
     assert read_json(path)["evaluation"]["outcomes"] == kept["evaluation"]["outcomes"]
     assert not list(path.parent.glob("*.state"))
+
+
+def test_two_at_once_attack_once(out: Path) -> None:  # noqa: F811
+    small, _ = members(out)
+    evaluation = read_json(out / f"evaluation/{small}.json")
+
+    def attack(_: int) -> float:
+        return reattack.reattack(params(), evaluation, out / "search/candidates" / small, out / f"onnx/{small}.onnx",
+                                 out / "dataset", out / ".parapet", ["cpu"]).evaluation["evaluation"]["seconds"]
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(attack, range(2))
+    assert first == second
 
 
 def test_a_graph_of_another_network_than_the_weights_is_told(out: Path) -> None:  # noqa: F811

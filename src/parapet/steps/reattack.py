@@ -5,11 +5,12 @@ It tells whether what an evaluation says of each image still holds; the lower of
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from parapet.search.workers import Task
 from parapet.steps import results
 from parapet.steps.comparison import Paired, marks, work
 from parapet.versions import ATTACK_VERSION, EXPORT_VERSION
+
+if TYPE_CHECKING:
+    from parapet.data.dataset import Dataset
 
 # What the attack is called in a record, beside those of the suite.
 NAME = "rapid_on_graph"
@@ -143,54 +147,67 @@ def in_words(summary: dict[str, Any]) -> str:
 
 def attack(*, params: dict[str, Any], candidate: str, graph: str, dataset: str, occasion: str, out: str, device: str,
            progress: results.Report = results.ignore) -> dict[str, Any]:
-    """What `reattack` has done in a process of its own, into `out`/<id>.json. A killed one goes on where it was."""
-    import torch  # here and below: this module is also read by a parent process that needs no torch
+    """What `reattack` has done in a process of its own, into `out`/<id>.json. A killed one goes on where it was, and
+    of two at once the second takes what the first one left."""
+    from parapet.data.dataset import Dataset  # here and below: a parent process reads this module, and needs no torch
+
+    settings, folder = parse(Params, params), Path(candidate)
+    trained = results.trained(folder, registered=True)
+    data = Dataset.open(Path(dataset))
+    results.check_data(data.fingerprint, trained["fingerprint"], Path(dataset))
+    files = {"weights": file_digest(folder / results.WEIGHTS), "onnx": file_digest(Path(graph))}
+    key, seed = _key(settings, data.fingerprint, files, occasion), _seed(settings, files, occasion)
+    path, state = Path(out) / f"{trained['id']}.json", Path(out) / f"{trained['id']}.state"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # it goes with the process, however that ends
+        if results.done(path, key) is None:
+            found = _strike(settings, folder, Path(graph), data, seed, state, device, progress)
+            results.write(path, candidate=trained["id"], key=key, split="test", fingerprint=data.fingerprint,
+                          files=files, seed=seed, occasion=occasion, **found)
+        shutil.rmtree(state, ignore_errors=True)
+    return {"id": trained["id"]}
+
+
+def _strike(params: Params, folder: Path, graph: Path, data: Dataset, seed: int, state: Path, device: str,
+            progress: results.Report) -> dict[str, Any]:
+    """{evaluation: the suite's record, ties: which images are ties when clean (a row of 0 and 1), parity}."""
+    import torch
 
     from parapet.attacks import adapted, run_suite
     from parapet.attacks.compositions import named_suite
     from parapet.attacks.evaluation_state import StateRefused
     from parapet.attacks.fgsm import fgsm
     from parapet.attacks.inputs import answers
-    from parapet.data.dataset import Dataset
     from parapet.deployment.parity import replay, tied_images
     from parapet.deployment.runtime import session
     from parapet.deployment.shipped_graph import ShippedGraph
     from parapet.models import load
 
-    settings, folder = parse(Params, params), Path(candidate)
-    config, threat = settings.full_evaluation, settings.threat
-    trained = results.trained(folder, registered=True)
-    torch.set_num_threads(settings.search.threads)
-    data = Dataset.open(Path(dataset))
-    results.check_data(data.fingerprint, trained["fingerprint"], Path(dataset))
-    files = {"weights": file_digest(folder / results.WEIGHTS), "onnx": file_digest(Path(graph))}
-    key, seed = _key(settings, data.fingerprint, files, occasion), _seed(settings, files, occasion)
-    path, state = Path(out) / f"{trained['id']}.json", Path(out) / f"{trained['id']}.state"
+    threads, config, threat = params.search.threads, params.full_evaluation, params.threat
+    torch.set_num_threads(threads)
     network = load(folder / results.WEIGHTS, device).to(memory_format=torch.channels_last)
-    model = ShippedGraph(Path(graph), network, threads=settings.search.threads)
+    model, running = ShippedGraph(graph, network, threads=threads), session(graph, threads=threads)
     images, labels = data.split("test", device=device, limit=config.images).all()
 
-    def strike() -> dict[str, Any]:
+    def suite() -> dict[str, Any]:
         return run_suite(model, images, labels, norm=threat.norm, eps=threat.eps, suite=named_suite(SUITE),
                          batch_size=config.batch_size, generator=torch.Generator().manual_seed(seed), state=state,
                          progress=lambda name, share: progress(f"attack {name} on the graph", share))[0]
 
     try:
-        record = strike()
+        record = suite()
     except StateRefused:  # damaged, or of files that were changed meanwhile
         shutil.rmtree(state)
-        record = strike()
-    tolerance = settings.export.tolerance
+        record = suite()
+    tolerance = params.export.tolerance
     ties = "".join(map(str, tied_images(answers(model, images).cpu().numpy(), tolerance).astype(int)))
     # A graph that is another network's hides from these gradients; where they lead, it would answer otherwise.
     points = torch.cat([fgsm(adapted(network), *batch, norm=threat.norm, eps=threat.eps) for batch in zip(
         images.split(config.batch_size), labels.split(config.batch_size))])
     parity = next((f"on {kind} images {why}" for kind, batch in (("clean", images), ("attacked", points)) if (
-        why := replay(network, session(Path(graph)), batch, labels, tolerance=tolerance).why_not()) is not None), None)
-    results.write(path, candidate=trained["id"], key=key, split="test", fingerprint=data.fingerprint, files=files,
-                  seed=seed, occasion=occasion, evaluation=record, ties=ties, parity=parity)
-    shutil.rmtree(state, ignore_errors=True)
-    return {"id": trained["id"]}
+        why := replay(network, running, batch, labels, tolerance=tolerance).why_not()) is not None), None)
+    return {"evaluation": record, "ties": ties, "parity": parity}
 
 
 def _allowed(n: int) -> int:
