@@ -26,6 +26,7 @@ from parapet.attacks.noise import image_seeds
 from parapet.errors import InputError
 from parapet.models.defence import Defence
 from parapet.models.filters import BitDepth
+from tests.attacks.maskers.memory import Changing
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (880, 1000)])
@@ -119,6 +120,14 @@ def test_models_that_do_not_answer_alike_are_refused(model, sentence: str) -> No
     with pytest.raises(InputError) as caught:
         evaluate(model, images, _same(images).argmax(1), norm="linf", eps=0.1, suite=[Attack("fgsm", fgsm)])
     assert sentence in str(caught.value)
+
+
+def test_a_model_that_is_another_one_after_many_questions_is_refused(honest, undefended, digits) -> None:
+    """Whoever attacks it first breaks it, and whoever audits it then finds a robust network."""
+    images, labels = digits.split("test", limit=40).all()
+    model = Changing(undefended.network, honest.network, 20)
+    with pytest.raises(InputError, match="answers the same images differently when asked again"):
+        run_suite(model, images, labels, norm="linf", eps=0.2, suite=search_suite(pgd_steps=10, pgd_restarts=1))
 
 
 def test_nan_under_attack_names_the_attack() -> None:

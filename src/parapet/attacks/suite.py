@@ -86,6 +86,8 @@ def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
                         kept.save(attack.name, number, part)
                     parts.append(part)
                 found.take(attack, parts)
+        # Asked first and last: one that has changed meanwhile was not one model.
+        check_behaviour(observe(attacked, images, logits, batch_size), random=is_random(attacked))
     n = len(images)
     record = {"schema_version": SCHEMA_VERSION, "threat": {"norm": norm, "eps": eps}, "n": n,
               **_share("clean_accuracy", found.right, "clean_interval"),

@@ -93,8 +93,8 @@ def _channels_last(model: Model) -> Model:
 
 
 def _strided(model: Model) -> Model:
-    # A view of every second column of a wider image.
-    return lambda images: model(images.repeat_interleave(2, dim=3)[..., ::2])
+    # A part of a wider image.
+    return lambda images: model(torch.cat([images, images], dim=3)[..., :images.shape[3]])
 
 
 def _double(model: Model) -> Model:
