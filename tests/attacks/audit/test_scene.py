@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from parapet.attacks.audit import FULL, AuditBudget
-from parapet.attacks.audit.scene import Scene
+from parapet.attacks.audit import FULL, AuditBudget, audit
+from parapet.attacks.audit.scene import Scene, state_of
 
 
 def _dark(images: Tensor) -> Tensor:
@@ -49,3 +49,41 @@ def test_the_first_point_that_broke_an_image_is_kept_and_larger_radii_break_noth
     assert scene.judge(far, 0.5).tolist() == [False] and scene.survivors() == "1"
     assert scene.judge(first).tolist() == scene.judge(second).tolist() == [False]
     assert scene.survivors() == "0" and torch.equal(scene.adversarial(images), first)
+
+
+def test_what_another_way_of_asking_gets_wrong_counts_inside_the_ball_alone() -> None:
+    """Three images are asked about otherwise: one falls inside the ball, one outside of it, and one stands."""
+    images, labels = torch.full((4, 1, 1, 2), 0.5), torch.zeros(4, dtype=torch.int64)
+    scene = Scene(_dark, images, labels, "linf", 0.25, None, (), FULL)
+    points = torch.tensor([[0.625, 0.5], [0.875, 0.5], [0.625, 0.5]]).reshape(3, 1, 1, 2)
+    scene.condemn(torch.tensor([1, 2, 3]), points, torch.tensor([True, True, False]))
+    assert scene.survivors() == "1011"
+    assert torch.equal(scene.adversarial(images)[1], points[0]) and torch.equal(scene.adversarial(images)[2], images[2])
+
+
+def test_a_state_is_that_of_every_parameter_and_buffer() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    before = state_of(net)
+    assert state_of(net) == before != "" and state_of(net.forward) == ""
+    net[1].num_batches_tracked += 1
+    moved = state_of(net)
+    with torch.no_grad():
+        net[0].bias[0] += 1e-3
+    assert len({before, moved, state_of(net)}) == 3
+
+
+def test_a_model_whose_buffers_change_while_it_is_asked_fails(digits) -> None:
+    class Counting(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("asked", torch.zeros(()))
+            self.layer = torch.nn.Linear(64, 10)
+
+        def forward(self, points: torch.Tensor) -> torch.Tensor:
+            self.asked += 1
+            return self.layer(points.flatten(1))
+    images, _ = digits.split("validation", limit=40).all()
+    model = Counting().eval()
+    labels = model(images).argmax(1).detach()
+    check, = audit(model, images, labels, norm="linf", eps=0.1, checks=["well_formed"])["checks"]
+    assert check["verdict"] == "fail" and "parameters or buffers changed while it was asked" in check["advice"]
