@@ -50,7 +50,7 @@ def examine(model: Model, images: Tensor, labels: Tensor, record: dict[str, Any]
     if found is not None:
         record, adversarial = lowered(record, adversarial, ADAPTIVE, found.stands, found.points,
                                       torch.ones_like(left), time.perf_counter() - started)
-        by, stages = found.by or by, found.stages
+        by, stages = found.by if found.broke > _WORTH * len(images) else by, found.stages
     return record, adversarial, {**report, "rows": rows.tolist(), "settled": {
         "by": by, "stages": stages, "sentence": _sentence(by, stages, len(images))}}
 
@@ -62,5 +62,5 @@ def _sentence(by: str | None, stages: list[dict[str, Any]], n: int) -> str:
         return "The suite's own number stands: the audit broke no more than one image in a hundred beyond it."
     if by == AUDIT:
         return "The audit's own attacks settled the number: they broke images that the suite had left standing."
-    return (f"The adaptive stage settled the number, by {by}: it broke {broke:,} of {n:,} images more than the suite "
-            "and the audit.")
+    return (f"The adaptive stage settled the number, mostly by {by}: it broke {broke:,} of {n:,} images that the suite "
+            "and the audit had left standing.")

@@ -26,7 +26,7 @@ def blocking_layers(model: Model, images: Tensor) -> list[nn.Module]:
 
     def keep(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor) \
-                and inputs[0].shape == output.shape and output.is_floating_point():
+                and inputs[0].shape == output.shape and inputs[0].is_floating_point() and output.is_floating_point():
             seen[layer] = inputs[0].detach().clone(), output.detach().clone()
     hooks = [layer.register_forward_hook(keep) for layer in model.modules() if layer is not model]
     try:
@@ -45,11 +45,18 @@ def _varies(answer: Tensor) -> bool:
 
 
 def _blocks(layer: nn.Module, given: Tensor) -> bool:
-    """Whether the gradient of the layer's mean answer to what it was given is nothing."""
+    """Whether the gradient of what the layer answers, along a direction, to what it was given is nothing.
+
+    The direction is no constant: a normalisation answers with a sum that does not change.
+    """
     with torch.enable_grad():
         points = given.clone().requires_grad_()
-        answer = layer(points.clone())
+        try:
+            answer = layer(points.clone())
+        except RuntimeError:  # one that cannot be asked by itself is left as it is
+            return False
         if not answer.requires_grad:
             return True
-        gradient, = torch.autograd.grad(answer.sum(), points, allow_unused=True)
+        direction = torch.sin(torch.arange(answer.numel(), device=answer.device, dtype=answer.dtype))
+        gradient, = torch.autograd.grad((answer.flatten() * direction).sum(), points, allow_unused=True)
     return gradient is None or float(gradient.nan_to_num().abs().mean()) < _TINY

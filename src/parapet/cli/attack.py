@@ -135,7 +135,7 @@ def _summary(result: dict[str, Any]) -> str:
     if not report:
         text += "\nNot audited: --audit asks whether the model hides how it falls."
     elif report["verdict"] == "fail":
-        text += "\nThe audit failed, so the model may be far less robust than this number says."
+        text += "\nThe audit failed: this is the lowest number that was found, and the model may be less robust still."
     if report and report["settled"]["by"] is not None:
         text += f"\n{report['settled']['sentence']}"
     return text

@@ -35,3 +35,20 @@ def problems(record: dict[str, Any]) -> Iterator[str]:
     for name, attack in record["attacks"].items():
         told = attack["left"] if attack["alone"] is None else attack["alone"]
         yield from differ(f"accuracy under {name}", told, attack["interval"], rows[name])
+
+
+def audit_problems(record: dict[str, Any], audit: dict[str, Any]) -> Iterator[str]:
+    """In what the report of an `audit` contradicts itself, or the suite's `record` of the same evaluation."""
+    order = ("pass", "warn", "fail")
+    worst = max((check["verdict"] for check in audit["checks"]), key=order.index, default="pass")
+    if audit["verdict"] != worst:
+        yield f"the audit's verdict is {audit['verdict']}, and its checks give {worst}"
+    row, rows = record["outcomes"].get("audit"), audit.get("rows", ())  # older ones do not say which images
+    if row is None:
+        yield "there are no outcomes of the audit"
+    elif rows and len(rows) != len(audit["survived"]):
+        yield f"the audit names {len(rows):,} images and has outcomes of {len(audit['survived']):,}"
+    elif any(row[place] == "1" and mark != "1" for place, mark in zip(rows, audit["survived"])):
+        yield "the audit broke images that its outcomes call right"
+    if audit.get("settled", {}).get("stages") and "adaptive" not in record["outcomes"]:
+        yield "there are no outcomes of the adaptive stage"

@@ -9,7 +9,7 @@ from parapet.config import Params
 from parapet.errors import InputError, PromotionRefused, is_of_the_machine
 from parapet.files import file_digest, read_json
 from parapet.genome import Genome
-from parapet.search.consistency import problems
+from parapet.search.consistency import audit_problems, problems
 from parapet.steps import results
 from parapet.steps.front_file import EVALUATE
 
@@ -49,19 +49,20 @@ def check_front(out: Path, chosen: dict[str, Any], evaluation: dict[str, Any]) -
     """Raise PromotionRefused where what `out`/front.json says of its entry `chosen`, or `evaluation`, which it was made
     from, does not follow from the outcomes that were recorded there image by image."""
     record, told = evaluation["evaluation"], chosen["test"]
-    check_numbers(str(out / chosen["evaluation"]), record)
+    check_numbers(str(out / chosen["evaluation"]), record, evaluation["audit"])
     shown = {name: {**record["attacks"].get(name, {}), **shares} for name, shares in told["attacks"].items()}
     check_numbers(f"candidate {chosen['id']} in {out / 'front.json'}", {**record, **told, "attacks": shown})
 
 
-def check_numbers(name: str, record: dict[str, Any]) -> None:
-    """Raise PromotionRefused unless the accuracies and intervals of `record`, a suite's, are those of its outcomes.
+def check_numbers(name: str, record: dict[str, Any], audit: dict[str, Any] | None = None) -> None:
+    """Raise PromotionRefused unless the accuracies and intervals of `record`, a suite's, are those of its outcomes, and
+    an `audit` beside it has the verdict of its checks and the images that it broke.
 
     `name` says whose they are.
     """
     try:
-        found = list(problems(record))
-    except (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError):
+        found = [*problems(record), *(audit_problems(record, audit) if audit is not None else ())]
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, ZeroDivisionError):
         found = ["its form is another"]
     if found:
         raise PromotionRefused(f"nothing is promoted, because numbers cannot be recomputed: {name}: "

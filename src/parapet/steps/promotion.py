@@ -70,7 +70,8 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     data = dataset or out / "dataset"
 
     def again(evaluation: dict[str, Any], folder: Path, graph: Path) -> Reattacked:
-        check_numbers(f"the evaluation of {evaluation['id']} under today's suite", evaluation["evaluation"])
+        check_numbers(f"the evaluation of {evaluation['id']} under today's suite", evaluation["evaluation"],
+                      evaluation["audit"])
         return reattack(params, evaluation, folder, graph, data, cache, devices, occasion=occasion, tell=tell)
 
     today, = attack(params, chosen["id"], None, out, data, cache, devices, tell)

@@ -14,6 +14,7 @@ from parapet.errors import InputError, told
 from parapet.files import file_digest, read_json
 from parapet.report.dvc_plots import metrics
 from parapet.search import archive
+from parapet.search.consistency import audit_problems
 from parapet.search.consistency import problems as contradictions
 from parapet.search.course import outcome
 from parapet.search.front import front, hypervolume_curve
@@ -157,6 +158,7 @@ def _evaluation(path: Path, found: Findings) -> dict[str, Any] | None:
         raise InputError(f"{path} does not meet the schema at {problem}.")
     found.evaluations += 1
     found.problems += [f"{path}: {text}" for text in contradictions(result["evaluation"])]
+    found.problems += [f"{path}: {text}" for text in audit_problems(result["evaluation"], result["audit"])]
     return result
 
 

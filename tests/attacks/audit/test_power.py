@@ -34,7 +34,7 @@ def test_of_honest_nets_nearly_all_is_found(honest, undefended, images, norm: st
 
 
 @pytest.mark.parametrize("masker", [maskers.gradient_killed, maskers.gradient_turned, maskers.shattered,
-                                    maskers.rounded_logits], ids=lambda masker: masker.__name__)
+                                    maskers.gradient_sparse], ids=lambda masker: masker.__name__)
 def test_where_gradients_are_of_no_use_the_attack_is_called_too_weak(undefended, images, masker: Any) -> None:
     check = _power(masker(undefended.network), images)
     assert check["verdict"] == "fail" and check["numbers"]["features"] == "logits"
@@ -44,7 +44,7 @@ def test_where_gradients_are_of_no_use_the_attack_is_called_too_weak(undefended,
 def test_a_model_that_answers_alike_everywhere_has_nothing_to_find(images) -> None:
     check = _power(lambda batch: torch.eye(10)[torch.zeros(len(batch), dtype=torch.int64)] + 0 * batch.sum(),
                    (images[0], torch.zeros_like(images[1])))
-    assert check["verdict"] == "fail" and check["numbers"] == {
+    assert check["verdict"] == "warn" and check["numbers"] == {
         "features": "logits", "images": 0, "found": None}
 
 

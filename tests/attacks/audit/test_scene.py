@@ -72,7 +72,7 @@ def test_a_state_is_that_of_every_parameter_and_buffer() -> None:
     assert len({before, moved, state_of(net)}) == 3
 
 
-def test_a_model_whose_buffers_change_while_it_is_asked_fails(digits) -> None:
+def test_a_model_whose_buffers_change_while_it_is_asked_is_warned_of(digits) -> None:
     class Counting(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -86,4 +86,4 @@ def test_a_model_whose_buffers_change_while_it_is_asked_fails(digits) -> None:
     model = Counting().eval()
     labels = model(images).argmax(1).detach()
     check, = audit(model, images, labels, norm="linf", eps=0.1, checks=["well_formed"])["checks"]
-    assert check["verdict"] == "fail" and "parameters or buffers changed while it was asked" in check["advice"]
+    assert check["verdict"] == "warn" and "parameters or buffers changed while it was asked" in check["advice"]

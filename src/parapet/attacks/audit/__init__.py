@@ -26,7 +26,7 @@ CHECKS: dict[str, Callable[[Scene], Result]] = {
     "transfer": outside.transfer, "memory": form.memory, "deployed": deployed.deployed, "power": power.power,
     "labels_alone": imitation.labels_alone, "variations": otherwise.variations, "copy": otherwise.copy,
 }
-# Asked only with `deep`: networks that Parapet trained have no code that could behave otherwise while examined.
+# Asked only with `deep`: they cost most, and networks that Parapet trained have no code of somebody else's in them.
 DEEP_CHECKS = ("power", "labels_alone", "variations", "copy")
 # What every candidate of a search can afford.
 CHEAP_CHECKS = ("well_formed", "gradients", "uphill", "alignment", "margin", "steps", "deployed")

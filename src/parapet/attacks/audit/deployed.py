@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from parapet.attacks.adaptive import is_random
 from parapet.attacks.audit.otherwise import VARIATIONS, stands_as, with_room
 from parapet.attacks.audit.scene import Scene, audited_rows
 from parapet.attacks.audit.verdicts import Result, gap, mean, result
@@ -46,14 +47,18 @@ def deployed(scene: Scene) -> Result:
         shifts = torch.maximum(shifts, (answers(scene.model, shifted) - logits).abs().amax(1))
     jumps = mean((jump > _TIMES * shifts) & (jump > _SHARE * spread))
     numbers = {"images": len(rows), "largest_change_alone": company, "jumps_when_rounded": jumps}
+    if is_random(scene.model):
+        return result("deployed", "pass", numbers, "The model says that it is random, so its answers differ with each "
+                      "draw, and nothing is known against it here.")
     if company > ROUNDING:
         numbers |= {"one_at_a_time": mean(stands_as(scene, rows, VARIATIONS["one at a time"]))}
         return result("deployed", "fail", numbers, "The answer to an image changes when it comes alone, so whoever is "
-                      "served one image at a time meets another model than the one that was attacked; do not believe "
-                      "its numbers.")
+                      "served one image at a time meets another model than the one that the suite attacked.")
     if jumps == 0:
         return result("deployed", "pass", numbers, "Served one at a time and as 8-bit pixels it answers alike.")
+    rows = audited_rows(scene.labels, scene.budget.varied_images, seed=1)
     before, after = (stands_as(scene, rows, VARIATIONS[name]) for name in ("as before", "8-bit pixels"))
     numbers |= {"as_before": mean(before), "8_bit_pixels": mean(after)}
     return gap("deployed", before, after, numbers, "On 8-bit pixels, as images are served, the model falls where it "
-               "stands on all others, so whoever sends it files meets another model; do not believe its numbers.")
+               "stands on all others, so whoever sends it files meets another model than the one that the suite "
+               "attacked.")

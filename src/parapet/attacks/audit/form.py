@@ -40,8 +40,9 @@ def well_formed(scene: Scene) -> Result:
     if not scene.logits.isfinite().all() or outside > 0:
         return fail("The model returns numbers that are not finite, or attacks leave their ball; mend that first.")
     if state_of(scene.model) != scene.state:
-        return fail("The model's parameters or buffers changed while it was asked, so it learns from what it is asked; "
-                    "freeze them, for no number holds for a model that changes.")
+        words = ("The model's parameters or buffers changed while it was asked; freeze them, for no number holds for a "
+                 "model that learns from what it is asked.")
+        return fail(words) if seen.drift > ROUNDING else result("well_formed", "warn", numbers, words)
     if seen.drift > ROUNDING and is_random(scene.model):
         return result("well_formed", "warn", numbers, "The model says that it is random; its numbers hold for the mean "
                       "over its draws, so report how many.")

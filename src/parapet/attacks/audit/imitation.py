@@ -24,6 +24,8 @@ _ROUNDS, _STEPS, _BATCH, _RATE = 6, 80, 128, 2e-3
 # As far as this share of images mixes with others, and points are drawn from balls of so many radii.
 _MIXED, _WIDE = 0.25, 1.5
 _ASCENT = 20
+# Images that the surrogate is fitted around, so that memory is bounded.
+_MOST = 512
 
 
 class _Surrogate(nn.Module):
@@ -49,9 +51,13 @@ class _Surrogate(nn.Module):
 
 def imitated(model: Model, images: Tensor, seeds: Tensor, *, classes: int, eps: float, norm: str) -> nn.Module:
     """A surrogate fitted to the labels that `model` gives to images, mixtures of them, points around them, and what
-    the surrogate itself takes for adversarial. images: float (N, C, H, W) in [0, 1]; seeds: int64 (N,)."""
+    the surrogate itself takes for adversarial, around the first 512 of them.
+
+    images: float (N, C, H, W) in [0, 1]; seeds: int64 (N,).
+    """
+    images, seeds = images[:_MOST], seeds[:_MOST]
     generator = torch.Generator().manual_seed(int(seeds[0]) % 2**63)
-    surrogate = _Surrogate(images.shape[1:], classes, generator).to(images.device)
+    surrogate = _Surrogate(images.shape[1:], classes, generator).to(images.device, images.dtype)
     optimiser = torch.optim.Adam(surrogate.parameters(), lr=_RATE)
     pool, answers = images, predict(model, images)
     for turn in range(_ROUNDS):
@@ -136,4 +142,4 @@ def _around(images: Tensor, eps: float, norm: str, seeds: Tensor, turn: int, gen
     partners = images[torch.randperm(len(images), generator=generator).to(images.device)]
     corners = wide.start((noise > 0.5).to(images.dtype))
     return torch.cat([wide.start(noise), corners, images + 2 * _MIXED * torch.rand(
-        len(images), 1, 1, 1, generator=generator).to(images.device) * (partners - images)])
+        len(images), 1, 1, 1, generator=generator).to(images) * (partners - images)])

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from parapet.attacks.audit.scene import Scene
 from parapet.attacks.audit.verdicts import WARN_GAP, Result, beyond, mean
-from parapet.attacks.objectives import cross_entropy
-from parapet.attacks.pgd import pgd
-
-# Restarts give cross-entropy a fair chance: on small honest nets a single run of it stays points behind the margin.
-_RESTARTS = 3
 
 
 def order(scene: Scene) -> Result:
@@ -24,9 +17,7 @@ def order(scene: Scene) -> Result:
 
 def margin(scene: Scene) -> Result:
     """Check 11: PGD on either loss, with a few restarts, breaks nothing that the white box does not."""
-    options: dict[str, Any] = {"steps": scene.budget.pgd_steps, "restarts": _RESTARTS, "stream": 41}
-    ce = scene.pgd_ce & scene.survives(pgd, loss=cross_entropy, **options)
-    by_margin = scene.pgd_margin & scene.survives(pgd, loss="margin", **options)
+    ce, by_margin = scene.pgd_restarts
     numbers = {"pgd_ce": mean(ce), "pgd_margin": mean(by_margin)}
     return beyond("margin", scene.white, ce & by_margin, numbers, "PGD with a few restarts breaks images that the "
                   "white box does not, so the white box is too weak; raise its steps and restarts.", "the margin is a "

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from parapet.attacks.audit.scene import Scene, audited_rows
-from parapet.attacks.audit.verdicts import Result, graded, mean
+from parapet.attacks.audit.verdicts import Result, graded, mean, result
 from parapet.attacks.balls import ball
 from parapet.attacks.inputs import Model, ask
 from parapet.attacks.noise import derived, uniform
@@ -33,8 +33,8 @@ def power(scene: Scene) -> Result:
     readout, sure = _fitted(features, images, scene.eps, scene.norm, seeds)
     numbers = {"features": kind, "images": int(sure.sum())}
     if not sure.any():
-        return graded("power", 1.0, {**numbers, "found": None}, "The features do not change inside the ball, so "
-                      "nothing can be found there by anybody; attack without gradients.", "", warn=_WARN, fail=_FAIL)
+        return result("power", "warn", {**numbers, "found": None}, "The features do not change inside the ball, so the "
+                      "attack's power cannot be measured on them; compare with attacks that use no gradients.")
     labels = torch.zeros(len(rows), dtype=torch.int64, device=images.device)
     found = torch.zeros_like(sure)
     for start in range(_STARTS):

@@ -26,7 +26,7 @@ from parapet.attacks.square import square
 from parapet.attacks.stand_ins import blocking_layers
 from parapet.attacks.transfer import transfer
 
-# Gradients averaged over so many draws from a cube of this share of the radius.
+# Gradients averaged over so many draws from a cube whose half is this share of the radius.
 _DRAWS, _SHARE = 8, 0.5
 # Queries of a round of Square, the most that are spent on an image, and the share of the standing images that a round
 # must break for another one.
@@ -53,21 +53,19 @@ class Doubts:
 
 
 def _seen(checks: dict[str, Any]) -> Iterator[str]:
-    if checks.get("variations", {"verdict": "pass"})["verdict"] == "fail":
+    if checks.get("variations", {"verdict": "pass"})["verdict"] != "pass":
         numbers = checks["variations"]["numbers"]
         yield from (name for name in VARIATIONS if name != "as before" and numbers.get(name) is not None
                     and numbers["as_before"] - numbers[name] > FAIL_GAP)
-    if checks.get("deployed", {"verdict": "pass"})["verdict"] == "fail":
+    if checks.get("deployed", {"verdict": "pass"})["verdict"] != "pass":
         yield "one at a time" if "one_at_a_time" in checks["deployed"]["numbers"] else "8-bit pixels"
 
 
 class Given(NamedTuple):
-    """All images as a scene, and what else a stage may attack with."""
+    """What stands, as a scene, and what is in doubt about it."""
 
     scene: Scene
     doubts: Doubts
-    surrogates: tuple[Model, ...]
-    loader: Callable[[], Model] | None
 
 
 class Settled(NamedTuple):
@@ -79,10 +77,14 @@ class Settled(NamedTuple):
     stages: list[dict[str, Any]]
 
     @property
-    def by(self) -> str | None:
-        """The last stage that broke more than a hundredth of the images, if there is one."""
-        most = [stage["name"] for stage in self.stages if stage["broke"] > _PAYS * len(self.stands)]
-        return most[-1] if most else None
+    def broke(self) -> int:
+        """How many images all stages broke."""
+        return sum(stage["broke"] for stage in self.stages)
+
+    @property
+    def by(self) -> str:
+        """The stage that broke most."""
+        return str(max(self.stages, key=lambda stage: stage["broke"])["name"])
 
 
 def settle(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float, standing: Tensor, doubts: Doubts,
@@ -94,12 +96,13 @@ def settle(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: floa
     nothing is in doubt or nothing stands. As in the audit, `surrogates` are other models for the same images, and
     `loader` loads the model again in another process.
     """
-    wanted = [stage for stage in STAGES if stage.wanted(doubts)]
+    wanted = [stage for stage in STAGES if stage.wanted(doubts) and (
+        limits.stages is None or stage.name in limits.stages)]
     if not wanted or not bool(standing.any()):
         return None
     rows = standing.nonzero().squeeze(1)
     scene = Scene(model, images[rows], labels[rows], norm, eps, generator, tuple(surrogates), limits, loader)
-    given, stages = Given(scene, doubts, tuple(surrogates), loader), []
+    given, stages = Given(scene, doubts), []
     for stage in wanted:
         before = int(scene.standing.sum())
         if before == 0:
@@ -123,6 +126,8 @@ class Stage:
 
     def wanted(self, doubts: Doubts) -> bool:
         """Whether any of the doubts is one after which this attack is made."""
+        if self.attack is _seen_otherwise and not doubts.seen:
+            return False
         return bool(self.after & doubts.checks) or ("beyond" in self.after and doubts.beyond > WARN_GAP)
 
 
@@ -148,10 +153,13 @@ def _straight_through(given: Given) -> None:
 def _averaged(given: Given) -> None:
     scene = given.scene
 
+    largest = float(scene.images[0].numel()) ** 0.5 if scene.norm == "l2" else 1.0
+    width = 2 * _SHARE * scene.eps / largest
+
     def smooth(images: Tensor) -> Tensor:
         copies = images.repeat(_DRAWS, 1, 1, 1)
         draws = torch.rand(copies.shape, generator=noise).to(copies) - 0.5
-        return ask(scene.model, copies + 2 * _SHARE * scene.eps * draws).reshape(_DRAWS, len(images), -1).mean(0)
+        return ask(scene.model, (copies + width * draws).clamp(0, 1)).reshape(_DRAWS, len(images), -1).mean(0)
     noise = torch.Generator().manual_seed(int(scene.seeds[0]) % 2**63)
     for steps in (_STEPS, 3 * _STEPS):
         scene.survives(_pgd_of, stream=311 + steps, among=scene.standing, surrogate=smooth, steps=steps)
@@ -171,8 +179,9 @@ def _surrogate(given: Given) -> None:
 
 
 def _transfer(given: Given) -> None:
-    if given.surrogates:
-        given.scene.survives(transfer, stream=331, among=given.scene.standing, surrogate=list(given.surrogates))
+    scene = given.scene
+    if scene.surrogates:
+        scene.survives(transfer, stream=331, among=scene.standing, surrogate=list(scene.surrogates))
 
 
 def _queries(given: Given) -> None:
@@ -193,7 +202,7 @@ def _seen_otherwise(given: Given) -> None:
 
 def _copy(given: Given) -> None:
     rows = _standing(given)
-    if given.loader is not None and len(rows):
+    if given.scene.loader is not None and len(rows):
         copy_stands(given.scene, rows)
 
 
