@@ -60,7 +60,11 @@ def fewer_images(record: dict[str, Any]) -> None:
 
 def fit(out: Path, candidate: str, change: Change) -> None:  # noqa: F811
     """Forge an evaluation wherever it lies, front.json too, with every digest as somebody would who may write there."""
-    forge_evaluation(out, candidate, lambda result: change(result["evaluation"]))
+    def edit(result: dict[str, Any]) -> None:
+        change(result["evaluation"])
+        record, rows = result["evaluation"], [row for row in result["audit"]["rows"] if row < result["evaluation"]["n"]]
+        result["audit"] |= {"rows": rows, "survived": "".join(record["outcomes"]["audit"][row] for row in rows)}
+    forge_evaluation(out, candidate, edit)
     record = read_json(out / f"evaluation/{candidate}.json")["evaluation"]
     told = comparison.results.accuracies(record)
 
@@ -70,7 +74,16 @@ def fit(out: Path, candidate: str, change: Change) -> None:  # noqa: F811
                 member["test"] = told
     forge(out / "front.json", show)
     kept = out / f".parapet/evaluations/{candidate}/{candidate}.json"
-    forge(kept, lambda result: change(result["evaluation"]))
+    forge(kept, edit)
+
+
+def test_an_audit_whose_verdict_was_edited_makes_no_champion(out: Path, uri: str) -> None:  # noqa: F811
+    small, _ = members(out)
+    worst = read_json(out / f"evaluation/{small}.json")["audit"]["verdict"]
+    other = "fail" if worst == "pass" else "pass"
+    forge_evaluation(out, small, lambda result: result["audit"].update(verdict=other))
+    with pytest.raises(PromotionRefused, match=f"the audit's verdict is {other}, and its checks give {worst}; run"):
+        promote(out, uri, small)
 
 
 @pytest.mark.parametrize(("change", "sentence"), [
