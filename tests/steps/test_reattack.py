@@ -209,6 +209,25 @@ def test_the_champion_that_is_compared_with_is_attacked_too_and_told_of_where_it
     assert {path.stem for path in out.glob(".parapet/gate/*/*.json")} == {small, large}
 
 
+def test_what_the_gate_kept_must_follow_from_its_own_outcomes(out: Path, uri: str) -> None:  # noqa: F811
+    small, _ = members(out)
+    promote(out, uri, small)
+    path, = out.glob(f".parapet/gate/*/{small}.json")
+    forge(path, lambda result: number_alone(result["evaluation"]))
+    with pytest.raises(PromotionRefused, match="contradicts itself: robust accuracy is 0.9700, and the outcomes give"):
+        promote(out, uri, small)
+
+
+def test_a_graph_that_cannot_tell_classes_apart_is_told(out: Path, uri: str) -> None:  # noqa: F811
+    small, _ = members(out)
+    promote(out, uri, small)
+    path, = out.glob(f".parapet/gate/*/{small}.json")
+    forge(path, lambda result: result.update(ties="1" * 5 + "0" * 195))
+    with pytest.raises(PromotionRefused, match=r"of 200 test images the graph's two highest logits lie within "
+                       r"export.tolerance of each other on 5 \(allowed: 2%\)"):
+        promote(out, uri, small)
+
+
 def test_a_killed_attack_s_state_of_other_files_is_begun_anew(out: Path, uri: str) -> None:  # noqa: F811
     small, _ = members(out)
     promote(out, uri, small)

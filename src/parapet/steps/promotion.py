@@ -99,6 +99,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                                            "`parapet rollback` puts the one before back.")
                 return {**outcome, "version": same.number, "moved": False, "comparison": None,
                         "refreshed": _refresh(registry, same, tags, cards[CARDS[0]])}
+            check_files(chosen, out)  # the attacks took their time, and so did the wait for the lock
             version = _challenge(registry, ticket, shipment, tags, cards[CARDS[0]])
             if champion is not None and same is None:
                 obstacle, place = _incomparable(registry, champion, front, cache)

@@ -18,6 +18,7 @@ from parapet.config import Params, parse, to_dict
 from parapet.errors import PromotionRefused, WorkError
 from parapet.files import digest, file_digest
 from parapet.report import wording
+from parapet.search.consistency import problems
 from parapet.search.workers import Task
 from parapet.steps import results
 from parapet.steps.comparison import Paired, marks, work
@@ -31,6 +32,9 @@ NAME = "rapid_on_graph"
 SUITE = "rapid"
 # Of all images, how many the graph may get wrong that the network got right (deployment/parity.py asks the same).
 _CLEAN_DIFFERENCE = 0.001
+# Of all images, how many may be ties when clean: an honest graph has hardly any, and whose logits all lie within the
+# tolerance of parity tells no class from another.
+_TIES = 0.02
 # Of all images, how many an honest suite may have left to this one: short budgets leave up to 1.7 % on the members of
 # the default run. Whoever takes that much on purpose gains nothing, because the lower number is kept.
 _LEFT = 0.02
@@ -44,7 +48,7 @@ class Reattacked:
     `robust`: of all images, how many only the record calls right under attack, how many only this attack left, and
     the chance of that where this attack breaks no more than 2 % of all images beyond the record. `recorded`,
     `attacked` and `kept`: shares of 1 that stand in the record, under this attack, and under both. `wrong`: images
-    that are right in the record, and that the graph gets wrong without any attack, ties left out. `parity`: in what
+    that are right in the record, and that the graph gets wrong without any attack, `ties` left out. `parity`: in what
     the graph is not the network whose gradients led to it; None where it is. The `evaluation` has this attack as its
     last one, the lower numbers, and `gate`: `summary`.
     """
@@ -57,6 +61,7 @@ class Reattacked:
     attacked: float
     kept: float
     wrong: int
+    ties: int
     parity: str | None
 
     @classmethod
@@ -86,13 +91,17 @@ class Reattacked:
         told = {"seed": found["seed"], "occasion": found["occasion"], "recorded": float(stated["robust"].mean()),
                 "attacked": float(fresh["robust"].mean()), "kept": share}
         return cls({**evaluation, "evaluation": lowered, "gate": {**told, "n": n, "p": robust.p}}, robust=robust,
-                   wrong=int((stated["clean"] & ~fresh["clean"] & ~tied).sum()), parity=found["parity"], **told)
+                   wrong=int((stated["clean"] & ~fresh["clean"] & ~tied).sum()), ties=int(tied.sum()),
+                   parity=found["parity"], **told)
 
     def refusals(self, significance: float) -> Iterator[str]:
         """Which of the recorded numbers the graph does not reach, with the numbers."""
         pairs = self.robust
         if self.parity is not None:
             yield f"the ONNX graph does not do what the network of these weights does ({self.parity})"
+        if self.ties > _TIES * pairs.n:
+            yield (f"of {pairs.n:,} test images the graph's two highest logits lie within export.tolerance of each "
+                   f"other on {self.ties:,} (allowed: {_TIES:.0%}), so that nothing is known of their labels")
         if self.wrong > _CLEAN_DIFFERENCE * pairs.n:
             yield (f"the recorded clean accuracy is not reached: of {pairs.n:,} test images the graph gets "
                    f"{self.wrong:,} wrong that are right in the record, ties left out (allowed: "
@@ -137,6 +146,9 @@ def reattack(params: Params, evaluation: dict[str, Any], folder: Path, graph: Pa
     if (found := results.done(path, key)) is None:
         raise WorkError(f"{path} was damaged, or the files of candidate {trained['id']} were changed, while it was "
                         "attacked; promote again.")
+    if odd := list(problems(found["evaluation"])):
+        raise PromotionRefused(f"nothing is promoted, because {path} contradicts itself: {'; '.join(odd)}; remove it, "
+                               "and promote again, which attacks again.")
     return Reattacked.of(evaluation, found)
 
 
