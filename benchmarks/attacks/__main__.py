@@ -52,7 +52,7 @@ def _rapid(options: argparse.Namespace) -> None:
     from benchmarks.attacks import rapid
 
     rapid.run(options.nets, options.names or list(nets.NETS), peers.find(("official",)), hardware(options.device),
-              options.results, options.images)
+              options.results, options.images, options.again)
 
 
 def main() -> int:
@@ -67,6 +67,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--again", action="store_true", help="rapid: compare anew what was compared")
     parser.add_argument("--alone", action="store_true", help="speed without peers: ours and the bare cost")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), metavar="DIR")
     options = parser.parse_intermixed_args()

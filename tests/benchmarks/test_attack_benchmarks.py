@@ -117,3 +117,35 @@ def test_a_comparison_that_was_made_is_not_made_again(honest, digits_folder: Pat
     record = json.loads((tmp_path / "rapid-net-linf-40.json").read_text())
     assert 0 < record["ours_robust"] <= record["theirs_robust"] < record["clean"] and record["n"] == 40
     assert record["only_theirs_breaks"] == 0 and record["theirs_seconds"] > 0
+    rapid.run(tmp_path, ["net"], {"official": "abc"}, "here", tmp_path, 40, again=True)
+    assert len(asked) == 2
+
+
+def test_the_official_attack_goes_on_from_the_pieces_that_it_finished(honest, digits_folder: Path, tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    save(honest.network, tmp_path / "net.safetensors")
+    (tmp_path / "dataset").symlink_to(digits_folder)
+    monkeypatch.setitem(nets.NETS, "net", nets.Net(Genome(), 1))
+    monkeypatch.setitem(rapid.THREATS, "mnist", (("linf", 0.2, 50),))
+    monkeypatch.setattr(rapid, "_PIECE", 15)
+    given = []
+
+    def official(name: str, norm: str, eps: float) -> object:
+        def attack(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            if len(given) == 2:
+                given.append(0)
+                raise KeyboardInterrupt
+            given.append(len(images))
+            return pgd(model, images, labels, eps=eps, norm=norm)
+        return attack
+    monkeypatch.setattr(peers, "official", official)
+    with pytest.raises(KeyboardInterrupt):
+        rapid.run(tmp_path, ["net"], {"official": "abc"}, "here", tmp_path, 40)
+    kept = json.loads((tmp_path / "rapid-net-linf-40.pieces").read_text())["pieces"]
+    assert [len(piece["stands"]) for piece in kept] == [15, 15]
+    rapid.run(tmp_path, ["net"], {"official": "abc"}, "here", tmp_path, 40)
+    assert given == [15, 15, 0, 10]
+    record = json.loads((tmp_path / "rapid-net-linf-40.json").read_text())
+    assert record["theirs_seconds"] > sum(piece["seconds"] for piece in kept)
+    assert 0 < record["ours_robust"] <= record["theirs_robust"] < record["clean"]
+    assert not (tmp_path / "rapid-net-linf-40.pieces").exists()
