@@ -1,4 +1,4 @@
-"""`python -m benchmarks.attacks {nets,speed,agreement,rapid}`: how Parapet's attacks compare with everyone else's."""
+"""`python -m benchmarks.attacks {nets,speed,agreement,rapid,budget}`: Parapet's attacks beside everyone else's."""
 
 from __future__ import annotations
 
@@ -55,15 +55,22 @@ def _rapid(options: argparse.Namespace) -> None:
               options.results, options.images, options.again)
 
 
+def _budget(options: argparse.Namespace) -> None:
+    from benchmarks.attacks import budget
+
+    budget.run(options.nets, options.names or list(nets.NETS), hardware(options.device), options.results,
+               options.images or budget.IMAGES)
+
+
 def main() -> int:
     """Read the options and run one of the comparisons."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.attacks", description=__doc__)
-    parser.add_argument("what", choices=("nets", "speed", "agreement", "rapid"))
+    parser.add_argument("what", choices=("nets", "speed", "agreement", "rapid", "budget"))
     parser.add_argument("names", nargs="*", help="nets (nets, agreement) or attacks (speed); default: all")
     parser.add_argument("--nets", type=Path, default=Path("runs/nets"), metavar="DIR", help="default: runs/nets")
     parser.add_argument("--net", default=nets.TIMED, help="the net whose attacks are timed (default: %(default)s)")
     parser.add_argument("--images", type=int, default=None, help="default: 256 for speed, 1000 for agreement, "
-                        "for rapid 1000 of MNIST and 250 of CIFAR-10")
+                        "for rapid 1000 of MNIST and 250 of CIFAR-10, 300 for budget")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=None)
@@ -73,9 +80,9 @@ def main() -> int:
     options = parser.parse_intermixed_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    if options.what != "rapid":
+    if options.what in ("speed", "agreement"):
         options.images = options.images or (256 if options.what == "speed" else 1000)
-    work = {"nets": _nets, "speed": _speed, "agreement": _agreement, "rapid": _rapid}[options.what]
+    work = {"nets": _nets, "speed": _speed, "agreement": _agreement, "rapid": _rapid, "budget": _budget}[options.what]
     return guarded("benchmarks.attacks", lambda: work(options))
 
 

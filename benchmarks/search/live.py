@@ -46,7 +46,7 @@ def params(hours: float, workers: int, changes: dict[str, Any]) -> Params:
     return parse(Params, {
         "data": {"name": "mnist"}, "threat": {"norm": "linf", "eps": 0.3}, "device": "cpu",
         "data_prep": {"limit_train": 7500}, "training": {"epochs": 6, "batch_size": 64},
-        "attack_evaluation": {"images": 500, "pgd_steps": 10}, "tracking": {"enabled": False},
+        "attack_evaluation": {"images": 500, "suite": "pgd", "pgd_steps": 10}, "tracking": {"enabled": False},
         "search": {"space": SPACE, "population": 6, "budget": f"{hours} gpu-hours", "workers": workers,
                    "minimum_clean_accuracy": 0.5, "ideal": [0.0, 0.0, 4.0], "reference": [1.0, 1.0, 8.0], **changes}})
 
@@ -168,15 +168,15 @@ def _came_to(records: list[dict[str, Any]], settings: Params, dataset: Path, cac
 def _test(member: dict[str, Any], settings: Params, dataset: Path, cache: Path) -> dict[str, Any]:
     import torch
 
-    from parapet.attacks import adapted, run_suite, search_suite
+    from parapet.attacks import adapted, run_suite
     from parapet.data.dataset import Dataset
     from parapet.models import load
+    from parapet.steps.attack_evaluation import suite_of
 
     images, labels = Dataset.open(dataset).split("test", limit=TEST_IMAGES).all()
     network = load(measure.folder_of(cache, member["training_key"]) / "model.safetensors")
     attack, threat = settings.attack_evaluation, settings.threat
     record, _ = run_suite(adapted(network.to(memory_format=torch.channels_last)), images, labels, norm=threat.norm,
-                          eps=threat.eps, batch_size=attack.batch_size,
-                          suite=search_suite(pgd_steps=attack.pgd_steps, pgd_restarts=attack.pgd_restarts),
+                          eps=threat.eps, batch_size=attack.batch_size, suite=suite_of(attack),
                           generator=torch.Generator().manual_seed(0))
     return {"n": len(labels), "clean_accuracy": record["clean_accuracy"], "robust_accuracy": record["robust_accuracy"]}

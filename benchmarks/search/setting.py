@@ -22,7 +22,7 @@ def params() -> Params:
     """params.yaml of the tabulated search, at its defaults otherwise."""
     return parse(Params, {
         "data": {"name": "digits"}, "threat": {"norm": "linf", "eps": 0.2}, "training": {"epochs": EPOCHS},
-        "attack_evaluation": {"pgd_steps": 12},
+        "attack_evaluation": {"suite": "pgd", "pgd_steps": 12},
         "search": {"space": SPACE, "rungs": [{"epochs": 3, "crafting": "n_fgsm"}, {"epochs": 9}],
                    "minimum_clean_accuracy": 0.5}})
 

@@ -23,7 +23,7 @@ POPULATION, GENERATIONS, EPOCHS = 6, 2, 8
 def seconds(dataset: Path, workers: int, threads: int, *, population: int, generations: int, epochs: int) -> float:
     """Of the clock, for `parapet search` from nothing, in processes of its own."""
     params = {"tracking": {"enabled": False}, "device": "cpu", "training": {"epochs": epochs},
-              "attack_evaluation": {"pgd_steps": 12},
+              "attack_evaluation": {"suite": "pgd", "pgd_steps": 12},
               "search": {"population": population, "generations": generations, "workers": workers, "threads": threads}}
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

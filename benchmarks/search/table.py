@@ -139,13 +139,14 @@ class _Bench:
         """Clean and robust accuracy under the search's own suite, and the number of images."""
         import torch
 
-        from parapet.attacks import run_suite, search_suite
+        from parapet.attacks import run_suite
+        from parapet.steps.attack_evaluation import suite_of
 
         images, labels = self.data.split(split).all()
         config, threat = self.params.attack_evaluation, self.params.threat
         record, _ = run_suite(network.to(memory_format=torch.channels_last), images, labels, norm=threat.norm,
                               eps=threat.eps, batch_size=config.batch_size,
-                              suite=search_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts),
+                              suite=suite_of(config),
                               generator=torch.Generator().manual_seed(self.params.seed))
         return [round(record["clean_accuracy"], 5), round(record["robust_accuracy"], 5), len(labels)]
 

@@ -202,10 +202,14 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class AttackEvaluationConfig:
-    """The search's own suite, on the validation split."""
+    """The search's own suite, on the validation split: FGSM, and with `suite` "rapid" the rapid AutoAttack with
+    `rapid_steps` and `rapid_queries`, with "pgd" PGD on two losses with `pgd_steps` and `pgd_restarts`."""
 
     images: int = option(1000, low=1, high=_MANY)
     batch_size: int = option(128, low=1, high=65_536)
+    suite: str = option("rapid", choices=("rapid", "pgd"))
+    rapid_steps: int = option(8, low=1, high=10_000)
+    rapid_queries: int = option(25, low=0, high=1_000_000)
     pgd_steps: int = option(20, low=1, high=10_000)
     pgd_restarts: int = option(1, low=1, high=1000)
     audit_images: int = option(128, low=1, high=_MANY)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from parapet.attacks import a3, pgd
-from parapet.attacks.a3 import ROUNDS, Round, _directions, _Ends, _feasible, _Known, _Signs, _step_size
+from parapet.attacks.a3 import ROUNDS, Round, _directions, _Ends, _feasible, _Known, _Signs, _step_size, brief
 from parapet.attacks.balls import distance
 from parapet.attacks.inputs import predict
 from parapet.attacks.tally import Tally
@@ -128,6 +128,12 @@ def test_images_and_networks_of_another_precision(norm: str, dtype: torch.dtype)
         return model(points.float()).to(dtype)
     points = a3(other, images, labels, eps=0.3, norm=norm)
     assert points.dtype == images.dtype and (distance(points, images, norm) <= 0.3).all()
+
+
+@pytest.mark.parametrize(("norm", "inward"), [("linf", Round(1.0, 5)), ("l2", Round(1.0, 2, 1, (8.0, 3.0, 1.5, 1.0)))])
+def test_a_brief_one_has_two_rounds_and_comes_in_from_larger_balls_under_l2(norm: str, inward: Round) -> None:
+    assert brief(norm, 5) == (Round(1.0, 5), inward)
+    assert brief(norm, 1)[1].steps == 1
 
 
 def test_radii_may_be_a_list() -> None:

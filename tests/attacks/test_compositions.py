@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from parapet.attacks import Attack
-from parapet.attacks.compositions import auto_attack_suite, catalogue, full_suite, named_suite, search_suite
+from parapet.attacks.compositions import auto_attack_suite, catalogue, full_suite, named_suite, pgd_suite, search_suite
 from parapet.errors import InputError
 
 # Croce and Hein 2020, section 5, and the options of their code: 100 iterations, 9 target classes, 5,000 queries.
@@ -24,10 +24,10 @@ AUTO = {
     "rand": [APGD_CE, APGD_DLR],
     "rapid": [("rapid", "rapid", {})],
 }
-SEARCH = [("fgsm", "fgsm", {}), ("pgd_ce", "pgd", {"steps": 40, "restarts": 1, "loss": "ce"}),
+PGD = [("fgsm", "fgsm", {}), ("pgd_ce", "pgd", {"steps": 40, "restarts": 1, "loss": "ce"}),
           ("pgd_margin", "pgd", {"steps": 40, "restarts": 1, "loss": "margin"})]
 CATALOGUE = [
-    *SEARCH, ("pgd_100", "pgd", {"steps": 100, "loss": "ce"}),
+    *PGD, ("pgd_100", "pgd", {"steps": 100, "loss": "ce"}),
     ("pgd_margin_10", "pgd", {"steps": 100, "restarts": 10, "loss": "margin"}), ("mi_fgsm", "mi_fgsm", {}),
     *AUTO["standard"], APGD_DLR, *AUTO["rapid"], ("deepfool", "deepfool", {"steps": 50, "classes": 10}),
     ("hop_skip_jump", "hop_skip_jump", {"queries": 5000}),
@@ -56,14 +56,20 @@ def test_every_attack_by_name_has_its_customary_budget() -> None:
         assert all(attack.name == name for name, attack in catalogue(norm).items())
 
 
-def test_the_search_s_suite_is_fgsm_and_pgd_on_two_losses() -> None:
-    assert _settings(named_suite("search")) == SEARCH
-    assert _settings(search_suite(pgd_steps=7, pgd_restarts=3))[1:] == [
+def test_the_search_s_suite_is_fgsm_and_a_small_budget_of_rapid() -> None:
+    assert _settings(named_suite("search")) == _settings(search_suite()) == [
+        ("fgsm", "fgsm", {}), ("rapid", "rapid", {"steps": 8, "queries": 25})]
+    assert _settings(search_suite(steps=3, queries=0))[1:] == [("rapid", "rapid", {"steps": 3, "queries": 0})]
+
+
+def test_the_other_one_is_fgsm_and_pgd_on_two_losses() -> None:
+    assert _settings(pgd_suite(pgd_steps=40, pgd_restarts=1)) == PGD
+    assert _settings(pgd_suite(pgd_steps=7, pgd_restarts=3))[1:] == [
         ("pgd_ce", "pgd", {"steps": 7, "restarts": 3, "loss": "ce"}),
         ("pgd_margin", "pgd", {"steps": 7, "restarts": 3, "loss": "margin"})]
 
 
-def test_the_full_suite_is_a_larger_search_s_then_deepfool_then_autoattack_on_the_survivors() -> None:
+def test_the_full_suite_is_fgsm_pgd_and_deepfool_then_autoattack_on_the_survivors() -> None:
     suite = named_suite("full")
     assert _settings(suite) == [
         ("fgsm", "fgsm", {}), ("pgd_ce", "pgd", {"steps": 50, "restarts": 2, "loss": "ce"}),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from parapet.attacks import Eot, adapted, audit, auto_attack, evaluate, fab, pgd, transfer
 from parapet.attacks.audit import AuditBudget
-from parapet.attacks.compositions import Attack, catalogue, search_suite
+from parapet.attacks.compositions import Attack, catalogue, pgd_suite
 from parapet.attacks.inputs import predict
 from parapet.attacks.transfer import transfer as transfer_attack
 from parapet.errors import InputError
@@ -143,7 +143,7 @@ def test_whatever_asks_a_model_asks_it_with_copies(kind: type[Clamping]) -> None
 
     def asked(careful: bool) -> list:
         model, generator = kind(careful=careful), torch.Generator().manual_seed(0)
-        suite = [*search_suite(pgd_steps=3, pgd_restarts=1),
+        suite = [*pgd_suite(pgd_steps=3, pgd_restarts=1),
                  Attack("transfer", transfer_attack, {"surrogate": kind(careful=careful), "steps": 2})]
         record = evaluate(model, images, labels, norm="linf", eps=0.1, suite=suite, generator=generator)
         report = audit(model, images, labels, norm="linf", eps=0.1, generator=generator, limits=QUICK,

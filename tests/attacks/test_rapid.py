@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from parapet.attacks import a3, auto_attack, rapid
+from parapet.attacks import a3, auto_attack, evaluate, pgd_suite, rapid, search_suite
+from parapet.attacks.a3 import Round, brief
 from parapet.attacks.balls import distance
 from parapet.attacks.compositions import auto_attack_suite, catalogue, named_suite
 from parapet.attacks.inputs import predict
@@ -59,6 +60,21 @@ def test_without_queries_it_is_a3_alone(honest, digits) -> None:
                        a3(honest.network, images, labels, eps=0.1, generator=derived(seeds, 0)))
 
 
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.2), ("l2", 0.8)])
+def test_its_small_budget_leaves_no_more_than_pgd_does(honest, digits, norm: str, eps: float) -> None:
+    images, labels = digits.split("validation", limit=100).all()
+    setting = {"norm": norm, "eps": eps, "generator": torch.Generator().manual_seed(0)}
+    short = evaluate(honest.network, images, labels, suite=search_suite(), **setting)
+    known = evaluate(honest.network, images, labels, suite=pgd_suite(pgd_steps=20, pgd_restarts=1), **setting)
+    assert short["robust_accuracy"] <= known["robust_accuracy"] + 0.01
+    spent = short["attacks"]["rapid"]
+    assert spent["gradient_evaluations"] <= (15 + 8 + 30) * 100 and spent["queries"] > 0
+    seeds = torch.arange(100)
+    assert torch.equal(
+        rapid(honest.network, images, labels, eps=eps, norm=norm, steps=8, queries=0, generator=seeds),
+        a3(honest.network, images, labels, eps=eps, norm=norm, rounds=brief(norm, 8), generator=derived(seeds, 0)))
+
+
 def test_it_can_be_asked_for_by_name() -> None:
     assert [attack.name for attack in auto_attack_suite("rapid")] == ["rapid"]
     assert named_suite("rapid")[0].survivors_only and catalogue("l2")["rapid"].function is rapid
@@ -69,5 +85,8 @@ def test_nothing_to_attack_and_wrong_input() -> None:
     assert rapid(model, torch.zeros(0, *SHAPE), none, eps=0.1).shape == (0, *SHAPE)
     with pytest.raises(InputError, match="rapid got queries=-1; it must be at least 0, which leaves Square out"):
         rapid(model, torch.zeros(1, *SHAPE), torch.zeros(1, dtype=torch.int64), eps=0.1, queries=-1)
+    for wrong in ({"steps": 0}, {"steps": 3, "rounds": [Round(1.0, 3)]}):
+        with pytest.raises(InputError, match=r"rapid got steps=\d; it must be at least 1, and goes without rounds"):
+            rapid(model, torch.zeros(1, *SHAPE), torch.zeros(1, dtype=torch.int64), eps=0.1, **wrong)
     with pytest.raises(InputError, match="eps is 3; it must lie in"):
         rapid(model, torch.zeros(1, *SHAPE), torch.zeros(1, dtype=torch.int64), eps=3.0)

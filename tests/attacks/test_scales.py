@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from parapet.attacks import carlini_wagner, deepfool, evaluate, fab, hop_skip_jump
 from parapet.attacks.balls import distance, dual_length, unit
 from parapet.attacks.behaviour import ROUNDING, observe
-from parapet.attacks.compositions import Attack, catalogue, search_suite
+from parapet.attacks.compositions import Attack, catalogue, pgd_suite
 from parapet.attacks.inputs import answers, predict
 from parapet.attacks.projections import shortest_move
 from tests.attacks.linear import SHAPE, ManyClasses, far_from_the_limits
@@ -135,7 +135,7 @@ def test_rounding_is_not_taken_for_randomness_and_randomness_is_found_at_any_sca
     labels = predict(model, images)
     seen = observe(model, images, answers(model, images))
     assert seen.drift <= ROUNDING and seen.company <= ROUNDING
-    record = evaluate(model, images, labels, norm="linf", eps=0.01, suite=search_suite(pgd_steps=2, pgd_restarts=1))
+    record = evaluate(model, images, labels, norm="linf", eps=0.01, suite=pgd_suite(pgd_steps=2, pgd_restarts=1))
     assert record["clean_accuracy"] == 1.0
     noise = torch.Generator().manual_seed(0)
     spread = float(answers(model, images).double().std())

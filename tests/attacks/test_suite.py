@@ -14,9 +14,9 @@ from parapet.attacks import (
     fgsm,
     full_suite,
     hop_skip_jump,
+    pgd_suite,
     run_audit,
     run_suite,
-    search_suite,
     with_audit,
 )
 from parapet.attacks.audit import AuditBudget
@@ -66,7 +66,7 @@ def test_robust_accuracy_is_the_per_image_minimum(honest, digits) -> None:
 
 def test_an_undefended_net_falls_and_a_trained_one_stands(honest, undefended, digits) -> None:
     images, labels = digits.split("validation").all()
-    suite = search_suite(pgd_steps=20, pgd_restarts=1)
+    suite = pgd_suite(pgd_steps=20, pgd_restarts=1)
     weak, strong = (evaluate(trained.network, images, labels, norm="linf", eps=0.2, suite=suite,
                              generator=torch.Generator().manual_seed(0)) for trained in (undefended, honest))
     assert weak["clean_accuracy"] > 0.9 and weak["robust_accuracy"] < 0.2
@@ -127,7 +127,7 @@ def test_a_model_that_is_another_one_after_many_questions_is_refused(honest, und
     images, labels = digits.split("test", limit=40).all()
     model = Changing(undefended.network, honest.network, 20)
     with pytest.raises(InputError, match="answers the same images differently when asked again"):
-        run_suite(model, images, labels, norm="linf", eps=0.2, suite=search_suite(pgd_steps=10, pgd_restarts=1))
+        run_suite(model, images, labels, norm="linf", eps=0.2, suite=pgd_suite(pgd_steps=10, pgd_restarts=1))
 
 
 def test_nan_under_attack_names_the_attack() -> None:
@@ -141,7 +141,7 @@ def test_nan_under_attack_names_the_attack() -> None:
 
 def test_a_model_in_training_mode_is_judged_in_evaluation_mode_and_comes_back(honest, digits) -> None:
     images, labels = digits.split("test", limit=60).all()
-    suite = search_suite(pgd_steps=3, pgd_restarts=1)
+    suite = pgd_suite(pgd_steps=3, pgd_restarts=1)
     expected = evaluate(honest.network, images, labels, norm="linf", eps=0.1, suite=suite)
     gradients = [parameter.grad for parameter in honest.network.parameters()]
     honest.network.train()
@@ -171,7 +171,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_changes(honest, digits,
             if len(batch) > 16:
                 raise error
         return honest.network(batch)
-    options = {"norm": "linf", "eps": 0.2, "suite": search_suite(pgd_steps=5, pgd_restarts=1)}
+    options = {"norm": "linf", "eps": 0.2, "suite": pgd_suite(pgd_steps=5, pgd_restarts=1)}
     found, expected = (evaluate(model, images, labels, generator=torch.Generator().manual_seed(0), **options)
                        for model in (small, honest.network))
     assert found["outcomes"] == expected["outcomes"]
@@ -237,7 +237,7 @@ def test_another_batch_size_gives_each_image_the_same_outcome(honest, digits) ->
 
 def test_an_attack_finds_the_same_whatever_stands_beside_it_in_the_suite(honest, digits) -> None:
     images, labels = digits.split("test", limit=100).all()
-    suite = search_suite(pgd_steps=5, pgd_restarts=2)
+    suite = pgd_suite(pgd_steps=5, pgd_restarts=2)
     alone, among = (evaluate(honest.network, images, labels, norm="linf", eps=0.2, suite=part,
                              generator=torch.Generator().manual_seed(0))["outcomes"]["pgd_margin"]
                     for part in (suite[2:], suite))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks import checkouts
-from benchmarks.attacks import agreement, nets, peers, rapid, speed
+from benchmarks.attacks import agreement, budget, nets, peers, rapid, speed
 from benchmarks.attacks.contestants import Setting
 from benchmarks.attacks.replay import Pass, Recorder, replay
 from parapet.attacks import deepfool, pgd
@@ -149,3 +149,19 @@ def test_the_official_attack_goes_on_from_the_pieces_that_it_finished(honest, di
     assert record["theirs_seconds"] > sum(piece["seconds"] for piece in kept)
     assert 0 < record["ours_robust"] <= record["theirs_robust"] < record["clean"]
     assert not (tmp_path / "rapid-net-linf-40.pieces").exists()
+
+
+def test_two_budgets_are_compared_and_kept(honest, digits_folder: Path, tmp_path: Path,
+                                           monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    save(honest.network, tmp_path / "net.safetensors")
+    (tmp_path / "dataset").symlink_to(digits_folder)
+    monkeypatch.setitem(nets.NETS, "net", nets.Net(Genome(), 1))
+    monkeypatch.setitem(rapid.THREATS, "mnist", (("linf", 0.2, 1000), ("l2", 0.8, 1000)))
+    (tmp_path / "budget.json").write_text(json.dumps({"records": [{"net": "other", "norm": "l2"}]}))
+    budget.run(tmp_path, ["net"], "here", tmp_path, 30)
+    other, first, second = json.loads((tmp_path / "budget.json").read_text())["records"]
+    assert other["net"] == "other" and (first["norm"], second["norm"], first["n"]) == ("linf", "l2", 30)
+    for one in (first, second):
+        assert all(one[name]["seconds"] > 0 and len(one[name]["robust"]) == 2 for name in ("pgd", "rapid"))
+        assert sum(one["rapid"]["robust"]) <= sum(one["pgd"]["robust"]) + 0.07
+    assert "PGD and a small budget of rapid" in capsys.readouterr().out

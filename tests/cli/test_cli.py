@@ -176,7 +176,7 @@ def test_a_full_disk_ends_the_search_and_loses_nothing(tmp_path: Path, digits_fo
         (tmp_path / "params.yaml").write_text(
             "{tracking: {enabled: false}, search: {population: 2, generations: 1, space: {width: [4], depth: [1]},"
             " minimum_clean_accuracy: 0.0}, training: {epochs: 2, checkpoint_seconds: 0},"
-            " attack_evaluation: {images: 30, pgd_steps: 2, audit_images: 20},"
+            " attack_evaluation: {images: 30, rapid_steps: 2, rapid_queries: 5, audit_images: 20},"
             " export: {latency_runs: 10, latency_seconds: 0}}")
         command = [sys.executable, "-m", "parapet.cli", "search", "--params", str(tmp_path / "params.yaml"),
                    "--dataset", str(digits_folder), "--out", str(tmp_path / "out"), "--cache", str(disk / "cache")]

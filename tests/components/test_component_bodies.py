@@ -100,7 +100,7 @@ def test_candidates_refuses_another_number_of_generations_than_the_pipeline_has(
 TINY = {"device": "cpu", "search": {"population": 2, "generations": 2, "space": {
     "backbone": ["plain"], "width": [4, 8], "depth": [1], "activation": ["relu"], "denoiser": ["none"], "steps": [1]}},
     "training": {"epochs": 1, "batch_size": 20, "validation_images": 20, "validation_steps": 1},
-    "attack_evaluation": {"images": 20, "pgd_steps": 2, "audit_images": 10},
+    "attack_evaluation": {"images": 20, "rapid_steps": 2, "rapid_queries": 5, "audit_images": 10},
     "export": {"latency_warmup": 1, "latency_runs": 10, "latency_seconds": 0.0}}
 
 

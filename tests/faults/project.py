@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {
                          "input_filter": ["none"], "activation": ["relu"], "loss": ["pgd"], "clean_share": [0.0],
                          "trades_beta": [0.0], "steps": [1], "learning_rate": [0.4]}},
     "training": {"epochs": 2, "validate_every": 1, "checkpoint_seconds": 0},
-    "attack_evaluation": {"images": 40, "pgd_steps": 2, "audit_images": 20},
+    "attack_evaluation": {"images": 40, "rapid_steps": 2, "rapid_queries": 5, "audit_images": 20},
     "export": {"latency_runs": 10, "latency_seconds": 0, "latency_warmup": 1, "throughput_batch": 0},
     "full_evaluation": {"images": 40, "pgd_steps": 2, "pgd_restarts": 1, "deepfool_steps": 2, "audit_images": 20,
                         "apgd_steps": 2, "apgd_targets": 2, "fab_steps": 2, "square_queries": 5, "stored_images": 2,

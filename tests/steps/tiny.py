@@ -12,7 +12,7 @@ TINY = {
                "space": {"width": [4], "depth": [1], "denoiser": ["none"], "input_filter": ["none"],
                          "activation": ["relu", "silu"]}},
     "training": {"epochs": 3, "validate_every": 3, "checkpoint_seconds": 0},
-    "attack_evaluation": {"images": 60, "pgd_steps": 3, "audit_images": 40},
+    "attack_evaluation": {"images": 60, "rapid_steps": 2, "rapid_queries": 5, "audit_images": 40},
     "export": {"latency_runs": 10, "latency_seconds": 0, "latency_warmup": 1},
     "full_evaluation": {"images": 60, "pgd_steps": 3, "pgd_restarts": 1, "deepfool_steps": 3, "audit_images": 30,
                         "apgd_steps": 3, "apgd_targets": 2, "fab_steps": 3, "square_queries": 10},

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from parapet.attacks import evaluate, search_suite
+from parapet.attacks import evaluate, pgd_suite
 from parapet.genome import Genome
 from parapet.training.loop import Trained
 from tests.conftest import DIGITS_EPS, train_digits
@@ -40,7 +40,7 @@ def _robust(trained: Trained, digits) -> float:
     images, labels = digits.split("test").all()
     return evaluate(trained.network, images, labels, norm="linf", eps=DIGITS_EPS,
                     generator=torch.Generator().manual_seed(0),
-                    suite=search_suite(pgd_steps=20, pgd_restarts=1))["robust_accuracy"]
+                    suite=pgd_suite(pgd_steps=20, pgd_restarts=1))["robust_accuracy"]
 
 
 def _genome(changes: dict[str, Any]) -> Genome:

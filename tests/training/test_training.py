@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from parapet.attacks import evaluate, search_suite
+from parapet.attacks import evaluate, pgd_suite
 from parapet.attacks.balls import distance
 from parapet.config import ThreatModel, TrainingConfig
 from parapet.errors import InputError
@@ -191,6 +191,6 @@ def test_adversarial_training_beats_standard_training_by_thirty_points(digits, u
     trained = train_digits(digits, genome, 6)
     images, labels = digits.split("test").all()
     robust = [evaluate(network, images, labels, norm="linf", eps=0.2, generator=torch.Generator().manual_seed(0),
-                       suite=search_suite(pgd_steps=20, pgd_restarts=1))["robust_accuracy"]
+                       suite=pgd_suite(pgd_steps=20, pgd_restarts=1))["robust_accuracy"]
               for network in (undefended.network, trained.network)]
     assert robust[1] >= robust[0] + 0.3

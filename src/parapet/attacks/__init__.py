@@ -10,7 +10,7 @@ from parapet.attacks.apgd import apgd
 from parapet.attacks.audit import audit, audited_rows, run_audit
 from parapet.attacks.auto_attack import auto_attack
 from parapet.attacks.carlini_wagner import carlini_wagner
-from parapet.attacks.compositions import Attack, full_suite, search_suite
+from parapet.attacks.compositions import Attack, full_suite, pgd_suite, search_suite
 from parapet.attacks.deepfool import deepfool
 from parapet.attacks.examination import examine
 from parapet.attacks.fab import fab
@@ -26,4 +26,5 @@ from parapet.attacks.transfer import transfer
 
 __all__ = ["Attack", "Bpda", "Eot", "a3", "adapted", "apgd", "audit", "audited_rows", "auto_attack", "carlini_wagner",
            "deepfool", "evaluate", "examine", "fab", "fgsm", "full_suite", "hop_skip_jump", "mi_fgsm", "pgd",
-           "random_noise", "rapid", "run_audit", "run_suite", "search_suite", "square", "transfer", "with_audit"]
+           "pgd_suite", "random_noise", "rapid", "run_audit", "run_suite", "search_suite", "square", "transfer",
+           "with_audit"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from parapet.attacks.a3 import Round, a3
+from parapet.attacks.a3 import Round, a3, brief
 from parapet.attacks.inputs import Model, check, predict
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.attacks.square import square
@@ -19,18 +19,24 @@ QUERIES, PATIENCE = 1000, 250
 
 
 def rapid(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf",
-          rounds: Sequence[Round] | None = None, queries: int = QUERIES, patience: int = PATIENCE,
-          early_stop: bool = False, generator: Generator | None = None) -> Tensor:
+          rounds: Sequence[Round] | None = None, steps: int | None = None, queries: int = QUERIES,
+          patience: int = PATIENCE, early_stop: bool = False, generator: Generator | None = None) -> Tensor:
     """A3 on every image, then Square on those that it left standing, from the points that it reached.
 
-    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. Square ends
-    after `queries` queries, and where `patience` in a row have broken nothing; with 0 queries it is left out. Broken
-    images leave the batch whatever `early_stop` says; it belongs to the common signature. Returns for each image a
-    version that the model gets wrong where there is one, else the one of the largest margin.
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. A3 has its
+    `rounds`, or two short ones of so many `steps` (`brief`), by default those of the norm. Square ends after `queries`
+    queries, and where `patience` in a row have broken nothing; with 0 queries it is left out. Broken images leave the
+    batch whatever `early_stop` says; it belongs to the common signature. Returns for each image a version that the
+    model gets wrong where there is one, else the one of the largest margin. Raises InputError for budgets that are
+    none.
     """
     check(images, labels, eps=eps, norm=norm)
     if queries < 0:
         raise InputError(f"rapid got queries={queries}; it must be at least 0, which leaves Square out.")
+    if steps is not None:
+        if rounds is not None or steps < 1:
+            raise InputError(f"rapid got steps={steps}; it must be at least 1, and goes without rounds.")
+        rounds = brief(norm, steps)
     seeds = image_seeds(len(images), generator, images.device)
     points = a3(model, images, labels, eps=eps, norm=norm, rounds=rounds, generator=derived(seeds, 0))
     rows = (predict(model, points) == labels).nonzero().squeeze(1) if queries and len(images) else seeds[:0]

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from parapet.attacks import audited_rows, examine, run_suite, search_suite
+from parapet.attacks import Attack, audited_rows, examine, pgd_suite, run_suite, search_suite
 from parapet.attacks.audit import CHEAP, CHEAP_CHECKS
-from parapet.config import Params
+from parapet.config import AttackEvaluationConfig, Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
 from parapet.errors import InputError
@@ -22,6 +22,13 @@ from parapet.steps import looks, results
 SECTIONS = ("seed", "device", "data", "threat", "search", "attack_evaluation")
 # Images that the exported graph has to answer as the network did.
 _KEPT = 256
+
+
+def suite_of(config: AttackEvaluationConfig) -> list[Attack]:
+    """The attacks that every candidate meets."""
+    if config.suite == "pgd":
+        return pgd_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts)
+    return search_suite(steps=config.rapid_steps, queries=config.rapid_queries)
 
 
 def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: str = "cpu", look: int = 1,
@@ -54,7 +61,7 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
     try:
         record, adversarial = run_suite(
             network, images, labels, norm=threat.norm, eps=threat.eps, batch_size=config.batch_size,
-            suite=search_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts),
+            suite=suite_of(config),
             generator=torch.Generator().manual_seed(seed),
             progress=lambda name, share: progress(f"attack {name}", share), turn=turn)
         with turn():

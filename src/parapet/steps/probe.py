@@ -91,9 +91,10 @@ class _Bench:
         """Seconds of the search's suite on a batch, and of its audit."""
         import torch
 
-        from parapet.attacks import adapted, run_audit, run_suite, search_suite
+        from parapet.attacks import adapted, run_audit, run_suite
         from parapet.attacks.audit import CHEAP, CHEAP_CHECKS
         from parapet.attacks.inputs import predict
+        from parapet.steps.attack_evaluation import suite_of
 
         network, config = self._network(genome).to(self.device).to(memory_format=torch.channels_last), \
             self.params.attack_evaluation
@@ -101,7 +102,7 @@ class _Bench:
         labels = torch.cat([predict(network, part) for part in images.split(config.batch_size)])
         asked: dict[str, Any] = {"norm": self.params.threat.norm, "eps": _TINY_EPS,
                                  "generator": torch.Generator().manual_seed(0)}
-        suite = search_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts)
+        suite = suite_of(config)
         batch, times = min(config.batch_size, len(images)), []
         for work in (lambda: run_suite(network, images[:batch], labels[:batch], suite=suite, batch_size=batch, **asked),
                      lambda: run_audit(adapted(network), images[:config.audit_images], labels[:config.audit_images],
