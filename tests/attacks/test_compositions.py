@@ -34,12 +34,13 @@ CATALOGUE = [
     ("uniform_noise", "random_noise", {"kind": "uniform", "draws": 1000}),
     ("corner_noise", "random_noise", {"kind": "corner", "draws": 1000}),
 ]
-NEAREST = {"fab", "fab_t", "deepfool", "hop_skip_jump", "carlini_wagner"}
+NEAREST = {"rays", "fab", "fab_t", "deepfool", "hop_skip_jump", "carlini_wagner"}
 
 
 def _settings(suite: list[Attack]) -> list[tuple[str, str, dict[str, Any]]]:
     for attack in suite:
-        assert attack.minimum_norm == (attack.name in NEAREST) and attack.takes_eps == attack.name.startswith("fab")
+        assert attack.minimum_norm == (attack.name in NEAREST)
+        assert attack.takes_eps == attack.name.startswith(("fab", "rays"))
     return [(attack.name, attack.function.__name__, attack.options) for attack in suite]
 
 
@@ -50,7 +51,7 @@ def test_autoattack_has_its_published_composition(version: str) -> None:
 
 
 def test_every_attack_by_name_has_its_customary_budget() -> None:
-    assert _settings(list(catalogue("linf").values())) == CATALOGUE
+    assert _settings(list(catalogue("linf").values())) == [*CATALOGUE, ("rays", "rays", {"queries": 5000})]
     assert _settings(list(catalogue("l2").values())) == [*CATALOGUE, ("carlini_wagner", "carlini_wagner", {})]
     for norm in ("linf", "l2"):
         assert all(attack.name == name for name, attack in catalogue(norm).items())

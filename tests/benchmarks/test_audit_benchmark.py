@@ -80,19 +80,19 @@ def _record(**given: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(("given", "escapes", "near"), [
     ({}, True, False), ({"verdict": "warn"}, True, False), ({"verdict": "fail"}, False, False),
     ({"shown": 0.2}, False, False), ({"shown": 0.21}, True, False), ({"shown": 0.15}, False, True),
-    ({"shown": 0.0}, False, False), ({"verdict": "refused", "shown": None, "suite_alone": None}, False, False),
+    ({"shown": 0.0}, False, True), ({"verdict": "refused", "shown": None, "suite_alone": None}, False, False),
 ])
 def test_who_escapes_and_whose_number_is_near(given: dict[str, Any], escapes: bool, near: bool) -> None:
     assert (report.escapes(_record(**given)), report.near(_record(**given))) == (escapes, near)
 
 
 def test_the_summary_counts_escapes_and_honest_nets_that_fail() -> None:
-    records = [_record(), _record(name="two", verdict="fail", failed=["copy"]), _record(name="three", shown=0.1),
+    records = [_record(), _record(name="two", verdict="fail", failed=["copy"]), _record(name="three", shown=0.15),
                _record(name="four", kind="honest", truth=0.5, verdict="fail", failed=["order"])]
     said = " ".join(report.summary(records))
     assert "1 of 3 maskers escape by more than 10 points (to reach: 0): one." in said
     assert "1 of the 3 maskers with a number are shown within 5 points" in said
-    assert "1 of 1 honest nets fail (to reach: 0): four; 0 are warned of." in said
+    assert "1 of 1 honest nets fail (to reach: 0): four; 0 are warned of; 0 are shown more than 10 points too high, 1 within" in said
     drawn = report.table(records, "title")
     assert [str(cell) for cell in drawn.columns[8].cells] == ["[bold red]ESCAPES[/]", "fail", "pass", "fail"]
 

@@ -20,11 +20,12 @@ from parapet.attacks.mi_fgsm import mi_fgsm
 from parapet.attacks.pgd import pgd
 from parapet.attacks.random_noise import random_noise
 from parapet.attacks.rapid import rapid
+from parapet.attacks.rays import rays
 from parapet.attacks.square import square
 from parapet.attacks.suite import evaluate, run_suite, with_audit
 from parapet.attacks.transfer import transfer
 
 __all__ = ["Attack", "Bpda", "Eot", "a3", "adapted", "apgd", "audit", "audited_rows", "auto_attack", "carlini_wagner",
            "deepfool", "evaluate", "examine", "fab", "fgsm", "full_suite", "hop_skip_jump", "mi_fgsm", "pgd",
-           "pgd_suite", "random_noise", "rapid", "run_audit", "run_suite", "search_suite", "square", "transfer",
+           "pgd_suite", "random_noise", "rapid", "rays", "run_audit", "run_suite", "search_suite", "square", "transfer",
            "with_audit"]

@@ -16,6 +16,7 @@ from parapet.attacks.mi_fgsm import mi_fgsm
 from parapet.attacks.pgd import pgd
 from parapet.attacks.random_noise import random_noise
 from parapet.attacks.rapid import rapid
+from parapet.attacks.rays import rays
 from parapet.attacks.square import square
 from parapet.errors import InputError
 from parapet.quoting import quote
@@ -113,8 +114,8 @@ def catalogue(norm: str) -> dict[str, Attack]:
              Attack("hop_skip_jump", hop_skip_jump, {"queries": _QUERIES}, minimum_norm=True),
              Attack("uniform_noise", random_noise, {"kind": "uniform", "draws": 1000}),
              Attack("corner_noise", random_noise, {"kind": "corner", "draws": 1000})]
-    if norm == "l2":
-        every.append(Attack("carlini_wagner", carlini_wagner, minimum_norm=True))
+    every.append(Attack("carlini_wagner", carlini_wagner, minimum_norm=True) if norm == "l2" else
+                 Attack("rays", rays, {"queries": _QUERIES}, minimum_norm=True, takes_eps=True))
     return {attack.name: attack for attack in every}
 
 

@@ -18,6 +18,7 @@ from parapet.attacks.hop_skip_jump import hop_skip_jump
 from parapet.attacks.inputs import Model, frozen, predict
 from parapet.attacks.noise import derived, uniform
 from parapet.attacks.pgd import pgd
+from parapet.attacks.rays import rays
 
 _WIDTH, _HIDDEN = 32, 128
 _ROUNDS, _STEPS, _BATCH, _RATE = 6, 80, 128, 2e-3
@@ -77,8 +78,8 @@ def imitated(model: Model, images: Tensor, seeds: Tensor, *, classes: int, eps: 
 
 
 def labels_alone(scene: Scene) -> Result:
-    """Attacks that see labels alone (a surrogate fitted to them, and HopSkipJump from its images) break nothing that
-    the white box does not."""
+    """Attacks that see labels alone (a surrogate fitted to them, RayS, and HopSkipJump from the surrogate's images)
+    break nothing that the white box does not."""
     before = scene.white
     surrogate = imitated(scene.model, scene.images, derived(scene.seeds, 96), classes=scene.logits.shape[1],
                          eps=scene.eps, norm=scene.norm)
@@ -121,7 +122,20 @@ def from_surrogate(model: Model, images: Tensor, labels: Tensor, *, surrogate: n
 
 def decided(model: Model, surrogate: nn.Module, images: Tensor, labels: Tensor, eps: float, norm: str, queries: int,
             seeds: Tensor) -> Tensor:
-    """HopSkipJump from what the surrogate finds in larger balls; the image itself where it ends outside the ball."""
+    """RayS (L-inf alone), then HopSkipJump from what the surrogate finds in larger balls, each with so many `queries`;
+    the image itself where both end outside the ball."""
+    result, rows = images.clone(), torch.arange(len(images), device=images.device)
+    if norm == "linf":
+        points, distances = rays(model, images, labels, queries=queries, eps=eps, generator=derived(seeds, 1))
+        result[distances <= eps] = points[distances <= eps]
+        rows = (distances > eps).nonzero().squeeze(1)
+    if len(rows):
+        result[rows] = _jumped(model, surrogate, images[rows], labels[rows], eps, norm, queries, seeds[rows])
+    return result
+
+
+def _jumped(model: Model, surrogate: nn.Module, images: Tensor, labels: Tensor, eps: float, norm: str, queries: int,
+            seeds: Tensor) -> Tensor:
     starts = images.clone()
     largest = 1.0 if norm == "linf" else float(images[0].numel()) ** 0.5
     for factor in (3.0, 2.0, 1.5):

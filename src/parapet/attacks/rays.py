@@ -1,0 +1,127 @@
+"""RayS: a search among the corners of L-inf balls that sees predicted labels alone (Chen and Gu 2020).
+
+Chen, Gu: "RayS: A Ray Searching Method for Hard-label Adversarial Attack", KDD 2020. Along each direction of signs the
+nearest misclassified point is found by bisection; signs are turned in blocks, from all pixels down to single ones, and
+a turn is kept where the point comes nearer. Where no block helps any more the search is stuck; ours is that it begins
+again, with blocks of other pixels, and keeps the nearest point of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from parapet.attacks.balls import distance
+from parapet.attacks.inputs import Model, ask, check, frozen, predict
+from parapet.attacks.noise import Generator, derived, image_seeds, uniform
+from parapet.errors import InputError
+
+# A bisection stops at this power of a half of the distance that it began with.
+_HALVINGS = 8
+# What a direction may cost: the question whether it is nearer at all, and the bisection.
+_FEWEST = 1 + _HALVINGS
+
+
+def rays(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", queries: int = 5000,
+         eps: float | None = None, starts: Tensor | None = None,
+         generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Adversarial images near in L-inf and their distances, from predicted labels.
+
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); norm is "linf". At most `queries` labels, at least 9, are asked
+    for an image, and with `eps` in (0, 1] no more once it is wrong within that radius. `starts` (N, C, H, W) give the
+    first direction, otherwise it is the brightest one. Returns (images of the same shape in [0, 1], distances (N,)):
+    0 for images that are wrong already, infinite where nothing was found.
+    """
+    check(images, labels, norm=norm, **({} if eps is None else {"eps": eps}))
+    if norm != "linf":
+        raise InputError(f"rays got norm={norm}; it searches the corners of L-inf balls, so norm must be linf.")
+    if queries < _FEWEST:
+        raise InputError(f"rays got queries={queries}; it must be at least {_FEWEST}.")
+    seeds = image_seeds(len(images), generator, images.device)
+    distances = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
+    if len(images) == 0:
+        return images.clone(), distances
+    with frozen(model), torch.no_grad():
+        wrong = predict(model, images) != labels
+        rows = (~wrong).nonzero().squeeze(1)
+        signs = torch.ones_like(images) if starts is None else torch.where(starts < images, -1.0, 1.0).to(images.dtype)
+        search = _Search(model, images[rows], labels[rows])
+        search.run(signs[rows].flatten(1), seeds[rows], queries, eps or 0.0)
+    result, found = images.clone(), search.radii < torch.inf
+    result[rows] = search.points
+    distances[rows[found]] = distance(search.points, search.images, norm)[found].double()
+    distances[wrong] = 0.0
+    return result, distances
+
+
+class _Search:
+    """Of each image the best point (n, C, H, W) so far, its radius, and the labels that were asked for."""
+
+    def __init__(self, model: Model, images: Tensor, labels: Tensor) -> None:
+        self.model, self.images, self.labels = model, images, labels
+        self.points = images.clone()
+        self.radii = torch.full(labels.shape, torch.inf, dtype=images.dtype, device=images.device)
+        self.spent = torch.zeros_like(labels)
+
+    def run(self, first: Tensor, seeds: Tensor, queries: int, eps: float) -> None:
+        """Descend from the direction `first` (n, CHW), with other pixels in the blocks each time, until every image
+        is wrong within `eps` or has had its queries."""
+        turn = 0
+        while len(rows := self._open(queries, eps)):
+            self._descend(rows, first[rows], _blocks(seeds[rows], first.shape[1], turn), queries, eps)
+            turn += 1
+
+    def _open(self, queries: int, eps: float) -> Tensor:
+        return ((self.radii > eps) & (self.spent <= queries - _FEWEST)).nonzero().squeeze(1)
+
+    def _descend(self, rows: Tensor, signs: Tensor, blocks: Iterable[Tensor], queries: int, eps: float) -> None:
+        """From the directions `signs` (m, CHW) of the images `rows` (m,) turn each block where that leads nearer."""
+        signs, radii = signs.clone(), torch.full_like(self.radii[rows], torch.inf)
+        every = torch.arange(len(rows), device=rows.device)
+        self._improve(rows, every, signs, radii, signs)
+        for block in blocks:
+            index = every[torch.isin(rows, self._open(queries, eps))]
+            if len(index) == 0:
+                return
+            turned = signs[index].scatter(1, block[index], -signs[index].gather(1, block[index]))
+            self._improve(rows, index, signs, radii, turned)
+
+    def _improve(self, rows: Tensor, index: Tensor, signs: Tensor, radii: Tensor, tried: Tensor) -> None:
+        """Take over in `signs` and `radii`, at `index` (k,), the directions `tried` (k, CHW) that lead nearer."""
+        high = radii[index].clamp(max=1)
+        nearer = self._fooled(rows[index], tried, high)
+        index, tried, high = index[nearer], tried[nearer], high[nearer]
+        low = torch.zeros_like(high)
+        for _ in range(_HALVINGS if len(index) else 0):
+            middle = (low + high) / 2
+            fooled = self._fooled(rows[index], tried, middle)
+            low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
+        better = high < radii[index]
+        index, tried, high = index[better], tried[better], high[better]
+        signs[index], radii[index] = tried, high
+        best = high < self.radii[rows[index]]
+        chosen = rows[index[best]]
+        self.radii[chosen], self.points[chosen] = high[best], _along(self.images[chosen], tried[best], high[best])
+
+    def _fooled(self, rows: Tensor, signs: Tensor, radii: Tensor) -> Tensor:
+        self.spent[rows] += 1
+        return ask(self.model, _along(self.images[rows], signs, radii)).argmax(1) != self.labels[rows]
+
+
+def _along(images: Tensor, signs: Tensor, radii: Tensor) -> Tensor:
+    return (images + radii.reshape(-1, 1, 1, 1) * signs.reshape(images.shape)).clamp(0, 1)
+
+
+def _blocks(seeds: Tensor, size: int, turn: int) -> Iterator[Tensor]:
+    """The pixels (n, length) that are turned together, from all of them to single ones: neighbours in the first turn,
+    then drawn for each image."""
+    order = torch.arange(size, device=seeds.device).expand(len(seeds), -1)
+    if turn:
+        order = uniform(derived(seeds, turn), (size,)).argsort(1)
+    while True:
+        yield from order.split(size, 1)
+        if size == 1:
+            return
+        size = -(-size // 2)
