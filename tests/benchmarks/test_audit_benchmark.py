@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.audit import data, report
+from benchmarks.audit import data, depths, report
 from benchmarks.audit.__main__ import QUICK, parser, run
 from parapet.errors import InputError
 from tests.attacks.maskers import MASKERS
@@ -100,3 +100,27 @@ def test_the_summary_counts_escapes_and_honest_nets_that_fail() -> None:
 
 def test_the_quick_part_holds_three_maskers_and_two_honest_nets() -> None:
     assert sum(name in MASKERS for name in QUICK) == 3 and len(QUICK) == 5
+
+
+def test_depths_are_judged_by_ratios_of_pairs() -> None:
+    """The machine was three times slower in the second round: every ratio is the same in both."""
+    before = {"candidate": [1.0, 3.0], "audit": [4.0, 12.0], "front": [10.0, 30.0]}
+    now = {"candidate": [1.1, 3.3], "audit": [4.0, 12.0], "front": [11.5, 34.5], "deep": [11.0, 33.0]}
+    drawn = depths.table({"net": (before, now), "other": ({}, {**now, "deep": [13.0, 39.0]})}, 100)
+    columns = [[str(cell) for cell in column.cells] for column in drawn.columns]
+    assert columns[1] == ["candidate", "front", "deep audit", "deep audit"]
+    assert columns[4][:2] == ["1.10", "1.15"] and columns[5][2:] == ["2.75", "3.25"]
+    assert columns[6] == ["met", "at most 1.1", "met", "at most 3"]
+
+
+@pytest.mark.slow
+def test_this_code_beside_itself_takes_as_long(nets: Path, capsys) -> None:
+    options = Namespace(before=Path(__file__).parents[2], images=20, rounds=1, nets=nets)
+    depths.run(options)
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("robust", "undefended", "candidate", "front", "deep audit"))
+
+
+def test_a_checkout_that_is_none_is_named(nets: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{tmp_path} could not be measured: "):
+        depths.measure(tmp_path, nets / "robust.safetensors", nets, 10)

@@ -68,7 +68,7 @@ def radius(scene: Scene) -> Result:
     for eps in radii:
         outcome = scene.survives(pgd, eps=eps, steps=scene.budget.pgd_steps, loss="margin")
         if mean(outcome) > 0:
-            outcome &= scene.survives(pgd, eps=eps, steps=scene.budget.pgd_steps, loss="ce")
+            outcome &= scene.survives(pgd, eps=eps, steps=scene.budget.pgd_steps, loss="ce", among=outcome)
         accuracies.append(mean(outcome))
     numbers = {"eps": [0.0, *radii], "accuracy": [1.0, *accuracies]}
     rises = max((later - earlier for earlier, later in zip(accuracies, accuracies[1:])), default=0.0)

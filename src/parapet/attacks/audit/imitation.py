@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from parapet.attacks.audit.scene import Scene, audited_rows
-from parapet.attacks.audit.verdicts import Result, gap, mean
+from parapet.attacks.audit.verdicts import Result, gap, mean, result
 from parapet.attacks.balls import ball, distance
 from parapet.attacks.hop_skip_jump import hop_skip_jump
 from parapet.attacks.inputs import Model, frozen, predict
@@ -81,6 +81,8 @@ def labels_alone(scene: Scene) -> Result:
     """Attacks that see labels alone (a surrogate fitted to them, RayS, and HopSkipJump from the surrogate's images)
     break nothing that the white box does not."""
     before = scene.white
+    if not bool(before.any()):
+        return result("labels_alone", "pass", {"white_box": 0.0}, "Nothing is left for attacks that see labels alone.")
     surrogate = imitated(scene.model, scene.images, derived(scene.seeds, 96), classes=scene.logits.shape[1],
                          eps=scene.eps, norm=scene.norm)
     by_transfer = scene.survives(from_surrogate, stream=97, among=before, surrogate=surrogate)

@@ -170,8 +170,8 @@ class Scene:
         They give cross-entropy a fair chance: on small honest nets a single run of it stays points behind the margin.
         """
         options: dict[str, Any] = {"steps": self.budget.pgd_steps, "restarts": _RESTARTS, "stream": 41}
-        return (self.pgd_ce & self.survives(pgd, loss=cross_entropy, **options),
-                self.pgd_margin & self.survives(pgd, loss="margin", **options))
+        return (self.pgd_ce & self.survives(pgd, loss=cross_entropy, among=self.pgd_ce, **options),
+                self.pgd_margin & self.survives(pgd, loss="margin", among=self.pgd_margin, **options))
 
     @cached_property
     def white(self) -> Tensor:
