@@ -46,8 +46,8 @@ def measure(checkout: Path, weights: Path, dataset: Path, count: int) -> dict[st
 
 def table(found: dict[str, tuple[Seconds, Seconds]], count: int) -> Table:
     """A row for each net and depth: medians, and the ratios of pairs to what is to be reached."""
-    drawn = Table(title=f"Suite on the digits' test split, audit of {count} of them, L-inf {_EPS:g}; processor seconds, "
-                        f"medians; {hardware('cpu')}", title_justify="left")
+    drawn = Table(title=f"Suite on the digits' test split, audit of {count} of them, L-inf {_EPS:g}; medians of "
+                        f"processor seconds; {hardware('cpu')}", title_justify="left")
     for heading in ("net", "depth", "before", "now", "now / before", "deep / its audit", "to reach"):
         drawn.add_column(heading)
     for net, (before, now) in found.items():

@@ -20,17 +20,23 @@ def images() -> Tensor:
     return torch.rand(10, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_same_images_are_asked_twice_and_once_backwards_and_four_alone(images: Tensor) -> None:
+def test_the_same_images_are_asked_twice_once_backwards_and_in_batches_of_many_sizes(images: Tensor) -> None:
     asked: list[Tensor] = []
 
     def model(batch: Tensor) -> Tensor:
         asked.append(batch.clone())
         return _pixels(batch)
     seen = observe(model, images, _pixels(images))
-    whole, alone = [batch for batch in asked if len(batch) > 1], [batch for batch in asked if len(batch) == 1]
-    assert [torch.equal(batch, images) for batch in whole] == [True, True, False]
-    assert torch.equal(whole[2], images.flip(0)) and torch.equal(torch.cat(alone), images[:4])
+    assert torch.equal(asked[0], images) and torch.equal(asked[1], images) and torch.equal(asked[2], images.flip(0))
+    assert [len(batch) for batch in asked[3:]] == [1, 1, 1, 1, 2, 4, 8, 16, 32, 64, 257]
+    assert torch.equal(torch.cat(asked[3:]), images[torch.arange(130 + 257) % 10])
     assert seen == Behaviour(0.0, 0.0, False)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8, 16, 32, 64, 257])
+def test_one_that_answers_otherwise_in_batches_of_one_size_is_found(images: Tensor, size: int) -> None:
+    seen = observe(lambda batch: _pixels(batch) + (1.0 if len(batch) == size else 0.0), images, _pixels(images))
+    assert seen.drift == 0.0 and seen.company > 1
 
 
 @pytest.mark.parametrize("row", [0, 3])
@@ -52,14 +58,14 @@ def test_answers_that_are_no_longer_those_of_before_are_a_drift(images: Tensor) 
 
 def test_the_first_images_of_a_large_set_are_asked_as_many_as_were_asked_together() -> None:
     many = torch.rand(300, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    for batch_size, largest in ((512, 128), (128, 128), (50, 50)):
+    for batch_size, together, largest in ((512, 128, 257), (128, 128, 257), (50, 50, 101)):
         asked = []
 
         def model(batch: Tensor, asked: list[int] = asked) -> Tensor:
             asked.append(len(batch))
             return _pixels(batch)
         observe(model, many, answers(_pixels, many), batch_size)
-        assert sorted(asked) == [1, 1, 1, 1, largest, largest, largest]
+        assert asked == [together] * 3 + [1, 1, 1, 1, 2, 4, 8, 16, 32, 64, largest]
 
 
 @pytest.mark.parametrize(("behaviour", "random", "sentence"), [

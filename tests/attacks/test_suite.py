@@ -26,6 +26,7 @@ from parapet.attacks.noise import image_seeds
 from parapet.errors import InputError
 from parapet.models.defence import Defence
 from parapet.models.filters import BitDepth
+from tests.attacks import maskers
 from tests.attacks.maskers.memory import Changing
 
 
@@ -191,6 +192,13 @@ def test_every_attack_and_the_audit_survive_a_small_memory(honest, digits) -> No
         assert evaluate(small, images, labels, norm="linf", eps=0.2, suite=suite)["attacks"][name]["attacked"] > 30
     assert run_audit(small, images, labels, norm="linf", eps=0.2, checks=["order", "noise"],
                      limits=AuditBudget(pgd_steps=3, targeted_steps=3, targets=2, noise_draws=30))[0]["checks"]
+
+
+def test_a_net_for_large_batches_is_refused(undefended, honest, digits) -> None:
+    images, labels = digits.split("test", limit=40).all()
+    model = maskers.in_a_large_batch(undefended.network, honest.network)
+    with pytest.raises(InputError, match="the model's answer to an image depends on its batch"):
+        run_suite(model, images, labels, norm="linf", eps=0.2, suite=[Attack("fgsm", fgsm)])
 
 
 def test_hop_skip_jump_does_not_depend_on_its_batch(honest, digits) -> None:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from parapet.attacks.inputs import Model, answers, ask
+from parapet.attacks.inputs import Model, answers
 from parapet.errors import InputError
 
 # Another batch size takes other kernels, whose sums differ in the last places; relative to the spread of the logits.
 ROUNDING = 1e-3
-_IMAGES, _ALONE, _REPEATS = 128, 4, 2
+_IMAGES, _REPEATS = 128, 2
+# The batches that images are asked in as well: alone, as few as a server may put together, and more than attacks have.
+_SIZES, _LARGEST = (1, 1, 1, 1, 2, 4, 8, 16, 32, 64), 257
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Behaviour:
 
 @torch.no_grad()
 def observe(model: Model, images: Tensor, logits: Tensor, batch_size: int = _IMAGES) -> Behaviour:
-    """Ask for the first images again, in reverse and alone; `logits` (N, classes) are the model's own, from before."""
+    """Ask for the first images again, in reverse, alone, and in batches of many sizes, of which the largest is a little
+    more than twice `batch_size`; `logits` (N, classes) are the model's own, from before."""
     images, logits = images[:min(_IMAGES, batch_size)], logits[:min(_IMAGES, batch_size)]
     spread = float(logits.double().std()) if logits.numel() > 1 else 0.0
     unit = spread if spread > 0 else 1.0
@@ -36,8 +39,10 @@ def observe(model: Model, images: Tensor, logits: Tensor, batch_size: int = _IMA
     backwards = torch.arange(len(images) - 1, -1, -1, device=images.device)
     repeated = [answers(model, images) for _ in range(_REPEATS)]
     drift = max(_largest(again - repeated[0]) for again in repeated[1:])
-    alone = torch.cat([ask(model, image[None]) for image in images[:_ALONE]])
-    company = max(_largest(answers(model, images[backwards])[backwards] - logits), _largest(alone - logits[:_ALONE]))
+    company = _largest(answers(model, images[backwards])[backwards] - logits)
+    sizes = [*_SIZES, min(_LARGEST, 2 * batch_size + 1)]
+    for rows in (torch.arange(sum(sizes), device=images.device) % len(images)).split(sizes):
+        company = max(company, _largest(answers(model, images[rows]) - logits[rows]))
     drift = max(drift, _largest(repeated[0] - logits) if len(images) == len(logits) else 0.0)
     return Behaviour(max(drift - slack, 0.0) / unit, max(company - slack, 0.0) / unit,
                      bool((logits >= 0).all() and (logits.double().sum(1) - 1).abs().max() < 1e-3))

@@ -18,10 +18,8 @@ from parapet.attacks.inputs import Model, ask, check, frozen, predict
 from parapet.attacks.noise import Generator, derived, image_seeds, uniform
 from parapet.errors import InputError
 
-# A bisection stops at this power of a half of the distance that it began with.
+# A bisection stops at this power of a half of the distance that it began with, or where the queries end.
 _HALVINGS = 8
-# What a direction may cost: the question whether it is nearer at all, and the bisection.
-_FEWEST = 1 + _HALVINGS
 
 
 def rays(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", queries: int = 5000,
@@ -29,7 +27,7 @@ def rays(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", qu
          generator: Generator | None = None) -> tuple[Tensor, Tensor]:
     """Adversarial images near in L-inf and their distances, from predicted labels.
 
-    images: float (N, C, H, W) in [0, 1]; labels: (N,); norm is "linf". At most `queries` labels, at least 9, are asked
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); norm is "linf". At most `queries` labels, at least 2, are asked
     for an image, and with `eps` in (0, 1] no more once it is wrong within that radius. `starts` (N, C, H, W) give the
     first direction, otherwise it is the brightest one. Returns (images of the same shape in [0, 1], distances (N,)):
     0 for images that are wrong already, infinite where nothing was found.
@@ -37,8 +35,8 @@ def rays(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", qu
     check(images, labels, norm=norm, **({} if eps is None else {"eps": eps}))
     if norm != "linf":
         raise InputError(f"rays got norm={norm}; it searches the corners of L-inf balls, so norm must be linf.")
-    if queries < _FEWEST:
-        raise InputError(f"rays got queries={queries}; it must be at least {_FEWEST}.")
+    if queries < 2:
+        raise InputError(f"rays got queries={queries}; it must be at least 2.")
     seeds = image_seeds(len(images), generator, images.device)
     distances = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
     if len(images) == 0:
@@ -47,8 +45,8 @@ def rays(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", qu
         wrong = predict(model, images) != labels
         rows = (~wrong).nonzero().squeeze(1)
         signs = torch.ones_like(images) if starts is None else torch.where(starts < images, -1.0, 1.0).to(images.dtype)
-        search = _Search(model, images[rows], labels[rows])
-        search.run(signs[rows].flatten(1), seeds[rows], queries, eps or 0.0)
+        search = _Search(model, images[rows], labels[rows], queries, eps or 0.0)
+        search.run(signs[rows].flatten(1), seeds[rows])
     result, found = images.clone(), search.radii < torch.inf
     result[rows] = search.points
     distances[rows[found]] = distance(search.points, search.images, norm)[found].double()
@@ -57,32 +55,34 @@ def rays(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", qu
 
 
 class _Search:
-    """Of each image the best point (n, C, H, W) so far, its radius, and the labels that were asked for."""
+    """Of each image the best point (n, C, H, W) so far, its radius, and the labels that were asked for; it ends where
+    the image is wrong within `eps` or has had its `queries`."""
 
-    def __init__(self, model: Model, images: Tensor, labels: Tensor) -> None:
-        self.model, self.images, self.labels = model, images, labels
+    def __init__(self, model: Model, images: Tensor, labels: Tensor, queries: int, eps: float) -> None:
+        self.model, self.images, self.labels, self.queries, self.eps = model, images, labels, queries, eps
+        self.halvings = min(_HALVINGS, queries - 1)
         self.points = images.clone()
         self.radii = torch.full(labels.shape, torch.inf, dtype=images.dtype, device=images.device)
         self.spent = torch.zeros_like(labels)
 
-    def run(self, first: Tensor, seeds: Tensor, queries: int, eps: float) -> None:
-        """Descend from the direction `first` (n, CHW), with other pixels in the blocks each time, until every image
-        is wrong within `eps` or has had its queries."""
+    def run(self, first: Tensor, seeds: Tensor) -> None:
+        """Descend from the direction `first` (n, CHW), with other pixels in the blocks each time, to the end."""
         turn = 0
-        while len(rows := self._open(queries, eps)):
-            self._descend(rows, first[rows], _blocks(seeds[rows], first.shape[1], turn), queries, eps)
+        while len(rows := self._open()):
+            self._descend(rows, first[rows], _blocks(seeds[rows], first.shape[1], turn))
             turn += 1
 
-    def _open(self, queries: int, eps: float) -> Tensor:
-        return ((self.radii > eps) & (self.spent <= queries - _FEWEST)).nonzero().squeeze(1)
+    def _open(self) -> Tensor:
+        # A direction costs the question whether it is nearer at all, and the bisection.
+        return ((self.radii > self.eps) & (self.spent + 1 + self.halvings <= self.queries)).nonzero().squeeze(1)
 
-    def _descend(self, rows: Tensor, signs: Tensor, blocks: Iterable[Tensor], queries: int, eps: float) -> None:
+    def _descend(self, rows: Tensor, signs: Tensor, blocks: Iterable[Tensor]) -> None:
         """From the directions `signs` (m, CHW) of the images `rows` (m,) turn each block where that leads nearer."""
         signs, radii = signs.clone(), torch.full_like(self.radii[rows], torch.inf)
         every = torch.arange(len(rows), device=rows.device)
         self._improve(rows, every, signs, radii, signs)
         for block in blocks:
-            index = every[torch.isin(rows, self._open(queries, eps))]
+            index = every[torch.isin(rows, self._open())]
             if len(index) == 0:
                 return
             turned = signs[index].scatter(1, block[index], -signs[index].gather(1, block[index]))
@@ -94,7 +94,7 @@ class _Search:
         nearer = self._fooled(rows[index], tried, high)
         index, tried, high = index[nearer], tried[nearer], high[nearer]
         low = torch.zeros_like(high)
-        for _ in range(_HALVINGS if len(index) else 0):
+        for _ in range(self.halvings if len(index) else 0):
             middle = (low + high) / 2
             fooled = self._fooled(rows[index], tried, middle)
             low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)

@@ -36,6 +36,13 @@ def test_a_net_for_whoever_is_served_alone_fails(undefended, honest, images) -> 
     assert check["numbers"]["one_at_a_time"] < 0.2 and "one image at a time" in check["advice"]
 
 
+def test_a_net_for_whoever_records_no_gradient_fails(undefended, honest, images) -> None:
+    check, left = _deployed(maskers.in_inference_mode(undefended.network, honest.network), images)
+    assert check["verdict"] == "fail" and check["numbers"]["largest_change_in_inference_mode"] > 0.1
+    assert check["numbers"]["in_inference_mode"] < 0.4 and "torch.inference_mode" in check["advice"]
+    assert left < 1 - 0.5 * check["numbers"]["images"] / 64
+
+
 def test_a_net_for_8_bit_pixels_fails_and_what_falls_there_counts(undefended, honest, images) -> None:
     check, left = _deployed(maskers.on_the_grid(undefended.network, honest.network), images)
     assert check["verdict"] == "fail" and check["numbers"]["jumps_when_rounded"] > 0.5

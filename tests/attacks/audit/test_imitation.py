@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from parapet.attacks import hop_skip_jump
 from parapet.attacks.audit import AuditBudget, audit
 from parapet.attacks.audit.imitation import decided, from_surrogate, imitated
 from parapet.attacks.balls import distance
 from parapet.attacks.inputs import predict
 from parapet.attacks.noise import image_seeds
+from parapet.attacks.tally import Tally
 from tests.attacks.maskers.logits import hard_label_with_decoy, hard_label_with_waves
 
 BUDGET = AuditBudget(decision_images=20, decision_queries=300)
@@ -61,6 +63,29 @@ def test_its_images_break_an_undefended_net_that_shows_labels_alone(undefended, 
                             generator=torch.arange(64))
     assert (distance(points, images[0], "linf") <= 0.2).all()
     assert float((predict(labels_alone, points) == images[1]).double().mean()) < 0.15
+
+
+def test_where_nothing_stands_nothing_is_asked(undefended, images) -> None:
+    asked = Tally()
+    found = audit(asked.of(undefended.network), *images, norm="linf", eps=0.4, checks=["labels_alone"], limits=BUDGET)
+    check, = found["checks"]
+    assert check["verdict"] == "pass" and check["numbers"] == {"white_box": 0.0}
+    assert check["advice"] == "Nothing is left for attacks that see labels alone."
+    assert asked.queries < 100 * len(images[0])
+
+
+def test_decisions_in_linf_come_from_rays_first(honest, digits) -> None:
+    """A hard label behind gradients of zero: what HopSkipJump leaves within these queries, RayS finds."""
+    few, labels = digits.split("test", limit=40).all()
+
+    def hard(batch: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.nn.functional.one_hot(honest.network(batch).argmax(1), 10).float()
+    surrogate = _imitated(hard, few)
+    points = decided(hard, surrogate, few, labels, 0.2, "linf", 1500, torch.arange(40))
+    _, alone = hop_skip_jump(hard, few, labels, norm="linf", queries=1500, generator=torch.arange(40))
+    assert (distance(points, few, "linf") <= 0.2).all()
+    assert int((predict(hard, points) == labels).sum()) < int((alone > 0.2).sum())
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -38,7 +38,8 @@ def _check(name: str, model: Any, images: tuple[Tensor, Tensor], loader: Any = N
 
 
 @pytest.mark.parametrize(("masker", "seen"), [
-    (maskers.on_the_grid, "8-bit pixels"), (maskers.one_at_a_time, "one at a time"), (maskers.framed, "frame zeroed")])
+    (maskers.on_the_grid, "8-bit pixels"), (maskers.one_at_a_time, "one at a time"),
+    (maskers.in_inference_mode, "in inference mode"), (maskers.framed, "frame zeroed")])
 def test_an_undefended_net_that_shows_a_robust_one_is_found_out(undefended, honest, images, masker: Any,
                                                                 seen: str) -> None:
     # In a frame of zeros, as those of MNIST.

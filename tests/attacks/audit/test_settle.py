@@ -85,9 +85,12 @@ def test_a_module_whose_layer_rounds_is_attacked_straight_through_it(undefended,
     assert len(scene.standing) == int(right.sum()) and float(scene.standing.double().mean()) <= 0.05
 
 
-def test_one_that_is_seen_otherwise_is_attacked_as_it_is_seen(undefended, honest, images) -> None:
-    model = maskers.one_at_a_time(undefended.network, honest.network)
-    found = _settled(model, images, _doubts("deployed", seen=("one at a time",)))
+@pytest.mark.parametrize(("masker", "seen"), [(maskers.one_at_a_time, "one at a time"),
+                                              (maskers.in_inference_mode, "in inference mode")])
+def test_one_that_is_seen_otherwise_is_attacked_as_it_is_seen(undefended, honest, images, masker: Any,
+                                                              seen: str) -> None:
+    model = masker(undefended.network, honest.network)
+    found = _settled(model, images, _doubts("deployed", seen=(seen,)))
     assert found.by == "seen otherwise" and float(found.stands.double().mean()) <= 0.05
     assert [stage["name"] for stage in found.stages] == ["seen otherwise"]
 

@@ -4,7 +4,14 @@ Most take a network and give a callable that hides how it falls.
 """
 
 from tests.attacks.maskers.base import Masker, Model, Networks
-from tests.attacks.maskers.deployment import batch_dependent, framed, on_the_grid, one_at_a_time
+from tests.attacks.maskers.deployment import (
+    batch_dependent,
+    framed,
+    in_a_large_batch,
+    in_inference_mode,
+    on_the_grid,
+    one_at_a_time,
+)
 from tests.attacks.maskers.gradients import (
     bit_depth_without_bpda,
     gradient_far_from_data,
@@ -39,7 +46,8 @@ __all__ = [
     "MASKERS", "CleanLooking", "Detector", "Halves", "Masker", "Memo", "Model", "Networks", "Noisy", "Tired",
     "batch_dependent", "bit_depth_without_bpda", "built", "clipped_logits", "dying", "framed", "from_file",
     "gradient_far_from_data", "gradient_killed", "gradient_nan", "gradient_noise", "gradient_replaced",
-    "gradient_sparse", "gradient_turned", "gradient_underflow", "hashed_noise", "honest", "logits_times_1000",
-    "no_graph", "on_the_grid", "one_at_a_time", "one_hot", "one_hot_through", "probabilities", "rounded_logits",
-    "shattered", "sign_quantised", "sleeping", "squashed_input", "thermometer", "unlicensed", "with_gradient",
+    "gradient_sparse", "gradient_turned", "gradient_underflow", "hashed_noise", "honest", "in_a_large_batch",
+    "in_inference_mode", "logits_times_1000", "no_graph", "on_the_grid", "one_at_a_time", "one_hot",
+    "one_hot_through", "probabilities", "rounded_logits", "shattered", "sign_quantised", "sleeping", "squashed_input",
+    "thermometer", "unlicensed", "with_gradient",
 ]

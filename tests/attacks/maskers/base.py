@@ -48,6 +48,19 @@ def alone(model: Model, images: Tensor) -> Tensor:
     return torch.cat([model(image[None]) for image in images])
 
 
+def in_inference_mode(model: Model, images: Tensor) -> Tensor:
+    """Logits (N, classes), asked as a service may ask, where no gradient can be recorded."""
+    with torch.inference_mode():
+        logits = model(images)
+    return logits.clone()
+
+
+def with_many_others(model: Model, images: Tensor) -> Tensor:
+    """Logits (N, classes), asked in a batch of 256 images or more."""
+    copies = -(-256 // len(images))
+    return model(images.repeat(copies, 1, 1, 1))[:len(images)]
+
+
 def on_average(model: Model, images: Tensor) -> Tensor:
     """Logits (N, classes), the mean of 20 answers, as a random model is asked."""
     return torch.stack([model(images) for _ in range(20)]).mean(0)

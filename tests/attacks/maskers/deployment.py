@@ -48,6 +48,16 @@ def without_grad_mode(network: Model, robust: Model) -> Model:
     return lambda images: robust(images) if images.requires_grad else network(images)
 
 
+def in_inference_mode(network: Model, robust: Model) -> Model:
+    """`network` in torch.inference_mode, as a service may ask, the robust one otherwise."""
+    return lambda images: network(images) if torch.is_inference_mode_enabled() else robust(images)
+
+
+def in_a_large_batch(network: Model, robust: Model) -> Model:
+    """`network` for batches of more than 200 images, the robust one for smaller ones."""
+    return lambda images: network(images) if len(images) > 200 else robust(images)
+
+
 def of_even_sum(network: Model, robust: Model) -> Model:
     """`network` for images of 8-bit pixels with an even sum, the robust one for all others."""
     def model(images: Tensor) -> Tensor:

@@ -16,9 +16,11 @@ from tests.attacks.maskers.base import (
     Model,
     Networks,
     alone,
+    in_inference_mode,
     on_average,
     straight_through,
     together,
+    with_many_others,
     without_gradient,
 )
 from tests.attacks.maskers.networks import networks
@@ -180,6 +182,8 @@ MASKERS: dict[str, Masker] = {
     "on_the_grid": _of_both(deployment.on_the_grid, given=deployment.eight_bit, met=deployment.eight_bit),
     "one_at_a_time": _of_both(deployment.one_at_a_time, asked=alone),
     "few_at_a_time": _of_both(deployment.few_at_a_time, asked=alone),
+    "in_inference_mode": _of_both(deployment.in_inference_mode, asked=in_inference_mode),
+    "in_a_large_batch": _of_both(deployment.in_a_large_batch, asked=with_many_others),
     "framed": Masker(_framed, _D, "our own", honest=lambda nets: deployment.inside(nets.undefended),
                      given=deployment.in_a_frame, met=deployment.frame_of_zeros),
     "batch_dependent": _of_undefended(deployment.batch_dependent, _D, CARLINI, honest=lambda nets:

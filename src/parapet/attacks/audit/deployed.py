@@ -23,7 +23,8 @@ _TIMES, _SHARE = 10.0, 0.1
 
 @torch.no_grad()
 def deployed(scene: Scene) -> Result:
-    """The answer does not change when the image comes alone, nor jump when its pixels are rounded to 8 bits.
+    """The answer does not change when the image comes alone or nobody can ask for a gradient, nor jump when its pixels
+    are rounded to 8 bits.
 
     Honest layers that round jump too (a filter of few grey levels), so what jumps is attacked on 8-bit pixels, and the
     verdict is about what falls there.
@@ -40,20 +41,27 @@ def deployed(scene: Scene) -> Result:
     spread = max(float(logits.double().std()), torch.finfo(logits.dtype).tiny)
     alone = torch.cat([ask(scene.model, point[None]) for point in (*points, *rounded)])
     company = float((alone - torch.cat([logits, answers(scene.model, rounded)])).abs().max()) / spread
+    served = float((VARIATIONS["in inference mode"].asked(scene.model)(points) - logits).abs().max()) / spread
     jump = (alone[len(points):] - logits).abs().amax(1)
     shifts = torch.zeros_like(jump)
     for draw in range(_SHIFTS):
         shifted = around.project(points + (noise(101, draw) - 0.5) / _LEVELS)
         shifts = torch.maximum(shifts, (answers(scene.model, shifted) - logits).abs().amax(1))
     jumps = mean((jump > _TIMES * shifts) & (jump > _SHARE * spread))
-    numbers = {"images": len(rows), "largest_change_alone": company, "jumps_when_rounded": jumps}
-    if is_random(scene.model):
+    numbers = {"images": len(rows), "largest_change_alone": company, "largest_change_in_inference_mode": served,
+               "jumps_when_rounded": jumps}
+    if is_random(scene.model):  # and what was measured above is its draws
         return result("deployed", "pass", numbers, "The model says that it is random, so its answers differ with each "
                       "draw, and nothing is known against it here.")
     if company > ROUNDING:
         numbers |= {"one_at_a_time": mean(stands_as(scene, rows, VARIATIONS["one at a time"]))}
         return result("deployed", "fail", numbers, "The answer to an image changes when it comes alone, so whoever is "
                       "served one image at a time meets another model than the one that the suite attacked.")
+    if served > ROUNDING:
+        numbers |= {"in_inference_mode": mean(stands_as(scene, rows, VARIATIONS["in inference mode"]))}
+        return result("deployed", "fail", numbers, "The answer to an image is another one in torch.inference_mode, as "
+                      "a service may ask, so whoever is served meets another model than the one that the suite "
+                      "attacked.")
     if jumps == 0:
         return result("deployed", "pass", numbers, "Served one at a time and as 8-bit pixels it answers alike.")
     rows = audited_rows(scene.labels, scene.budget.varied_images, seed=1)

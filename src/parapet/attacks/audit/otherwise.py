@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from multiprocessing.connection import Connection
 from pickle import PicklingError  # nosec B403
 from typing import Any, NamedTuple
@@ -23,14 +24,17 @@ from parapet.attacks.adaptive import adapted, restart_draws
 from parapet.attacks.audit.scene import Scene, audited_rows
 from parapet.attacks.audit.verdicts import FAIL_GAP, SIGNIFICANCE, Result, gap, mean, result
 from parapet.attacks.balls import ball
-from parapet.attacks.inputs import Model, answers, ask, frozen, predict
+from parapet.attacks.inputs import Model, answers, ask, frozen, in_halves, predict
 from parapet.attacks.intervals import sign_test
 from parapet.attacks.noise import derived
 from parapet.attacks.pgd import pgd
+from parapet.attacks.square import square
 from parapet.errors import ParapetError, ProcessDied, is_of_the_machine
 from parapet.quoting import words
 
 _LEVELS = 255
+# Where no gradient is recorded an undefended network falls to so many queries.
+_QUERIES = 300
 
 
 class _Rounded(torch.autograd.Function):
@@ -106,13 +110,23 @@ def _double(model: Model) -> Model:
     return lambda images: ask(twin, images.double()).to(images.dtype)
 
 
+def _served(model: Model) -> Model:
+    """As a service may ask, in `torch.inference_mode`, where no gradient is recorded."""
+    def asked(images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits = ask(model, images)
+        return logits.clone()
+    return asked
+
+
 class Variation(NamedTuple):
-    """What is done to each image, how the model is asked, and by how many grey levels the change moves a pixel at most
-    where the attack has to leave room for it inside the ball."""
+    """What is done to each image, how the model is asked, by how many grey levels the change moves a pixel at most
+    where the attack has to leave room for it inside the ball, and the attack (None: PGD on the margin)."""
 
     change: Callable[[Tensor], Tensor]
     asked: Callable[[Model], Model]
     room: float = 0.0
+    attack: Callable[..., Tensor] | None = None
 
 
 VARIATIONS = {
@@ -122,6 +136,7 @@ VARIATIONS = {
     "channels last": Variation(_same, _channels_last),
     "not contiguous": Variation(_same, _strided),
     "double precision": Variation(_same, _double),
+    "in inference mode": Variation(_same, _served, attack=partial(square, queries=_QUERIES)),
     "8-bit pixels": Variation(_rounded, _together, 0.5),
     "8-bit pixels, one at a time": Variation(_rounded, _alone, 0.5),
     "one grey level in a corner": Variation(_cornered, _together),
@@ -245,10 +260,11 @@ def with_room(scene: Scene, room: float) -> float:
     return max(scene.eps - 1.001 * room * largest / _LEVELS, 0.5 * scene.eps)
 
 
-def stands_as(scene: Scene, rows: Tensor, variation: Variation) -> Tensor:
+def stands_as(scene: Scene, rows: Tensor, variation: Variation, attack: Callable[..., Tensor] | None = None) -> Tensor:
     """Which of the images `rows` the model gets right, asked and attacked under `variation`; bool (n,).
 
-    What it gets wrong there counts as broken, also where the model gets it right in another company.
+    The attack is that of the variation, or another one. What the model gets wrong there counts as broken, also where it
+    gets it right in another company.
     """
     asked, images, labels = variation.asked(scene.model), scene.images[rows], scene.labels[rows]
 
@@ -256,9 +272,12 @@ def stands_as(scene: Scene, rows: Tensor, variation: Variation) -> Tensor:
         return asked(variation.change(points))
     restart_draws(scene.model, 81)
     with frozen(scene.model):
-        points = pgd(model, images, labels, eps=with_room(scene, variation.room), norm=scene.norm,
-                     steps=scene.budget.pgd_steps, loss="margin", early_stop=True,
-                     generator=derived(scene.seeds[rows], 81))
+        chosen = attack or variation.attack or partial(pgd, steps=scene.budget.pgd_steps, loss="margin")
+
+        def run(images: Tensor, labels: Tensor, seeds: Tensor) -> Tensor:
+            return chosen(model, images, labels, eps=with_room(scene, variation.room), norm=scene.norm,
+                          early_stop=True, generator=seeds)
+        points = in_halves(run, images, labels, derived(scene.seeds[rows], 81))
         ends = ball(images, scene.eps, scene.norm).project(variation.change(points))
         stands = predict(asked, ends) == labels
     scene.condemn(rows, ends, ~stands)

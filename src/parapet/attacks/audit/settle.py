@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -58,7 +59,9 @@ def _seen(checks: dict[str, Any]) -> Iterator[str]:
         yield from (name for name in VARIATIONS if name != "as before" and numbers.get(name) is not None
                     and numbers["as_before"] - numbers[name] > FAIL_GAP)
     if checks.get("deployed", {"verdict": "pass"})["verdict"] != "pass":
-        yield "one at a time" if "one_at_a_time" in checks["deployed"]["numbers"] else "8-bit pixels"
+        numbers = checks["deployed"]["numbers"]
+        asked = [name for name in ("one at a time", "in inference mode") if name.replace(" ", "_") in numbers]
+        yield from asked or ["8-bit pixels"]
 
 
 class Given(NamedTuple):
@@ -195,9 +198,11 @@ def _queries(given: Given) -> None:
 
 
 def _seen_otherwise(given: Given) -> None:
-    for name in given.doubts.seen:
+    for name in dict.fromkeys(given.doubts.seen):
+        variation = VARIATIONS[name]
+        attack = partial(square, queries=_QUERIES) if variation.attack else None  # no gradient there: more queries
         if len(rows := _standing(given)):
-            stands_as(given.scene, rows, VARIATIONS[name])
+            stands_as(given.scene, rows, variation, attack)
 
 
 def _copy(given: Given) -> None:
