@@ -18,7 +18,7 @@ SETTINGS = {
                "space": {"backbone": ["plain"], "width": [4, 8], "depth": [1, 2], "denoiser": ["none"],
                          "input_filter": ["none"], "activation": ["silu"], "loss": ["pgd"], "clean_share": [0.0],
                          "trades_beta": [0.0], "steps": [2], "learning_rate": [0.4]}},
-    "training": {"epochs": 8},
+    "training": {"epochs": 8}, "promotion": {"audit_images": 0},
     "attack_evaluation": {"images": 100, "rapid_steps": 2, "rapid_queries": 5, "audit_images": 40},
     "export": {"latency_runs": 10, "latency_seconds": 0, "latency_warmup": 1, "throughput_batch": 0},
     "full_evaluation": {"images": 200, "pgd_steps": 4, "pgd_restarts": 1, "deepfool_steps": 3, "audit_images": 30,

@@ -45,7 +45,7 @@ def here(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     folder = tmp_path_factory.mktemp("damaged")
     shutil.copytree(finished, folder / "artifacts", ignore=shutil.ignore_patterns("report", "plots"))
     (folder / "params.yaml").write_text(json.dumps({
-        **SETTINGS, "tracking": {"enabled": False}, "promotion": {"minimum_robust_accuracy": 1.0}}))
+        **SETTINGS, "tracking": {"enabled": False}, "promotion": {"minimum_robust_accuracy": 1.0, "audit_images": 0}}))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")

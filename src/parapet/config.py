@@ -276,13 +276,15 @@ class PromotionConfig:
     """Which member of the front is registered, and the bars of the gate.
 
     The champion is beaten unless a paired test says at `significance` that the new model is worse. Who promotes shows
-    a sign of life every quarter of `lock_seconds`; without one for so long the next promotion undoes what it began.
+    a sign of life every quarter of `lock_seconds`; without one for so long the next promotion undoes what it began. The
+    graph that ships is audited in depth on `audit_images` test images (0: not at all).
     """
 
     model_name: str = option("parapet")
     select: str = option("knee")
     minimum_robust_accuracy: float = option(0.0, low=0.0, high=1.0)
     maximum_latency_ms: float = option(1e9, low=0.0, high=1e9)
+    audit_images: int = option(100, low=0, high=_MANY)
     significance: float = option(0.05, low=1e-6, high=0.5)
     lock_seconds: float = option(60.0, low=1.0, high=86400.0)
 

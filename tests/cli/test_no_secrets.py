@@ -33,7 +33,8 @@ def here(finished: Path, server: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     shutil.copytree(finished.parent / "data", data)
     settings = {**finished_search.SETTINGS, "data": {"root": data.name}, "report": {"title": f"to alice:{TITLE}@host"},
                 "tracking": {"experiment": f"secrets {tmp_path.name}", "system_metrics_seconds": 0},
-                "promotion": {"model_name": f"secrets {tmp_path.name}", "minimum_robust_accuracy": 0.0}}
+                "promotion": {"audit_images": 0, "model_name": f"secrets {tmp_path.name}",
+                              "minimum_robust_accuracy": 0.0}}
     (tmp_path / "params.yaml").write_text(json.dumps(settings))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PARAPET_DATA", raising=False)

@@ -31,7 +31,8 @@ from tests.tracking.registry_dump import dump
 def here(finished: Path, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a finished search and a registered model's name of its own."""
     shutil.copytree(finished, tmp_path / "artifacts")
-    settings = {**finished_search.SETTINGS, "promotion": {"model_name": f"shop {tmp_path.name}", "lock_seconds": 4}}
+    settings = {**finished_search.SETTINGS, "promotion": {
+        "audit_images": 0, "model_name": f"shop {tmp_path.name}", "lock_seconds": 4}}
     (tmp_path / "params.yaml").write_text(json.dumps(settings))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)

@@ -25,7 +25,7 @@ def test_the_component_promotes_a_better_member_and_fails_on_a_worse_one(
     shutil.copytree(finished, tmp_path / "artifacts")
     shutil.move(tmp_path / "artifacts/dataset", tmp_path / "dataset")  # on a cluster it is an artifact of its own
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    settings = {name: SETTINGS[name] for name in ("export", "full_evaluation")}
+    settings = {name: SETTINGS[name] for name in ("export", "full_evaluation", "promotion")}
 
     def promote(wish: str) -> str:
         return components.promotion.python_func(
@@ -49,7 +49,7 @@ def test_each_run_attacks_the_champion_with_a_seed_of_its_own_and_fails_where_it
     shutil.copyfile(migrated, tmp_path / "mlflow.db")
     shutil.copytree(finished, tmp_path / "artifacts")
     uri, out = f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts"
-    settings = {name: SETTINGS[name] for name in ("export", "full_evaluation")}
+    settings = {name: SETTINGS[name] for name in ("export", "full_evaluation", "promotion")}
 
     def audit(run: str) -> str:
         components.promotion.python_func(

@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
                         "apgd_steps": 2, "apgd_targets": 2, "fab_steps": 2, "square_queries": 5, "stored_images": 2,
                         "calibration_images": 16, "int8_images": 10, "int8_queries": 2},
     "front": {"keep_failed_audits": True},
-    "promotion": {"lock_seconds": 3, "minimum_robust_accuracy": 0.0},
+    "promotion": {"lock_seconds": 3, "audit_images": 0, "minimum_robust_accuracy": 0.0},
 }
 _LONGEST = 900
 # Everything that is made on the way, in order: the stage, and the verb that leads to it with its environment.

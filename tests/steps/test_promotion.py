@@ -26,7 +26,7 @@ from tests.tracking.registry_dump import dump
 
 
 def params(**changes: Any) -> Params:
-    return parse(Params, {**SETTINGS, "promotion": changes})
+    return parse(Params, {**SETTINGS, "promotion": {"audit_images": 0, **changes}})
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_champion_of_another_search_is_attacked_again_by_today_s_suite_once(ou
 def harder(out: Path, uri: str, candidate: str, **options: Any) -> dict[str, Any]:
     """A promotion with a suite that front.json was not measured by: another number of test images."""
     evaluation = {**SETTINGS["full_evaluation"], "images": 120}
-    settings = parse(Params, {**SETTINGS, "full_evaluation": evaluation, "promotion": options})
+    settings = parse(Params, {**SETTINGS, "full_evaluation": evaluation, "promotion": {"audit_images": 0, **options}})
     return promotion.run(settings, out, uri=uri, candidate=candidate, artifact_root=out.parent / "mlruns")
 
 

@@ -90,8 +90,8 @@ def test_an_audit_whose_verdict_was_edited_makes_no_champion(out: Path, uri: str
     (number_alone, r"evaluation/{small}.json: robust accuracy is 0.9700, and the outcomes give 0.\d+; run"),
     (number_and_interval, r"evaluation/{small}.json: robust accuracy is 0.9700, and the outcomes give 0.\d+; run"),
     (every_outcome, r"is as it was: the recorded robust accuracy 0.\d+ is not reached: of 200 test images \d+ stand "
-     r"in the record, and \d+ of these fall to the rapid attack on the graph \(seed \d+\), while 0 that fall in the "
-     r"record stand under it \(4 are allowed; one-sided exact sign test without them, p = .*e-\d+, below "
+     r"in the record, and \d+ of these fall to the rapid attack on the graph or its audit \(seed \d+\), while 0 "
+     r"that fall in the record stand under it \(4 are allowed; one-sided exact sign test without them, p = .*e-\d+, below "
      r"promotion.significance 0.05\)"),
     (every_image, "the recorded clean accuracy is not reached: of 200 test images the graph gets"),
     (fewer_images, "is of 50 test images, and 200 were to be attacked"),
@@ -157,6 +157,36 @@ def test_the_lower_number_goes_through_the_gate_into_the_tags_and_onto_the_card(
     assert low < bar
     with pytest.raises(PromotionRefused, match=f"95 % interval is {low:.3f}, below promotion.minimum_robust_accuracy"):
         promote(out, uri, large, changes={"minimum_robust_accuracy": bar})
+
+
+def test_the_graph_is_audited_in_depth_and_what_that_breaks_counts(out: Path, uri: str) -> None:  # noqa: F811
+    small, _ = members(out)
+    found = promote(out, uri, small, changes={"audit_images": 40})["reattack"]
+    assert found["audit"] in ("pass", "warn")
+    path, = out.glob(f".parapet/gate/*/{small}.json")
+    kept = read_json(path)
+    outcomes = kept["evaluation"]["outcomes"]
+    assert set(outcomes) >= {"clean", "rapid", "audit"} and kept["audit"] == {"verdict": found["audit"], "failed": {}}
+    assert outcomes["audit"].count("1") <= outcomes["rapid"].count("1")
+    assert found["attacked"] == kept["evaluation"]["robust_accuracy"]
+    version = connect(uri).get_model_version("parapet", "1")
+    assert version.tags["gate.audit"] == found["audit"]
+    assert f"The deep audit of the graph: {found['audit']}." in version.description
+    # Without it the attack is another one.
+    assert promote(out, uri, small)["reattack"]["audit"] is None
+    assert Registry(uri, "parapet").aliased("champion").tags["gate.audit"] == "none"
+
+
+def test_a_graph_whose_deep_audit_fails_is_refused_with_its_checks(out: Path, uri: str,  # noqa: F811
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Parapet exports is honest, so the verdict is put in."""
+    small, _ = members(out)
+    of = reattack.Reattacked.of
+    failed = {"verdict": "fail", "failed": {"copy": "A fresh copy falls.", "power": "The attack is too weak."}}
+    monkeypatch.setattr(reattack.Reattacked, "of", lambda evaluation, found: of(evaluation, {**found, "audit": failed}))
+    with pytest.raises(PromotionRefused, match=r"the deep audit of the graph failed \(copy: A fresh copy falls.\); the "
+                       r"deep audit of the graph failed \(power: The attack is too weak.\)"):
+        promote(out, uri, small)
 
 
 def test_what_was_attacked_is_not_attacked_again_unless_it_is_damaged_or_the_occasion_is_another(

@@ -86,7 +86,8 @@ def reattacked(found: dict[str, Any]) -> str:
     """What the gate's own attack came to (`gate` in parapet.steps.reattack), as a sentence."""
     return (f"Attacked again on the graph that ships (rapid suite, seed {found['seed']}), {percent(found['attacked'])} "
             f"of {found['n']:,} test images are robust, in the record {percent(found['recorded'])}; the number that is "
-            f"kept is the share that stands under both, {percent(found['kept'])}.")
+            f"kept is the share that stands under both, {percent(found['kept'])}."
+            + (f" The deep audit of the graph: {audit}." if (audit := found.get("audit")) else ""))
 
 
 def distances(attacks: dict[str, Any]) -> list[tuple[str, float]]:

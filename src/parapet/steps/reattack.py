@@ -1,4 +1,5 @@
-"""The gate's own attack: the rapid suite on the graph that ships, on the recorded images, with another seed.
+"""The gate's own attack: the rapid suite on the graph that ships, on the recorded images, with another seed, and the
+deep audit of that graph on some of them.
 
 It tells whether what an evaluation says of each image still holds; the lower of the two is the number that is kept.
 """
@@ -9,6 +10,7 @@ import fcntl
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,10 @@ from parapet.steps.comparison import Paired, marks, work
 from parapet.versions import ATTACK_VERSION, EXPORT_VERSION
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from parapet.data.dataset import Dataset
+    from parapet.deployment.shipped_graph import ShippedGraph
 
 # What the attack is called in a record, beside those of the suite.
 NAME = "rapid_on_graph"
@@ -49,8 +54,9 @@ class Reattacked:
     the chance of that where this attack breaks no more than 2 % of all images beyond the record. `recorded`,
     `attacked` and `kept`: shares of 1 that stand in the record, under this attack, and under both. `wrong`: images
     that are right in the record, and that the graph gets wrong without any attack, `ties` left out. `parity`: in what
-    the graph is not the network whose gradients led to it; None where it is. The `evaluation` has this attack as its
-    last one, the lower numbers, and `gate`: `summary`.
+    the graph is not the network whose gradients led to it; None where it is. `audit`: the verdict of the deep audit,
+    and the advice of each check that failed, by its name; None where it was not asked for. The `evaluation` has this
+    attack as its last one, the lower numbers, and `gate`: `summary`.
     """
 
     evaluation: dict[str, Any]
@@ -63,6 +69,7 @@ class Reattacked:
     wrong: int
     ties: int
     parity: str | None
+    audit: dict[str, Any] | None
 
     @classmethod
     def of(cls, evaluation: dict[str, Any], found: dict[str, Any]) -> Reattacked:
@@ -79,7 +86,7 @@ class Reattacked:
         both, n = stated["robust"] & fresh["robust"], record["n"]
         share, bounds = float(both.mean()), list(wilson(int(both.sum()), n))
         own = found["evaluation"]["attacks"].values()
-        spent = {name: sum(attack[name] for attack in own) for name in (
+        spent = {name: sum(attack[name] or 0 for attack in own) for name in (
             "attacked", "seconds", "gradient_evaluations", "queries")}
         lowered = {**record, "robust_accuracy": share, "robust_interval": bounds,
                    "attacks": {**record["attacks"], NAME: {"alone": None, "left": share, "interval": bounds, **spent,
@@ -88,11 +95,13 @@ class Reattacked:
                    "seconds": record["seconds"] + found["evaluation"]["seconds"]}
         counted = Paired.of(stated["robust"], fresh["robust"])
         robust = replace(counted, p=sign_test(max(0, counted.only_champion - _allowed(n)), counted.only_challenger))
+        audited = found["audit"] and found["audit"]["verdict"]
         told = {"seed": found["seed"], "occasion": found["occasion"], "recorded": float(stated["robust"].mean()),
                 "attacked": float(fresh["robust"].mean()), "kept": share}
-        return cls({**evaluation, "evaluation": lowered, "gate": {**told, "n": n, "p": robust.p}}, robust=robust,
+        return cls({**evaluation, "evaluation": lowered, "gate": {
+            **told, "n": n, "p": robust.p, "audit": audited}}, robust=robust,
                    wrong=int((stated["clean"] & ~fresh["clean"] & ~tied).sum()), ties=int(tied.sum()),
-                   parity=found["parity"], **told)
+                   parity=found["parity"], audit=found["audit"], **told)
 
     def refusals(self, significance: float) -> Iterator[str]:
         """Which of the recorded numbers the graph does not reach, with the numbers."""
@@ -109,18 +118,22 @@ class Reattacked:
         if pairs.p < significance:
             yield (f"the recorded robust accuracy {self.recorded:.3f} is not reached: of {pairs.n:,} test images "
                    f"{round(self.recorded * pairs.n):,} stand in the record, and {pairs.only_champion:,} of these fall "
-                   f"to the rapid attack on the graph (seed {self.seed}), while {pairs.only_challenger:,} that fall in "
-                   f"the record stand under it ({_allowed(pairs.n):,} are allowed; one-sided exact sign test without "
-                   f"them, p = {pairs.p:.2g}, below promotion.significance {significance:g})")
+                   f"to the rapid attack on the graph or its audit (seed {self.seed}), while "
+                   f"{pairs.only_challenger:,} that fall in the record stand under it ({_allowed(pairs.n):,} are "
+                   f"allowed; one-sided exact sign test without them, p = {pairs.p:.2g}, below promotion.significance {significance:g})")
+
+        for name, advice in (self.audit or {"failed": {}})["failed"].items():
+            yield f"the deep audit of the graph failed ({name}: {advice})"
 
     def tags(self) -> dict[str, str]:
         """For the version in the registry."""
         return {"gate.attack": f"{SUITE} on the graph", "gate.attack_seed": str(self.seed),
                 "gate.attack_occasion": self.occasion or "none", "gate.robust_recorded": str(self.recorded),
-                "gate.robust_attacked": str(self.attacked), "gate.robust_kept": str(self.kept)}
+                "gate.robust_attacked": str(self.attacked), "gate.robust_kept": str(self.kept),
+                "gate.audit": self.audit["verdict"] if self.audit else "none"}
 
     def summary(self) -> dict[str, Any]:
-        """{seed, occasion, recorded, attacked, kept, n, p}."""
+        """{seed, occasion, recorded, attacked, kept, n, p, audit}."""
         return dict(self.evaluation["gate"])
 
 
@@ -183,10 +196,11 @@ def attack(*, params: dict[str, Any], candidate: str, graph: str, dataset: str, 
 
 def _strike(params: Params, folder: Path, graph: Path, data: Dataset, seed: int, state: Path, device: str,
             progress: results.Report) -> dict[str, Any]:
-    """{evaluation: the suite's record, ties: which images are ties when clean (a row of 0 and 1), parity}."""
+    """{evaluation: the record of suite and audit, ties: which images are ties when clean (a row of 0 and 1), parity,
+    audit: {verdict, failed}}."""
     import torch
 
-    from parapet.attacks import adapted, run_suite
+    from parapet.attacks import adapted, audited_rows, examine, run_suite
     from parapet.attacks.compositions import named_suite
     from parapet.attacks.evaluation_state import StateRefused
     from parapet.attacks.fgsm import fgsm
@@ -202,16 +216,25 @@ def _strike(params: Params, folder: Path, graph: Path, data: Dataset, seed: int,
     model, running = ShippedGraph(graph, network, threads=threads), session(graph, threads=threads)
     images, labels = data.split("test", device=device, limit=config.images).all()
 
-    def suite() -> dict[str, Any]:
+    def suite() -> tuple[dict[str, Any], Tensor]:
         return run_suite(model, images, labels, norm=threat.norm, eps=threat.eps, suite=named_suite(SUITE),
                          batch_size=config.batch_size, generator=torch.Generator().manual_seed(seed), state=state,
-                         progress=lambda name, share: progress(f"attack {name} on the graph", share))[0]
+                         progress=lambda name, share: progress(f"attack {name} on the graph", share))
 
     try:
-        record = suite()
+        record, adversarial = suite()
     except StateRefused:  # damaged, or of files that were changed meanwhile
         shutil.rmtree(state)
-        record = suite()
+        record, adversarial = suite()
+    audit = None
+    if params.promotion.audit_images:
+        progress("audit of the graph", 1.0)
+        rows = audited_rows(labels, params.promotion.audit_images, seed)
+        record, _, report = examine(model, images, labels, record, adversarial, rows, norm=threat.norm, eps=threat.eps,
+                                    seed=seed, deep=True, loader=partial(
+                                        _shipped, folder / results.WEIGHTS, graph, device, threads))
+        audit = {"verdict": report["verdict"], "failed": {
+            check["id"]: check["advice"] for check in report["checks"] if check["verdict"] == "fail"}}
     tolerance = params.export.tolerance
     ties = "".join(map(str, tied_images(answers(model, images).cpu().numpy(), tolerance).astype(int)))
     # A graph that is another network's hides from these gradients; where they lead, it would answer otherwise.
@@ -219,7 +242,17 @@ def _strike(params: Params, folder: Path, graph: Path, data: Dataset, seed: int,
         images.split(config.batch_size), labels.split(config.batch_size))])
     parity = next((f"on {kind} images {why}" for kind, batch in (("clean", images), ("attacked", points)) if (
         why := replay(network, running, batch, labels, tolerance=tolerance).why_not()) is not None), None)
-    return {"evaluation": record, "ties": ties, "parity": parity}
+    return {"evaluation": record, "ties": ties, "parity": parity, "audit": audit}
+
+
+def _shipped(weights: Path, graph: Path, device: str, threads: int) -> ShippedGraph:
+    """The graph with its network, as the audit loads it again in another process."""
+    import torch
+
+    from parapet.deployment.shipped_graph import ShippedGraph
+    from parapet.models import load
+
+    return ShippedGraph(graph, load(weights, device).to(memory_format=torch.channels_last), threads=threads)
 
 
 def _allowed(n: int) -> int:
@@ -236,4 +269,5 @@ def _key(params: Params, fingerprint: str, files: dict[str, str], occasion: str)
     """SHA-256 of all that the attack depends on."""
     config = params.full_evaluation
     return digest(["gate", SUITE, ATTACK_VERSION, EXPORT_VERSION, fingerprint, files, to_dict(params.threat),
-                   config.images, config.batch_size, params.export.tolerance, params.seed, occasion])
+                   config.images, config.batch_size, params.promotion.audit_images, params.export.tolerance,
+                   params.seed, occasion])

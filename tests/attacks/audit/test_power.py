@@ -72,9 +72,9 @@ def test_features_are_the_input_of_the_last_linear_layer_that_runs() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return self.head(self.body(images.flatten(1)).relu())
     net, points = Net(), torch.rand(4, 1, 4, 4)
-    features, kind = features_of(net)
+    features, kind = features_of(net, points[:1])
     assert kind == "input of the last linear layer"
     assert torch.equal(features(points), net.body(points.flatten(1)).relu())
     assert not net.head._forward_pre_hooks and not net.body._forward_pre_hooks
-    bare, kind = features_of(lambda images: images.flatten(1)[:, :2])
+    bare, kind = features_of(lambda images: images.flatten(1)[:, :2], points[:1])
     assert kind == "logits" and torch.equal(bare(points), points.flatten(1)[:, :2])

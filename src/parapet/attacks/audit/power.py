@@ -29,7 +29,7 @@ def power(scene: Scene) -> Result:
     """PGD must cross a readout of the features that a known point of the ball crosses, for nearly every image."""
     rows = audited_rows(scene.labels, scene.budget.power_images, seed=2)
     images, seeds = scene.images[rows], scene.seeds[rows]
-    features, kind = features_of(scene.model)
+    features, kind = features_of(scene.model, images[:1])
     readout, sure = _fitted(features, images, scene.eps, scene.norm, seeds)
     numbers = {"features": kind, "images": int(sure.sum())}
     if not sure.any():
@@ -49,26 +49,30 @@ def power(scene: Scene) -> Result:
                   warn=_WARN, fail=_FAIL)
 
 
-def features_of(model: Model) -> tuple[Callable[[Tensor], Tensor], str]:
+def features_of(model: Model, probe: Tensor) -> tuple[Callable[[Tensor], Tensor], str]:
     """(images to features (N, F), what they are): the input of the last linear layer that a module runs, else the
-    logits."""
+    logits. It is asked about `probe` (n, C, H, W) first: a module may run no layer of its own without gradients."""
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)] \
         if isinstance(model, nn.Module) else []
-    if not layers:
-        return lambda images: ask(model, images), "logits"
 
-    def features(images: Tensor) -> Tensor:
+    def features(images: Tensor) -> Tensor | None:
         given: list[Tensor] = []
         hooks = [layer.register_forward_pre_hook(lambda layer, inputs: given.append(inputs[0])) for layer in layers]
         try:
-            logits = ask(model, images)
+            ask(model, images)
         finally:
             for hook in hooks:
                 hook.remove()
-        last = given[-1] if given else logits
         # Tokens, or several passes over the same images, are nothing that one readout fits.
-        return last if last.dim() == 2 and len(last) == len(images) else logits
-    return features, "input of the last linear layer"
+        return given[-1] if given and given[-1].dim() == 2 and len(given[-1]) == len(images) else None
+    with torch.no_grad():
+        if features(probe) is None:
+            return lambda images: ask(model, images), "logits"
+
+    def always(images: Tensor) -> Tensor:
+        found = features(images)
+        return ask(model, images) if found is None else found
+    return always, "input of the last linear layer"
 
 
 @torch.no_grad()
