@@ -120,7 +120,8 @@ class Reattacked:
                    f"{round(self.recorded * pairs.n):,} stand in the record, and {pairs.only_champion:,} of these fall "
                    f"to the rapid attack on the graph or its audit (seed {self.seed}), while "
                    f"{pairs.only_challenger:,} that fall in the record stand under it ({_allowed(pairs.n):,} are "
-                   f"allowed; one-sided exact sign test without them, p = {pairs.p:.2g}, below promotion.significance {significance:g})")
+                   f"allowed; one-sided exact sign test without them, p = {pairs.p:.2g}, below "
+                   f"promotion.significance {significance:g})")
 
         for name, advice in (self.audit or {"failed": {}})["failed"].items():
             yield f"the deep audit of the graph failed ({name}: {advice})"
