@@ -77,6 +77,10 @@ def test_subset_keeps_only_the_named_sections() -> None:
     ("x" * 500 + ": 1", f"params.yaml: '{'x' * 76}... is not a known key. The keys of the top level are: seed, d"),
     ("attack_evaluation: {batch_size: 1000000000000}", "batch_size is 1000000000000; allowed is from 1 to 65536."),
     ("training: {eps_ramp: 1.0000001}", "training.eps_ramp is 1.0000001; allowed is from 0 to 1."),
+    ("attack_evaluation: {pgd_steps: 12}", "attack_evaluation.pgd_steps is 12, and suite is rapid, which does not use "
+     "it; write suite: pgd, or leave pgd_steps out."),
+    ("attack_evaluation: {suite: pgd, rapid_queries: 0}", "attack_evaluation.rapid_queries is 0, and suite is pgd, "
+     "which does not use it; write suite: rapid, or leave rapid_queries out."),
     ("promotion: {lock_seconds: 1e308}", "lock_seconds is 1e+308, and it must be a number below 1e+300."),
     ("threat: {eps: 1e-300}", "threat.eps is 1e-300, less than float32 pixels can tell apart; it must be at least"),
     ("seed: 1180591620717411303424", "seed is 1180591620717411303424; allowed is from 0 to 2147483647."),

@@ -23,7 +23,7 @@ from parapet.attacks.balls import distance
 from parapet.attacks.inputs import predict
 from parapet.attacks.intervals import wilson
 from parapet.data.dataset import Dataset
-from parapet.files import write_json
+from parapet.files import file_digest, write_json
 from parapet.models import load
 from parapet.versions import ATTACK_VERSION
 
@@ -57,9 +57,11 @@ def run(folder: Path, names: Sequence[str], commits: dict[str, str], hardware: s
             setting = {"net": name, "norm": norm, "eps": eps, "n": len(images), "seed": 0, "peers": commits}
             known = json.loads(path.read_text()) if path.exists() else {}
             if again or {key: known.get(key) for key in setting} != setting:
-                pieces = Pieces(folder / f"{path.stem}.pieces", setting)
+                weights = file_digest(folder / f"{name}.safetensors")
+                pieces = Pieces(folder / f"{path.stem}.pieces", {**setting, "weights": weights})
                 known = {**setting, **_compare(load(folder / f"{name}.safetensors"), images, labels, norm, eps, pieces),
-                         "attack_version": ATTACK_VERSION, "threads": torch.get_num_threads(), "hardware": hardware}
+                         "weights": weights, "attack_version": ATTACK_VERSION, "threads": torch.get_num_threads(),
+                         "hardware": hardware}
                 write_json(path, known)
                 pieces.path.unlink()
                 print(f"{name} {norm}: {known['ours_robust']:.1%} in {known['ours_seconds']:.1f} s, official "

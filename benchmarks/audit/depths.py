@@ -40,7 +40,8 @@ def measure(checkout: Path, weights: Path, dataset: Path, count: int) -> dict[st
     done = subprocess.run([sys.executable, Path(__file__).with_name("depths_child.py"), weights, dataset, str(count),
                            str(_EPS), checkout / "params.yaml"], env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise InputError(f"{checkout} could not be measured: {done.stderr.strip().splitlines()[-1]}")
+        said = done.stderr.strip().splitlines() or [f"the process ended with code {done.returncode}"]
+        raise InputError(f"{checkout} could not be measured: {said[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -66,6 +67,9 @@ def table(found: dict[str, tuple[Seconds, Seconds]], count: int) -> Table:
 def run(options: argparse.Namespace) -> None:
     """Measure in turns and print the table."""
     digits = data.prepared("digits", options.nets)
+    if options.rounds < 1 or not 1 <= options.images <= digits.images["test"]:
+        raise InputError(f"--rounds is {options.rounds} and --images is {options.images}; there must be at least one "
+                         f"round, and 1 to {digits.images['test']} images.")
     folder, found = prepare(digits, options.nets / "maskers"), {}
     for net in _NETS:
         before, now = {}, {}

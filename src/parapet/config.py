@@ -214,6 +214,14 @@ class AttackEvaluationConfig:
     pgd_restarts: int = option(1, low=1, high=1000)
     audit_images: int = option(128, low=1, high=_MANY)
 
+    def __post_init__(self) -> None:
+        other = "pgd" if self.suite == "rapid" else "rapid"
+        idle = [one.name for one in dataclasses.fields(self) if one.name.startswith(f"{other}_")
+                and getattr(self, one.name) != one.default]
+        if idle:
+            raise InputError(f"attack_evaluation.{idle[0]} is {getattr(self, idle[0])}, and suite is {self.suite}, "
+                             f"which does not use it; write suite: {other}, or leave {idle[0]} out.")
+
 
 @dataclass(frozen=True)
 class ExportConfig:

@@ -28,15 +28,24 @@ def test_the_same_images_are_asked_twice_once_backwards_and_in_batches_of_many_s
         return _pixels(batch)
     seen = observe(model, images, _pixels(images))
     assert torch.equal(asked[0], images) and torch.equal(asked[1], images) and torch.equal(asked[2], images.flip(0))
-    assert [len(batch) for batch in asked[3:]] == [1, 1, 1, 1, 2, 4, 8, 16, 32, 64, 257]
-    assert torch.equal(torch.cat(asked[3:]), images[torch.arange(130 + 257) % 10])
+    assert [len(batch) for batch in asked[3:]] == [1, 1, 1, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 100, 257]
+    assert torch.equal(torch.cat(asked[3:]), images[torch.arange(251 + 257) % 10])
     assert seen == Behaviour(0.0, 0.0, False)
 
 
-@pytest.mark.parametrize("size", [1, 2, 4, 8, 16, 32, 64, 257])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 100, 257])
 def test_one_that_answers_otherwise_in_batches_of_one_size_is_found(images: Tensor, size: int) -> None:
     seen = observe(lambda batch: _pixels(batch) + (1.0 if len(batch) == size else 0.0), images, _pixels(images))
     assert seen.drift == 0.0 and seen.company > 1
+
+
+def test_a_program_that_takes_no_more_than_it_is_attacked_with_is_not_asked_about_more(images: Tensor) -> None:
+    def short(batch: Tensor) -> Tensor:
+        assert len(batch) <= 32, "no more than 32"
+        return _pixels(batch)
+    assert observe(short, images, _pixels(images), 32) == Behaviour(0.0, 0.0, False)
+    with pytest.raises(AssertionError, match="no more than 32"):
+        observe(short, images, _pixels(images), 64)
 
 
 @pytest.mark.parametrize("row", [0, 3])
@@ -65,7 +74,7 @@ def test_the_first_images_of_a_large_set_are_asked_as_many_as_were_asked_togethe
             asked.append(len(batch))
             return _pixels(batch)
         observe(model, many, answers(_pixels, many), batch_size)
-        assert asked == [together] * 3 + [1, 1, 1, 1, 2, 4, 8, 16, 32, 64, largest]
+        assert asked == [together] * 3 + [1, 1, 1, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 100, largest]
 
 
 @pytest.mark.parametrize(("behaviour", "random", "sentence"), [

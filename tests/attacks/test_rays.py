@@ -79,6 +79,15 @@ def test_what_an_image_gets_does_not_depend_on_its_batch(honest, digits) -> None
     assert torch.allclose(whole, parts, atol=1e-3)
 
 
+def test_what_lies_just_inside_the_ball_is_not_rounded_out_of_it() -> None:
+    def model(batch: Tensor) -> Tensor:
+        value = (batch - start).flatten(1).abs().amax(1) - 63.5 / 256
+        return torch.stack([-value, value], 1)
+    start = 0.1 + 0.6 * torch.rand(50, *SHAPE, generator=torch.Generator().manual_seed(0))
+    points, distances = rays(lambda batch: model(batch), start, torch.zeros(50, dtype=torch.int64), queries=9, eps=0.25)
+    assert (distances <= 0.25).all() and (distance(points, start, "linf") <= 0.25).all()
+
+
 def test_a_first_direction_can_be_given() -> None:
     model, images, labels = far_from_the_limits()
     weight = model.weight.detach().reshape(SHAPE)

@@ -121,6 +121,12 @@ def test_this_code_beside_itself_takes_as_long(nets: Path, capsys) -> None:
     assert all(word in printed for word in ("robust", "undefended", "candidate", "front", "deep audit"))
 
 
+def test_depths_say_what_rounds_and_images_there_may_be(nets: Path) -> None:
+    for rounds, count in ((0, 20), (1, 0), (1, 100_000)):
+        with pytest.raises(InputError, match="there must be at least one round, and 1 to 359 images"):
+            depths.run(Namespace(before=None, images=count, rounds=rounds, nets=nets))
+
+
 def test_a_checkout_that_is_none_is_named(nets: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"{tmp_path} could not be measured: "):
         depths.measure(tmp_path, nets / "robust.safetensors", nets, 10)

@@ -14,7 +14,7 @@ from parapet.errors import InputError
 ROUNDING = 1e-3
 _IMAGES, _REPEATS = 128, 2
 # The batches that images are asked in as well: alone, as few as a server may put together, and more than attacks have.
-_SIZES, _LARGEST = (1, 1, 1, 1, 2, 4, 8, 16, 32, 64), 257
+_SIZES, _LARGEST = (1, 1, 1, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 100), 257
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,11 @@ def observe(model: Model, images: Tensor, logits: Tensor, batch_size: int = _IMA
     company = _largest(answers(model, images[backwards])[backwards] - logits)
     sizes = [*_SIZES, min(_LARGEST, 2 * batch_size + 1)]
     for rows in (torch.arange(sum(sizes), device=images.device) % len(images)).split(sizes):
-        company = max(company, _largest(answers(model, images[rows]) - logits[rows]))
+        try:
+            company = max(company, _largest(answers(model, images[rows]) - logits[rows]))
+        except Exception:  # a program may have been exported for no more images at once than it is attacked with
+            if len(rows) <= batch_size:
+                raise
     drift = max(drift, _largest(repeated[0] - logits) if len(images) == len(logits) else 0.0)
     return Behaviour(max(drift - slack, 0.0) / unit, max(company - slack, 0.0) / unit,
                      bool((logits >= 0).all() and (logits.double().sum(1) - 1).abs().max() < 1e-3))

@@ -23,7 +23,8 @@ from parapet.quoting import quote
 
 # Croce and Hein 2020, section 5: iterations, target classes and queries of the ensemble.
 _STEPS, _TARGETS, _QUERIES = 100, 9, 5000
-# In the time of PGD with 20 steps on both losses these leave no more, and up to 44 % fewer (benchmarks/README.md).
+# In about the time of PGD with 20 steps on both losses these leave no more, and up to 48 points fewer
+# (benchmarks/README.md).
 _RAPID_STEPS, _RAPID_QUERIES = 8, 25
 # The nearest boundary is hardly ever that of a class further down, and each class costs a backward pass.
 _DEEPFOOL_CLASSES = 5

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from parapet.attacks.balls import distance
-from parapet.attacks.inputs import Model, ask, check, frozen, predict
+from parapet.attacks.balls import ball, distance
+from parapet.attacks.inputs import Model, answers, check, frozen, predict
 from parapet.attacks.noise import Generator, derived, image_seeds, uniform
 from parapet.errors import InputError
 
@@ -28,9 +28,9 @@ def rays(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", qu
     """Adversarial images near in L-inf and their distances, from predicted labels.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); norm is "linf". At most `queries` labels, at least 2, are asked
-    for an image, and with `eps` in (0, 1] no more once it is wrong within that radius. `starts` (N, C, H, W) give the
-    first direction, otherwise it is the brightest one. Returns (images of the same shape in [0, 1], distances (N,)):
-    0 for images that are wrong already, infinite where nothing was found.
+    for an image, and one more for the clean one; with `eps` in (0, 1] no more once it is wrong within that radius.
+    `starts` (N, C, H, W) give the first direction, otherwise it is the brightest one. Returns (images of the same shape
+    in [0, 1], distances (N,)): 0 for images that are wrong already, infinite where nothing was found.
     """
     check(images, labels, norm=norm, **({} if eps is None else {"eps": eps}))
     if norm != "linf":
@@ -103,11 +103,15 @@ class _Search:
         signs[index], radii[index] = tried, high
         best = high < self.radii[rows[index]]
         chosen = rows[index[best]]
-        self.radii[chosen], self.points[chosen] = high[best], _along(self.images[chosen], tried[best], high[best])
+        points = _along(self.images[chosen], tried[best], high[best])
+        # Rounding may lead a hair's breadth out of the ball.
+        inside = ball(self.images[chosen], self.eps, "linf").project(points) if self.eps else points
+        within = (high[best] <= self.eps).reshape(-1, 1, 1, 1)
+        self.radii[chosen], self.points[chosen] = high[best], torch.where(within, inside, points)
 
     def _fooled(self, rows: Tensor, signs: Tensor, radii: Tensor) -> Tensor:
         self.spent[rows] += 1
-        return ask(self.model, _along(self.images[rows], signs, radii)).argmax(1) != self.labels[rows]
+        return answers(self.model, _along(self.images[rows], signs, radii)).argmax(1) != self.labels[rows]
 
 
 def _along(images: Tensor, signs: Tensor, radii: Tensor) -> Tensor:

@@ -41,11 +41,11 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     audit not failed, lower end of the 95 % interval of robust accuracy above its bar, latency under its ceiling, ONNX
     parity held, and not worse than the champion beyond noise on the same images. Both are judged under today's suite:
     whichever was evaluated under another one is attacked again (it needs `dataset`, by default `out`/dataset, and keeps
-    what it did in `cache`, by default `out`/.parapet). Its numbers have to follow from the outcomes that were recorded,
-    and the rapid suite, run on the graph with a seed that follows from `occasion`, must not break significantly more;
-    of both the lower number goes through the gate. With `allow_incomparable` a champion that cannot be attacked on
-    these images (other data, no weights) is no obstacle. Only one promotion goes on at a time; `tell` is told whom it
-    waits for.
+    what it did in `cache`, by default `out`/.parapet). Its numbers have to follow from the outcomes that were recorded;
+    the rapid suite, run on the graph with a seed that follows from `occasion`, must not break significantly more, nor
+    may the deep audit of the graph fail; of all the lower number goes through the gate. With `allow_incomparable` a
+    champion that cannot be attacked on these images (other data, no weights) is no obstacle. Only one promotion goes on
+    at a time; `tell` is told whom it waits for.
 
     Returns {id, reason, version, previous, moved, refreshed, comparison, reattack}. `moved` is False where it is
     champion already; then `refreshed` tells whether its tags and description had to be brought up to today's

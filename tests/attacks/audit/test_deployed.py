@@ -43,6 +43,26 @@ def test_a_net_for_whoever_records_no_gradient_fails(undefended, honest, images)
     assert left < 1 - 0.5 * check["numbers"]["images"] / 64
 
 
+def test_a_net_for_exactly_what_a_service_does_fails(undefended, honest, images) -> None:
+    """Pixels of 8 bits, alone, in inference mode; of the three at once nothing else asks."""
+    def model(batch: Tensor) -> Tensor:
+        on_the_grid = (batch * 255 - (batch * 255).round()).abs().amax() < 1e-3
+        served = torch.is_inference_mode_enabled() and len(batch) == 1 and bool(on_the_grid)
+        return (undefended if served else honest).network(batch)
+    check, _ = _deployed(model, images)
+    assert check["verdict"] == "fail" and check["numbers"]["as_served"] < 0.4
+
+
+def test_a_net_that_needs_gradients_to_answer_is_not_asked_without_them(honest, images) -> None:
+    def purifying(batch: Tensor) -> Tensor:
+        with torch.enable_grad():
+            points = batch.detach().clone().requires_grad_()
+            slope, = torch.autograd.grad(honest.network(points).logsumexp(1).sum(), points)
+        return honest.network(batch + 0 * slope)
+    check, _ = _deployed(purifying, images)
+    assert check["verdict"] == "pass" and check["numbers"]["largest_change_in_inference_mode"] is None
+
+
 def test_a_net_for_8_bit_pixels_fails_and_what_falls_there_counts(undefended, honest, images) -> None:
     check, left = _deployed(maskers.on_the_grid(undefended.network, honest.network), images)
     assert check["verdict"] == "fail" and check["numbers"]["jumps_when_rounded"] > 0.5
@@ -59,7 +79,7 @@ def test_honest_nets_pass_by_passes_alone(undefended, honest, images) -> None:
             return network(batch)
         check, _ = _deployed(counting, images)
         assert check["verdict"] == "pass" and "as_before" not in check["numbers"]
-        assert asked.count(1) == 2 * 2 * 16  # both places of each image, as they are and rounded
+        assert asked.count(1) == 3 * 2 * 16  # both places of each image, as they are, rounded, and as served
 
 
 def test_a_filter_of_few_grey_levels_is_no_masker(digits, images) -> None:

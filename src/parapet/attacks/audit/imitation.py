@@ -25,7 +25,7 @@ _ROUNDS, _STEPS, _BATCH, _RATE = 6, 80, 128, 2e-3
 # As far as this share of images mixes with others, and points are drawn from balls of so many radii.
 _MIXED, _WIDE = 0.25, 1.5
 _ASCENT = 20
-# Images that the surrogate is fitted around, so that memory is bounded.
+# Images that the surrogate is fitted around, and that are attacked at once, so that memory is bounded.
 _MOST = 512
 
 
@@ -126,6 +126,13 @@ def decided(model: Model, surrogate: nn.Module, images: Tensor, labels: Tensor, 
             seeds: Tensor) -> Tensor:
     """RayS (L-inf alone), then HopSkipJump from what the surrogate finds in larger balls, each with so many `queries`;
     the image itself where both end outside the ball."""
+    parts = torch.arange(len(images), device=images.device).split(_MOST)  # so that memory is bounded
+    return torch.cat([_decided(model, surrogate, images[part], labels[part], eps, norm, queries, seeds[part])
+                      for part in parts]) if len(images) else images.clone()
+
+
+def _decided(model: Model, surrogate: nn.Module, images: Tensor, labels: Tensor, eps: float, norm: str, queries: int,
+             seeds: Tensor) -> Tensor:
     result, rows = images.clone(), torch.arange(len(images), device=images.device)
     if norm == "linf":
         points, distances = rays(model, images, labels, queries=queries, eps=eps, generator=derived(seeds, 1))

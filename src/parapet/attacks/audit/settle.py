@@ -60,7 +60,8 @@ def _seen(checks: dict[str, Any]) -> Iterator[str]:
                     and numbers["as_before"] - numbers[name] > FAIL_GAP)
     if checks.get("deployed", {"verdict": "pass"})["verdict"] != "pass":
         numbers = checks["deployed"]["numbers"]
-        asked = [name for name in ("one at a time", "in inference mode") if name.replace(" ", "_") in numbers]
+        asked = [name for name in ("one at a time", "in inference mode", "as served")
+                 if name.replace(" ", "_") in numbers]
         yield from asked or ["8-bit pixels"]
 
 
