@@ -54,7 +54,8 @@ def test_state_changes_nothing_and_is_not_made_twice(linear: tuple, tmp_path: Pa
     asked = []
 
     def counted(images: Tensor) -> Tensor:
-        asked.append(len(images))
+        if images.requires_grad:
+            asked.append(len(images))
         return linear[0](images)
     counted.__qualname__ = "model"
     again, again_points = _evaluate(*linear, tmp_path)
@@ -64,7 +65,7 @@ def test_state_changes_nothing_and_is_not_made_twice(linear: tuple, tmp_path: Pa
     whole = sum(asked)
     asked.clear()
     _evaluate(counted, *linear[1:], tmp_path / "callable")
-    assert sum(asked) < whole / 2  # the checks of the model alone
+    assert sum(asked) < whole / 10  # one gradient, which tells this model from others
 
 
 def test_a_part_that_is_missing_or_damaged_is_made_again(linear: tuple, tmp_path: Path) -> None:

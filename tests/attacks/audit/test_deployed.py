@@ -53,6 +53,24 @@ def test_a_net_for_exactly_what_a_service_does_fails(undefended, honest, images)
     assert check["verdict"] == "fail" and check["numbers"]["as_served"] < 0.4
 
 
+def test_a_net_that_keeps_what_it_makes_can_be_used_afterwards(honest, images) -> None:
+    class Keeping(torch.nn.Module):
+        """Keeps a table for each number of images, as position embeddings are often kept."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.tables = honest.network, {}
+
+        def forward(self, batch: Tensor) -> Tensor:
+            table = self.tables.setdefault(len(batch), torch.ones_like(batch))
+            return self.network(batch * table)
+    model = Keeping()
+    check, _ = _deployed(model, images)
+    assert check["verdict"] == "pass"
+    for table in model.tables.values():
+        assert not table.is_inference()
+
+
 def test_a_net_that_needs_gradients_to_answer_is_not_asked_without_them(honest, images) -> None:
     def purifying(batch: Tensor) -> Tensor:
         with torch.enable_grad():

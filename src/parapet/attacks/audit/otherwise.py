@@ -111,10 +111,17 @@ def _double(model: Model) -> Model:
 
 
 def _served(model: Model) -> Model:
-    """As a service may ask, in `torch.inference_mode`, where no gradient is recorded."""
+    """As a service may ask, in `torch.inference_mode`, where no gradient is recorded. A module is copied where it can
+    be: what it made and kept in that mode could not be used outside of it."""
+    try:
+        served = deepcopy(model) if isinstance(model, nn.Module) else model
+    except Exception:  # whatever it holds that cannot be copied
+        served = model
+
     def asked(images: Tensor) -> Tensor:
+        given = images.clone()  # made out here, so that a model that keeps it may use it later
         with torch.inference_mode():
-            logits = ask(model, images)
+            logits = served(given)
         return logits.clone()
     return asked
 
