@@ -20,9 +20,7 @@ from benchmarks.attacks import nets
 from benchmarks.attacks.rapid import THREATS
 from parapet.attacks import Attack, evaluate
 from parapet.config import AttackEvaluationConfig
-from parapet.data.dataset import Dataset
 from parapet.files import write_json
-from parapet.models import load
 from parapet.steps.attack_evaluation import suite_of
 
 IMAGES, SEEDS = 300, (0, 1)
@@ -38,15 +36,9 @@ def run(folder: Path, names: Sequence[str], hardware: str, results: Path, count:
     """Compare on every net of `names` whose weights are in `folder`; print a table, keep `results`/budget.json."""
     path, found = results / "budget.json", []
     known = json.loads(path.read_text())["records"] if path.exists() else []
-    for name in names:
-        if not (folder / f"{name}.safetensors").exists():
-            print(f"{name} is not trained yet; run `python -m benchmarks.attacks nets {name}`", flush=True)
-            continue
-        data = nets.NETS[name].data
-        prepared = Dataset.open(folder / ("dataset" if data == "mnist" else f"dataset-{data}"))
+    for name, prepared, model in nets.trained(folder, names):
         images, labels = prepared.split("validation", limit=count).all()
-        model = load(folder / f"{name}.safetensors")
-        for norm, eps, _ in THREATS[data]:
+        for norm, eps, _ in THREATS[nets.NETS[name].data]:
             found.append({"net": name, "norm": norm, "eps": eps, "n": len(images), **compare(
                 model, images, labels, norm, eps)})
             print(found[-1], flush=True)

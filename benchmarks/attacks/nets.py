@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from parapet.config import DataPrepConfig, ThreatModel, TrainingConfig
 from parapet.data import dataset, sources, splits
 from parapet.errors import InputError
 from parapet.files import write_json
 from parapet.genome import Genome
-from parapet.models import save
+from parapet.models import load, save
 from parapet.training.loop import train
 
 EPS = 0.3
@@ -71,6 +73,17 @@ def prepare(data: Path, out: Path, name: str = "mnist") -> dataset.Dataset:
         source = sources.load(name, data)
         dataset.write(folder, source, splits.split(source, DataPrepConfig(validation_share=_VALIDATION_SHARE), seed=0))
     return dataset.Dataset.open(folder)
+
+
+def trained(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, dataset.Dataset, nn.Module]]:
+    """(name, prepared data, network) of every net of `names` whose weights are in `folder`; the others are told of."""
+    for name in names:
+        if not (folder / f"{name}.safetensors").exists():
+            print(f"{name} is not trained yet; run `python -m benchmarks.attacks nets {name}`", flush=True)
+            continue
+        data = NETS[name].data
+        prepared = dataset.Dataset.open(folder / ("dataset" if data == "mnist" else f"dataset-{data}"))
+        yield name, prepared, load(folder / f"{name}.safetensors")
 
 
 def train_net(name: str, data: dataset.Dataset, out: Path, *, device: str = "cpu", seed: int = 0) -> Path:

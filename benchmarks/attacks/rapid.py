@@ -22,9 +22,7 @@ from parapet.attacks import adapted, auto_attack
 from parapet.attacks.balls import distance
 from parapet.attacks.inputs import predict
 from parapet.attacks.intervals import wilson
-from parapet.data.dataset import Dataset
 from parapet.files import file_digest, write_json
-from parapet.models import load
 from parapet.versions import ATTACK_VERSION
 
 # Of each data set: norm, radius, and how many test images.
@@ -45,13 +43,8 @@ def run(folder: Path, names: Sequence[str], commits: dict[str, str], hardware: s
     With `again` what was compared is compared anew, as after a change of the rapid version.
     """
     found = []
-    for name in names:
-        if not (folder / f"{name}.safetensors").exists():
-            print(f"{name} is not trained yet; run `python -m benchmarks.attacks nets {name}`", flush=True)
-            continue
-        data = nets.NETS[name].data
-        prepared = Dataset.open(folder / ("dataset" if data == "mnist" else f"dataset-{data}"))
-        for norm, eps, n in THREATS[data]:
+    for name, prepared, model in nets.trained(folder, names):
+        for norm, eps, n in THREATS[nets.NETS[name].data]:
             images, labels = prepared.split("test", limit=min(n, count or n)).all()
             path = results / f"rapid-{name}-{norm}-{len(images)}.json"
             setting = {"net": name, "norm": norm, "eps": eps, "n": len(images), "seed": 0, "peers": commits}
@@ -59,7 +52,7 @@ def run(folder: Path, names: Sequence[str], commits: dict[str, str], hardware: s
             if again or {key: known.get(key) for key in setting} != setting:
                 weights = file_digest(folder / f"{name}.safetensors")
                 pieces = Pieces(folder / f"{path.stem}.pieces", {**setting, "weights": weights})
-                known = {**setting, **_compare(load(folder / f"{name}.safetensors"), images, labels, norm, eps, pieces),
+                known = {**setting, **_compare(model, images, labels, norm, eps, pieces),
                          "weights": weights, "attack_version": ATTACK_VERSION, "threads": torch.get_num_threads(),
                          "hardware": hardware}
                 write_json(path, known)

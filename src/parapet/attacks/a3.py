@@ -61,8 +61,8 @@ _FEWEST = 64
 def brief(norm: str, steps: int) -> tuple[Round, ...]:
     """Two rounds of one restart for those who can afford no more, of 2 x (steps + 7) steps in all under L-inf.
 
-    Under L2 the second comes in from four larger and larger balls, in each of which it takes half the steps: about
-    3 x steps + 7 in all.
+    Under L2 the second comes in through four balls, each smaller than the one before, and takes half the steps in each:
+    about 3 x steps + 7 in all.
     """
     inward = Round(1.0, max(1, steps // 2), 1, _INWARD)
     return Round(1.0, steps), inward if norm == "l2" else Round(1.0, steps)

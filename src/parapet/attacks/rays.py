@@ -29,7 +29,7 @@ def rays(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", qu
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); norm is "linf". At most `queries` labels, at least 2, are asked
     for an image, and one more for the clean one; with `eps` in (0, 1] no more once it is wrong within that radius.
-    `starts` (N, C, H, W) give the first direction, otherwise it is the brightest one. Returns (images of the same shape
+    `starts` (N, C, H, W) give the first direction, otherwise it is towards white. Returns (images of the same shape
     in [0, 1], distances (N,)): 0 for images that are wrong already, infinite where nothing was found.
     """
     check(images, labels, norm=norm, **({} if eps is None else {"eps": eps}))
