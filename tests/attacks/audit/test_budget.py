@@ -45,9 +45,10 @@ class _Scripted(SimpleNamespace):
     def __init__(self, left: list[int]) -> None:
         super().__init__(images=torch.zeros(100, 1, 4, 4), norm="linf", eps=0.1, budget=FULL, left=left, asked=[])
 
-    def survives(self, attack: object, *, eps: float, steps: int, loss: str) -> Tensor:
-        self.asked.append((eps, loss))
-        return _standing(self.left[sorted({radius for radius, _ in self.asked}).index(eps)])
+    def survives(self, attack: object, *, eps: float, steps: int, loss: str, among: Tensor | None = None) -> Tensor:
+        self.asked.append((eps, loss, len(self.images) if among is None else int(among.sum())))
+        stands = _standing(self.left[sorted({radius for radius, *_ in self.asked}).index(eps)])
+        return stands if among is None else stands & among
 
 
 @pytest.mark.parametrize(("left", "verdict"), [
@@ -64,8 +65,9 @@ def test_the_accuracy_must_fall_to_nothing_and_rise_nowhere(left: list[int], ver
     assert found["numbers"]["accuracy"] == pytest.approx([1.0, *(one / 100 for one in left)])
 
 
-def test_each_radius_is_attacked_with_both_losses_while_images_stand() -> None:
+def test_each_radius_is_attacked_with_both_losses_and_the_second_meets_what_stands() -> None:
     scene: Any = _Scripted([60, 40, 20, 4, 0])
     budget.radius(scene)
-    both = [(eps, loss) for eps in (0.05, 0.1, 0.2, 0.4) for loss in ("margin", "ce")]
-    assert scene.asked == [*both, (0.5, "margin")]
+    both = [one for eps, left in zip((0.05, 0.1, 0.2, 0.4), scene.left)
+            for one in ((eps, "margin", 100), (eps, "ce", left))]
+    assert scene.asked == [*both, (0.5, "margin", 100)]
