@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from parapet.attacks.balls import LinfBall, ball, distance, dual_length, unit
+from parapet.attacks.balls import LinfBall, ball, contains, distance, dual_length, unit, widest
 
 
 @pytest.mark.parametrize(("norm", "expected"), [("linf", [0.4, 0.5, 0.0]), ("l2", [0.5, 0.5, 0.0])])
@@ -13,6 +13,19 @@ def test_distances_are_those_of_each_pair_alone(norm: str, expected: list[float]
     images = torch.zeros(3, 1, 2, 2)
     points = torch.tensor([[0.3, 0.4, 0.0, 0.0], [0.0, 0.0, 0.0, -0.5], [0.0] * 4]).reshape(images.shape)
     assert distance(points, images, norm).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.25), ("l2", 0.5)])
+def test_a_ball_contains_what_is_near_enough_and_has_pixels_from_0_to_1(norm: str, eps: float) -> None:
+    images = torch.full((4, 1, 2, 2), 0.25)
+    points = images + torch.tensor([0.25, 0.2501, -0.25, -0.2501]).reshape(4, 1, 1, 1)
+    assert contains(points, images, norm, eps).tolist() == [True, False, True, False]
+    assert contains(points, images, norm, 2 * eps).tolist() == [True, True, True, False]
+
+
+def test_no_ball_needs_to_be_wider_than_from_black_to_white() -> None:
+    images = torch.zeros(2, 3, 4, 5)
+    assert widest(images, "linf") == 1.0 and widest(images, "l2") == pytest.approx(60 ** 0.5)
 
 
 def test_each_direction_is_scaled_by_its_own_largest_entry() -> None:

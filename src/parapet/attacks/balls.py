@@ -5,6 +5,8 @@ Points stay inside the ball and inside [0, 1] after rounding to float32, measure
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -67,6 +69,17 @@ class L2Ball:
 def ball(images: Tensor, eps: float, norm: str) -> LinfBall | L2Ball:
     """The ball of radius eps around each image under `norm`, "linf" or "l2"."""
     return LinfBall(images, eps) if norm == "linf" else L2Ball(images, eps)
+
+
+def widest(images: Tensor, norm: str) -> float:
+    """The distance from black to white of images (N, C, H, W) under `norm`: no ball needs to be larger."""
+    return 1.0 if norm == "linf" else math.sqrt(math.prod(images.shape[1:]))
+
+
+def contains(points: Tensor, images: Tensor, norm: str, eps: float) -> Tensor:
+    """Whether each point (N, C, H, W) lies within `eps` of its image and in [0, 1], bool (N,)."""
+    pixels = points.flatten(1)
+    return (distance(points, images, norm) <= eps) & (pixels.amin(1) >= 0) & (pixels.amax(1) <= 1)
 
 
 def distance(points: Tensor, images: Tensor, norm: str) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from parapet.attacks.adaptive import adapted
 from parapet.attacks.audit import FULL, AuditBudget, run_audit
-from parapet.attacks.audit.settle import Doubts, settle
+from parapet.attacks.audit.settle import settle
+from parapet.attacks.audit.stages import Doubts
 from parapet.attacks.inputs import Model, frozen
 from parapet.attacks.suite import lowered, standing, with_audit
 

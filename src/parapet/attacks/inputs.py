@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parapet.attacks.balls import widest
 from parapet.errors import InputError, is_out_of_memory
 from parapet.quoting import words
 
@@ -36,7 +36,7 @@ def check(images: Tensor, labels: Tensor, *, eps: float | None = None, norm: str
         if not (low >= 0 and high <= 1):
             raise InputError(f"images range from {low:g} to {high:g}; pixels must lie in [0, 1]: "
                              "put the normalisation inside the model.")
-    largest = 1.0 if norm == "linf" else math.sqrt(math.prod(images.shape[1:]))
+    largest = widest(images, norm)
     if eps is not None and not 0 < eps <= largest:
         hint = f"; did you mean {eps:g}/255?" if 1 < eps <= 255 and norm == "linf" else ""
         raise InputError(f"eps is {eps:g}; it must lie in (0, {largest:.4g}] for {norm}{hint or '.'}")

@@ -1,4 +1,4 @@
-"""The adaptive stage: which doubts ask for which attack, and that a masked net ends at its true number."""
+"""The adaptive stage: a masked net ends at its true number, by the attack that fits it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.audit import AuditBudget
-from parapet.attacks.audit.scene import Scene
-from parapet.attacks.audit.settle import STAGES, Doubts, Given, settle
+from parapet.attacks.audit.settle import settle
+from parapet.attacks.audit.stages import Doubts
 from parapet.attacks.balls import distance
 from parapet.attacks.inputs import predict
 from parapet.models import save
 from tests.attacks import maskers
-from tests.attacks.test_stand_ins import Rounding
 
 BUDGET = AuditBudget(pgd_steps=20)
 
@@ -36,29 +35,6 @@ def _settled(model: Any, images: tuple[Tensor, Tensor], doubts: Doubts, **option
                   generator=torch.Generator().manual_seed(0), **options)
 
 
-def _wanted(doubts: Doubts) -> list[str]:
-    return [stage.name for stage in STAGES if stage.wanted(doubts)]
-
-
-def test_what_is_in_doubt_decides_what_is_tried() -> None:
-    assert _wanted(_doubts()) == [] and _wanted(_doubts(beyond=0.02)) == []
-    assert _wanted(_doubts(beyond=0.03)) == ["rapid"] == _wanted(_doubts("restarts"))
-    assert _wanted(_doubts("gradients")) == ["rapid", "straight through", "averaged gradients", "surrogate", "queries"]
-    assert _wanted(_doubts("variations", seen=("channels last",))) == ["seen otherwise"]
-    assert _wanted(_doubts("deployed")) == []
-    assert _wanted(_doubts("memory")) == ["copy"] and _wanted(_doubts("transfer")) == ["rapid", "transfer"]
-
-
-def test_doubts_are_read_from_a_report() -> None:
-    numbers = {"as_before": 0.9, "8-bit pixels": 0.1, "in another order": 0.9, "frame zeroed": None}
-    report = {"checks": [{"id": "scale", "verdict": "pass", "numbers": {}},
-                         {"id": "uphill", "verdict": "warn", "numbers": {}},
-                         {"id": "variations", "verdict": "fail", "numbers": numbers},
-                         {"id": "deployed", "verdict": "fail", "numbers": {"one_at_a_time": 0.1}}]}
-    assert Doubts.of(report, 0.1) == Doubts(frozenset({"uphill", "variations", "deployed"}),
-                                            ("8-bit pixels", "one at a time"), 0.1)
-
-
 def test_nothing_is_done_without_a_doubt_or_where_nothing_stands(honest, images) -> None:
     assert _settled(honest.network, images, _doubts()) is None
     assert settle(honest.network, *images, norm="linf", eps=0.2, doubts=_doubts("gradients"),
@@ -74,15 +50,6 @@ def test_an_undefended_net_behind_a_masker_ends_within_five_points_of_nothing(un
     broken = ~found.stands & (predict(model, images[0]) == images[1])
     assert (distance(found.points, images[0], "linf") <= 0.2).all()
     assert (predict(model, found.points)[broken] != images[1][broken]).all()
-
-
-def test_a_module_whose_layer_rounds_is_attacked_straight_through_it(undefended, images) -> None:
-    model = torch.nn.Sequential(Rounding(), undefended.network)
-    right = predict(model, images[0]) == images[1]
-    scene = Scene(model, *images, "linf", 0.2, torch.Generator().manual_seed(0), (), BUDGET)
-    stage = next(stage for stage in STAGES if stage.name == "straight through")
-    stage.attack(Given(scene, _doubts("gradients")))
-    assert len(scene.standing) == int(right.sum()) and float(scene.standing.double().mean()) <= 0.05
 
 
 @pytest.mark.parametrize(("masker", "seen"), [(maskers.one_at_a_time, "one at a time"),

@@ -8,7 +8,7 @@ import torch
 
 from parapet.attacks.audit.scene import Scene
 from parapet.attacks.audit.verdicts import FAIL_GAP, WARN_GAP, Result, beyond, gap, mean, result
-from parapet.attacks.balls import ball
+from parapet.attacks.balls import ball, widest
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.noise import derived, uniform
 from parapet.attacks.objectives import log_odds, margin
@@ -62,7 +62,7 @@ def restarts(scene: Scene) -> Result:
 
 def radius(scene: Scene) -> Result:
     """Check 5: the accuracy falls with the radius, and to nothing where every image can become all grey."""
-    largest = 0.5 if scene.norm == "linf" else 0.5 * float(scene.images[0].numel()) ** 0.5
+    largest = 0.5 * widest(scene.images, scene.norm)
     radii = sorted({min(factor * scene.eps, largest) for factor in (0.5, 1.0, 2.0, 4.0)} | {largest})
     accuracies = []
     for eps in radii:

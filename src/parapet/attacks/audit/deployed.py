@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.adaptive import is_random
-from parapet.attacks.audit.otherwise import VARIATIONS, stands_as, with_room
+from parapet.attacks.audit.otherwise import LEVELS, VARIATIONS, stands_as, with_room
 from parapet.attacks.audit.scene import Scene, audited_rows
 from parapet.attacks.audit.verdicts import Result, gap, mean, result
 from parapet.attacks.balls import ball
@@ -15,7 +15,6 @@ from parapet.attacks.inputs import Model, answers, ask
 from parapet.attacks.noise import derived, uniform
 from parapet.errors import ParapetError, is_of_the_machine
 
-_LEVELS = 255
 # Points of the ball that each image is looked at in, and shifts as small as rounding that rounding is measured against.
 _PLACES, _SHIFTS = 2, 4
 # A jump is so many times the largest of those shifts, and this share of the spread of the logits.
@@ -37,7 +36,7 @@ def deployed(scene: Scene) -> Result:
     def noise(stream: int, draw: int = 0) -> Tensor:
         return torch.cat([uniform(derived(seeds, stream + place), images.shape[1:], draw) for place in range(_PLACES)])
     points = around.start(noise(91))
-    rounded = (points * _LEVELS).round() / _LEVELS
+    rounded = (points * LEVELS).round() / LEVELS
     logits = answers(scene.model, points)
     spread = max(float(logits.double().std()), torch.finfo(logits.dtype).tiny)
     alone = torch.cat([ask(scene.model, point[None]) for point in (*points, *rounded)])
@@ -46,7 +45,7 @@ def deployed(scene: Scene) -> Result:
     jump = (alone[len(points):] - logits).abs().amax(1)
     shifts = torch.zeros_like(jump)
     for draw in range(_SHIFTS):
-        shifted = around.project(points + (noise(101, draw) - 0.5) / _LEVELS)
+        shifted = around.project(points + (noise(101, draw) - 0.5) / LEVELS)
         shifts = torch.maximum(shifts, (answers(scene.model, shifted) - logits).abs().amax(1))
     jumps = mean((jump > _TIMES * shifts) & (jump > _SHARE * spread))
     numbers = {"images": len(rows), "largest_change_alone": company,

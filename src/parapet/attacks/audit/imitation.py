@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from parapet.attacks.audit.scene import Scene, audited_rows
 from parapet.attacks.audit.verdicts import Result, gap, mean, result
-from parapet.attacks.balls import ball, distance
+from parapet.attacks.balls import ball, distance, widest
 from parapet.attacks.hop_skip_jump import hop_skip_jump
 from parapet.attacks.inputs import Model, frozen, predict
 from parapet.attacks.noise import derived, uniform
@@ -146,7 +146,7 @@ def _decided(model: Model, surrogate: nn.Module, images: Tensor, labels: Tensor,
 def _jumped(model: Model, surrogate: nn.Module, images: Tensor, labels: Tensor, eps: float, norm: str, queries: int,
             seeds: Tensor) -> Tensor:
     starts = images.clone()
-    largest = 1.0 if norm == "linf" else float(images[0].numel()) ** 0.5
+    largest = widest(images, norm)
     for factor in (3.0, 2.0, 1.5):
         points = from_surrogate(model, images, labels, surrogate=surrogate, eps=min(factor * eps, largest), norm=norm,
                                 generator=seeds)
@@ -159,7 +159,7 @@ def _jumped(model: Model, surrogate: nn.Module, images: Tensor, labels: Tensor, 
 
 def _around(images: Tensor, eps: float, norm: str, seeds: Tensor, turn: int, generator: torch.Generator) -> Tensor:
     """Points drawn around the images, and mixtures of them with others."""
-    largest = 1.0 if norm == "linf" else float(images[0].numel()) ** 0.5
+    largest = widest(images, norm)
     wide = ball(images, min(_WIDE * eps, largest), norm)
     noise = uniform(derived(seeds, 100 + turn), images.shape[1:])
     partners = images[torch.randperm(len(images), generator=generator).to(images.device)]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from parapet.attacks.adaptive import adapted, restart_draws
 from parapet.attacks.audit.scene import Scene, audited_rows
 from parapet.attacks.audit.verdicts import FAIL_GAP, SIGNIFICANCE, Result, gap, mean, result
-from parapet.attacks.balls import ball
+from parapet.attacks.balls import ball, widest
 from parapet.attacks.inputs import Model, answers, ask, frozen, in_halves, predict
 from parapet.attacks.intervals import sign_test
 from parapet.attacks.noise import derived
@@ -32,7 +32,8 @@ from parapet.attacks.square import square
 from parapet.errors import ParapetError, ProcessDied, is_of_the_machine
 from parapet.quoting import words
 
-_LEVELS = 255
+# Steps between black and white that 8 bits hold.
+LEVELS = 255
 # Where no gradient is recorded an undefended network falls to so many queries.
 _QUERIES = 300
 
@@ -42,7 +43,7 @@ class _Rounded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: object, images: Tensor) -> Tensor:
-        return torch.round(images * _LEVELS) / _LEVELS
+        return torch.round(images * LEVELS) / LEVELS
 
     @staticmethod
     def backward(ctx: object, *gradients: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ def _cornered(images: Tensor) -> Tensor:
     """One grey level more in the upper left corner, or less where there is none."""
     change = torch.zeros_like(images)
     corner = images[:, :, 0, 0].detach()
-    change[:, :, 0, 0] = torch.where(corner <= 1 - 1 / _LEVELS, 1.0, -1.0) / _LEVELS
+    change[:, :, 0, 0] = torch.where(corner <= 1 - 1 / LEVELS, 1.0, -1.0) / LEVELS
     return images + change
 
 
@@ -76,7 +77,7 @@ def _nudged(images: Tensor) -> Tensor:
     change = torch.zeros_like(images)
     row, column = images.shape[2] // 2, images.shape[3] // 2
     middle = images[:, :, row, column].detach()
-    change[:, :, row, column] = torch.where(middle <= 0.5, 1.0, -1.0) / (3 * _LEVELS)
+    change[:, :, row, column] = torch.where(middle <= 0.5, 1.0, -1.0) / (3 * LEVELS)
     return images + change
 
 
@@ -270,8 +271,7 @@ def _end_with_parent() -> None:
 
 def with_room(scene: Scene, room: float) -> float:
     """The radius that is left where each pixel may be moved by `room` grey levels afterwards."""
-    largest = float(scene.images[0].numel()) ** 0.5 if scene.norm == "l2" else 1.0
-    return max(scene.eps - 1.001 * room * largest / _LEVELS, 0.5 * scene.eps)
+    return max(scene.eps - 1.001 * room * widest(scene.images, scene.norm) / LEVELS, 0.5 * scene.eps)
 
 
 def stands_as(scene: Scene, rows: Tensor, variation: Variation, attack: Callable[..., Tensor] | None = None) -> Tensor:

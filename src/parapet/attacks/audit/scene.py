@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from parapet.attacks.a3 import Round, a3
 from parapet.attacks.apgd import apgd
-from parapet.attacks.balls import distance
+from parapet.attacks.balls import contains
 from parapet.attacks.fgsm import fgsm
 from parapet.attacks.inputs import Model, first_answers, frozen, in_halves, predict
 from parapet.attacks.noise import Generator, derived, image_seeds
@@ -117,8 +117,7 @@ class Scene:
     def judge(self, points: Tensor, eps: float | None = None) -> Tensor:
         """Which images survive as `points` (n, C, H, W), tried inside the ball of radius `eps`."""
         radius = self.eps if eps is None else eps
-        inside = (distance(points, self.images, self.norm) <= radius) & (points.flatten(1).amin(1) >= 0) \
-            & (points.flatten(1).amax(1) <= 1)
+        inside = contains(points, self.images, self.norm, radius)
         survived = (predict(self.model, points) == self.labels) | ~inside
         if radius <= self.eps:
             first = self.standing & ~survived
@@ -129,9 +128,7 @@ class Scene:
     def condemn(self, rows: Tensor, points: Tensor, fooled: Tensor) -> None:
         """Count the images `rows` (m,) as broken by `points` (m, C, H, W) where `fooled` (m,) says that the model gets
         them wrong, asked in another way or as another copy; only inside the ball."""
-        images = self.images[rows]
-        inside = (distance(points, images, self.norm) <= self.eps) & (points.flatten(1).amin(1) >= 0) \
-            & (points.flatten(1).amax(1) <= 1)
+        inside = contains(points, self.images[rows], self.norm, self.eps)
         first = self.standing[rows] & fooled & inside
         self.broken[rows[first]] = points[first]
         self.standing[rows[first]] = False
