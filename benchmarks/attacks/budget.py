@@ -20,8 +20,9 @@ from benchmarks.attacks import nets
 from benchmarks.attacks.rapid import THREATS
 from parapet.attacks import Attack, evaluate
 from parapet.config import AttackEvaluationConfig
-from parapet.files import write_json
+from parapet.files import file_digest, write_json
 from parapet.steps.attack_evaluation import suite_of
+from parapet.versions import ATTACK_VERSION
 
 IMAGES, SEEDS = 300, (0, 1)
 _BATCH = 128
@@ -39,12 +40,13 @@ def run(folder: Path, names: Sequence[str], hardware: str, results: Path, count:
     for name, prepared, model in nets.trained(folder, names):
         images, labels = prepared.split("validation", limit=count).all()
         for norm, eps, _ in THREATS[nets.NETS[name].data]:
-            found.append({"net": name, "norm": norm, "eps": eps, "n": len(images), **compare(
-                model, images, labels, norm, eps)})
+            found.append({"net": name, "norm": norm, "eps": eps, "n": len(images), "seeds": SEEDS,
+                          "weights": file_digest(folder / f"{name}.safetensors"), "attack_version": ATTACK_VERSION,
+                          "hardware": hardware, **compare(model, images, labels, norm, eps)})
             print(found[-1], flush=True)
             others = [one for one in known if (one["net"], one["norm"]) not in {
                 (new["net"], new["norm"]) for new in found}]
-            write_json(path, {"hardware": hardware, "seeds": SEEDS, "records": [*others, *found]})
+            write_json(path, {"records": [*others, *found]})
     Console(width=120).print(table(found))
 
 

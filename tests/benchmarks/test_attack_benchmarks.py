@@ -17,6 +17,7 @@ from parapet.attacks import deepfool, pgd
 from parapet.errors import InputError
 from parapet.genome import Genome
 from parapet.models import save
+from parapet.versions import ATTACK_VERSION
 from tests.attacks.linear import far_from_the_limits
 
 
@@ -160,6 +161,7 @@ def test_two_budgets_are_compared_and_kept(honest, digits_folder: Path, tmp_path
     (tmp_path / "budget.json").write_text(json.dumps({"records": [{"net": "other", "norm": "l2"}]}))
     budget.run(tmp_path, ["net"], "here", tmp_path, 30)
     other, first, second = json.loads((tmp_path / "budget.json").read_text())["records"]
+    assert first["hardware"] == "here" and first["attack_version"] == ATTACK_VERSION
     assert other["net"] == "other" and (first["norm"], second["norm"], first["n"]) == ("linf", "l2", 30)
     for one in (first, second):
         assert all(one[name]["seconds"] > 0 and len(one[name]["robust"]) == 2 for name in ("pgd", "rapid"))
