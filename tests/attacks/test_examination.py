@@ -72,5 +72,10 @@ def test_candidates_of_a_search_all_meet_the_same_attacks(digits, images) -> Non
 
 
 def test_an_honest_candidate_passes_with_the_little_that_is_asked_of_it(honest, images) -> None:
-    _, _, _, report = _examined(honest.network, images, "pgd_margin", torch.arange(100), CHEAP)
+    told: list[tuple[str, float]] = []
+    _, _, _, report = _examined(honest.network, images, "pgd_margin", torch.arange(100), CHEAP,
+                                progress=lambda name, share: told.append((name, share)))
+    names = [f"audit {name.replace('_', ' ')}" for name in CHEAP_CHECKS]
+    assert {name for name, _ in told} == {*names, "adaptive attacks"}
+    assert [share for _, share in told] == pytest.approx([place / len(names) for place in range(len(names) + 1)])
     assert report["verdict"] == "pass", [check for check in report["checks"] if check["verdict"] != "pass"]

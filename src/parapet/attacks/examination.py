@@ -24,25 +24,28 @@ _WORTH = 0.01
 def examine(model: Model, images: Tensor, labels: Tensor, record: dict[str, Any], adversarial: Tensor, rows: Tensor, *,
             norm: str, eps: float, seed: int, surrogates: Sequence[Model] = (), checks: Sequence[str] | None = None,
             limits: AuditBudget = FULL, deep: bool = False, loader: Callable[[], Model] | None = None,
+            progress: Callable[[str, float], None] = lambda name, share: None,
             ) -> tuple[dict[str, Any], Tensor, dict[str, Any]]:
     """Audit the images `rows` (n,) of those that a suite attacked, and settle on all of them what the audit doubts.
 
     model, images (N, C, H, W), labels (N,), norm and eps: as given to `run_suite`, which returned `record` and
-    `adversarial`. The other arguments are those of `run_audit`. Returns (record, adversarial images, report): the
-    record with the attacks "audit" and, where something was in doubt, "adaptive", its robust accuracy the share that
-    stands under everything; the report of the audit with the `rows`, and with `settled`, {by, stages, sentence}: which
-    attack gave the number that is shown (None: the suite's own stands within a hundredth), what each stage broke, and
-    both as a sentence.
+    `adversarial`. The other arguments are those of `run_audit`; `progress` is told of the adaptive attacks too.
+    Returns (record, adversarial images, report): the record with the attacks "audit" and, where something was in
+    doubt, "adaptive", its robust accuracy the share that stands under everything; the report of the audit with the
+    `rows`, and with `settled`, {by, stages, sentence}: which attack gave the number that is shown (None: the suite's
+    own stands within a hundredth), what each stage broke, and both as a sentence.
     """
     whole = adapted(model)
     report, points = run_audit(whole, images[rows], labels[rows], norm=norm, eps=eps, checks=checks, limits=limits,
                                generator=torch.Generator().manual_seed(seed), surrogates=surrogates, deep=deep,
-                               loader=loader)
+                               loader=loader,
+                               progress=lambda name, share: progress(f"audit {name.replace('_', ' ')}", share))
     before = standing(record, images.device)
     record, adversarial = with_audit(record, adversarial, report, points, rows)
     left = standing(record, images.device)
     beyond = int((before & ~left).sum()) / max(len(rows), 1)
     started = time.perf_counter()
+    progress("adaptive attacks", 1.0)
     with frozen(whole):
         found = settle(whole, images, labels, norm=norm, eps=eps, standing=left, doubts=Doubts.of(report, beyond),
                        generator=torch.Generator().manual_seed(seed), surrogates=surrogates, limits=limits,

@@ -100,19 +100,19 @@ def run(request: Request, out: Path, *, save_images: Path | None = None,
         _check_shape(name, one, images)
     if surrogates:
         suite.append(Attack(_SURROGATE, transfer, {"surrogate": surrogates}))
-    share = 0.8 if request.audit_images else 1.0
+    share = 0.5 if request.audit_images else 1.0
     record, adversarial = run_suite(
         model, images, labels, norm=request.norm, eps=request.eps, suite=suite, batch_size=request.batch_size,
         generator=torch.Generator().manual_seed(request.seed), state=out / STATE,
         progress=lambda name, done: progress(name, share * done))
     report = None
     if request.audit_images:
-        progress("audit", share)
         rows = audited_rows(labels, request.audit_images, request.seed)
         record, adversarial, report = examine(
             model, images, labels, record, adversarial, rows, norm=request.norm, eps=request.eps, seed=request.seed,
             surrogates=surrogates, deep=True,
-            loader=partial(load_any, request.model, request.device, trust=request.trust))
+            loader=partial(load_any, request.model, request.device, trust=request.trust),
+            progress=lambda name, done: progress(name, share + (1 - share) * done))
     result = {"schema_version": 2, "model": redacted(request.model), "data": redacted(str(request.data)),
               "split": request.split, "seed": request.seed, "batch_size": request.batch_size,
               "attack_version": ATTACK_VERSION, "torch": torch.__version__, "images": drawn.to_dict(),

@@ -133,12 +133,12 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     except StateRefused:  # its name holds the key, so it is damaged, or was put there
         shutil.rmtree(state)
         record, adversarial = attack()
-    progress("audit", 0.7)
     rows = audited_rows(labels, config.audit_images, settings.seed)
     with cores.turn():
         record, adversarial, verdict = examine(
             network, images, labels, record, adversarial, rows, norm=threat.norm, eps=threat.eps, seed=settings.seed,
-            surrogates=[load(Path(folder) / results.WEIGHTS, device) for folder in surrogates])
+            surrogates=[load(Path(folder) / results.WEIGHTS, device) for folder in surrogates],
+            progress=lambda name, share: progress(name, 0.7 + 0.2 * share))
         replay = _replay(folder / results.ONNX, network, images, labels, adversarial, settings.export.tolerance)
     variant, beside = None, []
     if config.int8_images and network.genome.loss not in UNATTACKED:

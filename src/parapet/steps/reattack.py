@@ -43,6 +43,8 @@ _TIES = 0.02
 # Of all images, how many an honest suite may have left to this one: short budgets leave up to 1.7 % on the members of
 # the default run. Whoever takes that much on purpose gains nothing, because the lower number is kept.
 _LEFT = 0.02
+# The share of the time that the suite takes where an audit follows it.
+_SUITE = 0.2
 _ATTACK = "parapet.steps.reattack:attack"
 
 
@@ -221,11 +223,12 @@ def _strike(params: Params, folder: Path, graph: Path, data: Dataset, seed: int,
     network = load(folder / results.WEIGHTS, device).to(memory_format=torch.channels_last)
     model, running = ShippedGraph(graph, network, threads=threads), session(graph, threads=threads)
     images, labels = data.split("test", device=device, limit=config.images).all()
+    suite_share = _SUITE if params.promotion.audit_images else 1.0
 
     def suite() -> tuple[dict[str, Any], Tensor]:
         return run_suite(model, images, labels, norm=threat.norm, eps=threat.eps, suite=named_suite(SUITE),
                          batch_size=config.batch_size, generator=torch.Generator().manual_seed(seed), state=state,
-                         progress=lambda name, share: progress(f"attack {name} on the graph", share))
+                         progress=lambda name, share: progress(f"attack {name} on the graph", share * suite_share))
 
     try:
         record, adversarial = suite()
@@ -234,11 +237,12 @@ def _strike(params: Params, folder: Path, graph: Path, data: Dataset, seed: int,
         record, adversarial = suite()
     audit = None
     if params.promotion.audit_images:
-        progress("audit of the graph", 0.9)
         rows = audited_rows(labels, params.promotion.audit_images, seed)
         record, _, report = examine(model, images, labels, record, adversarial, rows, norm=threat.norm, eps=threat.eps,
                                     seed=seed, deep=True, loader=partial(
-                                        _shipped, folder / results.WEIGHTS, graph, device, threads))
+                                        _shipped, folder / results.WEIGHTS, graph, device, threads),
+                                    progress=lambda name, share: progress(
+                                        f"{name} on the graph", suite_share + (1 - suite_share) * share))
         audit = {"verdict": report["verdict"], "failed": {
             check["id"]: check["advice"] for check in report["checks"] if check["verdict"] == "fail"}}
     tolerance = params.export.tolerance

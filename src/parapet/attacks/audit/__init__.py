@@ -32,6 +32,10 @@ DEEP_CHECKS = ("power", "labels_alone", "variations", "copy")
 CHEAP_CHECKS = ("well_formed", "gradients", "uphill", "alignment", "margin", "steps", "deployed")
 
 
+def _silent(check: str, share: float) -> None:
+    pass
+
+
 def audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float,
           generator: Generator | None = None, checks: Sequence[str] | None = None,
           surrogates: Sequence[Model] = (), limits: AuditBudget = FULL, deep: bool = False,
@@ -44,13 +48,15 @@ def audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float
 def run_audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: float,
               generator: Generator | None = None, checks: Sequence[str] | None = None,
               surrogates: Sequence[Model] = (), limits: AuditBudget = FULL, deep: bool = False,
-              loader: Callable[[], Model] | None = None) -> tuple[dict[str, Any], Tensor]:
+              loader: Callable[[], Model] | None = None,
+              progress: Callable[[str, float], None] = _silent) -> tuple[dict[str, Any], Tensor]:
     """Run the checks called `checks`, by default all of `CHECKS`, without "transfer" if there are no `surrogates` and,
     unless `deep`, without `DEEP_CHECKS`.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `surrogates`
     are other models for the same images, for the transfer check; `loader` can be pickled, and loads the model again
-    in another process, for the check of a copy. Returns (report, images (N, C, H, W)). The report is
+    in another process, for the check of a copy; `progress` is told the name of each check as it begins, and which share
+    of them is done. Returns (report, images (N, C, H, W)). The report is
     {verdict, checks, survived, seconds}: checks is a list of {id, verdict, numbers, advice}, each verdict "pass",
     "warn" or "fail", the whole's the worst of them; survived has a "1" for each image that is classified rightly and
     that nothing in the audit broke inside the ball, else "0". Of each image that something broke the first version
@@ -71,7 +77,10 @@ def run_audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
         else:
             # Last, so that it sees whether the model has changed under the questions of the others.
             last = [name for name in names if name == "well_formed"]
-            found = {name: CHECKS[name](scene) for name in [name for name in names if name not in last] + last}
+            found = {}
+            for place, name in enumerate([name for name in names if name not in last] + last):
+                progress(name, place / len(names))
+                found[name] = CHECKS[name](scene)
             results = [found[name] for name in names]
     report = {"verdict": worst(results), "checks": results, "survived": scene.survivors(),
               "seconds": time.perf_counter() - started}
