@@ -40,8 +40,9 @@ _CLEAN_DIFFERENCE = 0.001
 # Of all images, how many may be ties when clean: an honest graph has hardly any, and whose logits all lie within the
 # tolerance of parity tells no class from another.
 _TIES = 0.02
-# Of all images, how many an honest suite may have left to this one: short budgets leave up to 1.7 % on the members of
-# the default run. Whoever takes that much on purpose gains nothing, because the lower number is kept.
+# Of all images, how many an honest suite may have left to this one: short budgets leave up to 1.7 % to rapid and the
+# deep audit on the 13 members of the default run. Whoever takes that much on purpose gains nothing, because the lower
+# number is kept.
 _LEFT = 0.02
 # The share of the time that the suite takes where an audit follows it.
 _SUITE = 0.2
