@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from parapet.attacks.audit import audit
+from parapet.attacks.audit import FULL, audit
 from parapet.attacks.audit.power import _fitted, features_of
 from parapet.attacks.balls import ball, distance
 from tests.attacks import maskers
@@ -35,10 +36,38 @@ def test_of_honest_nets_nearly_all_is_found(honest, undefended, images, norm: st
 
 @pytest.mark.parametrize("masker", [maskers.gradient_killed, maskers.gradient_turned, maskers.shattered,
                                     maskers.gradient_sparse], ids=lambda masker: masker.__name__)
-def test_where_gradients_are_of_no_use_the_attack_is_called_too_weak(undefended, images, masker: Any) -> None:
+def test_where_gradients_are_of_no_use_it_is_doubted_or_called_too_weak(undefended, images, masker: Any) -> None:
+    """Square finds what is there on an undefended net, whatever its gradients are."""
     check = _power(masker(undefended.network), images)
-    assert check["verdict"] == "fail" and check["numbers"]["features"] == "logits"
-    assert "too weak for this model" in check["advice"] or "without gradients" in check["advice"]
+    assert check["verdict"] in ("warn", "fail") and check["numbers"]["features"] == "logits"
+    assert check["numbers"]["found_by_gradients"] < 0.7
+    assert ("rests on attacks without gradients" if check["verdict"] == "warn" else "too weak") in check["advice"]
+
+
+@pytest.mark.parametrize(("queries", "verdict"), [(1, "fail"), (500, "warn")])
+def test_what_gradients_miss_is_searched_by_square(undefended, images, queries: int, verdict: str) -> None:
+    model = maskers.gradient_killed(undefended.network)
+    limits = replace(FULL, square_queries=queries)
+    check = audit(model, *images, norm="linf", eps=0.2, checks=["power"], limits=limits,
+                  generator=torch.Generator().manual_seed(0))["checks"][0]
+    assert check["verdict"] == verdict
+    assert (check["numbers"]["found"] > 0.9) == (verdict == "warn") and check["numbers"]["found_by_gradients"] < 0.5
+
+
+def test_a_few_that_gradients_miss_and_square_finds_are_taken_into_account() -> None:
+    """A linear model whose gradient is gone on a fifth of the images."""
+    class Net(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            pixels = images.flatten(1)
+            dead = (images[:, :, 0, 0] > 0.5).any(1, keepdim=True)
+            pixels = torch.where(dead, pixels.detach(), pixels)
+            return torch.stack([pixels[:, 1:].sum(1), pixels[:, 1:9].sum(1)], 1)
+    images = torch.full((50, 1, 4, 4), 0.4)
+    images[:10, :, 0, 0] = 1.0
+    images[10:, :, 0, 0] = 0.0
+    check = _power(Net(), (images, Net()(images).argmax(1)), eps=0.1)
+    assert check["verdict"] == "pass" and 0.7 < check["numbers"]["found_by_gradients"] < 0.9
+    assert check["advice"].startswith("Taken into account: of the adversarial examples that are known to be there grad")
 
 
 def test_a_model_that_answers_alike_everywhere_has_nothing_to_find(images) -> None:
