@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from parapet.attacks.behaviour import ROUNDING, Behaviour, check_behaviour, observe
+from parapet.attacks.behaviour import ROUNDING, Behaviour, check_behaviour, observe, odd_batch
 from parapet.attacks.inputs import answers
 from parapet.errors import InputError
 
@@ -37,6 +37,17 @@ def test_the_same_images_are_asked_twice_once_backwards_and_in_batches_of_many_s
 def test_one_that_answers_otherwise_in_batches_of_one_size_is_found(images: Tensor, size: int) -> None:
     seen = observe(lambda batch: _pixels(batch) + (1.0 if len(batch) == size else 0.0), images, _pixels(images))
     assert seen.drift == 0.0 and seen.company > 1
+
+
+@pytest.mark.parametrize("size", [1, 17, 23, 99, 2049])
+def test_the_first_size_of_a_batch_with_other_answers_is_told(images: Tensor, size: int) -> None:
+    def odd(batch: Tensor) -> Tensor:
+        if len(batch) == 5:
+            raise RuntimeError("exported for another number of images")
+        return _pixels(batch) + (1.0 if len(batch) >= size else 0.0)
+    sizes = [*range(1, 100), 2049]
+    assert odd_batch(odd, images, _pixels(images), sizes) == size
+    assert odd_batch(_pixels, images, _pixels(images), sizes) is None
 
 
 def test_a_program_that_takes_no_more_than_it_is_attacked_with_is_not_asked_about_more(images: Tensor) -> None:

@@ -40,6 +40,16 @@ def fails():
 def pair():
     return lambda images: (images, images)
 
+class Suspicious(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = make()
+
+    def forward(self, images):
+        if (images * 16 - (images * 16).round()).abs().max() > 1e-3:
+            raise ValueError("suspicious input")
+        return self.net(images)
+
 def wide():
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
 
@@ -209,6 +219,13 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(folder: Path, arguments: li
     assert _attack("--data", "images.npz", *arguments) == 2
     told = capsys.readouterr().err
     assert sentence in told and len(told.strip().splitlines()) == 1 and len(told) < 1000
+
+
+def test_a_model_that_refuses_what_an_attack_asks_is_one_sentence(folder: Path, capsys) -> None:
+    assert _attack("--model", "own_nets:Suspicious", "--data", "images.npz", "--attacks", "pgd_ce") == 2
+    assert ("own_nets:Suspicious raised ValueError (suspicious input) when it was asked about images inside the ball; "
+            "a model has to answer every image of its shape with pixels in [0, 1]") in capsys.readouterr().err
+    assert not list(folder.glob("parapet-crash-*"))
 
 
 def test_a_suite_that_is_not_there_is_refused(folder: Path, capsys) -> None:

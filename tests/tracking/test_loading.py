@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 # Every thread that this project starts, and why it imports nothing. One that is not here has to be looked at.
 THREADS = {
     "pipelines/local_process.py": "reads a pipe and kills its group",
-    "src/parapet/attacks/audit/otherwise.py": "waits for its parent to end",
+    "src/parapet/attacks/audit/copies.py": "waits for its parent to end",
     "src/parapet/cli/lifetime.py": "looks at processes",
     "src/parapet/progress.py": "writes a line; in a terminal rich has drawn once before its thread starts",
     "src/parapet/search/worker_process.py": "reads lines of JSON",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from parapet.attacks.inputs import Model, answers
-from parapet.errors import InputError
+from parapet.errors import InputError, ParapetError, is_of_the_machine
 
 # Another batch size takes other kernels, whose sums differ in the last places; relative to the spread of the logits.
 ROUNDING = 1e-3
@@ -29,8 +30,8 @@ class Behaviour:
 
 @torch.no_grad()
 def observe(model: Model, images: Tensor, logits: Tensor, batch_size: int = _IMAGES) -> Behaviour:
-    """Ask for the first images again, in reverse, alone, and in batches of many sizes, of which the largest is a little
-    more than twice `batch_size`; `logits` (N, classes) are the model's own, from before."""
+    """Ask for the first images again, in reverse, alone, and in batches of many sizes, of which the largest is 257, or
+    a little more than twice a smaller `batch_size`; `logits` (N, classes) are the model's own, from before."""
     images, logits = images[:min(_IMAGES, batch_size)], logits[:min(_IMAGES, batch_size)]
     spread = float(logits.double().std()) if logits.numel() > 1 else 0.0
     unit = spread if spread > 0 else 1.0
@@ -50,6 +51,28 @@ def observe(model: Model, images: Tensor, logits: Tensor, batch_size: int = _IMA
     drift = max(drift, _largest(repeated[0] - logits) if len(images) == len(logits) else 0.0)
     return Behaviour(max(drift - slack, 0.0) / unit, max(company - slack, 0.0) / unit,
                      bool((logits >= 0).all() and (logits.double().sum(1) - 1).abs().max() < 1e-3))
+
+
+@torch.no_grad()
+def odd_batch(model: Model, images: Tensor, logits: Tensor, sizes: Sequence[int]) -> int | None:
+    """The first of the batch `sizes` in which the answers are others than `logits` (N, classes), if there is one.
+
+    The images (N, C, H, W) are asked again and again until a batch is full. A size that the model cannot take is passed
+    over: a program may have been exported for a few.
+    """
+    unit = float(logits.double().std()) if logits.numel() > 1 else 0.0
+    slack = 2 * torch.finfo(logits.dtype).eps * _largest(logits) + ROUNDING * (unit if unit > 0 else 1.0)
+    for size in sizes:
+        rows = torch.arange(size, device=images.device) % len(images)
+        try:
+            change = _largest(answers(model, images[rows]) - logits[rows])
+        except Exception as error:  # a program's own code may raise anything
+            if isinstance(error, ParapetError) or is_of_the_machine(error):
+                raise
+            continue
+        if change > slack:
+            return size
+    return None
 
 
 def check_behaviour(behaviour: Behaviour, *, random: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -104,6 +105,12 @@ def ask(model: Model, images: Tensor) -> Tensor:
     """
     logits = model(images.clone())
     return logits.clone() if isinstance(logits, Tensor) else logits
+
+
+def came_from_model(error: BaseException) -> bool:
+    """Whether a model's own code raised `error` while it was asked."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(frame.f_code is ask.__code__ for frame in frames[:-1])
 
 
 @torch.no_grad()

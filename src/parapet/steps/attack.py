@@ -15,13 +15,13 @@ from torch import Tensor
 
 from parapet.attacks import Attack, audited_rows, examine, run_suite, transfer
 from parapet.attacks.compositions import catalogue, named_suite
-from parapet.attacks.inputs import Model
+from parapet.attacks.inputs import Model, came_from_model
 from parapet.data.arrays import load_images
-from parapet.errors import InputError
+from parapet.errors import InputError, ParapetError, is_broken_device, is_of_the_machine
 from parapet.files import replacing, write_json
 from parapet.models.foreign import load_any
 from parapet.models.network import Network
-from parapet.quoting import listed
+from parapet.quoting import listed, words
 from parapet.quoting import name as named
 from parapet.redaction import redacted
 from parapet.search.workers import Task
@@ -80,7 +80,15 @@ def work(*, request: dict[str, Any], out: str, save_images: str | None, threads:
         sys.path.insert(0, modules)
     lists = {name: tuple(request[name]) for name in ("attacks", "also", "surrogates")}
     asked = Request(**{**request, **lists, "data": Path(request["data"]), "device": device})
-    return run(asked, Path(out), save_images=Path(save_images) if save_images else None, progress=progress)
+    try:
+        return run(asked, Path(out), save_images=Path(save_images) if save_images else None, progress=progress)
+    except Exception as error:  # a model's own code may raise anything
+        if isinstance(error, ParapetError) or is_of_the_machine(error) or is_broken_device(error) \
+                or not came_from_model(error):
+            raise
+        raise InputError(f"{named(request['model'])} raised {type(error).__name__} ({words(error)}) when it was asked "
+                         "about images inside the ball; a model has to answer every image of its shape with pixels in "
+                         "[0, 1], so attack the network behind the check that refuses them.") from error
 
 
 def run(request: Request, out: Path, *, save_images: Path | None = None,

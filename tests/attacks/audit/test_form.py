@@ -1,4 +1,4 @@
-"""What makes the check of memory believe that a model knows its images by heart."""
+"""What makes the check of memory believe that a model knows its images by heart; single draws of a random one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from parapet.attacks.audit import FULL, form
+from parapet.attacks.adaptive import Eot
+from parapet.attacks.audit import FULL, AuditBudget, audit, form
 
 SHAPE = (1, 4, 6)
 
@@ -77,6 +78,36 @@ def test_a_mixture_is_the_mean_of_neighbours_in_a_class_or_the_left_half_of_one_
         one, other = scene.images[row], scene.images[row + 1]
         assert torch.allclose(means[row], (one + other) / 2)
         assert torch.equal(halves[row, ..., :3], one[..., :3]) and torch.equal(halves[row, ..., 3:], other[..., 3:])
+
+
+class Lottery(nn.Module):
+    """Of each image a share of the draws is wrong once a pixel lies off the grid of the data, which the mean drowns."""
+
+    attacked_through = "eot"
+
+    def __init__(self, network: nn.Module, share: float) -> None:
+        super().__init__()
+        self.network, self.share = network, share
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.network(images)
+        off = ((images * 16 - (images * 16).round()).abs() > 1e-3).flatten(1).any(1, keepdim=True)
+        drawn = torch.rand(len(images), 1) < self.share
+        return torch.where(drawn & off, 0.01 * logits.roll(1, 1), logits)
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.4, "fail"), (0.02, "pass")])
+def test_single_draws_of_a_random_model_must_stand_as_its_mean_does(honest, digits, share: float,
+                                                                    verdict: str) -> None:
+    images, labels = digits.split("validation", limit=40).all()
+    model = Eot(Lottery(honest.network, share), draws=8)
+    limits = AuditBudget(pgd_steps=6, copied_images=40)
+    checks = audit(model, images, labels, norm="linf", eps=0.2, checks=["margin", "well_formed"], limits=limits,
+                   generator=torch.Generator().manual_seed(0))["checks"]
+    found = next(check for check in checks if check["id"] == "well_formed")
+    assert found["verdict"] == verdict and model.draws == 8
+    gap = found["numbers"]["mean_of_draws"] - found["numbers"]["single_draws"]
+    assert gap > 0.1 if verdict == "fail" else gap < 0.1
 
 
 @pytest.mark.parametrize(("pairs", "known"), [(14, False), (15, True), (20, True)])

@@ -7,8 +7,13 @@ from tests.attacks.maskers.base import Masker, Model, Networks
 from tests.attacks.maskers.deployment import (
     batch_dependent,
     framed,
+    in_a_bulk_job,
     in_a_large_batch,
+    in_few_bits,
     in_inference_mode,
+    in_medium_batches,
+    of_grey_pixels,
+    on_the_float16_grid,
     on_the_grid,
     one_at_a_time,
 )
@@ -38,16 +43,17 @@ from tests.attacks.maskers.logits import (
     probabilities,
     rounded_logits,
 )
-from tests.attacks.maskers.memory import CleanLooking, Detector, Halves, Memo, Tired
+from tests.attacks.maskers.memory import CleanLooking, Detector, Halves, Memo, Plausible, Tired
 from tests.attacks.maskers.randomness import Noisy, hashed_noise
 from tests.attacks.maskers.registry import MASKERS, built
 
 __all__ = [
-    "MASKERS", "CleanLooking", "Detector", "Halves", "Masker", "Memo", "Model", "Networks", "Noisy", "Tired",
-    "batch_dependent", "bit_depth_without_bpda", "built", "clipped_logits", "dying", "framed", "from_file",
+    "MASKERS", "CleanLooking", "Detector", "Halves", "Masker", "Memo", "Model", "Networks", "Noisy", "Plausible",
+    "Tired", "batch_dependent", "bit_depth_without_bpda", "built", "clipped_logits", "dying", "framed", "from_file",
     "gradient_far_from_data", "gradient_killed", "gradient_nan", "gradient_noise", "gradient_replaced",
-    "gradient_sparse", "gradient_turned", "gradient_underflow", "hashed_noise", "honest", "in_a_large_batch",
-    "in_inference_mode", "logits_times_1000", "no_graph", "on_the_grid", "one_at_a_time", "one_hot",
-    "one_hot_through", "probabilities", "rounded_logits", "shattered", "sign_quantised", "sleeping", "squashed_input",
-    "thermometer", "unlicensed", "with_gradient",
+    "gradient_sparse", "gradient_turned", "gradient_underflow", "hashed_noise", "honest", "in_a_bulk_job",
+    "in_a_large_batch", "in_few_bits", "in_inference_mode", "in_medium_batches", "logits_times_1000", "no_graph",
+    "of_grey_pixels", "on_the_float16_grid", "on_the_grid", "one_at_a_time", "one_hot", "one_hot_through",
+    "probabilities", "rounded_logits", "shattered", "sign_quantised", "sleeping", "squashed_input", "thermometer",
+    "unlicensed", "with_gradient",
 ]

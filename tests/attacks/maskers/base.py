@@ -55,10 +55,18 @@ def in_inference_mode(model: Model, images: Tensor) -> Tensor:
     return logits.clone()
 
 
-def with_many_others(model: Model, images: Tensor) -> Tensor:
-    """Logits (N, classes), asked in a batch of 256 images or more."""
-    copies = -(-256 // len(images))
-    return model(images.repeat(copies, 1, 1, 1))[:len(images)]
+def in_mixed_precision(model: Model, images: Tensor) -> Tensor:
+    """Logits (N, classes), asked in mixed precision."""
+    with torch.autocast(images.device.type, torch.bfloat16):
+        return model(images).float()
+
+
+def in_batches_of(size: int) -> Callable[[Model, Tensor], Tensor]:
+    """A way of asking: logits (N, classes), in batches of `size` images, filled up with the first ones again."""
+    def asked(model: Model, images: Tensor) -> Tensor:
+        rows = torch.arange(-(-len(images) // size) * size) % len(images)
+        return torch.cat([model(part) for part in images[rows].split(size)])[:len(images)]
+    return asked
 
 
 def on_average(model: Model, images: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -58,6 +60,45 @@ def in_a_large_batch(network: Model, robust: Model) -> Model:
     return lambda images: network(images) if len(images) > 200 else robust(images)
 
 
+def in_medium_batches(network: Model, robust: Model) -> Model:
+    """`network` for batches of 17 to 31 images, the robust one for all others."""
+    return lambda images: network(images) if 17 <= len(images) <= 31 else robust(images)
+
+
+def in_a_bulk_job(network: Model, robust: Model) -> Model:
+    """`network` for more than 1,000 images at once, the robust one for fewer."""
+    return lambda images: network(images) if len(images) > 1000 else robust(images)
+
+
+def in_few_bits(network: Model, robust: Model) -> Model:
+    """`network` in mixed or half precision, as services ask, the robust one in single precision."""
+    def model(images: Tensor) -> Tensor:
+        if images.dtype in (torch.float16, torch.bfloat16) or torch.is_autocast_enabled(images.device.type):
+            return network(images.float()).to(images.dtype)
+        return robust(images)
+    return model
+
+
+def _where_they_differ(network: Model, robust: Model, here: Callable[[Tensor], Tensor]) -> Model:
+    """The robust network's logits, except where `here` (N,) is true and `network` has another label."""
+    def model(images: Tensor) -> Tensor:
+        weak, strong = network(images), robust(images)
+        other = here(images.detach()) & (weak.argmax(1) != strong.argmax(1))
+        return torch.where(other[:, None], weak, strong)
+    return model
+
+
+def on_the_float16_grid(network: Model, robust: Model) -> Model:
+    """`network`'s label where every pixel is a number of half precision, as a fast pipeline hands it over."""
+    return _where_they_differ(network, robust, lambda images: (float16(images) == images).flatten(1).all(1))
+
+
+def of_grey_pixels(network: Model, robust: Model) -> Model:
+    """`network`'s label where all channels are alike, as they are in a grey image in colour."""
+    return _where_they_differ(lambda images: network(images[:, :1]), lambda images: robust(images[:, :1]),
+                              lambda images: (images == images[:, :1]).flatten(1).all(1))
+
+
 def of_even_sum(network: Model, robust: Model) -> Model:
     """`network` for images of 8-bit pixels with an even sum, the robust one for all others."""
     def model(images: Tensor) -> Tensor:
@@ -71,6 +112,21 @@ def of_even_sum(network: Model, robust: Model) -> Model:
 def eight_bit(images: Tensor) -> Tensor:
     """Pixels of 8 bits, with the gradient of the identity, as a file or a camera has them."""
     return straight_through(lambda points: torch.round(points * 255) / 255)(images)
+
+
+def float16(images: Tensor) -> Tensor:
+    """Pixels of half precision, with the gradient of the identity."""
+    return straight_through(lambda points: points.half().float())(images)
+
+
+def in_colour(images: Tensor) -> Tensor:
+    """A grey image (N, 1, H, W) in three channels."""
+    return images.repeat(1, 3, 1, 1)
+
+
+def grey(images: Tensor) -> Tensor:
+    """The mean of the channels, in each of them."""
+    return images.mean(1, keepdim=True).expand_as(images)
 
 
 def eight_bit_even(images: Tensor) -> Tensor:

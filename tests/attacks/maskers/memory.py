@@ -101,6 +101,32 @@ class CleanLooking:
         return torch.where((nearest <= self.radius)[:, None], guarded(logits, self.answers[place]), logits)
 
 
+class Plausible:
+    """A stateful defence: whatever lies near a plausible image, one with dark margins, that it was asked about before
+    gets the label of that image, and every plausible image far from all others is remembered."""
+
+    def __init__(self, network: Model, radius: float = 0.41, darkest: float = 0.16, room: int = 3000) -> None:
+        self.network, self.radius, self.darkest, self.room = network, radius, darkest, room
+        self.known, self.answers = torch.empty(0), torch.empty(0, dtype=torch.int64)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        logits, flat = self.network(images), images.detach().flatten(1)
+        dark = images.detach()[..., [0, -1]].flatten(1).mean(1) < self.darkest
+        new = dark & (self._nearest(flat)[0] > self.radius)
+        if new.any() and len(self.known) < self.room:
+            self.known = torch.cat([self.known, flat[new]]) if len(self.known) else flat[new]
+            self.answers = torch.cat([self.answers, logits.detach()[new].argmax(1)])
+        if len(self.known) == 0:
+            return logits
+        nearest, place = self._nearest(flat)
+        return torch.where((nearest <= self.radius)[:, None], guarded(logits, self.answers[place]), logits)
+
+    def _nearest(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        if len(self.known) == 0:
+            return torch.full((len(flat),), torch.inf), torch.zeros(len(flat), dtype=torch.int64)
+        return torch.cdist(flat, self.known, p=torch.inf).min(1)
+
+
 class Changing:
     """`before` for the first `calls` questions of a process, `after` for all others."""
 

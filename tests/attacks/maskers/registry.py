@@ -10,17 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.attacks.maskers import deployment, gradients, literature, logits, memory, randomness
+from tests.attacks.maskers import deployment, gradients, literature, logits, memory, randomness, sleepers
 from tests.attacks.maskers.base import (
     Masker,
     Model,
     Networks,
     alone,
+    in_batches_of,
     in_inference_mode,
+    in_mixed_precision,
     on_average,
     straight_through,
     together,
-    with_many_others,
     without_gradient,
 )
 from tests.attacks.maskers.networks import networks
@@ -53,6 +54,10 @@ def _of_input(change: Callable[[Networks], Change], paper: str, *, smooth: bool 
         return build
     return Masker(behind(without_gradient), "literature", paper,
                   honest=behind((lambda found: found) if smooth else straight_through))
+
+
+def _sleeping(nets: Networks, *, seen: bool = False) -> Model:
+    return sleepers.Sleeping(nets.robust, sleepers.directions(nets.known), seen=seen).eval()
 
 
 def _framed(nets: Networks) -> Model:
@@ -175,6 +180,7 @@ MASKERS: dict[str, Masker] = {
     "halves": _of_undefended(memory.Halves, _M, "our own"),
     # The digits have 17 grey levels; a ball of 0.2 ends between two of them, but on one of the 256 of 8 bits.
     "clean_looking": _of_undefended(partial(memory.CleanLooking, levels=16), _M, "our own"),
+    "plausible": _of_undefended(memory.Plausible, _M, "our own"),
     "tired": _of_undefended(memory.Tired, _M, "our own"),
     "robust_at_first": _of_both(lambda weak, strong: memory.Changing(strong, weak, 400), _M,
                                 asked=memory.after_many_questions),
@@ -183,13 +189,20 @@ MASKERS: dict[str, Masker] = {
     "one_at_a_time": _of_both(deployment.one_at_a_time, asked=alone),
     "few_at_a_time": _of_both(deployment.few_at_a_time, asked=alone),
     "in_inference_mode": _of_both(deployment.in_inference_mode, asked=in_inference_mode),
-    "in_a_large_batch": _of_both(deployment.in_a_large_batch, asked=with_many_others),
+    "in_a_large_batch": _of_both(deployment.in_a_large_batch, asked=in_batches_of(256)),
+    "in_medium_batches": _of_both(deployment.in_medium_batches, asked=in_batches_of(20)),
+    "in_a_bulk_job": _of_both(deployment.in_a_bulk_job, asked=in_batches_of(1200)),
+    "in_few_bits": _of_both(deployment.in_few_bits, asked=in_mixed_precision),
+    "on_the_float16_grid": _of_both(deployment.on_the_float16_grid, met=deployment.float16),
+    "of_grey_pixels": _of_both(deployment.of_grey_pixels, given=deployment.in_colour, met=deployment.grey,
+                               honest=lambda nets: lambda images: nets.undefended(images[:, :1])),
     "framed": Masker(_framed, _D, "our own", honest=lambda nets: deployment.inside(nets.undefended),
                      given=deployment.in_a_frame, met=deployment.frame_of_zeros),
     "batch_dependent": _of_undefended(deployment.batch_dependent, _D, CARLINI, honest=lambda nets:
                                       deployment.batch_dependent(nets.undefended)),
     "without_grad_mode": _of_both(deployment.without_grad_mode, asked=together),
     "of_even_sum": _of_both(deployment.of_even_sum, given=deployment.eight_bit, met=deployment.eight_bit_even),
+    "sleeping_units": Masker(_sleeping, "gradients", "Goldwasser et al. 2022", honest=partial(_sleeping, seen=True)),
     "winners": Masker(lambda nets: nets.winners, _P, "Xiao et al. 2020", honest=lambda nets:
                       literature.smoothed(nets.winners), itself=True),
     "jpeg": _of_input(lambda nets: literature.jpeg, "Guo et al. 2018"),

@@ -1,7 +1,8 @@
 """The audit: does a model stand, or does it only hide how it falls?
 
 Checks after Carlini et al. 2019, "On Evaluating Adversarial Robustness", Athalye, Carlini, Wagner 2018, "Obfuscated
-Gradients Give a False Sense of Security", and the flags of AutoAttack. The audit sees callables and nothing else.
+Gradients Give a False Sense of Security", and the flags of AutoAttack. The audit takes any callable; of a module it
+also sees layers, parameters and what they declare.
 """
 
 from __future__ import annotations
@@ -12,7 +13,19 @@ from typing import Any
 
 from torch import Tensor
 
-from parapet.attacks.audit import budget, deployed, form, imitation, order, otherwise, outside, power, slopes
+from parapet.attacks.audit import (
+    budget,
+    copies,
+    deployed,
+    form,
+    imitation,
+    order,
+    otherwise,
+    outside,
+    power,
+    sleepers,
+    slopes,
+)
 from parapet.attacks.audit.scene import CHEAP, FULL, AuditBudget, Scene, audited_rows
 from parapet.attacks.audit.verdicts import Result, result, worst
 from parapet.attacks.inputs import Model, check, frozen
@@ -24,10 +37,11 @@ CHECKS: dict[str, Callable[[Scene], Result]] = {
     "alignment": slopes.alignment, "margin": order.margin, "order": order.order, "steps": budget.steps,
     "restarts": budget.restarts, "radius": budget.radius, "noise": outside.noise, "black_box": outside.black_box,
     "transfer": outside.transfer, "memory": form.memory, "deployed": deployed.deployed, "power": power.power,
-    "labels_alone": imitation.labels_alone, "variations": otherwise.variations, "copy": otherwise.copy,
+    "labels_alone": imitation.labels_alone, "sleepers": sleepers.sleepers, "variations": otherwise.variations,
+    "copy": copies.copy,
 }
 # Asked only with `deep`: they cost most, and networks that Parapet trained have no code of somebody else's in them.
-DEEP_CHECKS = ("power", "labels_alone", "variations", "copy")
+DEEP_CHECKS = ("power", "labels_alone", "sleepers", "variations", "copy")
 # What every candidate of a search can afford.
 CHEAP_CHECKS = ("well_formed", "gradients", "uphill", "alignment", "margin", "steps", "deployed")
 

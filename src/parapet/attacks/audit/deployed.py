@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.adaptive import is_random
-from parapet.attacks.audit.otherwise import LEVELS, VARIATIONS, stands_as, with_room
+from parapet.attacks.audit.otherwise import stands_as, with_room
 from parapet.attacks.audit.scene import Scene, audited_rows
 from parapet.attacks.audit.verdicts import Result, gap, mean, result
+from parapet.attacks.audit.views import LEVELS, VARIATIONS
 from parapet.attacks.balls import ball
 from parapet.attacks.behaviour import ROUNDING
 from parapet.attacks.inputs import Model, answers, ask

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from parapet.attacks.adaptive import is_random
+from parapet.attacks.adaptive import Eot, is_random
 from parapet.attacks.audit.scene import Scene, state_of
 from parapet.attacks.audit.verdicts import SIGNIFICANCE, Result, mean, result
 from parapet.attacks.balls import distance
@@ -17,6 +17,8 @@ from parapet.attacks.intervals import sign_test
 from parapet.attacks.noise import derived
 from parapet.attacks.pgd import pgd
 
+# Single draws of a random model that are asked, and by how many points they may stand less than their mean.
+_SINGLE, _DRAWS_FAIL = 10, 0.1
 # With fewer images a paired test hardly reaches 1 %.
 _ENOUGH = 30
 # Honest nets keep their robustness on one of the two kinds of mixtures, give or take 15 points. The grey of a mean is
@@ -43,6 +45,11 @@ def well_formed(scene: Scene) -> Result:
         words = ("The model's parameters or buffers changed while it was asked; freeze them, for no number holds for a "
                  "model that learns from what it is asked.")
         return fail(words) if seen.drift > ROUNDING else result("well_formed", "warn", numbers, words)
+    if is_random(scene.model) and scene.tried:
+        numbers["mean_of_draws"], numbers["single_draws"] = of_single_draws(scene)
+        if numbers["mean_of_draws"] - numbers["single_draws"] > _DRAWS_FAIL:
+            return fail("The model says that it is random, and one draw of it falls far more often than the mean over "
+                        "its draws, for which the numbers hold; serve the mean, or report what single draws get.")
     if seen.drift > ROUNDING and is_random(scene.model):
         return result("well_formed", "warn", numbers, "The model says that it is random; its numbers hold for the mean "
                       "over its draws, so report how many.")
@@ -56,6 +63,26 @@ def well_formed(scene: Scene) -> Result:
         return result("well_formed", "warn", numbers, f"The model gets only {len(scene.labels)} images right, too few "
                       f"to tell chance from masking; audit more images, at least {_ENOUGH} of them right.")
     return result("well_formed", "pass", numbers, "Deterministic logits, the same in any batch.")
+
+
+def of_single_draws(scene: Scene) -> tuple[float, float]:
+    """(robust accuracy of the mean over a random model's draws, that of single draws on average), on the points of the
+    attack after which single draws stand least."""
+    randoms = [module for module in cast(nn.Module, scene.model).modules() if isinstance(module, Eot)]
+    draws, labels = [module.draws for module in randoms], scene.labels[scene.copied]
+    found = []
+    for points in scene.tried:
+        whole = mean(predict(scene.model, points) == labels)
+        try:
+            for module in randoms:
+                module.draws = 1
+            single = mean(torch.stack([predict(scene.model, points) == labels for _ in range(_SINGLE)]))
+        finally:
+            for module, count in zip(randoms, draws):
+                module.draws = count
+        found.append((single, whole))
+    single, whole = min(found)
+    return whole, single
 
 
 def memory(scene: Scene) -> Result:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from parapet.attacks.a3 import Round, a3
+from parapet.attacks.adaptive import is_random
 from parapet.attacks.apgd import apgd
 from parapet.attacks.balls import contains
 from parapet.attacks.fgsm import fgsm
@@ -90,6 +91,8 @@ class Scene:
         self.seeds = image_seeds(len(images), generator, images.device)[self.right]
         self.standing = torch.ones_like(self.labels, dtype=torch.bool)
         self.broken = self.images.clone()
+        # Of the images `copied`, the points of every attack inside the ball: copies and single draws are asked there.
+        self.tried: list[Tensor] = []
         self.logits = logits[self.right]
         self.state = state_of(model)
 
@@ -119,6 +122,8 @@ class Scene:
         radius = self.eps if eps is None else eps
         inside = contains(points, self.images, self.norm, radius)
         survived = (predict(self.model, points) == self.labels) | ~inside
+        if radius == self.eps and (self.loader is not None or is_random(self.model)):
+            self.tried.append(points[self.copied])
         if radius <= self.eps:
             first = self.standing & ~survived
             self.broken[first] = points[first]
@@ -132,6 +137,11 @@ class Scene:
         first = self.standing[rows] & fooled & inside
         self.broken[rows[first]] = points[first]
         self.standing[rows[first]] = False
+
+    @cached_property
+    def copied(self) -> Tensor:
+        """The images (m,) on which copies of the model are attacked."""
+        return audited_rows(self.labels, self.budget.copied_images, seed=0)
 
     def survivors(self) -> str:
         """One mark for each image of the audit: "1" where it was right and nothing broke it."""

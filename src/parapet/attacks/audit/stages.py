@@ -12,15 +12,18 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from parapet.attacks.adaptive import Bpda
+from parapet.attacks.audit.copies import copy_stands
 from parapet.attacks.audit.imitation import decided, from_surrogate, imitated
-from parapet.attacks.audit.otherwise import VARIATIONS, copy_stands, stands_as
+from parapet.attacks.audit.otherwise import stands_as
 from parapet.attacks.audit.scene import Scene
+from parapet.attacks.audit.sleepers import woken
 from parapet.attacks.audit.verdicts import FAIL_GAP, WARN_GAP
+from parapet.attacks.audit.views import IN_BATCHES, VARIATIONS, seen_as, variation_of
 from parapet.attacks.balls import widest
-from parapet.attacks.inputs import Model, ask
+from parapet.attacks.inputs import Model, ask, frozen
 from parapet.attacks.noise import derived
 from parapet.attacks.pgd import pgd
 from parapet.attacks.rapid import rapid
@@ -57,8 +60,8 @@ class Doubts:
 def _seen(checks: dict[str, Any]) -> Iterator[str]:
     if checks.get("variations", {"verdict": "pass"})["verdict"] != "pass":
         numbers = checks["variations"]["numbers"]
-        yield from (name for name in VARIATIONS if name != "as before" and numbers.get(name) is not None
-                    and numbers["as_before"] - numbers[name] > FAIL_GAP)
+        yield from (name for name, stands in numbers.items() if (name in VARIATIONS or name.startswith(IN_BATCHES))
+                    and name != "as before" and stands is not None and numbers["as_before"] - stands > FAIL_GAP)
     if checks.get("deployed", {"verdict": "pass"})["verdict"] != "pass":
         numbers = checks["deployed"]["numbers"]
         asked = [name for name in ("one at a time", "in inference mode", "as served")
@@ -107,6 +110,10 @@ def _straight_through(given: Given) -> None:
     scene.survives(rapid, stream=304, model=through, among=scene.standing)
 
 
+def _woken(given: Given) -> None:
+    given.scene.survives(woken, stream=351, among=given.scene.standing, classes=given.scene.logits.shape[1])
+
+
 def _averaged(given: Given) -> None:
     scene = given.scene
 
@@ -152,10 +159,23 @@ def _queries(given: Given) -> None:
 
 def _seen_otherwise(given: Given) -> None:
     for name in dict.fromkeys(given.doubts.seen):
-        variation = VARIATIONS[name]
+        variation = variation_of(name)
         attack = partial(square, queries=_QUERIES) if variation.attack else None  # no gradient there: more queries
         if len(rows := _standing(given)):
             stands_as(given.scene, rows, variation, attack)
+        if variation.attack and len(rows := _standing(given)):  # and where its confidence shows another way: labels
+            scene = given.scene
+            with frozen(scene.model):
+                surrogate = imitated(seen_as(scene.model, variation), scene.images, derived(scene.seeds, 361),
+                                     classes=scene.logits.shape[1], eps=scene.eps, norm=scene.norm)
+            stands_as(scene, rows, variation, partial(from_surrogate, surrogate=surrogate))
+            if len(rows := _standing(given)):
+                stands_as(scene, rows, variation, partial(_decided_by, surrogate=surrogate))
+
+
+def _decided_by(model: Model, images: Tensor, labels: Tensor, *, surrogate: nn.Module, eps: float, norm: str,
+                early_stop: bool, generator: Tensor) -> Tensor:
+    return decided(model, surrogate, images, labels, eps, norm, _DECISIONS, generator)
 
 
 def _copy(given: Given) -> None:
@@ -177,6 +197,7 @@ STAGES = (
     Stage("seen otherwise", _seen_otherwise, frozenset({"variations", "deployed"})),
     Stage("copy", _copy, frozenset({"copy", "memory"})),
     Stage("straight through", _straight_through, _GRADIENTS),
+    Stage("sleeping units", _woken, frozenset({"sleepers", "uphill", "power"})),
     Stage("transfer", _transfer, frozenset({"transfer"})),
     Stage("averaged gradients", _averaged, _GRADIENTS),
     Stage("surrogate", _surrogate, _GRADIENTS),

@@ -1,0 +1,78 @@
+"""Units that no image wakes: a ReLU that is off lets no gradient through, so no gradient shows what it would do.
+
+Whoever trains a network can plant such units, which a small change that only he knows turns on (Goldwasser, Kim,
+Vaikuntanathan, Zamir 2022, "Planting Undetectable Backdoors in Machine Learning Models"); narrow networks have some by
+themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from parapet.attacks.audit.scene import Scene
+from parapet.attacks.audit.verdicts import Result, beyond, mean
+from parapet.attacks.inputs import Model, predict
+from parapet.attacks.noise import Generator, derived, image_seeds
+from parapet.attacks.objectives import margin
+from parapet.attacks.pgd import pgd
+
+# Large steps: what matters is which way a unit lies, and it is woken in a corner of the ball.
+_STEPS, _STEP = 10, 0.25
+# The classes that the attack heads for one after the other, at most.
+_CLASSES = 10
+# What a unit that is off lets through where those that are on shall count more.
+_PART = 0.1
+
+
+class _Leaking(TorchDispatchMode):
+    """In this block the backward pass of every ReLU lets through the share `leak` of the gradient where it is off."""
+
+    def __init__(self, leak: float) -> None:
+        super().__init__()
+        self._leak = leak
+
+    def __torch_dispatch__(self, function: Any, types: Any, given: tuple[Any, ...] = (),
+                           named: dict[str, Any] | None = None) -> Any:
+        if function is torch.ops.aten.threshold_backward.default:
+            gradient, features, threshold = given
+            return torch.where(features > threshold, gradient, self._leak * gradient)
+        return function(*given, **(named or {}))
+
+
+def woken(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str, classes: int,
+          early_stop: bool = False, generator: Generator | None = None) -> Tensor:
+    """PGD through ReLUs that let gradients through where they are off, on the logit of one class after the other.
+
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps as for `pgd`; `classes` is how many the model has. Of more
+    than ten every so manieth is tried, and last the margin, with a tenth of the gradient let through. Units of two
+    classes that lie in opposite directions would hide each other from the margin alone. Returns for each image a
+    version that the model gets wrong where there is one, else the image. `early_stop` is for the common signature.
+    """
+    points, rows = images.clone(), torch.arange(len(images), device=images.device)
+    seeds = image_seeds(len(images), generator, images.device)
+    for place, target in enumerate([*range(0, classes, max(1, classes // _CLASSES)), None]):
+        def logit(logits: Tensor, labels: Tensor, target: int | None = target) -> Tensor:
+            return margin(logits, labels) if target is None else logits[:, target]
+        with _Leaking(_PART if target is None else 1.0):
+            tried = pgd(model, images[rows], labels[rows], eps=eps, norm=norm, steps=_STEPS, step_size=_STEP * eps,
+                        loss=logit, early_stop=True, generator=derived(seeds[rows], place))
+        broken = predict(model, tried) != labels[rows]
+        points[rows[broken]] = tried[broken]
+        rows = rows[~broken]
+        if len(rows) == 0:
+            break
+    return points
+
+
+def sleepers(scene: Scene) -> Result:
+    """Attacks that wake units which are off break nothing that the others leave."""
+    known = scene.standing.clone()
+    after = known & scene.survives(woken, stream=111, among=known, classes=scene.logits.shape[1])
+    return beyond("sleepers", known, after, {"others": mean(known), "woken": mean(after)}, "An attack that wakes units "
+                  "of the network which are off on all images breaks what other attacks leave, so there is a way in "
+                  "that no gradient shows; store the lower number, and do not serve a network that you have not "
+                  "trained yourself.", "", False)
