@@ -103,21 +103,29 @@ class Eot(nn.Module):
     """The mean of a random model's logits over `draws` passes, each with fresh randomness (Athalye et al. 2018).
 
     Attack and judge a random model through it. The global generators of torch are seeded for each call from `seed` and
-    the number of the call, and given back as they were: the same calls in the same order give the same logits.
+    the number of the call, and given back as they were: the same calls in the same order give the same logits. With
+    the switch `evenly` each draw's logits are divided by their deviation first, so that draws of small logits count as
+    much for an attack as those of large ones.
     """
 
     def __init__(self, model: Model, draws: int = 20, seed: int = 0) -> None:
         if draws < 1:
             raise InputError(f"draws is {draws}; it must be at least 1 (20 is customary).")
         super().__init__()
-        self.model, self.draws, self.seed, self.calls = model, draws, seed, 0
+        self.model, self.draws, self.seed, self.calls, self.evenly = model, draws, seed, 0, False
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes)."""
         self.calls += 1
         with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
             torch.manual_seed((self.seed * 1_000_003 + self.calls) % 2**63)
-            return cast(Tensor, sum(self.model(images.clone()) for _ in range(self.draws))) / self.draws
+            return cast(Tensor, sum(self._draw(images) for _ in range(self.draws))) / self.draws
+
+    def _draw(self, images: Tensor) -> Tensor:
+        logits = self.model(images.clone())
+        if not self.evenly:
+            return logits
+        return logits / logits.detach().std(1, keepdim=True).clamp(min=torch.finfo(logits.dtype).tiny)
 
 
 def adapted(model: Model, draws: int = 20) -> Model:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -12,7 +14,7 @@ from parapet.attacks.audit.scene import Scene, state_of
 from parapet.attacks.audit.verdicts import SIGNIFICANCE, Result, mean, result
 from parapet.attacks.balls import distance
 from parapet.attacks.behaviour import ROUNDING, observe
-from parapet.attacks.inputs import predict
+from parapet.attacks.inputs import Model, predict
 from parapet.attacks.intervals import sign_test
 from parapet.attacks.noise import derived
 from parapet.attacks.pgd import pgd
@@ -66,23 +68,31 @@ def well_formed(scene: Scene) -> Result:
 
 
 def of_single_draws(scene: Scene) -> tuple[float, float]:
-    """(robust accuracy of the mean over a random model's draws, that of single draws on average), on the points of the
-    attack after which single draws stand least."""
-    randoms = [module for module in cast(nn.Module, scene.model).modules() if isinstance(module, Eot)]
-    draws, labels = [module.draws for module in randoms], scene.labels[scene.copied]
-    found = []
-    for points in scene.tried:
-        whole = mean(predict(scene.model, points) == labels)
-        try:
-            for module in randoms:
-                module.draws = 1
-            single = mean(torch.stack([predict(scene.model, points) == labels for _ in range(_SINGLE)]))
-        finally:
-            for module, count in zip(randoms, draws):
-                module.draws = count
-        found.append((single, whole))
-    single, whole = min(found)
-    return whole, single
+    """(robust accuracy of the mean over a random model's draws, the least that single draws have on average), on the
+    points of the attacks so far and of one for which every draw counts alike."""
+    labels, rows = scene.labels[scene.copied], scene.copied
+    with _all_draws(scene.model, evenly=True):
+        points = pgd(scene.model, scene.images[rows], labels, eps=scene.eps, norm=scene.norm,
+                     steps=scene.budget.pgd_steps, loss="margin", generator=derived(scene.seeds[rows], 72))
+    whole = [mean(predict(scene.model, tried) == labels) for tried in scene.tried]
+    with _all_draws(scene.model, draws=1):
+        single = [mean(torch.stack([predict(scene.model, tried) == labels for _ in range(_SINGLE)]))
+                  for tried in [*scene.tried, points]]
+    return min(whole), min(single)
+
+
+@contextmanager
+def _all_draws(model: Model, **switches: Any) -> Iterator[None]:
+    """In this block every `Eot` in the model has these attributes."""
+    randoms = [module for module in cast(nn.Module, model).modules() if isinstance(module, Eot)]
+    before = [{name: getattr(module, name) for name in switches} for module in randoms]
+    try:
+        for module in randoms:
+            vars(module).update(switches)
+        yield
+    finally:
+        for module, values in zip(randoms, before):
+            vars(module).update(values)
 
 
 def memory(scene: Scene) -> Result:
