@@ -21,7 +21,7 @@ from parapet.attacks.objectives import margin
 from parapet.attacks.pgd import pgd
 
 # Large steps: what matters is which way a unit lies, and it is woken in a corner of the ball.
-_STEPS, _STEP = 10, 0.25
+_STEPS, _STEP = 7, 0.35
 # The classes that the attack heads for one after the other, at most.
 _CLASSES = 10
 # What a unit that is off lets through where those that are on shall count more.

@@ -21,7 +21,8 @@ from parapet.attacks.square import square
 LEVELS = 255
 # Where no gradient is recorded an undefended network falls to so many queries.
 _QUERIES = 300
-_STEPS = 40
+# What PGD and Square may spend where the label and its gradient may be two networks' own.
+_STEPS, _FEW_QUERIES = 40, 100
 
 
 IN_BATCHES = "in batches of "
@@ -174,34 +175,35 @@ def _both(model: Model, images: Tensor, labels: Tensor, *, generator: Tensor, **
     """PGD, and Square on what it leaves: what is shown there may be another network's answer, and its gradient too."""
     points = pgd(model, images, labels, steps=_STEPS, loss="margin", generator=generator, **options)
     if len(rows := (predict(model, points) == labels).nonzero().squeeze(1)):
-        points[rows] = square(model, images[rows], labels[rows], queries=_QUERIES,
+        points[rows] = square(model, images[rows], labels[rows], queries=_FEW_QUERIES,
                               generator=derived(generator[rows], 1), **options)
     return points
 
 
 class Variation(NamedTuple):
     """What is done to each image, how the model is asked, by how many grey levels the change moves a pixel at most
-    where the attack has to leave room for it inside the ball, the attack (None: PGD on the margin), and whether it is
-    anything to the images `rows` (m,) of a scene."""
+    where the attack has to leave room for it inside the ball, the attack (None: PGD on the margin), whether it is
+    anything to the images `rows` (m,) of a scene, and the `every`-th of them that is attacked, where that is dear."""
 
     change: Callable[[Tensor], Tensor]
     asked: Callable[[Model], Model]
     room: float = 0.0
     attack: Callable[..., Tensor] | None = None
     applies: Callable[[Scene, Tensor, Variation], bool] = _always
+    every: int = 1
 
 
 VARIATIONS = {
     "as before": Variation(_same, _together),
-    "one at a time": Variation(_same, _alone),
+    "one at a time": Variation(_same, _alone, every=2),
     "in another order": Variation(_same, _backwards),
     "channels last": Variation(_same, _channels_last),
     "not contiguous": Variation(_same, _strided),
     "double precision": Variation(_same, _in(torch.float64)),
     "in inference mode": Variation(_same, _served, attack=partial(square, queries=_QUERIES)),
     "as served": Variation(_rounded, _served_alone, 0.5, partial(square, queries=_QUERIES)),
-    "8-bit pixels": Variation(_rounded, _together, 0.5, _both),
-    "8-bit pixels, one at a time": Variation(_rounded, _alone, 0.5),
+    "8-bit pixels": Variation(_rounded, _together, 0.5),
+    "8-bit pixels, one at a time": Variation(_rounded, _alone, 0.5, every=2),
     "float16 pixels": Variation(_of_few_bits(torch.float16), _together, 0.07, _both),
     "bfloat16 pixels": Variation(_of_few_bits(torch.bfloat16), _together, 0.5, _both),
     "half precision": Variation(_same, _in(torch.float16), applies=_answers_change),
