@@ -23,7 +23,7 @@ SECTIONS = ("seed", "device", "data", "threat", "search", "attack_evaluation")
 # Images that the exported graph has to answer as the network did.
 _KEPT = 256
 # The share of the time that the suite takes; an audit follows it.
-_SUITE = 0.6
+_SUITE_SHARE = 0.6
 
 
 def suite_of(config: AttackEvaluationConfig) -> list[Attack]:
@@ -65,13 +65,13 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
             network, images, labels, norm=threat.norm, eps=threat.eps, batch_size=config.batch_size,
             suite=suite_of(config),
             generator=torch.Generator().manual_seed(seed),
-            progress=lambda name, share: progress(f"attack {name}", share * _SUITE), turn=turn)
+            progress=lambda name, share: progress(f"attack {name}", share * _SUITE_SHARE), turn=turn)
         with turn():
             rows = audited_rows(labels, config.audit_images, seed)
             record, adversarial, verdict = examine(
                 network, images, labels, record, adversarial, rows, norm=threat.norm, eps=threat.eps, seed=seed,
                 checks=CHEAP_CHECKS, limits=CHEAP,
-                progress=lambda name, share: progress(name, _SUITE + (1 - _SUITE) * share))
+                progress=lambda name, share: progress(name, _SUITE_SHARE + (1 - _SUITE_SHARE) * share))
     except InputError as error:  # logits that are no numbers are this network's fault, and the search goes on
         return results.write(out / results.ATTACK_EVALUATION, **common, status="infeasible", reason=str(error))
     with replacing(out / results.ADVERSARIAL) as partial:

@@ -45,7 +45,7 @@ _TIES = 0.02
 # number is kept.
 _LEFT = 0.02
 # The share of the time that the suite takes where an audit follows it.
-_SUITE = 0.2
+_SUITE_SHARE = 0.2
 _ATTACK = "parapet.steps.reattack:attack"
 
 
@@ -224,7 +224,7 @@ def _strike(params: Params, folder: Path, graph: Path, data: Dataset, seed: int,
     network = load(folder / results.WEIGHTS, device).to(memory_format=torch.channels_last)
     model, running = ShippedGraph(graph, network, threads=threads), session(graph, threads=threads)
     images, labels = data.split("test", device=device, limit=config.images).all()
-    suite_share = _SUITE if params.promotion.audit_images else 1.0
+    suite_share = _SUITE_SHARE if params.promotion.audit_images else 1.0
 
     def suite() -> tuple[dict[str, Any], Tensor]:
         return run_suite(model, images, labels, norm=threat.norm, eps=threat.eps, suite=named_suite(SUITE),

@@ -1,6 +1,6 @@
 """A copy of the model in another process, which has been asked nothing yet, stands as much as the one that is examined.
 
-It catches models that remember: Carlini et al. 2019 ask that a defence does not depend on what it was asked before.
+Models that remember what they are asked can guard the images of an evaluation, and give themselves away here.
 """
 
 from __future__ import annotations

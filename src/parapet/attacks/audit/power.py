@@ -58,13 +58,12 @@ def power(scene: Scene) -> Result:
     lost = (sure & ~found).nonzero().squeeze(1)[:_SEARCHED]
     missed = by_gradients * (1 - _found_by_square(readout, images, lost, scene, seeds) / len(lost))
     numbers |= {"found": 1 - missed, "found_by_gradients": 1 - by_gradients}
-    both = (f"f the adversarial examples that are known to be there gradients find {1 - by_gradients:.0%}, and Square "
-            "finds the others")
+    seen = f"gradients find {1 - by_gradients:.0%} of the adversarial examples that are known to be there"
     if missed < _WARN and by_gradients < _FAIL:
-        return result("power", "pass", numbers, f"Taken into account: o{both}.")
+        return result("power", "pass", numbers, f"Taken into account: {seen}, and Square finds the others.")
     if missed < _WARN:
-        return result("power", "warn", numbers, f"O{both}, so the number rests on attacks without gradients; give them "
-                      "more queries.")
+        return result("power", "warn", numbers, f"Only Square finds what the gradients miss ({seen}), so the number "
+                      "rests on attacks without gradients; give them more queries.")
     return graded("power", missed, numbers, f"The attack finds {1 - missed:.0%} of the adversarial examples that are "
                   "known to be there, so it is too weak for this model; a number from it means nothing.", "",
                   warn=_WARN, fail=_FAIL)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from parapet.attacks.audit.scene import Scene
-from parapet.attacks.audit.verdicts import Result, beyond, mean
+from parapet.attacks.audit.verdicts import Result, gap, mean
 from parapet.attacks.inputs import Model, predict
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.attacks.objectives import margin
@@ -47,14 +47,15 @@ def woken(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str
           early_stop: bool = False, generator: Generator | None = None) -> Tensor:
     """PGD through ReLUs that let gradients through where they are off, on the logit of one class after the other.
 
-    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps as for `pgd`; `classes` is how many the model has. Of more
-    than ten every so manieth is tried, and last the margin, with a tenth of the gradient let through. Units of two
-    classes that lie in opposite directions would hide each other from the margin alone. Returns for each image a
-    version that the model gets wrong where there is one, else the image. `early_stop` is for the common signature.
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps as for `pgd`; `classes` is how many the model has;
+    at most ten of them are tried, evenly spaced, and the margin last, with a tenth of the gradient let through. The
+    margin alone would not do, because the gradients of two classes' units can cancel each other. Returns for each
+    image a version that the model gets wrong where there is one, else the image. `early_stop` belongs to the common
+    signature.
     """
     points, rows = images.clone(), torch.arange(len(images), device=images.device)
     seeds = image_seeds(len(images), generator, images.device)
-    for place, target in enumerate([*range(0, classes, max(1, classes // _CLASSES)), None]):
+    for place, target in enumerate([*range(0, classes, -(-classes // _CLASSES)), None]):
         def logit(logits: Tensor, labels: Tensor, target: int | None = target) -> Tensor:
             return margin(logits, labels) if target is None else logits[:, target]
         with _Leaking(_PART if target is None else 1.0):
@@ -72,7 +73,7 @@ def sleepers(scene: Scene) -> Result:
     """Attacks that wake units which are off break nothing that the others leave."""
     known = scene.standing.clone()
     after = known & scene.survives(woken, stream=111, among=known, classes=scene.logits.shape[1])
-    return beyond("sleepers", known, after, {"others": mean(known), "woken": mean(after)}, "An attack that wakes units "
-                  "of the network which are off on all images breaks what other attacks leave, so there is a way in "
-                  "that no gradient shows; store the lower number, and do not serve a network that you have not "
-                  "trained yourself.", "", False)
+    return gap("sleepers", known, after, {"others": mean(known), "woken": mean(after)}, "An attack that wakes units "
+               "of the network which are off on all images breaks what other attacks leave, so there is a way in "
+               "that no gradient shows; store the lower number, and do not serve a network that you have not "
+               "trained yourself.")

@@ -23,8 +23,7 @@ LEVELS = 255
 _QUERIES = 300
 # What PGD and Square may spend where the label and its gradient may be two networks' own.
 _STEPS, _FEW_QUERIES = 40, 100
-
-
+# How the names of variations begin that have a number of images at their end.
 IN_BATCHES = "in batches of "
 # Numbers of few bits change every answer a little; another model changes it by more than this share of the spread.
 _CHANGED = 0.2
