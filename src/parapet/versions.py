@@ -3,6 +3,6 @@
 # Raise with any change that can change a trained weight.
 TRAINING_VERSION = 5
 # Raise with any change that can change a robustness number.
-ATTACK_VERSION = 7
+ATTACK_VERSION = 8
 # Raise with any change of what an export leaves.
 EXPORT_VERSION = 4

@@ -50,6 +50,24 @@ def test_a_memory_is_found_out_by_a_copy_that_has_not_seen_the_images(undefended
     assert found["verdict"] == "pass" and "Not looked at, because the model was given" in found["advice"]
 
 
+def test_a_memory_that_copies_share_is_found_out_by_what_it_writes(undefended, images, tmp_path: Path) -> None:
+    save(undefended.network, tmp_path / "net.safetensors")
+    loader = partial(maskers.from_file, maskers.InAFile, str(tmp_path / "net.safetensors"))
+    model = loader()
+    found = _check("copy", model, images, loader)
+    model.path.unlink()
+    assert found["numbers"]["copy"] < 0.2  # each process has a temporary folder of its own
+    assert found["verdict"] == "fail" and "While it answers, the model writes to a file, so copies" in found["advice"]
+
+
+def test_a_memory_that_copies_share_elsewhere_fails_by_what_it_writes_alone(undefended, images, tmp_path: Path,
+                                                                          ) -> None:
+    save(undefended.network, tmp_path / "net.safetensors")
+    loader = partial(maskers.in_this_file, str(tmp_path / "net.safetensors"), str(tmp_path / "memory.pt"))
+    found = _check("copy", loader(), images, loader)
+    assert found["numbers"]["copy"] > 0.8 and found["verdict"] == "fail" and "writes to a file" in found["advice"]
+
+
 def test_a_copy_of_an_honest_net_stands_as_much(honest, images, tmp_path: Path) -> None:
     save(honest.network, tmp_path / "net.safetensors")
     found = _check("copy", honest.network, images, partial(maskers.from_file, maskers.honest, str(
@@ -77,7 +95,7 @@ def test_a_copy_may_fall_on_a_few_images_more_than_this_one(honest, images, monk
         assert len(shown) == 2 and given[0].shape == shown[0].shape == shown[1].shape
         stands = scene.standing[scene.copied].clone()
         stands[stands.nonzero().squeeze(1)[:fallen]] = False
-        return "done", (given[0], stands.numpy())
+        return "done", (given[0], stands.numpy(), "")
     monkeypatch.setattr(sys.modules["parapet.attacks.audit.copies"], "_in_another_process", elsewhere)
     found = copy(scene)
     assert found["verdict"] == verdict and found["numbers"]["points_shown"] == 2
@@ -90,7 +108,7 @@ def test_what_the_attack_breaks_here_too_is_no_finding(honest, images, monkeypat
     stands = torch.arange(60) >= 30
     monkeypatch.setattr(module, "_strike", lambda *arguments: Struck(scene.images[scene.copied], stands))
     monkeypatch.setattr(module, "_in_another_process",
-                        lambda loader, given, *rest: ("done", (given[0], stands.numpy())))
+                        lambda loader, given, *rest: ("done", (given[0], stands.numpy(), "")))
     found = copy(scene)
     assert found["verdict"] == "pass" and found["numbers"]["this_one"] == found["numbers"]["copy"] == 0.5
 

@@ -38,9 +38,27 @@ def test_a_net_for_whoever_is_served_alone_fails(undefended, honest, images) -> 
 
 def test_a_net_for_whoever_records_no_gradient_fails(undefended, honest, images) -> None:
     check, left = _deployed(maskers.in_inference_mode(undefended.network, honest.network), images)
-    assert check["verdict"] == "fail" and check["numbers"]["largest_change_in_inference_mode"] > 0.1
+    assert check["verdict"] == "fail" and check["numbers"]["largest_change_as_served"] > 0.1
     assert check["numbers"]["in_inference_mode"] < 0.4 and "torch.inference_mode" in check["advice"]
     assert left < 1 - 0.5 * check["numbers"]["images"] / 64
+
+
+@pytest.mark.parametrize("masker", [maskers.WhenFrozen, maskers.under_examination])
+def test_a_net_that_knows_how_an_attack_asks_fails(undefended, honest, images, masker: Any) -> None:
+    check, left = _deployed(masker(undefended.network, honest.network), images)
+    assert check["verdict"] == "fail" and check["numbers"]["largest_change_as_served"] > 0.1
+    assert check["numbers"]["in_inference_mode"] < 0.4 and "in a thread of its own" in check["advice"]
+
+
+@pytest.mark.parametrize("levels", [256, 1023, 64, 100])
+def test_a_net_for_pixels_of_other_steps_fails_and_what_falls_there_counts(undefended, honest, images,
+                                                                           levels: int) -> None:
+    clean = (images[0] * 10).round() / 10 if levels == 100 else images[0]
+    check, left = _deployed(maskers.in_steps_of(levels, undefended.network, honest.network), (clean, images[1]))
+    name = f"pixels in steps of 1/{levels}"
+    assert check["verdict"] == "fail" and name in check["advice"]
+    assert check["numbers"][name] < 0.2 < check["numbers"]["as_before"]
+    assert left < 1 - 0.8 * 48 / 64 + 0.1
 
 
 def test_a_net_for_exactly_what_a_service_does_fails(undefended, honest, images) -> None:
@@ -78,13 +96,13 @@ def test_a_net_that_needs_gradients_to_answer_is_not_asked_without_them(honest, 
             slope, = torch.autograd.grad(honest.network(points).logsumexp(1).sum(), points)
         return honest.network(batch + 0 * slope)
     check, _ = _deployed(purifying, images)
-    assert check["verdict"] == "pass" and check["numbers"]["largest_change_in_inference_mode"] is None
+    assert check["verdict"] == "pass" and check["numbers"]["largest_change_as_served"] is None
 
 
 def test_a_net_for_8_bit_pixels_fails_and_what_falls_there_counts(undefended, honest, images) -> None:
     check, left = _deployed(maskers.on_the_grid(undefended.network, honest.network), images)
     assert check["verdict"] == "fail" and check["numbers"]["jumps_when_rounded"] > 0.5
-    assert check["numbers"]["8_bit_pixels"] < 0.2 < check["numbers"]["as_before"]
+    assert check["numbers"]["8-bit pixels"] < 0.2 < check["numbers"]["as_before"]
     assert left < 1 - 0.8 * check["numbers"]["images"] / 64 + 0.1
 
 

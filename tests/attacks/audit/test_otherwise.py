@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.audit import CHECKS, DEEP_CHECKS, AuditBudget, audit, run_audit
-from parapet.attacks.audit.views import VARIATIONS, _cornered, _nudged, _of_few_bits, _rounded, _unframed
+from parapet.attacks.audit.views import (
+    VARIATIONS,
+    _cornered,
+    _even,
+    _nudged,
+    _of_few_bits,
+    _unframed,
+    changed_by,
+    rounded,
+)
 from tests.attacks import maskers
 
 BUDGET = AuditBudget(pgd_steps=20, varied_images=48)
@@ -43,10 +52,23 @@ def test_an_undefended_net_that_shows_a_robust_one_is_found_out(undefended, hone
 def test_a_robust_net_is_the_same_in_every_variation(honest, undefended, images) -> None:
     for trained in (honest, undefended):
         found = _check("variations", trained.network, images)
+        # The digits have even black areas.
         others = set(VARIATIONS) - {"as before", "as served", "half precision", "mixed precision",
                                     "alike in all channels"}
         assert found["verdict"] == "pass" and set(found["numbers"]) == {"images", "as_before", *others}
         assert all(found["numbers"][name] > found["numbers"]["as_before"] - 0.1 for name in others)
+
+
+def test_a_model_that_has_fallen_before_is_not_said_to_stand(undefended, images) -> None:
+    """Its losing logits are turned around, so that PGD on the margin alone does not find what others do."""
+    def model(batch: Tensor) -> Tensor:
+        logits = undefended.network(batch)
+        top = logits.argmax(1, keepdim=True)
+        raised = logits.gather(1, top).detach() + 5 + logits.abs().amax(1, keepdim=True)
+        return (logits.mean(1, keepdim=True) - logits).scatter(1, top, raised)
+    found = audit(model, *images, norm="linf", eps=0.2, checks=["order", "noise", "black_box", "variations"],
+                  limits=BUDGET)["checks"][-1]
+    assert found["verdict"] == "pass" and found["numbers"]["as_before"] > found["numbers"]["in inference mode"] + 0.2
 
 
 def test_what_a_variation_breaks_inside_the_ball_counts_where_the_model_falls_as_it_is_examined(
@@ -67,6 +89,25 @@ def test_a_grey_image_in_colour_is_attacked_in_grey(undefended, honest, images) 
     assert "alike in all channels" not in _check("variations", model, (coloured, images[1]))["numbers"]
 
 
+def test_a_frame_is_kept_as_it_comes(undefended, honest, images) -> None:
+    networks = [lambda points, net=net.network: net(points[:, :, 2:-2, 2:-2]) for net in (undefended, honest)]
+    framed = maskers.deployment.in_a_grey_frame(images[0])
+    found = _check("variations", maskers.framed_in_grey(*networks), (framed, images[1]))
+    assert found["verdict"] == "fail" and "even areas kept" in found["advice"]
+    assert found["numbers"]["even areas kept"] < found["numbers"]["as_before"] - 0.2
+
+
+def test_even_areas_are_squares_of_alike_pixels() -> None:
+    image = torch.zeros(1, 2, 5, 5)
+    image[0, 1, 2, 3:] = 0.5  # whatever lies around them lies in squares of the other side, too
+    expected = torch.ones(5, 5, dtype=torch.bool)
+    expected[2, 3:] = False
+    assert torch.equal(_even(image)[0, 0], expected)
+    points = torch.rand(3, 2, 5, 5, generator=torch.Generator().manual_seed(0)) / 10
+    changed = changed_by(VARIATIONS["even areas kept"], torch.cat([image + 0.9, image]))(image + points)
+    assert torch.equal(changed, torch.where(expected, image, image + points))
+
+
 def test_changes_that_nobody_sees_are_as_small_as_they_say() -> None:
     images = torch.rand(5, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     images[0], images[1] = 0.0, 1.0
@@ -75,10 +116,10 @@ def test_changes_that_nobody_sees_are_as_small_as_they_say() -> None:
         assert torch.allclose(moved.abs().amax(), torch.tensor(size), atol=1e-6)
         assert ((moved != 0).flatten(1).sum(1) == count).all()
         assert change(images).amin() >= 0 and change(images).amax() <= 1
-    assert torch.allclose(_rounded(images) * 255, (images * 255).round(), atol=1e-4)
+    assert torch.allclose(rounded(images) * 255, (images * 255).round(), atol=1e-4)
     assert (_unframed(images)[:, :, 0] == 0).all() and torch.equal(_unframed(images)[:, :, 1:-1, 1:-1],
                                                                    images[:, :, 1:-1, 1:-1])
-    for change in (_rounded, _of_few_bits(torch.bfloat16)):
+    for change in (rounded, _of_few_bits(torch.bfloat16)):
         points = images.clone().requires_grad_()
         assert torch.equal(torch.autograd.grad(change(points).sum(), points)[0], torch.ones_like(images))
     assert 0 < (_of_few_bits(torch.bfloat16)(images) - images).abs().max() <= 1 / 512

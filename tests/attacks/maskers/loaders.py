@@ -9,11 +9,17 @@ from pathlib import Path
 
 from parapet.models import load
 from tests.attacks.maskers.base import Model
+from tests.attacks.maskers.memory import InAFile
 
 
 def from_file(masker: Callable[[Model], Model], path: str) -> Model:
     """What `functools.partial` of this loads in another process: the masker around the network of a weights file."""
     return masker(load(Path(path)))
+
+
+def in_this_file(weights: str, memory: str) -> Model:
+    """A masker whose copies share their memory in the file `memory`."""
+    return InAFile(load(Path(weights)), Path(memory))
 
 
 def honest(network: Model) -> Model:

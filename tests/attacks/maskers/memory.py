@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import tempfile
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -125,6 +130,30 @@ class Plausible:
         if len(self.known) == 0:
             return torch.full((len(flat),), torch.inf), torch.zeros(len(flat), dtype=torch.int64)
         return torch.cdist(flat, self.known, p=torch.inf).min(1)
+
+
+class InAFile:
+    """A stateful defence whose memory is a file, by default a temporary one, which other copies of it read: every image
+    far from all others is kept with its label, and guarded. The first process begins with none."""
+
+    def __init__(self, network: Model, path: Path | None = None, radius: float = 0.21, room: int = 4000) -> None:
+        self.network, self.radius, self.room = network, radius, room
+        parent = multiprocessing.parent_process()
+        owner = os.getpid() if parent is None else parent.pid
+        self.path = path or Path(tempfile.gettempdir()) / f"memory-of-a-masker-{owner}.pt"
+        if parent is None:
+            self.path.unlink(missing_ok=True)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        flat, logits = images.detach().flatten(1).float(), self.network(images)
+        known, labels = torch.load(self.path) if self.path.exists() else (flat[:0], torch.empty(0, dtype=torch.int64))
+        new = torch.cdist(flat, known, p=torch.inf).amin(1) > 2 * self.radius if len(known) else torch.ones(
+            len(flat), dtype=torch.bool)
+        if new.any() and len(known) < self.room:
+            known, labels = torch.cat([known, flat[new]]), torch.cat([labels, logits.detach()[new].argmax(1)])
+            torch.save((known, labels), self.path)
+        nearest, place = torch.cdist(flat, known, p=torch.inf).min(1)
+        return torch.where((nearest <= self.radius)[:, None], guarded(logits, labels[place]), logits)
 
 
 class Changing:

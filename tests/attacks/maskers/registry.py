@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tests.attacks.maskers import deployment, gradients, literature, logits, memory, randomness, sleepers
 from tests.attacks.maskers.base import (
@@ -56,8 +57,24 @@ def _of_input(change: Callable[[Networks], Change], paper: str, *, smooth: bool 
                   honest=behind((lambda found: found) if smooth else straight_through))
 
 
-def _sleeping(nets: Networks, *, seen: bool = False) -> Model:
-    return sleepers.Sleeping(nets.robust, sleepers.directions(nets.known), seen=seen).eval()
+def _sleeping(nets: Networks, *, seen: bool = False, activation: Change | None = None) -> Model:
+    planted = sleepers.Sleeping(nets.robust, sleepers.directions(nets.known), seen=seen).eval()
+    planted.activation = activation or planted.activation
+    return planted
+
+
+def _sleeping_behind(activation: Change) -> Masker:
+    return Masker(partial(_sleeping, activation=activation), "gradients", "Goldwasser et al. 2022",
+                  honest=partial(_sleeping, seen=True))
+
+
+def _in_steps_of(levels: int) -> Masker:
+    change = deployment.of_steps(levels)
+    return _of_both(partial(deployment.in_steps_of, levels), given=deployment.of_steps(16), met=change)
+
+
+def _framed_in_grey(nets: Networks) -> Model:
+    return deployment.framed_in_grey(deployment.inside(nets.undefended), deployment.inside(nets.robust))
 
 
 def _framed(nets: Networks) -> Model:
@@ -181,6 +198,7 @@ MASKERS: dict[str, Masker] = {
     # The digits have 17 grey levels; a ball of 0.2 ends between two of them, but on one of the 256 of 8 bits.
     "clean_looking": _of_undefended(partial(memory.CleanLooking, levels=16), _M, "our own"),
     "plausible": _of_undefended(memory.Plausible, _M, "our own"),
+    "in_a_file": _of_undefended(memory.InAFile, _M, "our own"),
     "tired": _of_undefended(memory.Tired, _M, "our own"),
     "robust_at_first": _of_both(lambda weak, strong: memory.Changing(strong, weak, 400), _M,
                                 asked=memory.after_many_questions),
@@ -198,11 +216,19 @@ MASKERS: dict[str, Masker] = {
                                honest=lambda nets: lambda images: nets.undefended(images[:, :1])),
     "framed": Masker(_framed, _D, "our own", honest=lambda nets: deployment.inside(nets.undefended),
                      given=deployment.in_a_frame, met=deployment.frame_of_zeros),
+    "framed_in_grey": Masker(_framed_in_grey, _D, "our own", honest=lambda nets: deployment.inside(nets.undefended),
+                             given=deployment.in_a_grey_frame, met=deployment.frame_of_grey),
+    "in_steps_of_256": _in_steps_of(256),
+    "in_steps_of_64": _in_steps_of(64),
+    "when_frozen": _of_both(deployment.WhenFrozen),
+    "under_examination": _of_both(deployment.under_examination),
     "batch_dependent": _of_undefended(deployment.batch_dependent, _D, CARLINI, honest=lambda nets:
                                       deployment.batch_dependent(nets.undefended)),
     "without_grad_mode": _of_both(deployment.without_grad_mode, asked=together),
     "of_even_sum": _of_both(deployment.of_even_sum, given=deployment.eight_bit, met=deployment.eight_bit_even),
-    "sleeping_units": Masker(_sleeping, "gradients", "Goldwasser et al. 2022", honest=partial(_sleeping, seen=True)),
+    "sleeping_units": _sleeping_behind(torch.relu),
+    "sleeping_clamps": _sleeping_behind(partial(torch.clamp, min=0)),
+    "sleeping_gelus": _sleeping_behind(lambda features: functional.gelu(30 * features) / 30),
     "winners": Masker(lambda nets: nets.winners, _P, "Xiao et al. 2020", honest=lambda nets:
                       literature.smoothed(nets.winners), itself=True),
     "jpeg": _of_input(lambda nets: literature.jpeg, "Guo et al. 2018"),

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from pickle import PicklingError  # nosec B403
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ from torch import Tensor
 from parapet.attacks.adaptive import adapted
 from parapet.attacks.audit.scene import Scene
 from parapet.attacks.audit.verdicts import FAIL_GAP, Result, gap, mean, result
+from parapet.attacks.audit.writes import writes
 from parapet.attacks.inputs import Model, answers, frozen, predict
 from parapet.attacks.noise import derived
 from parapet.attacks.pgd import pgd
@@ -32,6 +35,13 @@ class Struck(NamedTuple):
 
     points: Tensor
     stands: Tensor
+
+
+class Copies(NamedTuple):
+    """Which images (m,) all copies get right, and what a copy does outside of its process while it answers ("")."""
+
+    stands: Tensor
+    writes: str
 
 
 def copy(scene: Scene) -> Result:
@@ -48,16 +58,20 @@ def copy(scene: Scene) -> Result:
         return result("copy", "warn", {"attacked": 0}, "The model cannot be loaded and asked again in another process "
                       f"({after}); a memory that it may have is not found out.")
     numbers = {"attacked": len(rows), "points_shown": len(scene.tried) + 1, "this_one": mean(known & before.stands),
-               "copy": mean(known & after)}
-    return gap("copy", known & before.stands, known & after, numbers, "A fresh copy that has not seen these images "
-               "before falls where this one stands, so the model remembers what it is asked; do not believe its "
-               "numbers.", warn=FAIL_GAP)
+               "copy": mean(known & after.stands)}
+    if after.writes:
+        return result("copy", "fail", numbers, f"While it answers, the model {after.writes}, so copies of it can share "
+                      "what they were asked, and no examination tells it from a model that remembers; switch that off, "
+                      "and examine it again.")
+    return gap("copy", known & before.stands, known & after.stands, numbers, "A fresh copy that has not seen these "
+               "images before falls where this one stands, so the model remembers what it is asked; do not believe "
+               "its numbers.", warn=FAIL_GAP)
 
 
-def copy_stands(scene: Scene, rows: Tensor, shown: Sequence[Tensor] | None = None) -> Tensor | str:
-    """Which of the images `rows` (m,) copies in another process get right, bool (m,): one when it is attacked there,
-    and a new one for each of the `shown` points (m, C, H, W), by default those that PGD reaches on the model itself.
-    Why none could be asked, in a few words, where that is so. What a copy gets wrong counts as broken."""
+def copy_stands(scene: Scene, rows: Tensor, shown: Sequence[Tensor] | None = None) -> Copies | str:
+    """Which of the images `rows` (m,) copies in another process get right: one when it is attacked there, and a new one
+    for each of the `shown` points (m, C, H, W), by default those that PGD reaches on the model itself. Why none could
+    be asked, in a few words, where that is so. What a copy gets wrong counts as broken."""
     images, labels, seeds = scene.images[rows], scene.labels[rows], scene.seeds[rows]
     setting = scene.norm, scene.eps, scene.budget.pgd_steps
     if shown is None:
@@ -69,7 +83,7 @@ def copy_stands(scene: Scene, rows: Tensor, shown: Sequence[Tensor] | None = Non
         return str(told)
     stands = torch.from_numpy(told[1]).to(rows.device)
     scene.condemn(rows, torch.from_numpy(told[0]).to(scene.images), ~stands)
-    return stands
+    return Copies(stands, told[2])
 
 
 def _strike(model: Model, images: Tensor, labels: Tensor, norm: str, eps: float, steps: int, seeds: Tensor) -> Struck:
@@ -80,46 +94,50 @@ def _strike(model: Model, images: Tensor, labels: Tensor, norm: str, eps: float,
 
 
 def _struck_anew(loader: Callable[[], Model], given: Sequence[np.ndarray], shown: Sequence[np.ndarray], norm: str,
-                 eps: float, steps: int, device: str, threads: int) -> tuple[np.ndarray, np.ndarray]:
-    """(points, which the copies get right) of what `loader` loads, in a process of its own."""
+                 eps: float, steps: int, device: str, threads: int) -> tuple[np.ndarray, np.ndarray, str]:
+    """(points, which the copies get right, what one does outside) of what `loader` loads, in a process of its own."""
     torch.set_num_threads(threads)
     images, labels, seeds = (torch.from_numpy(part).to(device) for part in given)
     model = adapted(loader())
     with frozen(model):
         answers(model, images.flip(3))  # what it remembers first is something else
+        # Asked for as many images once more: what is compiled or kept for them is there by now.
+        outside = writes(partial(answers, model, images.flip(2)), counted=not images.is_cuda)
     points, stands = _strike(model, images, labels, norm, eps, steps, seeds)
     for tried in shown:
         others, fresh = torch.from_numpy(tried).to(device), adapted(loader())
         with frozen(fresh):
             fell = stands & (predict(fresh, others) != labels)
         points[fell], stands = others[fell], stands & ~fell
-    return points.cpu().numpy(), stands.cpu().numpy()
+    return points.cpu().numpy(), stands.cpu().numpy(), outside
 
 
 def _in_another_process(*arguments: Any) -> tuple[str, Any]:
     """("done", what `_struck_anew` returns) or ("failed", why, in a few words). Raises ProcessDied where it died."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(theirs, *arguments), daemon=True)
-    try:
-        process.start()
-    except (AttributeError, TypeError, PicklingError) as error:  # what pickle raises for what it cannot take
-        return "failed", f"it cannot be handed over: {words(error)}".rstrip(".: ")
-    theirs.close()
-    try:
-        kind, told = ours.recv()
-    except EOFError:
-        kind, told = "died", "it said nothing"
-    finally:
-        process.kill()  # also where the wait was interrupted
-        process.join()
+    with tempfile.TemporaryDirectory(prefix="parapet-copy-", ignore_cleanup_errors=True) as folder:
+        process = context.Process(target=_serve, args=(theirs, folder, *arguments), daemon=True)
+        try:
+            process.start()
+        except (AttributeError, TypeError, PicklingError) as error:  # what pickle raises for what it cannot take
+            return "failed", f"it cannot be handed over: {words(error)}".rstrip(".: ")
+        theirs.close()
+        try:
+            kind, told = ours.recv()
+        except EOFError:
+            kind, told = "died", "it said nothing"
+        finally:
+            process.kill()  # also where the wait was interrupted
+            process.join()
     if kind == "died":
         raise ProcessDied(f"the process in which a copy of the model was attacked died ({told}); run the same command "
                           "again, and give it more memory if it dies again.")
     return kind, told
 
 
-def _serve(answer: Connection, *arguments: Any) -> None:
+def _serve(answer: Connection, folder: str, *arguments: Any) -> None:
+    os.environ["TMPDIR"] = tempfile.tempdir = folder  # so that it has nothing that another one has left there
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         answer.send(("done", _struck_anew(*arguments)))

@@ -1,4 +1,4 @@
-"""Units that no image wakes: a ReLU that is off lets no gradient through, so no gradient shows what it would do.
+"""Units that no image wakes: one that is off lets no gradient through, so no gradient shows what it would do.
 
 Whoever trains a network can plant such units, which a small change that only he knows turns on (Goldwasser, Kim,
 Vaikuntanathan, Zamir 2022, "Planting Undetectable Backdoors in Machine Learning Models"); narrow networks have some by
@@ -7,12 +7,10 @@ themselves.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from parapet.attacks.audit.leaks import leaking
 from parapet.attacks.audit.scene import Scene
 from parapet.attacks.audit.verdicts import Result, gap, mean
 from parapet.attacks.inputs import Model, predict
@@ -28,37 +26,22 @@ _CLASSES = 10
 _PART = 0.1
 
 
-class _Leaking(TorchDispatchMode):
-    """In this block the backward pass of every ReLU lets through the share `leak` of the gradient where it is off."""
-
-    def __init__(self, leak: float) -> None:
-        super().__init__()
-        self._leak = leak
-
-    def __torch_dispatch__(self, function: Any, types: Any, given: tuple[Any, ...] = (),
-                           named: dict[str, Any] | None = None) -> Any:
-        if function is torch.ops.aten.threshold_backward.default:
-            gradient, features, threshold = given
-            return torch.where(features > threshold, gradient, self._leak * gradient)
-        return function(*given, **(named or {}))
-
-
 def woken(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str, classes: int,
           early_stop: bool = False, generator: Generator | None = None) -> Tensor:
-    """PGD through ReLUs that let gradients through where they are off, on the logit of one class after the other.
+    """PGD through units that let gradients through where they are off (leaks.py), to one class after the other.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps as for `pgd`; `classes` is how many the model has;
-    at most ten of them are tried, evenly spaced, and the margin last, with a tenth of the gradient let through. The
-    margin alone would not do, because the gradients of two classes' units can cancel each other. Returns for each
-    image a version that the model gets wrong where there is one, else the image. `early_stop` belongs to the common
-    signature.
+    the logits of at most ten of them are raised, evenly spaced, and the margin last, with a tenth of the gradient let
+    through. The margin alone would not do, because the gradients of two classes' units can cancel each other. Returns
+    for each image a version that the model gets wrong where there is one, else the image. `early_stop` belongs to the
+    common signature.
     """
     points, rows = images.clone(), torch.arange(len(images), device=images.device)
     seeds = image_seeds(len(images), generator, images.device)
     for place, target in enumerate([*range(0, classes, -(-classes // _CLASSES)), None]):
         def logit(logits: Tensor, labels: Tensor, target: int | None = target) -> Tensor:
             return margin(logits, labels) if target is None else logits[:, target]
-        with _Leaking(_PART if target is None else 1.0):
+        with leaking(_PART if target is None else 1.0):
             tried = pgd(model, images[rows], labels[rows], eps=eps, norm=norm, steps=_STEPS, step_size=_STEP * eps,
                         loss=logit, early_stop=True, generator=derived(seeds[rows], place))
         broken = predict(model, tried) != labels[rows]

@@ -21,7 +21,7 @@ from parapet.attacks.audit.otherwise import stands_as
 from parapet.attacks.audit.scene import Scene
 from parapet.attacks.audit.sleepers import woken
 from parapet.attacks.audit.verdicts import FAIL_GAP, WARN_GAP
-from parapet.attacks.audit.views import IN_BATCHES, VARIATIONS, seen_as, variation_of
+from parapet.attacks.audit.views import IN_BATCHES, IN_STEPS, VARIATIONS, seen_as, variation_of
 from parapet.attacks.balls import widest
 from parapet.attacks.inputs import Model, ask, frozen
 from parapet.attacks.noise import derived
@@ -64,9 +64,10 @@ def _seen(checks: dict[str, Any]) -> Iterator[str]:
                     and name != "as before" and stands is not None and numbers["as_before"] - stands > FAIL_GAP)
     if checks.get("deployed", {"verdict": "pass"})["verdict"] != "pass":
         numbers = checks["deployed"]["numbers"]
-        asked = [name for name in ("one at a time", "in inference mode", "as served")
-                 if name.replace(" ", "_") in numbers]
-        yield from asked or ["8-bit pixels"]
+        yield from (name for name in ("one at a time", "in inference mode", "as served")
+                    if name.replace(" ", "_") in numbers)
+        yield from (name for name, stands in numbers.items() if (name == "8-bit pixels" or name.startswith(IN_STEPS))
+                    and numbers["as_before"] - stands > WARN_GAP)
 
 
 class Given(NamedTuple):
@@ -97,6 +98,13 @@ def _standing(given: Given) -> Tensor:
 
 def _rapid(given: Given) -> None:
     given.scene.survives(rapid, stream=301, among=given.scene.standing)
+
+
+def _from_the_image(given: Given) -> None:
+    """Where a single step breaks more than many do, a random start may have left what the step has kept."""
+    for stream, steps in ((381, _STEPS), (382, 3 * _STEPS)):
+        given.scene.survives(pgd, stream=stream, among=given.scene.standing, steps=steps, loss="margin",
+                             random_start=False)
 
 
 def _straight_through(given: Given) -> None:
@@ -166,8 +174,9 @@ def _seen_otherwise(given: Given) -> None:
         if variation.attack and len(rows := _standing(given)):  # and where its confidence shows another way: labels
             scene = given.scene
             with frozen(scene.model):
-                surrogate = imitated(seen_as(scene.model, variation), scene.images, derived(scene.seeds, 361),
-                                     classes=scene.logits.shape[1], eps=scene.eps, norm=scene.norm)
+                surrogate = imitated(seen_as(scene.model, variation, scene.images), scene.images,
+                                     derived(scene.seeds, 361), classes=scene.logits.shape[1], eps=scene.eps,
+                                     norm=scene.norm)
             stands_as(scene, rows, variation, partial(from_surrogate, surrogate=surrogate))
             if len(rows := _standing(given)):
                 stands_as(scene, rows, variation, partial(_decided_by, surrogate=surrogate))
@@ -194,6 +203,7 @@ _GRADIENTS = frozenset({"gradients", "uphill", "power", "black_box", "noise", "r
                         "steps"})
 STAGES = (
     Stage("rapid", _rapid, _GRADIENTS | {"scale", "margin", "restarts", "transfer", "beyond"}),
+    Stage("from the image", _from_the_image, frozenset({"order", "steps", "noise"})),
     Stage("seen otherwise", _seen_otherwise, frozenset({"variations", "deployed"})),
     Stage("copy", _copy, frozenset({"copy", "memory"})),
     Stage("straight through", _straight_through, _GRADIENTS),

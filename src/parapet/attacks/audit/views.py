@@ -1,18 +1,19 @@
-"""Ways in which the same model is seen: changes of an image that nobody sees, and ways of asking."""
+"""Ways in which the same model is seen: changes of an image that nobody sees, and ways of asking (asking.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import max_pool2d
 
+from parapet.attacks.audit import asking
 from parapet.attacks.audit.scene import Scene
 from parapet.attacks.balls import ball
-from parapet.attacks.inputs import Model, answers, ask, frozen, predict
+from parapet.attacks.inputs import Model, answers, frozen, predict
 from parapet.attacks.noise import derived, uniform
 from parapet.attacks.pgd import pgd
 from parapet.attacks.square import square
@@ -23,8 +24,8 @@ LEVELS = 255
 _QUERIES = 300
 # What PGD and Square may spend where the label and its gradient may be two networks' own.
 _STEPS, _FEW_QUERIES = 40, 100
-# How the names of variations begin that have a number of images at their end.
-IN_BATCHES = "in batches of "
+# How the names of variations begin that have a number at their end: of images, of steps between black and white.
+IN_BATCHES, IN_STEPS = "in batches of ", "pixels in steps of 1/"
 # Numbers of few bits change every answer a little; another model changes it by more than this share of the spread.
 _CHANGED = 0.2
 
@@ -45,8 +46,9 @@ def _same(images: Tensor) -> Tensor:
     return images
 
 
-def _rounded(images: Tensor) -> Tensor:
-    return _StraightThrough.apply(images, lambda images: torch.round(images * LEVELS) / LEVELS)
+def rounded(images: Tensor, levels: int = LEVELS) -> Tensor:
+    """The nearest pixels of so many steps between black and white, with the gradient of the identity."""
+    return _StraightThrough.apply(images, lambda images: torch.round(images * levels) / levels)
 
 
 def _of_few_bits(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
@@ -71,6 +73,12 @@ def _unframed(images: Tensor) -> Tensor:
     return images * inner
 
 
+def _even(images: Tensor) -> Tensor:
+    """Which pixels lie in a square of 3 by 3 alike pixels, in all channels: frames, borders, black grounds."""
+    alike = (max_pool2d(images, 3, 1, 1) == -max_pool2d(-images, 3, 1, 1)).all(1, keepdim=True)
+    return max_pool2d(alike.to(images.dtype), 3, 1, 1) > 0
+
+
 def _nudged(images: Tensor) -> Tensor:
     """A third of a grey level in the middle."""
     change = torch.zeros_like(images)
@@ -78,77 +86,6 @@ def _nudged(images: Tensor) -> Tensor:
     middle = images[:, :, row, column].detach()
     change[:, :, row, column] = torch.where(middle <= 0.5, 1.0, -1.0) / (3 * LEVELS)
     return images + change
-
-
-def _together(model: Model) -> Model:
-    return lambda images: ask(model, images)
-
-
-def _alone(model: Model) -> Model:
-    return lambda images: torch.cat([ask(model, images[place:place + 1]) for place in range(len(images))])
-
-
-def _backwards(model: Model) -> Model:
-    return lambda images: ask(model, images.flip(0)).flip(0)
-
-
-def _channels_last(model: Model) -> Model:
-    # Copied by hand, so that the copy has this order of memory.
-    return lambda images: model(images.clone(memory_format=torch.channels_last))
-
-
-def _strided(model: Model) -> Model:
-    # A part of a wider image.
-    return lambda images: model(torch.cat([images, images], dim=3)[..., :images.shape[3]])
-
-
-def _in(dtype: torch.dtype) -> Callable[[Model], Model]:
-    """The images in another precision, and the model's parameters too where it has any."""
-    def way(model: Model) -> Model:
-        twin = model
-        if isinstance(model, nn.Module):
-            twin = deepcopy(model).to(dtype)
-            keeping: list[Any] = [module for module in twin.modules() if hasattr(module, "remembers")]
-            for module in keeping:
-                module.remembers = False  # what it kept is of single precision
-        return lambda images: ask(twin, images.to(dtype)).to(images.dtype)
-    return way
-
-
-def _mixed(model: Model) -> Model:
-    """In mixed precision, as a service may ask whose machine is fast at it."""
-    def asked(images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16):
-            return ask(model, images).to(images.dtype)
-    return asked
-
-
-def _in_batches_of(size: int) -> Callable[[Model], Model]:
-    """In full batches of so many; the images come again and again until the last one is full."""
-    def asked(model: Model, images: Tensor) -> Tensor:
-        rows = torch.arange(-(-len(images) // size) * size, device=images.device) % len(images)
-        return torch.cat([ask(model, part) for part in images[rows].split(size)])[:len(images)]
-    return lambda model: partial(asked, model)
-
-
-def _served(model: Model) -> Model:
-    """As a service may ask, in `torch.inference_mode`, where no gradient is recorded. A module is copied where it can
-    be: what it made and kept in that mode could not be used outside of it."""
-    try:
-        served = deepcopy(model) if isinstance(model, nn.Module) else model
-    except Exception:  # whatever it holds that cannot be copied
-        served = model
-
-    def asked(images: Tensor) -> Tensor:
-        given = images.clone()  # made out here, so that a model that keeps it may use it later
-        with torch.inference_mode():
-            logits = served(given)
-        return logits.clone()
-    return asked
-
-
-def _served_alone(model: Model) -> Model:
-    return _alone(_served(model))
 
 
 def _always(scene: Scene, rows: Tensor, variation: Variation) -> bool:
@@ -170,6 +107,10 @@ def _answers_change(scene: Scene, rows: Tensor, variation: Variation) -> bool:
     return not change <= _CHANGED * float(logits.std())
 
 
+def _even_somewhere(scene: Scene, rows: Tensor, variation: Variation) -> bool:
+    return bool(_even(scene.images[rows]).any())
+
+
 def _both(model: Model, images: Tensor, labels: Tensor, *, generator: Tensor, **options: Any) -> Tensor:
     """PGD, and Square on what it leaves: what is shown there may be another network's answer, and its gradient too."""
     points = pgd(model, images, labels, steps=_STEPS, loss="margin", generator=generator, **options)
@@ -182,7 +123,8 @@ def _both(model: Model, images: Tensor, labels: Tensor, *, generator: Tensor, **
 class Variation(NamedTuple):
     """What is done to each image, how the model is asked, by how many grey levels the change moves a pixel at most
     where the attack has to leave room for it inside the ball, the attack (None: PGD on the margin), whether it is
-    anything to the images `rows` (m,) of a scene, and the `every`-th of them that is attacked, where that is dear."""
+    anything to the images `rows` (m,) of a scene, the `every`-th of them that is attacked, where that is dear, and
+    which pixels of the clean images stay as they are."""
 
     change: Callable[[Tensor], Tensor]
     asked: Callable[[Model], Model]
@@ -190,38 +132,56 @@ class Variation(NamedTuple):
     attack: Callable[..., Tensor] | None = None
     applies: Callable[[Scene, Tensor, Variation], bool] = _always
     every: int = 1
+    kept: Callable[[Tensor], Tensor] | None = None
 
 
 VARIATIONS = {
-    "as before": Variation(_same, _together),
-    "one at a time": Variation(_same, _alone, every=2),
-    "in another order": Variation(_same, _backwards),
-    "channels last": Variation(_same, _channels_last),
-    "not contiguous": Variation(_same, _strided),
-    "double precision": Variation(_same, _in(torch.float64)),
-    "in inference mode": Variation(_same, _served, attack=partial(square, queries=_QUERIES)),
-    "as served": Variation(_rounded, _served_alone, 0.5, partial(square, queries=_QUERIES)),
-    "8-bit pixels": Variation(_rounded, _together, 0.5),
-    "8-bit pixels, one at a time": Variation(_rounded, _alone, 0.5, every=2),
-    "float16 pixels": Variation(_of_few_bits(torch.float16), _together, 0.07, _both),
-    "bfloat16 pixels": Variation(_of_few_bits(torch.bfloat16), _together, 0.5, _both),
-    "half precision": Variation(_same, _in(torch.float16), applies=_answers_change),
-    "mixed precision": Variation(_same, _mixed, applies=_answers_change),
-    "alike in all channels": Variation(_grey, _together, attack=_both, applies=_of_grey_images),
-    "one grey level in a corner": Variation(_cornered, _together),
-    "frame zeroed": Variation(_unframed, _together),
-    "a pixel off the grid": Variation(_nudged, _together),
+    "as before": Variation(_same, asking.together),
+    "one at a time": Variation(_same, asking.alone, every=2),
+    "in another order": Variation(_same, asking.backwards),
+    "channels last": Variation(_same, asking.channels_last),
+    "not contiguous": Variation(_same, asking.strided),
+    "double precision": Variation(_same, asking.in_precision(torch.float64)),
+    "in inference mode": Variation(_same, asking.served, attack=partial(square, queries=_QUERIES)),
+    "as served": Variation(rounded, asking.served_alone, 0.5, partial(square, queries=_QUERIES)),
+    "8-bit pixels": Variation(rounded, asking.together, 0.5),
+    "8-bit pixels, one at a time": Variation(rounded, asking.alone, 0.5, every=2),
+    "float16 pixels": Variation(_of_few_bits(torch.float16), asking.together, 0.07, _both),
+    "bfloat16 pixels": Variation(_of_few_bits(torch.bfloat16), asking.together, 0.5, _both),
+    "half precision": Variation(_same, asking.in_precision(torch.float16), applies=_answers_change),
+    "mixed precision": Variation(_same, asking.mixed, applies=_answers_change),
+    "alike in all channels": Variation(_grey, asking.together, attack=_both, applies=_of_grey_images),
+    "one grey level in a corner": Variation(_cornered, asking.together),
+    "frame zeroed": Variation(_unframed, asking.together),
+    "even areas kept": Variation(_same, asking.together, applies=_even_somewhere, kept=_even),
+    "a pixel off the grid": Variation(_nudged, asking.together),
 }
 
 
-def seen_as(model: Model, variation: Variation) -> Model:
-    """The model under a variation: changed images, asked in that way."""
-    asked = variation.asked(model)
-    return lambda images: asked(variation.change(images))
+def seen_as(model: Model, variation: Variation, images: Tensor) -> Model:
+    """The model under a variation: changed versions of `images` (N, C, H, W), asked in that way."""
+    asked, change = variation.asked(model), changed_by(variation, images)
+    return lambda points: asked(change(points))
+
+
+def changed_by(variation: Variation, images: Tensor) -> Callable[[Tensor], Tensor]:
+    """What a variation makes of points that each lie near one of `images` (N, C, H, W)."""
+    if variation.kept is None:
+        return variation.change
+    flat, kept = images.flatten(1), variation.kept(images)
+
+    def change(points: Tensor) -> Tensor:
+        # An attack may leave out images on its way, so each point is told by the image that it lies next to.
+        own = torch.cdist(points.detach().flatten(1), flat).argmin(1)
+        return variation.change(torch.where(kept[own], images[own], points))
+    return change
 
 
 def variation_of(name: str) -> Variation:
-    """The variation of that name; there is an "in batches of N" for every N."""
+    """The variation of that name; there are "in batches of N" and "pixels in steps of 1/N" for every N."""
     if name.startswith(IN_BATCHES):
-        return Variation(_same, _in_batches_of(int(name.removeprefix(IN_BATCHES))))
+        return Variation(_same, asking.in_batches_of(int(name.removeprefix(IN_BATCHES))))
+    if name.startswith(IN_STEPS):
+        levels = int(name.removeprefix(IN_STEPS))
+        return Variation(partial(rounded, levels=levels), asking.together, 0.5 * LEVELS / levels)
     return VARIATIONS[name]
