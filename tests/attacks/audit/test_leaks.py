@@ -69,3 +69,11 @@ def test_a_whole_network_answers_alike(digits) -> None:
     assert torch.allclose(answer, expected, atol=1e-6) and torch.isfinite(slope).all()
     with leaking(0.3), torch.no_grad():
         assert torch.equal(network(images), expected)
+
+
+def test_infinite_numbers_and_named_arguments_are_taken() -> None:
+    features = torch.tensor([-torch.inf, 2.0], requires_grad=True)
+    with leaking(0.5):
+        answer = torch.where(torch.tensor([True, False]), features * 1.0, 3.0)
+        assert answer.tolist() == [-torch.inf, 3.0]
+        assert functional.relu6(input=features * 1.0).tolist() == [0.0, 2.0]

@@ -51,7 +51,7 @@ class leaking(TorchFunctionMode):  # noqa: N801  used as a block: `with leaking(
                            named: dict[str, Any] | None = None) -> Any:
         named = named or {}
         if self._leak and torch.is_grad_enabled():
-            if function in _ACTIVATIONS and _learns(given[0]):
+            if function in _ACTIVATIONS and given and _learns(given[0]):
                 kept = {**named, "inplace": False} if named.get("inplace") else named
                 return _Activation.apply(given[0], lambda inputs: function(inputs, *given[1:], **kept), self._leak)
             pair = given[-2:] if function in _GATES | _PRODUCTS and not named and len(given) > 1 else ()
@@ -102,7 +102,8 @@ def _between(function: Callable[..., Tensor], given: tuple[Any, ...], leak: floa
         parts = [part.detach() if isinstance(part, Tensor) else part for part in given]
         parts[place].requires_grad_()
         slope, = torch.autograd.grad(function(*parts).sum(), parts[place])
-        values = values + leak * (slope == 0) * (given[place] - given[place].detach())
+        unchanged = (given[place] - given[place].detach()).nan_to_num()  # infinite numbers have no difference
+        values = values + leak * (slope == 0) * unchanged
     return values
 
 
