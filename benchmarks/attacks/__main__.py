@@ -22,14 +22,14 @@ def _nets(options: argparse.Namespace) -> None:
 
 
 def _speed(options: argparse.Namespace) -> None:
-    from benchmarks.attacks import speed
+    from benchmarks.attacks import contests, speed
     from benchmarks.attacks.contestants import Setting
 
     commits = {} if options.alone else peers.find()
     setting = Setting(options.nets / f"{options.net}.safetensors", options.nets / "dataset", options.images, nets.EPS,
                       options.device, options.threads)
     results = []
-    for contest in speed.contests(nets.EPS, options.names, device=torch.device(options.device).type):
+    for contest in contests.contests(nets.EPS, options.names, device=torch.device(options.device).type):
         results.append(speed.measure(contest, setting, rounds=options.rounds, with_peers=not options.alone))
         print(f"{contest.name}: {results[-1].seconds('ours'):.2f} s, {results[-1].ratio('ours', 'bare'):.2f} x bare; "
               f"{results[-1].verdict()}", flush=True)

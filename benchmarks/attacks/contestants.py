@@ -57,7 +57,7 @@ class Contestant(ContestantProcess):
 
 
 def _serve(pipe: Any, setting: Setting, contest: str, who: str) -> None:
-    from benchmarks.attacks import speed
+    from benchmarks.attacks.contests import contests
     from parapet.attacks.balls import distance
     from parapet.attacks.inputs import predict
     from parapet.data.dataset import Dataset
@@ -69,7 +69,7 @@ def _serve(pipe: Any, setting: Setting, contest: str, who: str) -> None:
     if who != "ours":
         peers.find((who,))
     device = torch.device(setting.device)
-    found = speed.contests(setting.eps, [contest], device=device.type)[0]
+    found = contests(setting.eps, [contest], device=device.type)[0]
     run, norm = (found.ours if who == "ours" else found.others[who]), found.norm
     model = load(setting.net, setting.device)
     images, labels = Dataset.open(setting.dataset).split("test", setting.device, setting.images).all()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks import checkouts
-from benchmarks.attacks import agreement, budget, nets, peers, rapid, speed
+from benchmarks.attacks import agreement, budget, contests, nets, peers, rapid, speed
 from benchmarks.attacks.contestants import Setting
 from benchmarks.attacks.replay import Pass, Recorder, replay
 from parapet.attacks import deepfool, pgd
@@ -33,7 +33,7 @@ def test_a_replay_does_the_same_passes_again() -> None:
 
 
 def test_ratios_are_of_rounds_that_were_timed_together() -> None:
-    contest = speed.Contest("PGD", lambda *_: None, over_bare=1.15, over_peer={"foolbox": 2.0})
+    contest = contests.Contest("PGD", lambda *_: None, over_bare=1.15, over_peer={"foolbox": 2.0})
     # A machine that was three times slower in the second round: every ratio is the same in both.
     measured = speed.Measured(contest, {"bare": [1.0, 3.0], "ours": [1.1, 3.3], "foolbox": [1.65, 4.95]},
                               {"ours": 0.5, "foolbox": 0.5}, [Pass(10, True, 1)])
@@ -46,7 +46,7 @@ def test_ratios_are_of_rounds_that_were_timed_together() -> None:
 def test_a_contest_is_timed_and_judged_by_the_models_own_answers(honest, digits_folder: Path, tmp_path: Path) -> None:
     save(honest.network, tmp_path / "net.safetensors")
     setting = Setting(tmp_path / "net.safetensors", digits_folder, 20, 0.2, threads=1)
-    contest, = speed.contests(0.2, ["PGD-40"])
+    contest, = contests.contests(0.2, ["PGD-40"])
     measured = speed.measure(contest, setting, rounds=2, with_peers=False)
     assert len(measured.taken["ours"]) == len(measured.taken["bare"]) == 2 and min(measured.taken["bare"]) > 0
     assert 0 < measured.robust["ours"] < 1
