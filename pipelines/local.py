@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from parapet import errors
+from parapet.catalogue import plugins
 from parapet.config import Params, to_dict
 from parapet.errors import WorkError
 from parapet.files import replacing_folder
@@ -53,7 +54,8 @@ def run(params: Params, out: Path, data_root: str, layout: Layout | None = None,
     shutil.rmtree(work, ignore_errors=True)
     (work / "tmp").mkdir(parents=True)
     layout = layout or Layout()
-    job = {"params": to_dict(params), "layout": to_dict(layout), "root": str(work), "image": image,
+    job = {"params": to_dict(params), "plugins": plugins.inheritance(), "layout": to_dict(layout),
+           "root": str(work), "image": image,
            "arguments": {"data_root": data_root, "locks": str(work / "locks")}}
     with (_started(job, log, work / "tmp") as process,
           Progress("pipeline", layout.tasks(params), "tasks") as progress):

@@ -2,7 +2,7 @@
 
 Run as `python -m pipelines.local_process`. kfp.local starts every waiting task of a loop before it lets an
 interruption through, and its tasks outlive it; this process ends with its parent and takes its whole group along.
-Reads {params, layout, arguments, root, image} as one JSON line.
+Reads {params, plugins, layout, arguments, root, image} as one JSON line.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TextIO
 from kfp import local
 
 from components.image import IMAGE
+from parapet.catalogue import plugins
 from parapet.config import Params, parse
 from pipelines.layout import Layout
 from pipelines.robust_search import build
@@ -41,6 +42,7 @@ def main() -> None:
     image = job["image"]
     runner = _containers(Path(job["root"])) if image else local.SubprocessRunner(use_venv=False)
     local.init(runner, pipeline_root=job["root"], workspace_root=str(workspace), raise_on_error=True)
+    plugins.inherit(job["plugins"])
     build(parse(Params, job["params"]), image or IMAGE, layout=parse(Layout, job["layout"]))(**job["arguments"])
 
 

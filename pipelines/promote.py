@@ -13,6 +13,7 @@ from kfp import dsl
 from kfp.dsl import Artifact
 
 import components
+from parapet.cli.plugins import VARIABLE
 from parapet.config import Params, to_dict
 from parapet.errors import InputError
 from pipelines.readable import refuse_secrets
@@ -50,6 +51,8 @@ def build(params: Params, image: str, resources: Resources, assembled: str) -> C
             own = {"device": resources.device(name)} if resources.device(name) else {}
             task = component(**{key: value for key, value in {**given, **own}.items() if key in wanted}, **arguments)
             resources.request(task, name, params.device)
+            if params.plugins:
+                task.set_env_variable(VARIABLE, ",".join(params.plugins))
             return task.set_container_image(image).set_display_name(title)
 
         front = dsl.importer(artifact_uri=assembled, artifact_class=Artifact, reimport=True).output

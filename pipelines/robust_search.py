@@ -9,6 +9,7 @@ from kfp import dsl
 from kfp.dsl import Artifact
 
 import components
+from parapet.cli.plugins import VARIABLE
 from parapet.config import Params, to_dict
 from parapet.errors import InputError
 from pipelines.layout import Layout
@@ -67,6 +68,8 @@ def build(params: Params, image: str, resources: Resources | None = None,
             if resources:
                 resources.request(task, name, params.device,
                                   waits=params.search.attempts if name == "training" and job else 0)
+            if params.plugins:
+                task.set_env_variable(VARIABLE, ",".join(params.plugins))
             if name in _NEVER_CACHED:
                 task.set_caching_options(False)
             return task.set_container_image(image).set_display_name(title)

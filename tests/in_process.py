@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from parapet.search.worker_process import serve
-from parapet.search.workers import Outcome, Task, Workers, _Job, _Worker
+from parapet.catalogue import plugins
+from parapet.processes.pool import Outcome, Task, Workers, _Job, _Worker
+from parapet.processes.worker import serve
 
 
 class InProcess(Workers):
@@ -31,7 +32,8 @@ class InProcess(Workers):
                     on_told(place, **values)
                 else:
                     last.append({"kind": kind, **values})
-            serve({"function": task.function, "arguments": {**task.arguments, "device": self.devices[0]}}, answer)
+            serve({"function": task.function, "arguments": {**task.arguments, "device": self.devices[0]},
+                   "plugins": plugins.inheritance()}, answer)
             worker = _Worker(self.devices[0], None, job=_Job(place, task, attempts=self.attempts), step=task.step)
             yield place, self._ended(worker, last[-1], deque(), None)
 

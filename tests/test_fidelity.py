@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parapet.catalogue.losses import LOSSES
 from parapet.config import Rung, TrainingConfig
 from parapet.errors import InputError
 from parapet.fidelity import Fidelity
-from parapet.genome import UNATTACKED, Genome
+from parapet.genome import Genome
 
 
 def test_a_ladder_ends_with_full_training() -> None:
@@ -48,7 +49,8 @@ def test_one_noisy_step_takes_the_place_of_the_genomes_attack() -> None:
     assert Fidelity(0, False, 2).recipe(genome) is genome
 
 
-@pytest.mark.parametrize("genome", [*(Genome(loss=loss) for loss in UNATTACKED), Genome(crafting="fgsm"),
+@pytest.mark.parametrize("genome", [*(Genome(loss=loss) for loss, spec in LOSSES.items()
+                                          if not spec.attacked), Genome(crafting="fgsm"),
                                     Genome(crafting="ensemble"), Genome(crafting="n_fgsm")])
 def test_what_costs_one_step_or_none_keeps_its_recipe(genome: Genome) -> None:
     assert Fidelity(0, False, 2, 1.0, "n_fgsm").recipe(genome) is genome

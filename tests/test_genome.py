@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parapet.catalogue.genes import GENES, Gene
 from parapet.errors import InputError
-from parapet.genome import GENES, Genome, SearchSpace
+from parapet.genome import Genome, point
+from parapet.search.space import SearchSpace
 
 SPACE = SearchSpace()
 vectors = st.tuples(*(st.integers(0, len(gene.choices) - 1) for gene in SPACE.genes))
@@ -38,6 +40,51 @@ def test_genes_without_effect_do_not_tell_genomes_apart() -> None:
     assert Genome(loss="trades", trades_beta=6.0).digest() != Genome(loss="trades", trades_beta=1.0).digest()
 
 
+def test_digests_are_those_of_the_first_archives() -> None:
+    """Training keys, seeds and the folders of a cache hang on them."""
+    assert Genome().digest().startswith("087644e6d676")
+    assert Genome(loss="mart", morel=0.1, backbone="vit", denoiser="mean", denoiser_stage=2).digest().startswith(
+        "df261ae742b1")
+    assert Genome(loss="distillation", backbone="small_cnn", label_smoothing=0.1).digest().startswith("8b424fd943a3")
+    assert Genome(loss="pgd", clean_share=0.5, crafting="ensemble", gradient_alignment=1.0).digest().startswith(
+        "56342a581a08")
+
+
+def test_a_gene_that_is_missing_has_no_effect() -> None:
+    genome = Genome(loss="trades", denoiser="none", input_filter="none", morel=0.0).canonical()
+    needed = {name: value for name, value in genome.to_dict().items() if name in (
+        "backbone", "width", "depth", "activation", "loss", "trades_beta", "eps_ratio", "steps", "learning_rate",
+        "weight_decay")}
+    assert Genome.from_dict(needed) == genome
+
+
+@pytest.mark.parametrize(("missing", "sentence"), [
+    (["width"], "genome lacks width; a genome names every gene that has an effect."),
+    (["trades_beta", "steps"], "genome lacks trades_beta, steps; a genome names every gene that has an effect."),
+    (["loss", "steps"], "genome lacks loss; a genome names every gene that has an effect."),
+])
+def test_a_gene_that_has_an_effect_must_be_there(missing: list[str], sentence: str) -> None:
+    values = {name: value for name, value in Genome(loss="trades").to_dict().items() if name not in missing}
+    with pytest.raises(InputError) as error:
+        Genome.from_dict(values)
+    assert str(error.value) == sentence
+
+
+def test_a_gene_that_joins_later_changes_no_genome_that_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, vector = Genome(), SearchSpace().encode(Genome())
+    gene = Gene("dropout", (0.0, 0.5), True, 0.0, 0.9, neutral=0.0, added=True)
+    monkeypatch.setitem(GENES._specs, "dropout", gene)
+    assert Genome().digest() == before.digest() and Genome.from_dict(before.to_dict()) == before.canonical()
+    assert "dropout" not in Genome().to_dict()
+    other = Genome.from_dict(before.to_dict() | {"dropout": 0.5})
+    assert other["dropout"] == 0.5 and other.digest() != before.digest() and str(other).endswith("dropout 0.5")
+    assert Genome.from_dict(other.to_dict()) == other == other.canonical()
+    space = SearchSpace()
+    assert space.encode(before)[:-1].tolist() == vector.tolist()
+    assert space.decode([*vector, 1])["dropout"] == 0.5 and space.decode([*vector, 0])["dropout"] == 0.0
+    assert point(before.to_dict()) != point(other.to_dict())
+
+
 def test_the_reference_network_has_one_size() -> None:
     reference = Genome(backbone="small_cnn", width=8, depth=2)
     assert reference.digest() == Genome(backbone="small_cnn", width=16, depth=1).digest()
@@ -51,7 +98,7 @@ def test_what_is_known_beyond_the_default_search_is_not_searched_by_default() ->
     assert SPACE.choices("denoiser_stage") == (1, 2)
 
 
-WHOLE = SearchSpace({gene.name: list(gene.known) for gene in GENES if gene.known} | {"width": [4, 8]})
+WHOLE = SearchSpace({gene.name: list(gene.known) for gene in GENES.values() if gene.known} | {"width": [4, 8]})
 
 
 @given(st.tuples(*(st.integers(0, len(gene.choices) - 1) for gene in WHOLE.genes)))

@@ -14,13 +14,14 @@ SOURCE = ROOT / "src" / "parapet"
 
 # A module may import from its own layer and from the layers below it.
 LAYERS = (
-    ("errors", "files", "replacement", "redaction", "sealed", "schemas", "versions", "quota", "log",
+    ("errors", "files", "replacement", "redaction", "sealed", "versions", "quota", "log",
      "quoting", "plain_json", "plain_yaml", "tensor_files"),
-    ("config", "genome", "fidelity", "cores", "sealed_tensors"),
+    ("catalogue", "schemas"),
+    ("config", "genome", "fidelity", "cores", "sealed_tensors", "intervals"),
     ("models", "data"),
     ("attacks",),
     ("training", "deployment"),
-    ("search", "report", "tracking", "progress", "watch", "devices"),
+    ("search", "report", "tracking", "processes", "progress", "watch", "devices"),
     ("steps",),
     ("cli",),
 )
@@ -74,7 +75,7 @@ def test_the_rule_sees_an_upward_import(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", ["components", "pipelines"])
 def test_drivers_reach_the_library_through_its_steps(folder: str) -> None:
     allowed = {"components": {"cli", "steps", "config", "errors", "files", "search", "devices", "cores", "tracking"},
-               "pipelines": {"steps", "config", "errors", "files", "redaction", "cli", "progress", "cores",
+               "pipelines": {"steps", "catalogue", "config", "errors", "files", "redaction", "cli", "progress", "cores",
                              "plain_yaml", "quoting"}}[folder]
     for path in (ROOT / folder).rglob("*.py"):
         for name in _imports(path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parapet.attacks.intervals import sign_test, wilson
+from parapet.intervals import sign_test, wilson
 
 
 def test_the_interval_of_one_half_of_ten() -> None:

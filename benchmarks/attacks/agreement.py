@@ -21,9 +21,9 @@ from benchmarks.attacks.replay import timed
 from parapet.attacks import auto_attack, carlini_wagner, deepfool, square
 from parapet.attacks.balls import distance
 from parapet.attacks.inputs import predict
-from parapet.attacks.intervals import wilson
 from parapet.data.dataset import Dataset
 from parapet.files import write_json
+from parapet.intervals import wilson
 from parapet.models import load
 
 # What is to be reached: points above the official robust accuracy, of Square at equal queries, share of the distance.

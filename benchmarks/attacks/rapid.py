@@ -21,8 +21,8 @@ from benchmarks.attacks.replay import timed
 from parapet.attacks import adapted, auto_attack
 from parapet.attacks.balls import distance
 from parapet.attacks.inputs import predict
-from parapet.attacks.intervals import wilson
 from parapet.files import file_digest, write_json
+from parapet.intervals import wilson
 from parapet.versions import ATTACK_VERSION
 
 # Of each data set: norm, radius, and how many test images.

@@ -11,13 +11,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from parapet import schemas, sealed
-from parapet.attacks.intervals import wilson
 from parapet.config import ReportConfig
 from parapet.data.sources import Source
 from parapet.files import write_json
-from parapet.genome import SearchSpace
+from parapet.intervals import wilson
 from parapet.search import archive
 from parapet.search.front import hypervolume_curve
+from parapet.search.space import SearchSpace
 from parapet.steps import search_folder
 
 _VALIDATION, _TEST, _EPS = 288, 360, 0.2

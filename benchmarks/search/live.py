@@ -19,12 +19,13 @@ from parapet.config import Params, parse, to_dict
 from parapet.data.info import read_info
 from parapet.fidelity import Fidelity
 from parapet.files import write_json
-from parapet.genome import Genome, SearchSpace
+from parapet.genome import Genome
+from parapet.processes.pool import Task, Workers
 from parapet.search import archive
 from parapet.search.course import outcome
 from parapet.search.front import front, hypervolume, measured_objectives
 from parapet.search.request import Request
-from parapet.search.workers import Task, Workers
+from parapet.search.space import SearchSpace
 from parapet.steps import candidates, data_prep, measure, search
 from parapet.tracking import NullTracker
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from parapet.attacks.intervals import wilson
 from parapet.config import Params, parse
 from parapet.genome import Genome
+from parapet.intervals import wilson
+from parapet.processes.pool import Outcome, Task
 from parapet.search import archive
 from parapet.search.front import rank_order
-from parapet.search.workers import Outcome, Task
 from parapet.steps import candidates, search
 from parapet.steps.display import Display
 from parapet.steps.journal import Journal
@@ -164,7 +164,7 @@ def observed(params_path: str, dataset: str, folder: str) -> None:
     """A search in this process, watched: prints the shares of `shares` as the last line."""
     from parapet.config import load
     from parapet.devices import resolve
-    from parapet.search.workers import Workers
+    from parapet.processes.pool import Workers
     from parapet.tracking import NullTracker
 
     params = load(Path(params_path))

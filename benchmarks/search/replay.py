@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.search import setting
-from parapet.attacks.intervals import wilson
 from parapet.config import SearchConfig
 from parapet.errors import InputError
 from parapet.files import digest
 from parapet.genome import Genome, point
+from parapet.intervals import wilson
 from parapet.search import archive
 from parapet.search.course import outcome, seen
 from parapet.search.front import front, hypervolume

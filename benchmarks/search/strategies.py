@@ -14,11 +14,12 @@ from benchmarks.search.replay import Replay, Table
 from parapet.config import Rung
 from parapet.errors import InputError
 from parapet.fidelity import Fidelity
-from parapet.genome import Genome, SearchSpace
+from parapet.genome import Genome
 from parapet.search.course import Course
 from parapet.search.evolution import Evolution
 from parapet.search.front import measured_objectives
 from parapet.search.request import Request
+from parapet.search.space import SearchSpace
 from parapet.search.surrogate import Surrogate
 
 # Optuna breeds the same genomes again and again, and a proposal that is known costs nothing.

@@ -17,10 +17,11 @@ from benchmarks.search import setting
 from parapet.config import to_dict
 from parapet.data.dataset import Dataset
 from parapet.fidelity import Fidelity
-from parapet.genome import Genome, SearchSpace
+from parapet.genome import Genome
+from parapet.processes.pool import Task, Workers
 from parapet.search import parents
 from parapet.search.keys import candidate_seed
-from parapet.search.workers import Task, Workers
+from parapet.search.space import SearchSpace
 from parapet.steps import data_prep
 
 _BATCH = 8  # genomes whose parents come from earlier batches, as in a generation

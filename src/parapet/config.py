@@ -12,19 +12,23 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from parapet import plain_yaml
+from parapet.catalogue import plugins
+from parapet.catalogue.attacks import ATTACKS
+from parapet.catalogue.datasets import DATASETS
+from parapet.catalogue.quantities import OBJECTIVES
 from parapet.errors import InputError
 from parapet.quoting import name as named
 from parapet.quoting import quote
 
 
 def option(default: Any, *, low: float | None = None, high: float | None = None,
-           choices: tuple[Any, ...] | None = None, factory: bool = False) -> Any:
+           choices: Collection[Any] | None = None, factory: bool = False) -> Any:
     """A dataclass field with the closed range or the set of values that the user may give."""
     limits = {"low": low, "high": high, "choices": choices}
     if factory:
@@ -38,9 +42,7 @@ SMALLEST_EPS = 1e-6
 # More images than any data set has.
 _MANY = 1_000_000_000
 _FRACTION = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d{1,3})?)\s*(?:/\s*(\d{1,300}))?", re.ASCII)
-DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
 SCHEDULES = ("one_cycle", "cyclic", "piecewise", "cosine", "constant")
-OBJECTIVES = ("clean_error", "robust_error", "flops", "latency_ms")
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,8 @@ class TrainingConfig:
 @dataclass(frozen=True)
 class AttackEvaluationConfig:
     """The search's own suite, on the validation split: FGSM, and with `suite` "rapid" the rapid AutoAttack with
-    `rapid_steps` and `rapid_queries`, with "pgd" PGD on two losses with `pgd_steps` and `pgd_restarts`."""
+    `rapid_steps` and `rapid_queries`, with "pgd" PGD on two losses with `pgd_steps` and `pgd_restarts`; then the
+    attacks `also`, with their customary budgets."""
 
     images: int = option(1000, low=1, high=_MANY)
     batch_size: int = option(128, low=1, high=65_536)
@@ -213,6 +216,7 @@ class AttackEvaluationConfig:
     pgd_steps: int = option(20, low=1, high=10_000)
     pgd_restarts: int = option(1, low=1, high=1000)
     audit_images: int = option(128, low=1, high=_MANY)
+    also: tuple[str, ...] = option((), choices=ATTACKS)
 
     def __post_init__(self) -> None:
         other = "pgd" if self.suite == "rapid" else "rapid"
@@ -243,7 +247,8 @@ class FullEvaluationConfig:
     """The whole suite and the audit of the front, on the test split.
 
     `apgd_steps`, `apgd_targets`, `fab_steps` and `square_queries` are the budgets of AutoAttack's four, by default the
-    published ones; an attack whose budget is 0 is left out. Each member has an INT8 variant, calibrated on
+    published ones; an attack whose budget is 0 is left out; `also` are attacks beside them, with their customary
+    budgets. Each member has an INT8 variant, calibrated on
     `calibration_images` of the training split, and attacked on `int8_images` test images (0: no variants) by transfer
     and by Square with `int8_queries` queries.
     """
@@ -262,6 +267,7 @@ class FullEvaluationConfig:
     calibration_images: int = option(256, low=8, high=100_000)
     int8_images: int = option(1000, low=0, high=_MANY)
     int8_queries: int = option(1000, low=0, high=1_000_000)
+    also: tuple[str, ...] = option((), choices=ATTACKS)
 
 
 @dataclass(frozen=True)
@@ -299,10 +305,11 @@ class PromotionConfig:
 
 @dataclass(frozen=True)
 class Params:
-    """The whole of params.yaml."""
+    """The whole of params.yaml; `plugins` are modules with declarations (see `parapet.catalogue.plugins`)."""
 
     seed: int = option(0, low=0, high=2**31 - 1)
     device: str = option("auto")
+    plugins: tuple[str, ...] = option(())
     data: DataConfig = option(DataConfig, factory=True)
     threat: ThreatModel = option(ThreatModel, factory=True)
     tracking: TrackingConfig = option(TrackingConfig, factory=True)
@@ -325,6 +332,8 @@ def load(path: Path, *, complete: bool = False) -> Params:
     values = plain_yaml.read(path, "give a parameter file with --params FILE")
     values = {} if values is None else values
     try:
+        if isinstance(values, dict):
+            plugins.register(_convert("plugins", values.get("plugins", ()), tuple[str, ...], {}), path.parent)
         if complete and isinstance(values, dict):
             missing = [item.name for item in dataclasses.fields(Params) if item.name not in values]
             if missing:

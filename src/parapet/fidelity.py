@@ -7,7 +7,7 @@ from typing import Any
 
 from parapet.config import Rung, TrainingConfig
 from parapet.errors import InputError
-from parapet.genome import UNATTACKED, Genome
+from parapet.genome import Genome
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Fidelity:
 
     def recipe(self, genome: Genome) -> Genome:
         """The genome as it is trained; its network is the same."""
-        if self.crafting == "own" or genome.loss in UNATTACKED or genome.crafting != "pgd":
+        if self.crafting == "own" or not genome.meets_attacks or genome.crafting != "pgd":
             return genome
         return replace(genome, crafting=self.crafting).canonical()
 

@@ -21,9 +21,9 @@ from parapet.attacks import (
 )
 from parapet.attacks.audit import AuditBudget
 from parapet.attacks.compositions import AUTO_ATTACKS, catalogue, named_suite
-from parapet.attacks.intervals import sign_test, wilson
 from parapet.attacks.noise import image_seeds
 from parapet.errors import InputError
+from parapet.intervals import sign_test, wilson
 from parapet.models.defence import Defence
 from parapet.models.filters import BitDepth
 from tests.attacks import maskers

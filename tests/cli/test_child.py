@@ -58,7 +58,7 @@ def _children(run: subprocess.Popen, checkpoint: Path) -> list[psutil.Process]:
         time.sleep(0.1)
     time.sleep(0.5)
     children = psutil.Process(run.pid).children(recursive=True)
-    assert any("parapet.search.worker_process" in child.cmdline() for child in children)
+    assert any("parapet.processes.worker" in child.cmdline() for child in children)
     return children
 
 

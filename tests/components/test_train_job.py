@@ -23,7 +23,7 @@ from parapet.steps import results, train_job, training
 from parapet.steps.train_job import Demand
 from tests.components.component_sections import sections
 from tests.components.trainer import CLAIM, IMAGE, NAMESPACE, Trainer, trainer
-from tests.steps.test_together import asked
+from tests.processes.test_launcher import asked
 from tests.steps.tiny import TINY
 
 DEMAND = Demand("parapet-torch", nodes=2, processes=1, device="cpu", resources={"cpu": "2", "memory": "8Gi"},

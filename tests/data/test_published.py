@@ -1,12 +1,7 @@
 import pytest
 
-from parapet.config import DATASETS
-from parapet.data.published import NAMES, UNPACKED_MD5, check_name, places, published
+from parapet.data.published import UNPACKED_MD5, check_name, places, published
 from parapet.errors import InputError
-
-
-def test_params_allow_exactly_these_names():
-    assert NAMES == DATASETS
 
 
 @pytest.mark.parametrize("name, message", [

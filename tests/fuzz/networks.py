@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
+from parapet.catalogue.genes import GENES
+from parapet.catalogue.networks import BACKBONES
 from parapet.config import ThreatModel, TrainingConfig
 from parapet.data.images import Images
 from parapet.deployment import check_parity, export
 from parapet.errors import InputError
-from parapet.genome import GENES, STAGES, Genome
+from parapet.genome import Genome
 from parapet.models import build, check_fit, load, save
 from parapet.training.loop import train
 from tests.fuzz.mutations import VALUES, json_bytes, twisted
@@ -27,7 +29,7 @@ _MOST_PARAMETERS = 20_000_000
 def any_genome(chance: random.Random, widths: tuple[int, ...], depths: tuple[int, ...]) -> dict[str, Any]:
     """The genes of a network that is small enough to run, and of any recipe."""
     genes: dict[str, Any] = {"width": chance.choice(widths), "depth": chance.choice(depths)}
-    for gene in GENES:
+    for gene in GENES.values():
         if gene.name in genes:
             continue
         if gene.known:
@@ -38,7 +40,7 @@ def any_genome(chance: random.Random, widths: tuple[int, ...], depths: tuple[int
             span = chance.choice((gene.low, gene.high, *gene.choices, chance.uniform(gene.low, gene.high)))
             genes[gene.name] = chance.choice((span, min(span, 1.0), *gene.choices))
             genes[gene.name] = max(gene.low, genes[gene.name])
-    genes["denoiser_stage"] = chance.randint(1, STAGES[genes["backbone"]])
+    genes["denoiser_stage"] = chance.randint(1, BACKBONES[genes["backbone"]].stages)
     return genes
 
 
@@ -53,7 +55,7 @@ class _Networks(Part):
         genes: Any = any_genome(chance, self.widths, self.depths)
         shape, classes = self._shape(chance, genes), chance.choice((2, 3, 10))
         if chance.random() < self.odd:
-            genes = twisted(chance, genes, (*VALUES, *(gene.high for gene in GENES if gene.high is not None)))
+            genes = twisted(chance, genes, (*VALUES, *(gene.high for gene in GENES.values() if gene.high is not None)))
         return json_bytes({"genome": genes, "shape": shape, "classes": classes, "seed": chance.randrange(2**31)})
 
     def _shape(self, chance: random.Random, genes: dict[str, Any]) -> tuple[int, int, int]:
@@ -71,7 +73,7 @@ class _Networks(Part):
         asked = json.loads(content)
         genome = Genome.from_dict(asked["genome"])
         demand(Genome.from_dict(genome.to_dict()) == genome, "a genome does not come back from its own dict")
-        for gene in GENES:
+        for gene in GENES.values():
             value = getattr(genome, gene.name)
             demand(value in gene.known if gene.known else math.isfinite(value), f"{gene.name} is {value!r}")
         self.use(genome, tuple(asked["shape"]), asked["classes"], asked["seed"])

@@ -13,12 +13,14 @@ from typing import Any
 import yaml
 
 from parapet import config, devices
+from parapet.catalogue.genes import GENES
 from parapet.config import Params, parse, to_dict
 from parapet.errors import InputError
 from parapet.fidelity import Fidelity
-from parapet.genome import GENES, Genome, SearchSpace
+from parapet.genome import Genome
 from parapet.search import selection, wishes
 from parapet.search.budget import Budget
+from parapet.search.space import SearchSpace
 from parapet.training.recipe import Recipe
 from parapet.training.recipes import load_recipe
 from tests.fuzz.mutations import TOKENS, damaged, json_bytes, twisted
@@ -91,7 +93,7 @@ class Parameters(_Files):
         return [(ROOT / "params.yaml").read_bytes(), b"seed: 1\n", json.dumps(everything, indent=1).encode(),
                 b"base: &b {norm: l2, eps: 8/255}\nthreat: *b\nsearch: {space: {width: [4, 8]}}\n",
                 json.dumps({"search": {**rungs, "budget": "200 candidates", "space": {
-                    gene.name: list(gene.choices) for gene in GENES}}}).encode()]
+                    gene.name: list(gene.choices) for gene in GENES.values()}}}).encode()]
 
     def twist(self, chance: random.Random, value: Any) -> Any:
         # One section alone, more often: a file of a hundred keys is mostly refused for its first odd one.

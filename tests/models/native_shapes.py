@@ -16,8 +16,9 @@ from collections.abc import Iterator
 import torch
 from torch.nn.functional import cross_entropy
 
+from parapet.catalogue.networks import BACKBONES
 from parapet.errors import InputError
-from parapet.genome import STAGES, Genome
+from parapet.genome import Genome
 from parapet.models.network import build
 from tests.models.spaces import KNOWN, smallest_images
 
@@ -37,7 +38,7 @@ def bare(backbone: str, width: int) -> Iterator[Genome]:
 
 def defended(backbone: str, width: int) -> Iterator[Genome]:
     """Genomes with each denoiser after each stage between them, and each input filter."""
-    denoised = [(word, stage) for stage in range(1, STAGES[backbone] + 1) for word in KNOWN["denoiser"]]
+    denoised = [(word, stage) for stage in range(1, BACKBONES[backbone].stages + 1) for word in KNOWN["denoiser"]]
     for (denoiser, stage), input_filter in zip(denoised, itertools.cycle(KNOWN["input_filter"])):
         yield Genome(backbone=backbone, width=width, depth=1, denoiser=denoiser, denoiser_stage=stage,
                      input_filter=input_filter)

@@ -7,17 +7,19 @@ from collections.abc import Iterator
 
 import torch
 
-from parapet.genome import GENES, STAGES, Genome
+from parapet.catalogue.genes import GENES
+from parapet.catalogue.networks import BACKBONES
+from parapet.genome import Genome
 from parapet.models.denoisers import Denoiser
 from parapet.models.network import Network
 
-KNOWN = {gene.name: gene.known for gene in GENES if gene.known}
+KNOWN = {gene.name: gene.known for gene in GENES.values() if gene.known}
 WORDS = ("activation", "denoiser", "input_filter")
 
 
 def architectures(backbone: str) -> Iterator[Genome]:
     """Every different architecture of `backbone` at one small size."""
-    stages = range(1, STAGES[backbone] + 1)
+    stages = range(1, BACKBONES[backbone].stages + 1)
     found = (Genome(backbone=backbone, width=4, depth=1, denoiser_stage=stage, **dict(zip(WORDS, words)))
              for stage in stages for words in itertools.product(*(KNOWN[name] for name in WORDS)))
     yield from dict.fromkeys(genome.canonical() for genome in found)

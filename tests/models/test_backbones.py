@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from parapet.catalogue.networks import BACKBONES
 from parapet.errors import InputError
-from parapet.genome import STAGES, Genome
+from parapet.genome import Genome
 from parapet.models import build
-from parapet.models.backbones import BACKBONES, NormalisedConvolution
+from parapet.models.backbones import NormalisedConvolution
 from parapet.models.backbones.small_cnn import SeededDropout
 from parapet.models.cost import count_parameters
 from parapet.models.network import Network
@@ -65,11 +66,12 @@ def test_stages_halve_the_image_as_the_papers_do(backbone: str, shape: tuple[int
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_genome_knows_how_many_stages_there_are(backbone: str) -> None:
-    genome = Genome(backbone=backbone, width=4, depth=1, denoiser="mean", denoiser_stage=STAGES[backbone])
-    assert Network(genome, smallest_images(backbone), 10).stages == STAGES[backbone]
-    over = dataclasses.replace(genome, denoiser_stage=STAGES[backbone] + 1)
-    with pytest.raises(InputError, match=f"denoiser_stage is {STAGES[backbone] + 1}, and the backbone {backbone} has "
-                                         f"{STAGES[backbone]} stages; it must be a whole number from 1 to"):
+    stages = BACKBONES[backbone].stages
+    genome = Genome(backbone=backbone, width=4, depth=1, denoiser="mean", denoiser_stage=stages)
+    assert Network(genome, smallest_images(backbone), 10).stages == stages
+    over = dataclasses.replace(genome, denoiser_stage=stages + 1)
+    with pytest.raises(InputError, match=f"denoiser_stage is {stages + 1}, and the backbone {backbone} has {stages} "
+                                         "stages; it must be a whole number from 1 to"):
         Network(over, smallest_images(backbone), 10)
 
 

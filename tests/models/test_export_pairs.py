@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from parapet.catalogue.networks import BACKBONES
 from parapet.deployment import check_parity, export, predict, quantize, session
-from parapet.genome import STAGES, Genome
+from parapet.genome import Genome
 from parapet.models import build
 from tests.models.spaces import WORDS, architectures, as_trained, smallest_images
 
@@ -25,7 +26,7 @@ def pairs(genome: Genome) -> set[tuple]:
 
 def covering() -> list[Genome]:
     """Few architectures with every pair that any has: greedily the one with the most new pairs."""
-    rest = {genome: pairs(genome) for backbone in STAGES for genome in architectures(backbone)}
+    rest = {genome: pairs(genome) for backbone in BACKBONES for genome in architectures(backbone)}
     chosen = []
     while rest:
         best = max(rest, key=lambda genome: len(rest[genome]))
@@ -57,7 +58,7 @@ def _agreement(genome: Genome, path: Path) -> float:
 
 
 def test_the_covering_array_has_every_pair() -> None:
-    wanted = set().union(*(pairs(genome) for backbone in STAGES for genome in architectures(backbone)))
+    wanted = set().union(*(pairs(genome) for backbone in BACKBONES for genome in architectures(backbone)))
     assert set().union(*map(pairs, covering())) == wanted
 
 
@@ -67,7 +68,7 @@ def test_every_pair_of_choices_exports(tmp_path: Path, genome: Genome) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", STAGES)
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_full_product_exports(tmp_path: Path, backbone: str) -> None:
     for genome in architectures(backbone):
         try:

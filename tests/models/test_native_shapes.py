@@ -14,7 +14,7 @@ import sys
 import pytest
 import torch
 
-from parapet.genome import STAGES
+from parapet.catalogue.networks import BACKBONES
 from parapet.models.backbones.blocks import convolution
 from tests.models.native_shapes import OVERRUN
 
@@ -52,12 +52,12 @@ def test_a_write_beyond_a_buffer_is_seen() -> None:
 
 
 def test_a_sample_of_the_space_stays_inside_its_buffers() -> None:
-    _stays_inside(",".join(STAGES), (4,), "AVX2", threads=1, shapes="smallest")
+    _stays_inside(",".join(BACKBONES), (4,), "AVX2", threads=1, shapes="smallest")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("instruction_set", "threads"), [*((name, 1) for name in INSTRUCTION_SETS), ("AVX2", 2)])
-@pytest.mark.parametrize("backbone", STAGES)
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_whole_space_stays_inside_its_buffers(backbone: str, instruction_set: str, threads: int) -> None:
     # SmallCNN has one width.
     _stays_inside(backbone, (1,) if backbone == "small_cnn" else WIDTHS, instruction_set, threads, "all")

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from parapet.catalogue.networks import BACKBONES
 from parapet.errors import InputError
-from parapet.genome import STAGES, Genome
+from parapet.genome import Genome
 from parapet.models import build, load, read_metadata, save
 from parapet.models.network import Network, outline
 from parapet.tensor_files import forms
@@ -108,7 +109,7 @@ def test_what_is_no_safetensors_file(path: Path, content: bytes) -> None:
     assert "is no weights file of Parapet (" in _refused(path)
 
 
-@pytest.mark.parametrize("backbone", STAGES)
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_an_outline_has_the_tensors_of_the_network(backbone: str) -> None:
     for changes in ({}, {"denoiser": "dot_product", "input_filter": "smoothing"},
                     {"denoiser": "gaussian", "input_filter": "median"}):

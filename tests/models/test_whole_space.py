@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parapet.genome import STAGES, Genome
+from parapet.catalogue.networks import BACKBONES
+from parapet.genome import Genome
 from parapet.models import build, load, save
 from parapet.models.cost import count_flops, count_parameters
 from tests.models.spaces import KNOWN, WORDS
@@ -20,7 +21,7 @@ def networks(draw: st.DrawFn) -> tuple[Genome, tuple[int, int, int]]:
     """A genome and a shape of images that its backbone can read."""
     backbone = draw(st.sampled_from(KNOWN["backbone"]))
     genome = Genome(backbone=backbone, width=draw(st.integers(3, 9)), depth=draw(st.integers(1, 2)),
-                    denoiser_stage=draw(st.integers(1, STAGES[backbone])),
+                    denoiser_stage=draw(st.integers(1, BACKBONES[backbone].stages)),
                     **{name: draw(st.sampled_from(KNOWN[name])) for name in WORDS})
     return genome.canonical(), draw(st.sampled_from(SHAPES[2:] if backbone == "small_cnn" else SHAPES))
 

@@ -23,9 +23,11 @@ from parapet.fidelity import Fidelity
 from parapet.files import read_json
 from parapet.genome import Genome
 from parapet.models import load
+from parapet.processes import launcher
 from parapet.search.request import Request
-from parapet.steps import results, supervised, together, training
+from parapet.steps import results, supervised, training
 from parapet.steps.candidates import proposal_of
+from parapet.steps.training_request import request
 from tests.steps.tiny import TINY
 
 GENOME = Genome(backbone="plain", width=4, depth=1, steps=2, learning_rate=0.1)
@@ -50,7 +52,7 @@ def started(*, below: int | None = None) -> list[psutil.Process]:
             words = process.cmdline()
         except psutil.Error:
             continue
-        if "parapet.steps.together" in words and "torch.distributed.run" not in words:
+        if "parapet.processes.launcher" in words and "torch.distributed.run" not in words:
             kept.append(process)
     return kept
 
@@ -88,10 +90,10 @@ def test_a_sentence_for_the_user_comes_through_as_it_is(digits_folder: Path, tmp
 
 def test_a_team_of_another_size_than_is_asked_for_is_refused(digits_folder: Path, tmp_path: Path) -> None:
     params = settings(gpus=4)
-    asked_for = together.request(params, asked(digits_folder, params), digits_folder, tmp_path / "out", device="cpu",
-                                 start=None, checkpoints=None)
+    asked_for = request(params, asked(digits_folder, params), digits_folder, tmp_path / "out", device="cpu",
+                        start=None, checkpoints=None)
     with pytest.raises(InputError, match="training.gpus is 4, and 2 processes were started to train together"):
-        together.train(asked_for, 2)
+        launcher.launch(asked_for, 2, lambda text, share: None)
 
 
 def crash(marks: Path, times: int) -> threading.Thread:
@@ -158,8 +160,8 @@ def test_where_one_is_killed_the_other_ends_too_and_the_signal_is_told(digits_fo
 
 
 def test_nobody_trains_for_somebody_who_gives_no_sign_of_life(tmp_path: Path) -> None:
-    code = ("import sys; from pathlib import Path; from parapet.steps import together; together._LOOK_EVERY = 0.05; "
-            "together._end_without(Path(sys.argv[1]), 1.0)")
+    code = ("import sys; from pathlib import Path; from parapet.processes import launcher; "
+            "launcher._LOOK_EVERY = 0.05; launcher._end_without(Path(sys.argv[1]), 1.0)")
     heart = tmp_path / "heartbeat"
     heart.touch()
     process = subprocess.Popen([sys.executable, "-c", code, str(heart)], cwd=ROOT)

@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from parapet.errors import InputError, WorkError
-from parapet.search import deaths
-from parapet.search.workers import Task, Workers
+from parapet.processes import deaths
+from parapet.processes.pool import Task, Workers
 
-WORK = "tests.search.workloads"
+WORK = "tests.processes.workloads"
 
 
 def _tasks(function: str, *arguments: dict) -> list[Task]:
@@ -220,7 +220,7 @@ def test_a_task_over_its_time_is_ended() -> None:
 
 
 def test_no_worker_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
-    code = ("from parapet.search.workers import Task, Workers\n"
+    code = ("from parapet.processes.pool import Task, Workers\n"
             "with Workers(['cpu', 'cpu']) as workers:\n"
             f"    list(workers.run([Task('a', '{WORK}:sleep', {{'seconds': 600}})] * 2))\n")
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])

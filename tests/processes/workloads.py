@@ -123,7 +123,7 @@ def note_neighbours(*, marker: str, name: str, times: int, seconds: float, devic
     beside = []
     for process in psutil.Process(os.getppid()).children():
         with suppress(psutil.Error):  # it has just died
-            if process.pid != os.getpid() and "parapet.search.worker_process" in process.cmdline():
+            if process.pid != os.getpid() and "parapet.processes.worker" in process.cmdline():
                 beside.append(process.pid)
     time.sleep(seconds)
     with Path(marker).open("a") as stream:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from parapet import schemas
-from parapet.genome import SearchSpace
-from parapet.report import AdversarialImages
+from parapet.report.images import AdversarialImages
+from parapet.search.space import SearchSpace
 
 ATTACKS = {"fgsm": 0.12, "deepfool": 0.07, "pgd": 0.05, "apgd_ce": 0.03, "square": 0.035, "apgd_t": 0.01,
            "fab_t": 0.012, "transfer": 0.04}

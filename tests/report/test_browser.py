@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from parapet.config import ReportConfig
-from parapet.report import render
+from parapet.report.page import render
 
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="there is no /usr/bin/chromium")

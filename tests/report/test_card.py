@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from parapet.report import model_card
-from parapet.report.card import card_html, plain
+from parapet.report.card import card_html, model_card, plain
 
 
 def test_card_says_threat_attacks_n_intervals_audit_and_latency(made) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from parapet.report import metrics, plot_tables
+from parapet.report.dvc_plots import metrics, plot_tables
 
 
 def test_tables_hold_the_front(made) -> None:

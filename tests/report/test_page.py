@@ -12,7 +12,9 @@ import pytest
 
 from parapet.config import ReportConfig
 from parapet.errors import InputError
-from parapet.report import AdversarialImages, page, render
+from parapet.report import page
+from parapet.report.images import AdversarialImages
+from parapet.report.page import render
 
 HOSTILE = "</script><img src=x onerror=\"alert('1')\">&<b>"
 VOID = {"meta", "link", "img", "br"}

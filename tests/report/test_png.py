@@ -8,8 +8,7 @@ import io
 import numpy as np
 import pytest
 
-from parapet.report import AdversarialImages
-from parapet.report.images import data_uri, examples, magnification, png
+from parapet.report.images import AdversarialImages, data_uri, examples, magnification, png
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow reads the PNGs back")
 

@@ -6,7 +6,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from parapet.report import colours, front_svg
+from parapet.report import colours
+from parapet.report.svg import front_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from parapet.attacks.intervals import wilson
 from parapet.files import digest
 from parapet.genome import Genome
+from parapet.intervals import wilson
 
 RUNGS = ({"epochs": 2, "data_share": 0.25, "crafting": "n_fgsm"}, {"epochs": 4, "data_share": 1.0, "crafting": "own"},
          {"epochs": 12, "data_share": 1.0, "crafting": "own"})

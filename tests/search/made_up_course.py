@@ -10,10 +10,11 @@ from typing import Any
 from parapet.config import Rung, SearchConfig
 from parapet.fidelity import Fidelity
 from parapet.files import digest
-from parapet.genome import Genome, SearchSpace
+from parapet.genome import Genome
 from parapet.search.course import Course
 from parapet.search.evolution import Evolution
 from parapet.search.request import Request
+from parapet.search.space import SearchSpace
 from tests.search.archive_records import FULL, failed, record
 
 TWO_RUNGS = (Rung(2, 0.25, "n_fgsm"), Rung(4))

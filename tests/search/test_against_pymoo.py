@@ -23,7 +23,7 @@ from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 from pymoo.optimize import minimize
 from pymoo.problems import get_problem
 
-from parapet.genome import Gene
+from parapet.catalogue.genes import Gene
 from parapet.search.evolution import Evolution
 from parapet.search.operators import NeighbourMutation, NeverTwice, NormaliseGenes, Proposable, first_generation
 

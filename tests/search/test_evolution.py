@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parapet.catalogue.genes import Gene
 from parapet.errors import InputError
-from parapet.genome import Gene, Genome, SearchSpace
+from parapet.genome import Genome
 from parapet.search.evolution import Evolution
 from parapet.search.operators import NeighbourMutation, Proposable, first_generation
+from parapet.search.space import SearchSpace
 from parapet.search.surrogate import Surrogate
 
 GOLDEN = Path(__file__).parent / "golden" / "trajectory.json"

@@ -12,8 +12,10 @@ import moocore
 import numpy as np
 import pytest
 
-from parapet.genome import Gene, Genome, SearchSpace
+from parapet.catalogue.genes import Gene
+from parapet.genome import Genome
 from parapet.search.evolution import Evolution
+from parapet.search.space import SearchSpace
 from parapet.search.surrogate import Surrogate, features
 
 SPACE = SearchSpace()

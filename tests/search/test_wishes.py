@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from parapet.catalogue.quantities import QUANTITIES
 from parapet.errors import InputError
-from parapet.search.wishes import QUANTITIES, Constraints, Knee, Weights, read
+from parapet.search.wishes import Constraints, Knee, Weights, read
 
 
 def test_the_three_forms() -> None:

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 from parapet.config import Params
 from parapet.errors import WorkError
-from parapet.search.workers import Outcome, Task
+from parapet.processes.pool import Outcome, Task
 from parapet.steps import comparison
 from parapet.steps.comparison import Comparison, Paired
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parapet.attacks.intervals import wilson
+from parapet.intervals import wilson
 from parapet.steps.looks import pooled, window
 
 

@@ -11,8 +11,9 @@ import pytest
 from parapet.config import Params, parse
 from parapet.errors import WorkError
 from parapet.files import read_json
-from parapet.genome import Genome, SearchSpace
+from parapet.genome import Genome
 from parapet.search import archive
+from parapet.search.space import SearchSpace
 from parapet.steps import candidates, lost, measure, results, search
 from parapet.tracking import NullTracker
 from tests.steps.tiny import TINY

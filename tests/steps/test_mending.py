@@ -12,9 +12,9 @@ import pytest
 from parapet import sealed
 from parapet.config import Params, parse
 from parapet.files import file_digest, read_json
+from parapet.processes.pool import Outcome
 from parapet.search import archive
 from parapet.search.front import front, identity
-from parapet.search.workers import Outcome
 from parapet.steps import measure, results, search
 from parapet.steps.mending import Mender
 from parapet.tracking import NullTracker

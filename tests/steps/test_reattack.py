@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from parapet import cli
-from parapet.attacks.intervals import wilson
 from parapet.errors import PromotionRefused
 from parapet.files import read_json
+from parapet.intervals import wilson
 from parapet.steps import comparison, reattack
 from parapet.tracking.connection import connect
 from parapet.tracking.registry import Registry

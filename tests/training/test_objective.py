@@ -6,19 +6,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from parapet.catalogue.crafting import REGULARISERS
+from parapet.catalogue.losses import LOSSES
+from parapet.catalogue.spec import resolve
 from parapet.errors import InputError
-from parapet.genome import UNATTACKED
 from parapet.training import losses
-from parapet.training.losses import LOSSES
 from parapet.training.morel import MorelHead
-from parapet.training.objective import WEIGHTS, Objective
-from parapet.training.regularisers import REGULARISERS, gradient_alignment, input_gradient
+from parapet.training.objective import Objective
+from parapet.training.regularisers import gradient_alignment, input_gradient
 from parapet.training.weight_perturbation import perturbed
 from tests.training.losses.two_pixels import small_network
 
 SEEDS = torch.arange(9)
 TEACHER = small_network(torch.Generator().manual_seed(5)).eval()
-NAMES = "standard, pgd, trades, mart, alp, softened, distillation, max_mahalanobis"
+NAMES = "pgd, trades, mart, alp, standard, softened, distillation, max_mahalanobis"
 
 
 class _Counting(nn.Module):
@@ -47,12 +48,13 @@ def _alone(name: str, model: nn.Module, images: Tensor, labels: Tensor, adversar
            **options: float) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss by itself, with the weights of its paper."""
     given = {"teacher": TEACHER} if name == "distillation" else {}
-    attacked = None if name in UNATTACKED else adversarial
-    return LOSSES[name](model, images, labels, attacked, **WEIGHTS[name], **given, **options)
+    loss = LOSSES[name]
+    attacked = adversarial if loss.attacked else None
+    return resolve(loss.function)(model, images, labels, attacked, **loss.recommended, **given, **options)
 
 
 def test_every_loss_has_its_weights_listed() -> None:
-    assert list(LOSSES) == list(WEIGHTS) == NAMES.split(", ")
+    assert list(LOSSES) == NAMES.split(", ")
     assert list(REGULARISERS) == ["input_gradient", "gradient_alignment", "logit_squeezing"]
 
 
@@ -76,7 +78,7 @@ def test_a_sum_is_its_terms_times_their_weights_from_one_forward_pass(name: str)
     inputs = input_gradient(model, images, labels)
     alignment = gradient_alignment(model, images, labels, eps=0.2, seeds=SEEDS)
     squared = model(images).square().sum(1).mean()
-    if name not in UNATTACKED:
+    if LOSSES[name].attacked:
         squared = (squared + model(adversarial).square().sum(1).mean()) / 2
     total = expected + 2 * inputs + 0.5 * alignment + 0.25 * squared
     assert loss.item() == pytest.approx(total.item(), rel=1e-5)

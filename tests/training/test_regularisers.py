@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from parapet.attacks.balls import distance
+from parapet.catalogue.crafting import REGULARISERS
+from parapet.catalogue.spec import resolve
 from parapet.training.losses import Logits
 from parapet.training.regularisers import (
-    REGULARISERS,
     gradient_alignment,
     input_gradient,
     logit_squeezing,
@@ -92,7 +93,7 @@ def test_the_noise_lies_in_the_ball_and_belongs_to_the_seed(norm: str, eps: floa
 @pytest.mark.parametrize("name", list(REGULARISERS))
 def test_each_is_a_scalar_above_zero_that_reaches_every_weight(name: str) -> None:
     network, images, labels = _case()
-    value = REGULARISERS[name](network, images, labels, images, eps=0.3, norm="linf", seeds=SEEDS)
+    value = resolve(REGULARISERS[name].function)(network, images, labels, images, eps=0.3, norm="linf", seeds=SEEDS)
     assert value.shape == () and value > 0
     gradients = torch.autograd.grad(value, [parameter for parameter in network.parameters() if parameter.dim() > 1])
     assert all(torch.isfinite(gradient).all() and (gradient != 0).any() for gradient in gradients)
@@ -105,7 +106,7 @@ def test_double_backpropagation_agrees_with_finite_differences(name: str) -> Non
     network, images = network.double(), images.double()
 
     def value() -> torch.Tensor:
-        return REGULARISERS[name](network, images, labels, eps=0.3, norm="linf", seeds=SEEDS)
+        return resolve(REGULARISERS[name].function)(network, images, labels, eps=0.3, norm="linf", seeds=SEEDS)
 
     weight = network[6].weight
     slope = torch.autograd.grad(value(), weight)[0][0, 0].item()

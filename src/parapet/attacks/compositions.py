@@ -1,28 +1,16 @@
-"""Attacks with names and budgets, and the published compositions of AutoAttack."""
+"""Suites: named attacks with budgets, and the published compositions of AutoAttack."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from parapet.attacks.apgd import apgd
-from parapet.attacks.carlini_wagner import carlini_wagner
-from parapet.attacks.deepfool import deepfool
-from parapet.attacks.fab import fab
-from parapet.attacks.fgsm import fgsm
-from parapet.attacks.hop_skip_jump import hop_skip_jump
-from parapet.attacks.mi_fgsm import mi_fgsm
-from parapet.attacks.pgd import pgd
-from parapet.attacks.random_noise import random_noise
-from parapet.attacks.rapid import rapid
-from parapet.attacks.rays import rays
-from parapet.attacks.square import square
+from parapet.catalogue.attacks import ATTACKS, QUERIES, STEPS, TARGETS
+from parapet.catalogue.spec import resolve
 from parapet.errors import InputError
 from parapet.quoting import quote
 
-# Croce and Hein 2020, section 5: iterations, target classes and queries of the ensemble.
-_STEPS, _TARGETS, _QUERIES = 100, 9, 5000
 # In about the time of PGD with 20 steps on both losses these leave no more, and up to 48 points fewer
 # (benchmarks/README.md).
 _RAPID_STEPS, _RAPID_QUERIES = 8, 25
@@ -49,9 +37,20 @@ class Attack:
     survivors_only: bool = False
 
 
+def named(name: str, **options: Any) -> Attack:
+    """The attack of the catalogue called `name`, with its customary budget or with these options in its place."""
+    spec = ATTACKS[name]
+    return Attack(name, resolve(spec.function), options or dict(spec.options), spec.minimum_norm, spec.takes_eps)
+
+
+def catalogue(norm: str) -> dict[str, Attack]:
+    """Every attack that can be asked for by name under `norm`, with its customary budget."""
+    return {name: named(name) for name, spec in ATTACKS.items() if norm in spec.norms}
+
+
 def search_suite(*, steps: int = _RAPID_STEPS, queries: int = _RAPID_QUERIES) -> list[Attack]:
     """What every candidate of a search meets: FGSM, and the rapid AutoAttack with a small budget."""
-    return [Attack("fgsm", fgsm), Attack("rapid", rapid, {"steps": steps, "queries": queries})]
+    return [named("fgsm"), named("rapid", steps=steps, queries=queries)]
 
 
 def pgd_suite(*, pgd_steps: int, pgd_restarts: int) -> list[Attack]:
@@ -60,21 +59,18 @@ def pgd_suite(*, pgd_steps: int, pgd_restarts: int) -> list[Attack]:
     The margin attack is there because label smoothing and other changes of the logits' scale fake robustness
     under cross-entropy alone.
     """
-    return [Attack("fgsm", fgsm),
-            Attack("pgd_ce", pgd, {"steps": pgd_steps, "restarts": pgd_restarts, "loss": "ce"}),
-            Attack("pgd_margin", pgd, {"steps": pgd_steps, "restarts": pgd_restarts, "loss": "margin"})]
+    return [named("fgsm"), named("pgd_ce", steps=pgd_steps, restarts=pgd_restarts, loss="ce"),
+            named("pgd_margin", steps=pgd_steps, restarts=pgd_restarts, loss="margin")]
 
 
-def full_suite(*, pgd_steps: int, pgd_restarts: int, deepfool_steps: int, apgd_steps: int = _STEPS,
-               targets: int = _TARGETS, fab_steps: int = _STEPS, square_queries: int = _QUERIES) -> list[Attack]:
+def full_suite(*, pgd_steps: int, pgd_restarts: int, deepfool_steps: int, apgd_steps: int = STEPS,
+               targets: int = TARGETS, fab_steps: int = STEPS, square_queries: int = QUERIES) -> list[Attack]:
     """What the front meets on the test split: FGSM, PGD on two losses, DeepFool, then AutoAttack's four on what still
     stands. Those with a budget of 0 are left out."""
-    ensemble = [Attack("apgd_ce", apgd, {"steps": apgd_steps, "loss": "ce"}),
-                Attack("apgd_t", apgd, {"steps": apgd_steps, "targets": targets}),
-                Attack("fab_t", fab, {"steps": fab_steps, "targets": targets}, minimum_norm=True, takes_eps=True),
-                Attack("square", square, {"queries": square_queries})]
+    ensemble = [named("apgd_ce", steps=apgd_steps, loss="ce"), named("apgd_t", steps=apgd_steps, targets=targets),
+                named("fab_t", steps=fab_steps, targets=targets), named("square", queries=square_queries)]
     return [*pgd_suite(pgd_steps=pgd_steps, pgd_restarts=pgd_restarts),
-            Attack("deepfool", deepfool, {"steps": deepfool_steps, "classes": _DEEPFOOL_CLASSES}, minimum_norm=True),
+            named("deepfool", steps=deepfool_steps, classes=_DEEPFOOL_CLASSES),
             *(replace(attack, survivors_only=True) for attack in ensemble
               if attack.options["steps" if "steps" in attack.options else "queries"] > 0)]
 
@@ -85,39 +81,31 @@ def auto_attack_suite(version: str = "standard") -> list[Attack]:
     "rand" is for models whose randomness is averaged by `Eot`, which gives it the 20 draws of the published version.
     "rapid" is ours: A3 and then Square from where it ended, which find what "standard" finds in a fraction of its time.
     """
-    apgd_ce = Attack("apgd_ce", apgd, {"steps": _STEPS, "loss": "ce"})
-    apgd_dlr = Attack("apgd_dlr", apgd, {"steps": _STEPS, "loss": "dlr"})
-    apgd_t = Attack("apgd_t", apgd, {"steps": _STEPS, "targets": _TARGETS})
-    fab_t = Attack("fab_t", fab, {"steps": _STEPS, "targets": _TARGETS}, minimum_norm=True, takes_eps=True)
-    square_5000 = Attack("square", square, {"queries": _QUERIES})
     if version == "standard":
-        return [apgd_ce, apgd_t, fab_t, square_5000]
+        return [named("apgd_ce"), named("apgd_t"), named("fab_t"), named("square")]
     if version == "plus":
-        restarted = {"restarts": 5}
-        return [Attack("apgd_ce", apgd, {**apgd_ce.options, **restarted}),
-                Attack("apgd_dlr", apgd, {**apgd_dlr.options, **restarted}),
-                Attack("fab", fab, {"steps": _STEPS, "targets": None, **restarted}, minimum_norm=True, takes_eps=True),
-                square_5000, apgd_t, fab_t]
+        untargeted = {"steps": STEPS, "targets": None, "restarts": 5}
+        return [named("apgd_ce", **ATTACKS["apgd_ce"].options, restarts=5),
+                named("apgd_dlr", **ATTACKS["apgd_dlr"].options, restarts=5),
+                replace(named("fab_t", **untargeted), name="fab"), named("square"), named("apgd_t"), named("fab_t")]
     if version == "rand":
-        return [apgd_ce, apgd_dlr]
+        return [named("apgd_ce"), named("apgd_dlr")]
     if version == "rapid":
-        return [Attack("rapid", rapid)]
+        return [named("rapid")]
     raise InputError(f"version is {quote(version)}; allowed: {', '.join(AUTO_ATTACKS)}.")
 
 
-def catalogue(norm: str) -> dict[str, Attack]:
-    """Every attack that can be asked for by name under `norm`, with customary budgets."""
-    every = [*pgd_suite(pgd_steps=40, pgd_restarts=1), Attack("pgd_100", pgd, {"steps": 100, "loss": "ce"}),
-             Attack("pgd_margin_10", pgd, {"steps": 100, "restarts": 10, "loss": "margin"}), Attack("mi_fgsm", mi_fgsm),
-             *auto_attack_suite("standard"), *auto_attack_suite("rand")[1:],
-             *auto_attack_suite("rapid"),
-             Attack("deepfool", deepfool, {"steps": 50, "classes": 10}, minimum_norm=True),
-             Attack("hop_skip_jump", hop_skip_jump, {"queries": _QUERIES}, minimum_norm=True),
-             Attack("uniform_noise", random_noise, {"kind": "uniform", "draws": 1000}),
-             Attack("corner_noise", random_noise, {"kind": "corner", "draws": 1000})]
-    every.append(Attack("carlini_wagner", carlini_wagner, minimum_norm=True) if norm == "l2" else
-                 Attack("rays", rays, {"queries": _QUERIES}, minimum_norm=True, takes_eps=True))
-    return {attack.name: attack for attack in every}
+def with_others(suite: list[Attack], also: Sequence[str], where: str, norm: str) -> list[Attack]:
+    """`suite` and the attacks called `also` after it; InputError for one that is there or that `norm` does not have."""
+    there = {attack.name for attack in suite}
+    for name in also:
+        if name in there:
+            raise InputError(f"{where} names {name}, which the suite holds already; leave it out.")
+        if norm not in ATTACKS[name].norms:
+            raise InputError(f"{where} names {name}, which does not attack under {norm}; allowed: "
+                             f"{', '.join(known for known in catalogue(norm) if known not in there)}.")
+        there.add(name)
+    return [*suite, *map(named, also)]
 
 
 def named_suite(name: str) -> list[Attack]:

@@ -21,13 +21,13 @@ from parapet.attacks.compositions import Attack
 from parapet.attacks.evaluation_state import Part, identity, open_state
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import Model, check, first_answers, frozen
-from parapet.attacks.intervals import wilson
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.attacks.objectives import margin
 from parapet.attacks.pgd import pgd
 from parapet.attacks.tally import Tally
 from parapet.attacks.transfer import transfer
 from parapet.errors import InputError
+from parapet.intervals import wilson
 
 SCHEMA_VERSION = 3
 _STAIRCASE_STEPS = 40

@@ -25,8 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from parapet.cli.parser import parse_arguments
 
     options = parse_arguments(arguments)
-    return guarded("parapet", lambda: options.verb(options), arguments=arguments, debug=options.debug,
-                   step=options.command, params=getattr(options, "params", None))
+    params = getattr(options, "params", None)
+
+    def work() -> int | None:
+        from parapet.cli import plugins
+
+        plugins.register(os.environ, params or Path("params.yaml"))
+        return options.verb(options)
+
+    return guarded("parapet", work, arguments=arguments, debug=options.debug, step=options.command, params=params)
 
 
 def guarded(program: str, work: Callable[[], int | None],

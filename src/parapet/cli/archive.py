@@ -185,7 +185,7 @@ def compare(options: argparse.Namespace) -> None:
     # Without the ids, which head the columns, and the descriptions, whose place the genes take.
     lines = [[heading, *(row[place] for row in rows)] for place, heading in enumerate(text.HEADINGS[:-1]) if place > 0]
     genes = text.differing_genes(chosen)
-    lines += [[gene, *(str(record["genome"][gene]) for record in chosen)] for gene in genes]
+    lines += [[gene, *(str(text.genome_of(record)[gene]) for record in chosen)] for gene in genes]
     _print_table(("", *(record["id"] for record in chosen)), lines)
     if not genes:
         print("The genomes are equal.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from parapet.genome import GENES, Genome
+from parapet.catalogue.genes import GENES
+from parapet.catalogue.quantities import OBJECTIVES
+from parapet.genome import Genome
 from parapet.report.wording import attacks, count, duration, interval, milliseconds, percent, with_interval
 
 HEADINGS = ("id", "rung", "epochs", "generation", "status", "clean", "robust", "95 % interval", "FLOPs", "p50 ms",
             "train s", "what it is")
-_NAMES = {"clean_error": "clean accuracy", "robust_error": "robust accuracy", "flops": "FLOPs", "latency_ms": "latency"}
 _CRAFTING = {"own": "the genome's own attack", "n_fgsm": "N-FGSM"}
 
 
@@ -33,17 +34,23 @@ def rung(record: dict[str, Any]) -> str:
 
 def description(record: dict[str, Any]) -> str:
     """The genome in a few words."""
-    return str(Genome.from_dict(record["genome"], where=f"genome of {record['id']}"))
+    return str(genome_of(record))
+
+
+def genome_of(record: dict[str, Any]) -> Genome:
+    """The genome of an archive record; InputError names the record where it cannot be read."""
+    return Genome.from_dict(record["genome"], where=f"genome of {record['id']}")
 
 
 def objective_names(names: Sequence[str]) -> str:
     """`clean accuracy, robust accuracy and FLOPs`."""
-    return _listed([_NAMES[name] for name in names])
+    return _listed([OBJECTIVES[name].words for name in names])
 
 
 def full_length(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """Everything of a record as (label, text); `records` is where its parent may be found."""
     validation, fidelity, latency = record["validation"], record["fidelity"], record["latency_ms"]
+    genome = genome_of(record)
     pairs = [("what it is", description(record)), ("status", record["status"])]
     if record["status"] != "feasible":
         pairs.append(("reason", _reason(record)))
@@ -71,7 +78,7 @@ def full_length(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> li
         pairs.append(("training", f"{duration(record['training_seconds'])}, {count(record['training_flops'])}FLOPs"))
     return [*pairs, ("seed", str(record["seed"])), ("training key", record["training_key"]),
             ("evaluation key", record["evaluation_key"]),
-            *((gene.name, str(record["genome"][gene.name])) for gene in GENES)]
+            *((name, str(genome[name])) for name in GENES)]
 
 
 def relatives(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
@@ -91,7 +98,8 @@ def relatives(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> list
 
 def differing_genes(records: Sequence[dict[str, Any]]) -> list[str]:
     """The names of the genes in which the records are not all equal."""
-    return [gene.name for gene in GENES if len({record["genome"][gene.name] for record in records}) > 1]
+    genomes = [genome_of(record) for record in records]
+    return [name for name in GENES if len({genome[name] for genome in genomes}) > 1]
 
 
 def verdict(one: dict[str, Any], other: dict[str, Any], names: Sequence[str]) -> str:
@@ -110,7 +118,7 @@ def verdict(one: dict[str, Any], other: dict[str, Any], names: Sequence[str]) ->
         if ours is None or theirs is None or ours == theirs or (tied and doubtful):
             continue
         winner, loser = (one, other) if ours < theirs else (other, one)
-        better[winner["id"]].append(f"{_NAMES[name]} ({_value(winner, name)} against {_value(loser, name)}"
+        better[winner["id"]].append(f"{OBJECTIVES[name].words} ({_value(winner, name)} against {_value(loser, name)}"
                                     f"{', inside the noise' if doubtful else ''})")
     parts = [f"{name} is better in {_listed(what)}" for name, what in better.items() if what]
     if tied:
@@ -145,11 +153,11 @@ def _fidelities(one: dict[str, Any], other: dict[str, Any]) -> str:
 
 
 def _value(record: dict[str, Any], name: str) -> str:
-    if name == "flops":
-        return count(record["flops"])
-    if name == "latency_ms":
-        return milliseconds(record["latency_ms"]["p50"])
-    return percent(record["validation"][name.replace("_error", "_accuracy")])
+    quantity = OBJECTIVES[name]
+    value = quantity.of(record)
+    if value is None:
+        return "not measured"
+    return {"share": percent, "count": count, "ms": milliseconds}.get(quantity.unit, "{:.4g}".format)(value)
 
 
 def _is_parent(parent: dict[str, Any], child: dict[str, Any]) -> bool:

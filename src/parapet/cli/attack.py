@@ -14,7 +14,6 @@ from parapet.cli import child
 from parapet.cli.arguments import pathname
 from parapet.cli.numbers import LARGEST_BATCH, LARGEST_SEED, MOST_IMAGES, MOST_THREADS, radius, whole
 from parapet.cli.tables import show
-from parapet.data.sampling import Drawn
 from parapet.devices import resolve
 from parapet.errors import InputError
 from parapet.progress import Progress
@@ -142,6 +141,8 @@ def _summary(result: dict[str, Any]) -> str:
 
 
 def _drawn(result: dict[str, Any]) -> str:
+    from parapet.data.sampling import Drawn  # numpy, which --help does without
+
     drawn = Drawn(**result["images"])
     text = f"on {drawn}"
     if result["audit"]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from parapet.config import Params
 from parapet.devices import resolve
 from parapet.errors import InputError, WorkError, disk_full, is_disk_full
-from parapet.genome import SearchSpace
 from parapet.replacement import check_folder
+from parapet.search.space import SearchSpace
 
 _GIGABYTE = 1 << 30
 

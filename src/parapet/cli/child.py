@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from parapet.errors import Fault, WorkError
-from parapet.search.workers import Task, Workers
+from parapet.processes.pool import Task, Workers
 
 
 def supervised(task: Task, device: str, *, on_progress: Callable[[str, float], None],

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from parapet import log
+from parapet.cli import plugins
 from parapet.cli.listening import debugging, listening
 from parapet.cores import limit_threads
 from parapet.redaction import redacted
@@ -21,9 +22,10 @@ def begin(step: str) -> None:
     that it may end with, and, until it ends, tell whoever PARAPET_LOG and PARAPET_DEBUG name what happens in `step`:
     that it begins, and that it is done or what it failed of.
 
-    Raises InputError for a PARAPET_LOG that is not known.
+    Raises InputError for a PARAPET_LOG that is not known, and for a plugin that cannot be registered.
     """
     limit_threads(os.environ)
+    plugins.register(os.environ)
     sys.excepthook = _without_secrets
     debug = debugging(os.environ)
     if not (debug or os.environ.get("PARAPET_LOG")):

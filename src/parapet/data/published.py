@@ -14,10 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from parapet import files
+from parapet.catalogue.datasets import DATASETS
 from parapet.errors import InputError
 from parapet.quoting import quote
-
-NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
 
 # MD5 tells a damaged file from a whole one; it is what the authors published, and no secret hangs on it.
 md5 = partial(hashlib.md5, usedforsecurity=False)
@@ -79,10 +78,10 @@ class Published:
 
 def check_name(name: str) -> None:
     """Raise InputError, with the nearest right name, unless `name` is a data set that Parapet knows."""
-    if name not in NAMES:
-        near = difflib.get_close_matches(name.lower().replace("-", "_"), NAMES, n=1)
+    if name not in DATASETS:
+        near = difflib.get_close_matches(name.lower().replace("-", "_"), DATASETS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"{quote(name)} is not a data set; {hint}Allowed: {', '.join(NAMES)}.")
+        raise InputError(f"{quote(name)} is not a data set; {hint}Allowed: {', '.join(DATASETS)}.")
 
 
 def places(name: str, roots: Sequence[Path]) -> list[Path]:
@@ -91,16 +90,21 @@ def places(name: str, roots: Sequence[Path]) -> list[Path]:
 
 
 def published(name: str) -> Published:
-    """The published files of mnist, fashion_mnist, cifar10, cifar100 or svhn (imports torchvision)."""
+    """The published files of a data set that torchvision has (imports torchvision).
+
+    Raises InputError for one that it does not have, of which no addresses are known.
+    """
     from torchvision import datasets
 
-    kinds = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10,
-             "cifar100": datasets.CIFAR100, "svhn": datasets.SVHN}
-    kind = kinds[name]
-    if name == "svhn":
+    wanted = DATASETS[name].torchvision
+    if wanted is None:
+        raise InputError(f"{name} is not published by torchvision, so that there is nothing to bring; its declaration "
+                         f"reads it with {DATASETS[name].reader}.")
+    kind = getattr(datasets, wanted)
+    if hasattr(kind, "split_list"):
         return Published(name, tuple(PublishedFile(path, digest, (url,)) for url, path, digest in (
             kind.split_list[split] for split in ("train", "test"))))
-    if name in ("cifar10", "cifar100"):
+    if hasattr(kind, "train_list"):
         parts = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
         return Published(name, tuple(PublishedFile(f"{kind.base_folder}/{path}", digest) for path, digest in parts),
                          archive=PublishedFile(kind.filename, kind.tgz_md5, (kind.url,)))

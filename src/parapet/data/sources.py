@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from parapet.catalogue.datasets import DATASETS
+from parapet.catalogue.spec import resolve
 from parapet.data import digits
 from parapet.data.formats import read_cifar, read_idx, read_svhn
 from parapet.data.published import check_name, places, published, read_whole
@@ -64,14 +66,52 @@ class Source:
 def load(name: str, *roots: Path) -> Source:
     """Read a data set, every file verified against its published checksum before it is parsed.
 
-    name: one of `parapet.data.published.NAMES`.
+    name: one of `parapet.catalogue.datasets.DATASETS`.
     roots: folders to look in, in this order; in each first `root`/`name`, then `root` itself.
     Raises InputError for an unknown name and for a missing or damaged folder or file.
     """
     check_name(name)
-    where = places(name, roots)
-    if name == "digits":
-        return _load_digits(where)
+    return resolve(DATASETS[name].reader)(name, places(name, roots))
+
+
+def read_idx_files(name: str, where: list[Path]) -> Source:
+    """MNIST, or what was published in its format, from the first of the folders `where` that holds its files."""
+    from torchvision import datasets
+
+    images, labels, test_images, test_labels = (_parse(read_idx, *entry) for entry in _contents(name, where))
+    classes = DIGIT_CLASSES if name == "mnist" else tuple(datasets.FashionMNIST.classes)
+    return Source(name, images[:, None], labels.astype(np.int64), test_images[:, None], test_labels.astype(np.int64),
+                  255, classes)
+
+
+def read_digits(name: str, where: list[Path]) -> Source:
+    """The digits that scikit-learn carries, from the first of the folders `where` that holds them."""
+    base = next((place for place in where if any((place / name).exists() for name in digits.FILES)), None)
+    if base is None:
+        raise InputError(f"digits is not in {' nor in '.join(map(str, where))}; {digits.ADVICE}.")
+    images, labels = digits.read(base)
+    return Source(name, images, labels, None, None, digits.LEVELS, DIGIT_CLASSES)
+
+
+def read_cifar_files(name: str, where: list[Path]) -> Source:
+    """CIFAR-10 or CIFAR-100 from the first of the folders `where` that holds its files."""
+    *batches, test, meta = (_parse(read_cifar, *entry) for entry in _contents(name, where))
+    prefix = "fine_" if name == "cifar100" else ""
+    images = np.concatenate([batch["data"] for batch in batches])
+    labels = np.concatenate([batch[f"{prefix}labels"] for batch in batches])
+    return Source(name, images.reshape(-1, 3, 32, 32), labels.astype(np.int64),
+                  test["data"].reshape(-1, 3, 32, 32), np.array(test[f"{prefix}labels"], dtype=np.int64),
+                  255, tuple(meta[f"{prefix}label_names"]))
+
+
+def read_svhn_files(name: str, where: list[Path]) -> Source:
+    """SVHN from the first of the folders `where` that holds its files."""
+    (images, labels), (test_images, test_labels) = (_parse(read_svhn, *entry) for entry in _contents(name, where))
+    return Source(name, images, labels, test_images, test_labels, 255, DIGIT_CLASSES)
+
+
+def _contents(name: str, where: list[Path]) -> list[tuple[Path, bytes]]:
+    """Path and verified bytes of each published file; InputError for what is missing or damaged."""
     wanted = published(name)
     base = wanted.find(where)
     advice = f"run `parapet data fetch {name}`"
@@ -82,41 +122,7 @@ def load(name: str, *roots: Path) -> Source:
     for file, form in zip(wanted.files, wanted.present(base)):
         form = form or file
         contents.append((base / form.path, read_whole(base / form.path, form.md5, "md5", advice)))
-    reader = {"svhn": _load_svhn, "cifar10": _load_cifar, "cifar100": _load_cifar}.get(name, _load_idx)
-    return reader(name, contents)
-
-
-def _load_digits(where: list[Path]) -> Source:
-    base = next((place for place in where if any((place / name).exists() for name in digits.FILES)), None)
-    if base is None:
-        raise InputError(f"digits is not in {' nor in '.join(map(str, where))}; {digits.ADVICE}.")
-    images, labels = digits.read(base)
-    return Source("digits", images, labels, None, None, digits.LEVELS, DIGIT_CLASSES)
-
-
-def _load_idx(name: str, contents: list[tuple[Path, bytes]]) -> Source:
-    from torchvision import datasets
-
-    arrays = [_parse(read_idx, *entry) for entry in contents]
-    images, labels, test_images, test_labels = arrays
-    classes = DIGIT_CLASSES if name == "mnist" else tuple(datasets.FashionMNIST.classes)
-    return Source(name, images[:, None], labels.astype(np.int64), test_images[:, None], test_labels.astype(np.int64),
-                  255, classes)
-
-
-def _load_cifar(name: str, contents: list[tuple[Path, bytes]]) -> Source:
-    *batches, test, meta = (_parse(read_cifar, *entry) for entry in contents)
-    prefix = "fine_" if name == "cifar100" else ""
-    images = np.concatenate([batch["data"] for batch in batches])
-    labels = np.concatenate([batch[f"{prefix}labels"] for batch in batches])
-    return Source(name, images.reshape(-1, 3, 32, 32), labels.astype(np.int64),
-                  test["data"].reshape(-1, 3, 32, 32), np.array(test[f"{prefix}labels"], dtype=np.int64),
-                  255, tuple(meta[f"{prefix}label_names"]))
-
-
-def _load_svhn(name: str, contents: list[tuple[Path, bytes]]) -> Source:
-    (images, labels), (test_images, test_labels) = (_parse(read_svhn, *entry) for entry in contents)
-    return Source(name, images, labels, test_images, test_labels, 255, DIGIT_CLASSES)
+    return contents
 
 
 def _parse(reader: Callable[[bytes], _Parsed], path: Path, content: bytes) -> _Parsed:

@@ -6,7 +6,6 @@ Xie, Wu, van der Maaten, Yuille, He: "Feature Denoising for Improving Adversaria
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -92,9 +91,3 @@ class DotProductNonLocalDenoiser(Denoiser):
         else:
             smoothed = flat @ (flat.transpose(1, 2) @ flat)
         return (smoothed / positions).reshape_as(features)
-
-
-DENOISERS: dict[str, Callable[[int], nn.Module]] = {
-    "mean": MeanDenoiser, "median": MedianDenoiser, "gaussian": GaussianNonLocalDenoiser,
-    "dot_product": DotProductNonLocalDenoiser,
-}

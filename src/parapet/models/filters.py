@@ -5,8 +5,6 @@ Xu, Evans, Qi 2018, "Feature Squeezing: Detecting Adversarial Examples in Deep N
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
@@ -34,6 +32,11 @@ class BitDepth(Defence):
         return images + (squeezed - images).detach() if images.requires_grad else squeezed
 
 
+def bit_depth(channels: int) -> BitDepth:
+    """The filter of the gene's word bit_depth: eight grey levels, the same for any number of channels."""
+    return BitDepth()
+
+
 class MedianFilter(Defence):
     """3x3 median of each channel ("local spatial smoothing", section III-B of the paper)."""
 
@@ -42,6 +45,11 @@ class MedianFilter(Defence):
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] to the same shape."""
         return median3x3(images)
+
+
+def median_filter(channels: int) -> MedianFilter:
+    """The filter of the gene's word median, the same for any number of channels."""
+    return MedianFilter()
 
 
 class LearnedSmoothing(Defence):
@@ -65,7 +73,3 @@ class LearnedSmoothing(Defence):
         kernel = torch.softmax(self.kernel_logits, 0).reshape(1, 1, 3, 3).expand(self.channels, 1, 3, 3)
         return conv2d(pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=self.channels)
 
-
-FILTERS: dict[str, Callable[[int], nn.Module]] = {
-    "bit_depth": lambda channels: BitDepth(), "median": lambda channels: MedianFilter(), "smoothing": LearnedSmoothing,
-}

@@ -7,13 +7,14 @@ import math
 import torch
 from torch import Tensor, nn
 
+from parapet.catalogue.networks import BACKBONES, DENOISERS, FILTERS, Layer
+from parapet.catalogue.spec import resolve
 from parapet.errors import InputError
 from parapet.genome import Genome
-from parapet.models.backbones import BACKBONES
+from parapet.models.backbones.body import Body
 from parapet.models.backbones.small_cnn import SeededDropout
 from parapet.models.backbones.vision_transformer import PatchEmbedding
-from parapet.models.denoisers import DENOISERS
-from parapet.models.filters import FILTERS, LearnedSmoothing
+from parapet.models.filters import LearnedSmoothing
 
 
 class Normalise(nn.Module):
@@ -39,10 +40,10 @@ class Network(nn.Module):
         super().__init__()
         channels, height, width = image_shape
         self.genome, self.image_shape, self.classes = genome, (channels, height, width), classes
-        body = BACKBONES[genome.backbone](genome, self.image_shape, classes)
+        body: Body = resolve(BACKBONES[genome.backbone].builder)(genome, self.image_shape, classes)
         self.stages = len(body.stages)
 
-        self.input_filter = FILTERS[genome.input_filter](channels) if genome.input_filter in FILTERS else None
+        self.input_filter = _layer(FILTERS[genome.input_filter], channels)
         self.normalise = Normalise(channels)
         self.stem = body.stem
         for number, stage in enumerate(body.stages, start=1):
@@ -52,12 +53,12 @@ class Network(nn.Module):
 
     def _denoiser(self, channels: tuple[int, ...]) -> nn.Module | None:
         genome = self.genome
-        if genome.denoiser not in DENOISERS:
+        if DENOISERS[genome.denoiser].builder is None:
             return None
         if genome.denoiser_stage > self.stages:
             raise InputError(f"denoiser_stage is {genome.denoiser_stage}, and the backbone {genome.backbone} has "
                              f"{self.stages} stages; it must be a whole number from 1 to {self.stages}.")
-        return DENOISERS[genome.denoiser](channels[genome.denoiser_stage - 1])
+        return _layer(DENOISERS[genome.denoiser], channels[genome.denoiser_stage - 1])
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes)."""
@@ -69,6 +70,10 @@ class Network(nn.Module):
             if self.denoiser is not None and self.genome.denoiser_stage == number:
                 features = self.denoiser(features)
         return self.head(features)
+
+
+def _layer(spec: Layer, channels: int) -> nn.Module | None:
+    return None if spec.builder is None else resolve(spec.builder)(channels)
 
 
 def build(genome: Genome, image_shape: tuple[int, int, int], classes: int, *, generator: torch.Generator,

@@ -1,7 +1,7 @@
-"""One candidate's training by several processes: started on this machine, or by whoever starts torchrun elsewhere.
+"""Several processes that call one function together: started on this machine, or by whoever starts torchrun elsewhere.
 
-`python -m torch.distributed.run ... -m parapet.steps.together REQUEST` does what the file REQUEST asks for and leaves
-the folder that it names as `training.run` does.
+`python -m torch.distributed.run ... -m parapet.processes.launcher REQUEST` has every process call the function that the
+file REQUEST names, with its place in the group.
 """
 
 from __future__ import annotations
@@ -17,21 +17,19 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
-from parapet.config import Params, parse, to_dict
-from parapet.cores import Cores, FreeCores
+from parapet.catalogue import plugins
+from parapet.catalogue.spec import resolve
 from parapet.errors import InputError, ProcessDied, WorkError, is_out_of_memory
 from parapet.files import read_json, write_json
-from parapet.search import deaths
-from parapet.steps import results
+from parapet.processes import deaths
 
-if TYPE_CHECKING:
-    from parapet.training.team import Team
+Report = Callable[[str, float], None]
 
 # What precedes a line of progress; everything else that is printed is kept for the reason of a failure.
 _PROGRESS, _KEPT_LINES = "parapet-progress ", 500
@@ -40,19 +38,18 @@ ERROR, HEARTBEAT = "error.json", "heartbeat"
 _KINDS = {kind.__name__: kind for kind in (InputError, WorkError)}
 _LOOK_EVERY, _ABANDONED = 1.0, 1800.0
 COMMAND = ("-m", "torch.distributed.run")
-MODULE = ("-m", "parapet.steps.together")
+MODULE = ("-m", "parapet.processes.launcher")
 
 
-def request(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, device: str, start: Path | None,
-            checkpoints: Path | None, locks: Path | None = None) -> dict[str, Any]:
-    """What a REQUEST holds: the arguments of `training.run`, as JSON."""
-    return {"params": to_dict(params), "proposal": proposal, "dataset": str(dataset), "out": str(out),
-            "device": device, "start": start and str(start), "checkpoints": checkpoints and str(checkpoints),
-            "locks": locks and str(locks), "parent": None}
+def request(function: str, arguments: dict[str, Any], *, device: str) -> dict[str, Any]:
+    """What a REQUEST holds, as JSON: `function`, "module:name", is called with `arguments`, `device`, `team` and
+    `progress`; the first process is on `device` and the others on the cards after it."""
+    return {"function": function, "arguments": arguments, "device": device, "plugins": plugins.inheritance(),
+            "parent": None}
 
 
-def train(asked: dict[str, Any], gpus: int, progress: results.Report = results.ignore) -> dict[str, Any]:
-    """Have `gpus` processes of this machine do a request; the result that `training.run` wrote.
+def launch(asked: dict[str, Any], processes: int, progress: Report) -> None:
+    """Have so many processes of this machine do a request; `progress` hears what the first one tells.
 
     Raises ProcessDied with what was said last where one of them dies, the others are ended then; and whatever sentence
     one of them has for the user.
@@ -61,8 +58,8 @@ def train(asked: dict[str, Any], gpus: int, progress: results.Report = results.i
         path = Path(folder) / "request.json"
         write_json(path, {**asked, "parent": os.getpid()})
         process = subprocess.Popen(
-            [sys.executable, *COMMAND, "--standalone", "--nnodes=1", f"--nproc-per-node={gpus}", *MODULE, str(path)],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            [sys.executable, *COMMAND, "--standalone", "--nnodes=1", f"--nproc-per-node={processes}", *MODULE,
+             str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         said: deque[str] = deque(maxlen=_KEPT_LINES)
         try:
             for line in process.stdout or ():
@@ -78,9 +75,8 @@ def train(asked: dict[str, Any], gpus: int, progress: results.Report = results.i
         raise_told(path.parent)
     if code != 0:
         why, how = _cause(said)
-        raise ProcessDied(f"one of the {gpus} processes that trained together died (torchrun ended with {code}): {why}",
-                          how)
-    return results.trained(Path(asked["out"]))
+        raise ProcessDied(f"one of the {processes} processes that trained together died (torchrun ended with {code}): "
+                          f"{why}", how)
 
 
 def raise_told(folder: Path) -> None:
@@ -142,28 +138,20 @@ def main(path: str) -> None:
     watch.start()
     with joined(device=asked["device"]) as (team, device):
         try:
-            _take_part(asked, team, device)
+            plugins.inherit(asked["plugins"])
+            resolve(asked["function"])(**asked["arguments"], device=device, team=team,
+                                       progress=_tell if team.leads else _ignore)
         except (InputError, WorkError) as error:
             write_json(place / ERROR, {"kind": type(error).__name__, "text": str(error)})
             raise SystemExit(1) from None
 
 
-def _take_part(asked: dict[str, Any], team: Team, device: str) -> None:
-    from parapet.steps import training
+def _tell(text: str, share: float) -> None:
+    print(f"{_PROGRESS}{json.dumps([text, share])}", flush=True)
 
-    def tell(text: str, share: float) -> None:
-        print(f"{_PROGRESS}{json.dumps([text, share])}", flush=True)
 
-    params = parse(Params, asked["params"])
-    if team.size != params.training.gpus:
-        raise InputError(f"training.gpus is {params.training.gpus}, and {team.size} processes were started to train "
-                         "together; the cluster's file and params.yaml have to be compiled together.")
-    # One lock is enough: the others wait for the first one before every batch.
-    cores = Cores(Path(asked["locks"])) if asked["locks"] and team.leads else FreeCores()
-    training.run(params, asked["proposal"], Path(asked["dataset"]), Path(asked["out"]), device=device,
-                 start=asked["start"] and Path(asked["start"]),
-                 checkpoints=asked["checkpoints"] and Path(asked["checkpoints"]), cores=cores, team=team,
-                 progress=tell if team.leads else results.ignore)
+def _ignore(text: str, share: float) -> None:
+    """The first process tells for all of them."""
 
 
 if __name__ == "__main__":

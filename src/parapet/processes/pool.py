@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from parapet import log
+from parapet.catalogue import plugins
 from parapet.errors import InputError, WorkError
+from parapet.processes import deaths
 from parapet.redaction import redacted
-from parapet.search import deaths
 
-_MODULE = "parapet.search.worker_process"
+_MODULE = "parapet.processes.worker"
 _TICK = 0.25
 # Bytes of a worker's standard error that are kept, and pieces of it that are read before others have their turn.
 _KEPT, _CHUNKS = 16_384, 16
@@ -202,7 +203,8 @@ class Workers:
         worker.job, worker.step, worker.said = job, job.task.step, b""
         worker.begun, worker.started = False, time.monotonic()
         job.attempts += 1
-        task = {"function": job.task.function, "arguments": {**job.task.arguments, "device": worker.device}}
+        task = {"function": job.task.function, "arguments": {**job.task.arguments, "device": worker.device},
+                "plugins": plugins.inheritance()}
         with contextlib.suppress(BrokenPipeError):  # it died just now: `_fallen` sees it, and it is tried again
             stdin = _pipe(worker.process.stdin)
             stdin.write(json.dumps(task).encode() + b"\n")

@@ -1,13 +1,12 @@
 """The child's side of `workers`: reads tasks as JSON lines, calls a function of the library, answers in JSON lines.
 
-Run as `python -m parapet.search.worker_process`. It ends when its parent does: the parent holds the other end of
+Run as `python -m parapet.processes.worker`. It ends when its parent does: the parent holds the other end of
 its standard input.
 """
 
 from __future__ import annotations
 
 import faulthandler
-import importlib
 import json
 import logging
 import os
@@ -20,6 +19,8 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from parapet import log
+from parapet.catalogue import plugins
+from parapet.catalogue.spec import resolve
 from parapet.cores import limit_threads
 from parapet.errors import (
     InputError,
@@ -85,9 +86,8 @@ def serve(task: dict[str, Any], answer: Answer) -> None:
     """Do a task and answer what becomes of it: begun, done, input_error, work_error, failed, died, or out_of_memory."""
     answer("begun")  # the start of a process is not the task's time
     try:
-        module, name = task["function"].split(":")
-        function = getattr(importlib.import_module(module), name)
-        answer("done", result=function(**task["arguments"], progress=Report(answer)))
+        plugins.inherit(task["plugins"])
+        answer("done", result=resolve(task["function"])(**task["arguments"], progress=Report(answer)))
     except InputError as error:
         answer("input_error", text=str(error), trace=traceback.format_exc())
     except WorkError as error:

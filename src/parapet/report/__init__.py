@@ -2,11 +2,3 @@
 
 Everything here is a pure function of front.json, the evaluation records and the archive; nothing is measured here.
 """
-
-from parapet.report.card import model_card
-from parapet.report.dvc_plots import metrics, plot_tables
-from parapet.report.images import AdversarialImages
-from parapet.report.page import render
-from parapet.report.svg import front_svg
-
-__all__ = ["AdversarialImages", "front_svg", "metrics", "model_card", "plot_tables", "render"]

@@ -58,7 +58,7 @@ def milliseconds(value: float) -> str:
 
 def describe(genome: dict[str, Any]) -> str:
     """A genome in a few words, for records that carry no description of their own."""
-    return str(Genome(**genome))
+    return str(Genome.from_dict(genome))
 
 
 def number(value: Any) -> str:

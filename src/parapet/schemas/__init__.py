@@ -1,4 +1,8 @@
-"""JSON Schemas of the files that other programs rely on: genome, archive record, evaluation, front."""
+"""JSON Schemas of the files that other programs rely on: genome, archive record, evaluation, front.
+
+Blocks that several of them have lie in `definitions.schema.json`, and a genome is what the catalogue's genes say:
+`genome.schema.json` is written from them by `python -m parapet.schemas`.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,19 @@ import jsonschema_rs
 
 from parapet.quoting import name as named
 from parapet.quoting import words
+from parapet.schemas.genome import genome_schema
 
 NAMES = ("genome", "archive_record", "evaluation", "front")
 
 
 @cache
 def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) called `name`, one of `NAMES`."""
-    return json.loads(resources.files(__name__).joinpath(f"{name}.schema.json").read_text(encoding="utf-8"))
+    """The JSON Schema (draft 2020-12) called `name`, one of `NAMES`, with all that it refers to inside it."""
+    genome = genome_schema()
+    if name == "genome":
+        return genome
+    shared = _read("definitions")["$defs"]
+    return {**_inside(_read(name)), "$defs": {**_inside(shared), "genome": _without_heading(genome)}}
 
 
 def validate(name: str, value: Any) -> None:
@@ -51,3 +60,24 @@ def _holds(name: str, value: Any) -> bool:
 @cache
 def _compiled(name: str) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator(schema(name))
+
+
+def _read(name: str) -> dict[str, Any]:
+    return json.loads(resources.files(__name__).joinpath(f"{name}.schema.json").read_text(encoding="utf-8"))
+
+
+def _inside(value: Any) -> Any:
+    """The same with references to other files turned into references to `$defs`."""
+    if isinstance(value, list):
+        return [_inside(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    target = value.get("$ref")
+    if not isinstance(target, str):
+        return {key: _inside(item) for key, item in value.items()}
+    place = "#/$defs/genome" if target == "genome.schema.json" else target.removeprefix("definitions.schema.json")
+    return {**value, "$ref": place}
+
+
+def _without_heading(schema: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key not in ("$schema", "title")}

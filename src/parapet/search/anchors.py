@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from parapet.genome import UNATTACKED, Genome, SearchSpace
+from parapet.catalogue.losses import LOSSES
+from parapet.genome import Genome
+from parapet.search.space import SearchSpace
 
 
 def anchors(space: SearchSpace, backbone: str) -> list[Genome]:
@@ -12,7 +14,7 @@ def anchors(space: SearchSpace, backbone: str) -> list[Genome]:
     """
     middle = {gene.name: gene.choices[(len(gene.choices) - 1) // 2] for gene in space.genes if gene.ordered}
     largest = {name: space.choices(name)[-1] for name in ("width", "depth")}
-    losses = [loss for loss in space.choices("loss") if loss not in UNATTACKED] or list(space.choices("loss"))
+    losses = [loss for loss in space.choices("loss") if LOSSES[loss].attacked] or list(space.choices("loss"))
     # Of the losses that are searched TRADES makes the most passes.
     costly = {"steps": space.choices("steps")[-1], "loss": "trades" if "trades" in losses else losses[-1]}
     plain = {**middle, "backbone": backbone, "activation": space.choices("activation")[0], "denoiser": "none",

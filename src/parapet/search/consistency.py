@@ -12,7 +12,7 @@ _TOLERANCE = 1e-9
 def problems(record: dict[str, Any]) -> Iterator[str]:
     """In what a suite's record (`evaluation` of evaluation/<id>.json and of attack_evaluation.json) contradicts its own
     `outcomes`: rows of 0 and 1, one an image, by the name of the attack."""
-    from parapet.attacks.intervals import wilson  # torch comes with it
+    from parapet.intervals import wilson  # torch comes with it
 
     rows, n = {name: [mark == "1" for mark in row] for name, row in record["outcomes"].items()}, record["n"]
     if odd := [name for name, row in rows.items() if len(row) != n]:

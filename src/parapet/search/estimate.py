@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from parapet.fidelity import Fidelity
-from parapet.genome import Genome, point
+from parapet.genome import Genome, Point, point
 from parapet.search.evolution import Outcome
 from parapet.search.front import measured_objectives, rank_correlation
 
@@ -85,8 +85,8 @@ def _pairs(records: Sequence[dict[str, Any]], low: int, high: int) -> list[tuple
             if record["fidelity"]["rung"] == high and point(record["genome"]) in below]
 
 
-def _highest(records: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
-    best: dict[tuple[Any, ...], dict[str, Any]] = {}
+def _highest(records: Sequence[dict[str, Any]]) -> dict[Point, dict[str, Any]]:
+    best: dict[Point, dict[str, Any]] = {}
     for record in records:
         place = point(record["genome"])
         if record["repeat"] == 0 and (place not in best

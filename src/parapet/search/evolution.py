@@ -21,7 +21,7 @@ from pymoo.operators.crossover.ux import UniformCrossover
 from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 
 from parapet.errors import InputError
-from parapet.genome import Genome, SearchSpace
+from parapet.genome import Genome
 from parapet.search.operators import (
     NeighbourMutation,
     NeverTwice,
@@ -32,6 +32,7 @@ from parapet.search.operators import (
     first_generation,
     top_up,
 )
+from parapet.search.space import SearchSpace
 from parapet.search.surrogate import Surrogate
 
 SCHEMA_VERSION = 2

@@ -6,26 +6,13 @@ Records are those of `archive.latest`: one for each candidate.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import moocore
 import numpy as np
 
-_BOX = ("clean_error", "robust_error", "flops")
-# What each objective is computed from, for one record, and how, for the numbers of all records at once.
-_SOURCES: dict[str, Callable[[dict[str, Any]], float | None]] = {
-    "clean_error": lambda record: record["validation"] and record["validation"]["clean_accuracy"],
-    "robust_error": lambda record: record["validation"] and record["validation"]["robust_accuracy"],
-    "flops": lambda record: record["flops"],
-    "latency_ms": lambda record: record["latency_ms"] and record["latency_ms"]["p50"],
-}
-_SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "clean_error": lambda accuracy: 1 - accuracy,
-    "robust_error": lambda accuracy: 1 - accuracy,
-    "flops": lambda count: np.log10(np.maximum(1, count)),
-    "latency_ms": lambda milliseconds: np.log10(np.maximum(1e-6, milliseconds)),
-}
+from parapet.catalogue.quantities import BOX, OBJECTIVES, Quantity
 
 
 def objectives(record: dict[str, Any], names: Sequence[str]) -> list[float] | None:
@@ -152,8 +139,15 @@ def identity(candidates: Sequence[dict[str, Any]]) -> set[tuple[str, float, floa
 
 def _table(records: Sequence[dict[str, Any]], names: Sequence[str]) -> np.ndarray:
     """Objectives (records, names) as `objectives` gives them, whatever the status; NaN where one was not measured."""
-    columns = [_SCALES[name](np.array([_SOURCES[name](record) for record in records], float)) for name in names]
+    columns = [_column(records, OBJECTIVES[name]) for name in names]
     return np.stack(columns, axis=1) if columns else np.empty((len(records), 0))
+
+
+def _column(records: Sequence[dict[str, Any]], quantity: Quantity) -> np.ndarray:
+    values = np.array([quantity.of(record) for record in records], float)
+    if quantity.more_is_better:
+        return 1 - values
+    return values if quantity.floor is None else np.log10(np.maximum(quantity.floor, values))
 
 
 def _is_nondominated(values: np.ndarray) -> np.ndarray:
@@ -164,7 +158,7 @@ def _is_nondominated(values: np.ndarray) -> np.ndarray:
 def _inside(records: Sequence[dict[str, Any]], ideal: Sequence[float], reference: Sequence[float]) -> np.ndarray:
     """The records' points (n, 3) in the box, scaled to [0, 1); what is better than the ideal lies on the box's side."""
     low, high = np.array(ideal, float), np.array(reference, float)
-    points = _table([record for record in records if record["status"] == "feasible"], _BOX)
+    points = _table([record for record in records if record["status"] == "feasible"], BOX)
     scaled = np.clip((points - low) / (high - low), 0, None)
     return scaled[(scaled < 1).all(axis=1)]  # NaN, which was never measured, is not below 1
 

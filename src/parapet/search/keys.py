@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from parapet.catalogue import plugins
+from parapet.catalogue.attacks import ATTACKS
+from parapet.catalogue.genes import GENES
+from parapet.catalogue.quantities import OBJECTIVES
 from parapet.config import Params, subset, to_dict
 from parapet.fidelity import Fidelity
 from parapet.files import digest
 from parapet.genome import Genome
 from parapet.search.request import Request
+from parapet.search.space import SearchSpace
 from parapet.versions import ATTACK_VERSION, EXPORT_VERSION, TRAINING_VERSION
 
 _ID_LENGTH = 12
@@ -31,7 +39,8 @@ def training_key(request: Request, params: Params, fingerprint: str, device: str
                    "fidelity": [fidelity.epochs, fidelity.data_share, fidelity.crafting], "data": fingerprint,
                    "training": training, "threat": to_dict(params.threat), "device": device.split(":")[0],
                    "seed": candidate_seed(params.seed, request.genome, request.repeat),
-                   "threads": params.search.threads, "parent": request.parent, "version": TRAINING_VERSION})
+                   "threads": params.search.threads, "parent": request.parent, "version": TRAINING_VERSION,
+                   **_plugins(request.genome.declarations())})
 
 
 def evaluation_key(training: str, params: Params, section: str, look: int = 1) -> str:
@@ -39,8 +48,12 @@ def evaluation_key(training: str, params: Params, section: str, look: int = 1) -
 
     `look` counts evaluations of the same training with other noise and, where there are enough, other images.
     """
-    return digest({"training": training, "evaluation": subset(params, [section]), "seed": params.seed,
-                   "version": ATTACK_VERSION} | ({"look": look} if look > 1 else {}))
+    evaluation = subset(params, [section])
+    also = evaluation[section].pop("also")
+    if also:  # so that keys of before this option are what they were
+        evaluation[section]["also"] = also
+    return digest({"training": training, "evaluation": evaluation, "seed": params.seed, "version": ATTACK_VERSION,
+                   **_plugins(ATTACKS[name] for name in also)} | ({"look": look} if look > 1 else {}))
 
 
 def export_key(training: str, params: Params) -> str:
@@ -60,7 +73,22 @@ def search_key(params: Params, fingerprint: str, device: str) -> str:
     full = Fidelity.ladder(params.search.rungs, params.training.epochs)[-1]
     return digest({"search": search, "training": training_key(Request(Genome(), full), params, fingerprint, device),
                    "evaluation": evaluation_key("", params, "attack_evaluation"), "seed": params.seed,
-                   "export": to_dict(params.export)})
+                   "export": to_dict(params.export), **_plugins(_of_search(params))})
+
+
+def _of_search(params: Params) -> Iterator[Any]:
+    """The declarations that a search may meet."""
+    yield from (OBJECTIVES[name] for name in params.search.objectives)
+    for gene in SearchSpace(params.search.space).genes:
+        yield GENES[gene.name]
+        if gene.words is not None:
+            yield from (gene.words[word] for word in gene.choices)
+
+
+def _plugins(declarations: Iterable[Any]) -> dict[str, Any]:
+    """The part of a key that says of which source the declarations from outside are; nothing where there are none."""
+    sources = plugins.sources(declarations)
+    return {"plugins": sources} if sources else {}
 
 
 def short_id(training: str) -> str:

@@ -11,7 +11,8 @@ from pymoo.core.mutation import Mutation
 from pymoo.core.repair import Repair
 from scipy.stats import qmc
 
-from parapet.genome import Genome, SearchSpace
+from parapet.genome import Genome
+from parapet.search.space import SearchSpace
 
 Vector = tuple[int, ...]
 # Genes with more choices than this are moved by more than one place at a time.

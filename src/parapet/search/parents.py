@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from parapet.genome import Genome, SearchSpace
+from parapet.catalogue.networks import BACKBONES
+from parapet.genome import Genome
+from parapet.search.space import SearchSpace
 
 # Genes that shape the network; what weights are worth to a child depends on them far more than on the recipe.
 ARCHITECTURE = ("backbone", "width", "depth", "activation", "denoiser", "denoiser_stage", "input_filter")
@@ -26,7 +28,8 @@ def inheritable(child: Genome, parent: Genome) -> bool:
 
     The heads of a transformer share one matrix, whose slices are no heads.
     """
-    return child.backbone == parent.backbone and (child.backbone != "vit" or child.width == parent.width)
+    return child.backbone == parent.backbone and (
+        child.width == parent.width or BACKBONES[child.backbone].inherits_widths)
 
 
 def nearest(space: SearchSpace, child: Genome, records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

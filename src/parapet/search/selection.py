@@ -11,12 +11,13 @@ from typing import Any, cast
 
 import numpy as np
 
+from parapet.catalogue.quantities import BOX, OBJECTIVES, Quantity
 from parapet.errors import InputError
 from parapet.search import wishes
 from parapet.search.front import ties
-from parapet.search.wishes import QUANTITIES, Constraint, Constraints, Knee, Quantity, Weights
+from parapet.search.wishes import Constraint, Constraints, Knee, Weights
 
-_KNEE = tuple(QUANTITIES[name] for name in ("clean_accuracy", "robust_accuracy", "flops"))
+_KNEE = tuple(OBJECTIVES[name] for name in BOX)
 _NAMED_TIES = 3
 _DIGITS = 9  # what differs by less is rounding
 
@@ -174,7 +175,7 @@ def _shown(candidate: dict[str, Any], quantity: Quantity, digits: int = 4) -> st
     value = quantity.of(candidate)
     if value is None:
         return "not measured"
-    return f"{value:,}" if quantity.name in ("flops", "params") else f"{value:.{digits}g}"
+    return f"{value:,}" if quantity.is_count else f"{value:.{digits}g}"
 
 
 def _numbers(candidate: dict[str, Any], quantities: Iterable[Quantity]) -> str:

@@ -18,9 +18,10 @@ from parapet.config import Params, to_dict
 from parapet.cores import cpu_count
 from parapet.data.info import check_files, read_info
 from parapet.files import digest
-from parapet.genome import Genome, SearchSpace
+from parapet.genome import Genome
+from parapet.processes.pool import Task, Workers
 from parapet.search.anchors import anchors
-from parapet.search.workers import Task, Workers
+from parapet.search.space import SearchSpace
 
 _STEPS = "parapet.search.sharing:timed_steps"
 # A worker more must be worth this much of what there was; less is noise, and each costs memory and a start.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from parapet.genome import Gene
+from parapet.catalogue.genes import Gene
 
 # Below so many measured genomes, or two for each gene that has a choice, a model has seen too little of most genes.
 _LEAST = 12

@@ -81,8 +81,8 @@ def _ids_and_genome(record: dict[str, Any]) -> Iterator[str]:
     except InputError as error:
         yield str(error)
         return
-    odd = [f"{name} is {quote(record['genome'][name])} and has to be {value!r}" for name, value in canonical.items()
-           if record["genome"][name] != value]
+    odd = [f"{name} is {quote(value)} and has to be {canonical.get(name)!r}" for name, value in record["genome"].items()
+           if value != canonical.get(name)]
     if odd:
         yield f"the genome is not canonical: {words(', '.join(odd))}"
 

@@ -15,47 +15,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from parapet.catalogue.quantities import QUANTITIES, Quantity
 from parapet.errors import InputError
 from parapet.quoting import name as named
 from parapet.quoting import quote
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A number of a candidate; `floor` belongs to those that are compared by their logarithm."""
-
-    name: str
-    title: str
-    most: str
-    least: str
-    example: str
-    more_is_better: bool = False
-    floor: float | None = None
-
-    def of(self, candidate: dict[str, Any]) -> float | None:
-        """Its value for an archive record or a member of front.json, on validation; None where it was not measured."""
-        if self.is_share:
-            return candidate["validation"][self.name]
-        value = candidate[self.name]
-        return value["p50"] if isinstance(value, dict) else value
-
-    def position(self, value: float) -> float:
-        """Where `value` lies on the scale on which its differences count: itself, or its log10."""
-        return value if self.floor is None else math.log10(max(self.floor, value))
-
-    @property
-    def is_share(self) -> bool:
-        """Whether it is an accuracy, from 0 to 1."""
-        return self.name.endswith("accuracy")
-
-
-QUANTITIES = {quantity.name: quantity for quantity in (
-    Quantity("clean_accuracy", "clean_accuracy", "highest", "lowest", "0.95", more_is_better=True),
-    Quantity("robust_accuracy", "robust_accuracy", "highest", "lowest", "0.88", more_is_better=True),
-    Quantity("flops", "FLOPs", "most", "fewest", "1e6", floor=1.0),
-    Quantity("params", "params", "most", "fewest", "1e5", floor=1.0),
-    Quantity("latency_ms", "latency_ms", "highest", "lowest", "0.2", floor=1e-6),
-)}
 
 
 @dataclass(frozen=True)
@@ -116,7 +79,6 @@ _CONSTRAINT = re.compile(r"([A-Za-z_ ]+?)\s*(>=|<=|>|<)\s*(.*)")
 _BOUND = re.compile(rf"({_NUMBER})\s*(%?)")
 _WEIGHT = re.compile(rf"([A-Za-z_ ]+?)\s*[=:]?\s*({_NUMBER})")
 _ORDER = re.compile(r"(?:(fewest|least|lowest|smallest)|most|highest|largest)\s+([A-Za-z_ ]+)", re.IGNORECASE)
-_NAMES = ", ".join(QUANTITIES)
 _LONGEST = 1000
 
 
@@ -148,8 +110,8 @@ def _constraint(part: str) -> Constraint:
     quantity = _quantity(match[1]) if match else None
     if match is None or quantity is None:
         raise InputError(f"the constraint {quote(part)} cannot be read; write knee, or weights: QUANTITY NUMBER, or "
-                         f"QUANTITY >= NUMBER (or <=, >, <) with one of {_NAMES}, several separated by commas, and "
-                         "after constraints for example then fewest FLOPs.")
+                         f"QUANTITY >= NUMBER (or <=, >, <) with one of {', '.join(QUANTITIES)}, several separated by "
+                         "commas, and after constraints for example then fewest FLOPs.")
     sign, number = match[2], _BOUND.fullmatch(match[3])
     if not number:
         raise InputError(f"the constraint {quote(part)} has no number after {sign}; write for example {quantity.name} "
@@ -178,7 +140,7 @@ def _order(part: str) -> Order:
     quantity = _quantity(match[2]) if match else None
     if match is None or quantity is None:
         raise InputError(f"the order 'then {named(part)}' cannot be read; write then fewest or then most, and one of "
-                         f"{_NAMES}.")
+                         f"{', '.join(QUANTITIES)}.")
     return Order(quantity, least=match[1] is not None)
 
 
@@ -189,7 +151,7 @@ def _weights(words: str) -> Weights:
         quantity = _quantity(match[1]) if match else None
         if match is None or quantity is None:
             raise InputError(f"the weight {quote(part)} cannot be read; write for example weights: robust_accuracy 3, "
-                             f"flops 0.5, with any of {_NAMES}.")
+                             f"flops 0.5, with any of {', '.join(QUANTITIES)}.")
         if quantity in weights:
             raise InputError(f"the weight {quote(part)} is the second one of {quantity.name}; give each quantity one.")
         weights[quantity] = float(match[2])

@@ -21,10 +21,10 @@ from parapet.errors import InputError, ParapetError, is_broken_device, is_of_the
 from parapet.files import replacing, write_json
 from parapet.models.foreign import load_any
 from parapet.models.network import Network
+from parapet.processes.pool import Task
 from parapet.quoting import listed, words
 from parapet.quoting import name as named
 from parapet.redaction import redacted
-from parapet.search.workers import Task
 from parapet.versions import ATTACK_VERSION
 
 RECORD, STATE = "evaluation.json", "state"

@@ -15,7 +15,7 @@ from parapet.data.info import read_info
 from parapet.errors import InputError, WorkError
 from parapet.fidelity import Fidelity
 from parapet.files import replacing_folder, write_json
-from parapet.genome import Genome, SearchSpace
+from parapet.genome import Genome
 from parapet.replacement import refuse_to_replace
 from parapet.search import archive, keys
 from parapet.search.course import Course, outcome
@@ -23,6 +23,7 @@ from parapet.search.estimate import HOPELESS
 from parapet.search.evolution import Evolution
 from parapet.search.front import front, hypervolume_curve
 from parapet.search.request import Request
+from parapet.search.space import SearchSpace
 from parapet.search.surrogate import Surrogate
 from parapet.steps import ceilings, lost, search_folder, tracked
 from parapet.steps import results as step_results

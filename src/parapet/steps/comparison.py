@@ -13,8 +13,8 @@ import numpy as np
 from parapet.config import Params, to_dict
 from parapet.errors import WorkError
 from parapet.files import digest
+from parapet.processes.pool import Task, Workers
 from parapet.progress import Progress
-from parapet.search.workers import Task, Workers
 from parapet.steps import results
 from parapet.steps.full_evaluation import key_of, surrogates_of
 from parapet.steps.search_folder import SearchFolder
@@ -37,7 +37,7 @@ class Paired:
     @classmethod
     def of(cls, champion: np.ndarray, challenger: np.ndarray) -> Paired:
         """From two arrays of bool, an entry an image, in the same order."""
-        from parapet.attacks.intervals import sign_test  # with it comes torch, which only workers need
+        from parapet.intervals import sign_test  # with it comes torch, which only workers need
 
         first, second = int((champion & ~challenger).sum()), int((challenger & ~champion).sum())
         return cls(len(champion), first, second, sign_test(first, second))

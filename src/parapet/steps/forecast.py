@@ -19,10 +19,10 @@ import numpy as np
 from parapet.config import Params, to_dict
 from parapet.data.info import check_files, read_info
 from parapet.errors import WorkError
-from parapet.genome import SearchSpace
+from parapet.processes.pool import Task, Workers
 from parapet.search.anchors import anchors as anchors_of
 from parapet.search.operators import first_generation
-from parapet.search.workers import Task, Workers
+from parapet.search.space import SearchSpace
 from parapet.steps import simulation, step_times
 from parapet.steps.simulation import Cost, Course
 from parapet.steps.step_times import StepTimes

@@ -14,11 +14,10 @@ from parapet.cores import Cores, FreeCores
 from parapet.data.info import check_files, read_info
 from parapet.errors import WorkError
 from parapet.files import digest, read_json, replacing, replacing_folder
-from parapet.genome import UNATTACKED
+from parapet.processes.pool import Task, Workers
 from parapet.progress import Progress
 from parapet.replacement import ID, refuse_to_replace
 from parapet.search.keys import evaluation_key
-from parapet.search.workers import Task, Workers
 from parapet.steps import results
 from parapet.steps.search_folder import SearchFolder
 from parapet.tracking.tracker import Tracker
@@ -97,6 +96,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     import torch  # here and below: this module is also read by a parent process that needs no torch
 
     from parapet.attacks import audited_rows, examine, full_suite, run_suite
+    from parapet.attacks.compositions import with_others
     from parapet.attacks.evaluation_state import StateRefused
     from parapet.data.dataset import Dataset
     from parapet.models import load
@@ -119,6 +119,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     suite = full_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts,
                        deepfool_steps=config.deepfool_steps, apgd_steps=config.apgd_steps,
                        targets=config.apgd_targets, fab_steps=config.fab_steps, square_queries=config.square_queries)
+    suite = with_others(suite, config.also, "full_evaluation.also", threat.norm)
     state = path.with_suffix(f".{key[:12]}.state")
     _forget(path, but=state)
 
@@ -141,7 +142,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
             progress=lambda name, share: progress(name, 0.7 + 0.2 * share))
         replay = _replay(folder / results.ONNX, network, images, labels, adversarial, settings.export.tolerance)
     variant, beside = None, []
-    if config.int8_images and network.genome.loss not in UNATTACKED:
+    if config.int8_images and network.genome.meets_attacks:
         variant = int8.run(settings, folder, data, path.parent, images, labels, adversarial, cores=cores,
                            progress=lambda text, share: progress(text, 0.9 + share * 0.1))
         beside.append(variant["file"])

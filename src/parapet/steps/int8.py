@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from parapet.attacks import square
-from parapet.attacks.intervals import wilson
 from parapet.config import Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
 from parapet.deployment import GraphModel, footprint, measure_latency, quantize
 from parapet.files import file_digest
+from parapet.intervals import wilson
 from parapet.steps import results
 
 SUFFIX = "-int8"

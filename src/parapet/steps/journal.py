@@ -13,7 +13,7 @@ from parapet import schemas, sealed
 from parapet.config import Params
 from parapet.errors import InputError
 from parapet.files import digest
-from parapet.genome import point
+from parapet.genome import Point, point
 from parapet.search import archive
 from parapet.search.budget import Budget
 from parapet.search.course import Course, outcome, seen
@@ -46,7 +46,7 @@ class Journal:
         self._ending = False
         self._known = {line_of(record): record for record in records}
         # Genomes among the first so many records.
-        self._points: set[tuple[Any, ...]] = set()
+        self._points: set[Point] = set()
         self._counted = 0
         # What was worked out of all records, and when: an archive of thousands is gone through once a round.
         self._found: dict[str, Any] = {}

@@ -16,7 +16,7 @@ def pooled(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     if len(results) == 1:
         return results[0]
-    from parapet.attacks.intervals import wilson  # torch comes with it
+    from parapet.intervals import wilson  # torch comes with it
 
     records = [result["evaluation"] for result in results]
     weights = [record["n"] for record in records]

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from parapet.errors import WorkError
-from parapet.genome import GENES, Genome, SearchSpace
-from parapet.search import deaths
+from parapet.genome import Genome
+from parapet.processes import deaths
+from parapet.search.space import SearchSpace
 
 # Of a round, lost to one reason, above which what is left is no sample of the space any more; and a single one, be the
 # round ever so small, is chance.
@@ -26,8 +27,8 @@ def about(candidate: str, genome: Genome) -> str:
 
 def how_to_leave_out(genome: Genome, space: SearchSpace) -> str:
     """What to take out of search.space to have no such genome; empty where the space would be left with nothing."""
-    values = [f"{gene.name} {getattr(genome, gene.name)}" for gene in GENES
-              if len(space.choices(gene.name)) > 1 and getattr(genome, gene.name) in space.choices(gene.name)][:_NAMED]
+    values = [f"{gene.name} {genome[gene.name]}" for gene in space.genes
+              if len(gene.choices) > 1 and genome[gene.name] in gene.choices][:_NAMED]
     return f"to leave it out, take one of its values out of search.space: {' or '.join(values)}" if values else ""
 
 

@@ -11,9 +11,10 @@ from parapet.config import Params, parse, to_dict
 from parapet.cores import Cores
 from parapet.data.info import read_info
 from parapet.errors import WorkError
-from parapet.genome import Genome, SearchSpace
+from parapet.genome import Genome
+from parapet.processes.pool import Task
 from parapet.search.keys import evaluation_key, export_key
-from parapet.search.workers import Task
+from parapet.search.space import SearchSpace
 from parapet.steps import candidates, ceilings, looks, lost, results
 
 # Shares of a candidate's time, for the progress line alone.

@@ -8,10 +8,10 @@ from typing import Any
 
 from parapet.config import Params
 from parapet.errors import WorkError
+from parapet.processes.pool import Outcome
 from parapet.search.course import outcome
 from parapet.search.front import front
 from parapet.search.keys import evaluation_key, export_key
-from parapet.search.workers import Outcome
 from parapet.steps import measure, results
 
 # In these a candidate that was measured again may differ from its record: a GPU's kernels promise no identity.

@@ -102,7 +102,7 @@ class _Bench:
         labels = torch.cat([predict(network, part) for part in images.split(config.batch_size)])
         asked: dict[str, Any] = {"norm": self.params.threat.norm, "eps": _TINY_EPS,
                                  "generator": torch.Generator().manual_seed(0)}
-        suite = suite_of(config)
+        suite = suite_of(config, self.params.threat.norm)
         batch, times = min(config.batch_size, len(images)), []
         for work in (lambda: run_suite(network, images[:batch], labels[:batch], suite=suite, batch_size=batch, **asked),
                      lambda: run_audit(adapted(network), images[:config.audit_images], labels[:config.audit_images],

@@ -19,9 +19,9 @@ import numpy as np
 from parapet.config import Params, parse, to_dict
 from parapet.errors import InputError, PromotionRefused, WorkError
 from parapet.files import digest, file_digest
+from parapet.processes.pool import Task
 from parapet.report import wording
 from parapet.search.consistency import problems
-from parapet.search.workers import Task
 from parapet.steps import results
 from parapet.steps.comparison import Paired, marks, work
 from parapet.versions import ATTACK_VERSION, EXPORT_VERSION
@@ -77,7 +77,7 @@ class Reattacked:
     @classmethod
     def of(cls, evaluation: dict[str, Any], found: dict[str, Any]) -> Reattacked:
         """From an evaluation and what `attack` left. Raises PromotionRefused where they are not of the same images."""
-        from parapet.attacks.intervals import sign_test, wilson  # with them comes torch
+        from parapet.intervals import sign_test, wilson  # with them comes torch
 
         record = evaluation["evaluation"]
         if record["n"] != found["evaluation"]["n"]:

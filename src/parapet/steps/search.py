@@ -20,10 +20,10 @@ from parapet.config import Params
 from parapet.data.info import check_files, read_info
 from parapet.errors import InputError
 from parapet.files import replacing_folder, write_text
+from parapet.processes.pool import Outcome, Workers
 from parapet.replacement import refuse_to_replace
 from parapet.search import course, keys
 from parapet.search.front import hypervolume
-from parapet.search.workers import Outcome, Workers
 from parapet.steps import candidates, lost, measure, search_folder, tracked
 from parapet.steps.display import Display
 from parapet.steps.journal import Journal, line_of

@@ -13,7 +13,7 @@ import numpy as np
 
 from parapet.config import Params
 from parapet.fidelity import Fidelity
-from parapet.genome import UNATTACKED, Genome
+from parapet.genome import Genome
 from parapet.search.budget import Budget
 
 # Longer searches are drawn on from so many generations.
@@ -82,8 +82,8 @@ def _training(genome: Genome, fidelity: Fidelity, behind: int, params: Params, i
     images = min(config.validation_images, info["images"]["validation"])
     # Half of the images are broken early.
     validation = looks * images * (1 + config.validation_steps)
-    single = recipe.loss not in UNATTACKED and recipe.crafting != "pgd"
-    watched = 0 if recipe.loss in UNATTACKED else (epochs if single else looks) * _WATCHED * _WATCHED_STEPS
+    single = recipe.meets_attacks and recipe.crafting != "pgd"
+    watched = 0 if not recipe.meets_attacks else (epochs if single else looks) * _WATCHED * _WATCHED_STEPS
     seconds = a_pass * (epochs * steps * passes(recipe, params) + (validation + watched) / batch)
     return seconds + sum(_training(other, fidelity, behind, params, info, a_pass, batch)
                          for other in needed(recipe).values())

@@ -18,10 +18,11 @@ from parapet.data.info import read_info
 from parapet.devices import resolve
 from parapet.errors import ParapetError
 from parapet.files import write_text
-from parapet.genome import Genome, SearchSpace
+from parapet.genome import Genome
+from parapet.processes.pool import Task, Workers
 from parapet.progress import Progress
 from parapet.search.keys import evaluation_key, export_key
-from parapet.search.workers import Task, Workers
+from parapet.search.space import SearchSpace
 from parapet.steps import lost, results
 from parapet.steps import measure as measure_step
 

@@ -22,9 +22,9 @@ from parapet.deployment.latency import processor
 from parapet.errors import InputError
 from parapet.models import build, save
 from parapet.models.cost import count_flops, count_parameters
+from parapet.processes.pool import Task
 from parapet.quoting import name as named
 from parapet.redaction import redacted
-from parapet.search.workers import Task
 from parapet.steps.results import CHECKPOINT, WEIGHTS
 from parapet.training.checkpoint import left_by
 from parapet.training.loop import TrainingFailed, train

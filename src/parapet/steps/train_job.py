@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from parapet.config import Params
 from parapet.errors import InputError
 from parapet.files import digest, read_json, scratch_folder, write_json
-from parapet.steps import results, together
+from parapet.processes import launcher
+from parapet.steps import results, training_request
 from parapet.steps import train_job_api as api
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, s
     home = _home(client, namespace, shared)
     name = f"parapet-{proposal['id']}-{digest([home.claim, proposal['training_key']])[:8]}"
     place = shared / "teams" / name
-    path, heart = _prepare(params, proposal, dataset, place, shared, demand.device), place / together.HEARTBEAT
+    path, heart = _prepare(params, proposal, dataset, place, shared, demand.device), place / launcher.HEARTBEAT
     while True:
         job, attempts = api.find(client, namespace, name), _attempts(place)
         if job is not None and api.condition(job, "Failed"):
@@ -86,7 +87,7 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, s
             job = None
         if job is None:
             attempts = _attempts(place, begun=True)
-            (place / together.ERROR).unlink(missing_ok=True)
+            (place / launcher.ERROR).unlink(missing_ok=True)
             heart.touch()
             api.create(client, manifest(name, path, home, demand, threads=params.search.threads))
             tell(f"TrainJob {name} is created: {demand.nodes} x {demand.processes} processes, attempt {attempts}")
@@ -95,14 +96,14 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, s
         failure = api.wait(client, namespace, name, pause, heart.touch)
         if failure is None or attempts >= params.search.attempts:
             break
-        together.raise_told(place)
+        launcher.raise_told(place)
         tell(f"TrainJob {name} failed: {failure}")
     api.delete(client, namespace, name, pause)
     if failure is None:
         for source in (place / "out").iterdir():
             shutil.copyfile(source, out / source.name)
     else:
-        together.raise_told(place)
+        launcher.raise_told(place)
         results.write(out / results.TRAINING, candidate=proposal["id"], key=proposal["training_key"],
                       status="infeasible", reason=f"training: the TrainJob {name} failed: {failure}",
                       lost="a TrainJob that failed")
@@ -134,7 +135,7 @@ def manifest(name: str, request: Path, home: Home, demand: Demand, *, threads: i
             "activeDeadlineSeconds": demand.seconds,
             "trainer": {"image": home.image, "numNodes": demand.nodes, "numProcPerNode": demand.processes,
                         # The rest of what torchrun needs Kubeflow Trainer puts into its environment.
-                        "command": ["python", *together.COMMAND, *together.MODULE, str(request)],
+                        "command": ["python", *launcher.COMMAND, *launcher.MODULE, str(request)],
                         "env": [{"name": "OMP_NUM_THREADS", "value": str(threads)}],
                         "resourcesPerNode": {"requests": dict(demand.resources), "limits": dict(demand.resources)}},
             "runtimePatches": [{"manager": _MANAGER,
@@ -147,7 +148,7 @@ def _prepare(params: Params, proposal: dict[str, Any], dataset: Path, place: Pat
     if not data.exists():
         _publish(dataset, data)
     (place / "out").mkdir(parents=True, exist_ok=True)
-    write_json(place / "request.json", together.request(params, proposal, data, place / "out", device=device,
+    write_json(place / "request.json", training_request.request(params, proposal, data, place / "out", device=device,
                                                         start=None, checkpoints=shared / "checkpoints"))
     return place / "request.json"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from parapet.config import Params
+from parapet.config import Params, parse
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
 from parapet.errors import InputError, WorkError
@@ -17,7 +17,9 @@ from parapet.genome import Genome
 from parapet.models import Network, check_fit, load, save
 from parapet.models.cost import count_flops, count_parameters
 from parapet.models.inheritance import inherit
-from parapet.steps import results, together
+from parapet.processes.launcher import launch
+from parapet.steps import results
+from parapet.steps.training_request import request
 from parapet.training.loop import TrainingFailed, Turn, train
 from parapet.training.team import ALONE, Team
 
@@ -42,9 +44,9 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
         return result
     out.mkdir(parents=True, exist_ok=True)
     if params.training.gpus > 1 and team is None:
-        asked = together.request(params, proposal, dataset, out, device=device, start=start, checkpoints=checkpoints,
-                                 locks=cores.folder if cores else None)
-        return together.train(asked, params.training.gpus, progress)
+        launch(request(params, proposal, dataset, out, device=device, start=start, checkpoints=checkpoints,
+                       locks=cores.folder if cores else None), params.training.gpus, progress)
+        return results.trained(out)
     team = team or ALONE
     torch.set_num_threads(params.search.threads)
     genome, data = Genome.from_dict(proposal["genome"]), Dataset.open(dataset)
@@ -106,3 +108,19 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
         flops=count_flops(network, network.image_shape), params=count_parameters(network), curves=trained.curves)
     (kept / results.CHECKPOINT).unlink(missing_ok=True)
     return result
+
+
+def take_part(*, params: dict[str, Any], proposal: dict[str, Any], dataset: str, out: str, start: str | None,
+              checkpoints: str | None, locks: str | None, device: str, team: Team, progress: results.Report) -> None:
+    """One of several processes that train a candidate together; the arguments are those of `run` as JSON.
+
+    Raises InputError where the team has another size than params.yaml asks for.
+    """
+    settings = parse(Params, params)
+    if team.size != settings.training.gpus:
+        raise InputError(f"training.gpus is {settings.training.gpus}, and {team.size} processes were started to train "
+                         "together; the cluster's file and params.yaml have to be compiled together.")
+    # One lock is enough: the others wait for the first one before every batch.
+    cores = Cores(Path(locks)) if locks and team.leads else FreeCores()
+    run(settings, proposal, Path(dataset), Path(out), device=device, start=Path(start) if start else None,
+        checkpoints=Path(checkpoints) if checkpoints else None, cores=cores, team=team, progress=progress)

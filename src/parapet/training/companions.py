@@ -7,6 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
+from parapet.catalogue.crafting import CRAFTINGS
+from parapet.catalogue.losses import LOSSES
 from parapet.genome import Genome
 
 TEACHER = "teacher"
@@ -38,9 +40,9 @@ def needed(genome: Genome) -> dict[str, Genome]:
     The teacher has the student's shape and temperature (Papernot et al. 2016, section IV). Static networks are the same
     network trained without attacks; each gets a seed of its own.
     """
-    if genome.loss == "distillation":
-        return {TEACHER: replace(genome, loss="softened").canonical()}
-    if genome.crafting == "ensemble":
+    if (teacher := LOSSES[genome.loss].teacher) is not None:
+        return {TEACHER: replace(genome, loss=teacher).canonical()}
+    if CRAFTINGS[genome.crafting].borrows:
         return {name: replace(genome, loss="standard").canonical() for name in _STATIC}
     return {}
 

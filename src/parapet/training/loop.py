@@ -146,9 +146,7 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
 
 def _compile(network: Network, recipe: Recipe) -> None:
     """Compile the network's passes, in place; its names and weights stay what they are."""
-    weights = recipe.objective.regularisers
-    twice = [name for name in ("input_gradient", "gradient_alignment") if weights.get(name, 0) > 0]
-    if twice:
+    if twice := recipe.objective.differentiated_twice:
         raise InputError(f"training.compile is true, and {twice[0]} needs the gradient of a gradient, which "
                          "torch.compile cannot give; set training.compile to false, or the regulariser's weight to 0.")
     network.compile()

@@ -12,31 +12,25 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from parapet.attacks.noise import Generator
+from parapet.catalogue.crafting import REGULARISERS
+from parapet.catalogue.losses import LOSSES, MOREL_WEIGHTS, Loss, Weight
+from parapet.catalogue.spec import resolve
 from parapet.errors import InputError
-from parapet.genome import UNATTACKED
-from parapet.training.losses import LOSSES, Pieces, embedding_loss, one_pass
-from parapet.training.losses.morel import ACCURACY_LOSSES
+from parapet.training.losses import Pieces, embedding_loss, one_pass
 from parapet.training.morel import MorelHead, classifier_layer, features_of
-from parapet.training.regularisers import REGULARISERS, noisy_images
+from parapet.training.regularisers import noisy_images
 
-# The weights of each loss with the values that their papers recommend.
-WEIGHTS: dict[str, dict[str, float]] = {"standard": {}, "pgd": {"clean_share": 0.0}, "trades": {"beta": 6.0},
-                                        "mart": {"beta": 6.0}, "alp": {"pairing": 0.5},
-                                        "softened": {"temperature": 20.0}, "distillation": {"temperature": 20.0},
-                                        "max_mahalanobis": {}}
-# `morel` is the second entry of MOREL's preference vector (1 - morel, morel), 0.1 in the paper; 0 leaves MOREL out.
-MOREL_WEIGHTS = {"morel": 0.0, "morel_alpha": 1e-5}
-# Shares of a whole: at 1 the other part would vanish, above 1 it would count as negative.
-_BELOW_ONE = ("clean_share", "morel", "smoothing")
+_MOREL = {weight.name: weight.recommended for weight in MOREL_WEIGHTS}
+_SMOOTHING = Weight("smoothing", "label_smoothing", 0.0, below_one=True)
 
 
 @dataclass(frozen=True)
 class Objective:
     """A sum of `loss` and regularisers; unknown names and weights that could make it negative raise InputError.
 
-    `loss` is a name of `LOSSES`, `weights` are its own (see `WEIGHTS`, and `MOREL_WEIGHTS` for trades and mart), where
-    one that is left out has the value of its paper. `regularisers` maps names of `REGULARISERS` to weights; one of
-    weight 0 costs nothing. `smoothing` in [0, 1) is label smoothing.
+    `loss` is a name of `LOSSES`, `weights` are its own and, where it joins MOREL, `MOREL_WEIGHTS`; one that is left out
+    has the value of its paper. `regularisers` maps names of `REGULARISERS` to weights; one of weight 0 costs nothing.
+    `smoothing` in [0, 1) is label smoothing.
     """
 
     loss: str
@@ -46,29 +40,40 @@ class Objective:
 
     def __post_init__(self) -> None:
         _check_name("loss", self.loss, LOSSES)
-        known = WEIGHTS[self.loss] | (MOREL_WEIGHTS if self.loss in ACCURACY_LOSSES else {})
+        known = {weight.name: weight for weight in (*self.spec.weights,
+                                                    *(MOREL_WEIGHTS if self.spec.joins_morel else ()))}
         for name, value in self.weights.items():
             _check_name(f"a weight of the loss {self.loss}", name, known)
-            _check_weight(f"weights.{name} of the loss {self.loss}", name, value)
+            _check_weight(f"weights.{name} of the loss {self.loss}", known[name], value)
         for name, value in self.regularisers.items():
             _check_name("a regulariser", name, REGULARISERS)
-            _check_weight(f"regularisers.{name}", name, value)
-        _check_weight("smoothing", "smoothing", self.smoothing)
+            _check_weight(f"regularisers.{name}", Weight(name, name, 0.0), value)
+        _check_weight("smoothing", _SMOOTHING, self.smoothing)
+
+    @property
+    def spec(self) -> Loss:
+        """The declaration of the loss."""
+        return LOSSES[self.loss]
 
     @property
     def morel(self) -> float:
         """MOREL's share of the objective; above 0 a call needs a `morel_head`."""
-        return self.weights.get("morel", MOREL_WEIGHTS["morel"])
+        return self.weights.get("morel", _MOREL["morel"])
+
+    @property
+    def differentiated_twice(self) -> list[str]:
+        """The regularisers whose gradients need second derivatives."""
+        return [name for name in self._used() if REGULARISERS[name].differentiated_twice]
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The versions of each image that one call sends through the model: clean, adversarial, noisy."""
-        used = [name for name, weight in self.regularisers.items() if weight > 0]
-        noisy = "gradient_alignment" in used
-        adversarial = self.loss not in UNATTACKED
-        clean = self.loss != "pgd" or self._own_weights()["clean_share"] > 0 or noisy or "input_gradient" in used
-        return tuple(name for name, wanted in (("clean", clean), ("adversarial", adversarial), ("noisy", noisy))
-                     if wanted)
+        needed = {version for name in self._used() for version in REGULARISERS[name].versions}
+        if self.spec.clean_weight is None or self._own_weights()[self.spec.clean_weight] > 0:
+            needed.add("clean")
+        if self.spec.attacked:
+            needed.add("adversarial")
+        return tuple(version for version in ("clean", "adversarial", "noisy") if version in needed)
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None, *,
                  eps: float = 0.0, norm: str = "linf", seeds: Generator | None = None,
@@ -82,14 +87,14 @@ class Objective:
         if self.morel > 0 and morel_head is None:
             raise InputError(f"weights.morel of the loss {self.loss} is {self.morel:g} and there is no morel_head; "
                              "build one with MorelHead(features, generator).")
-        if self.loss == "distillation" and teacher is None:
-            raise InputError("the loss distillation has no teacher; train one with the loss softened and give it.")
-        parts = self.parts
-        used = {name: weight for name, weight in self.regularisers.items() if weight > 0}
+        if self.spec.teacher is not None and teacher is None:
+            raise InputError(f"the loss {self.loss} has no teacher; train one with the loss {self.spec.teacher} and "
+                             "give it.")
+        parts, used = self.parts, self._used()
         noisy = None
         if "noisy" in parts:
             noisy = noisy_images(images.detach(), eps, norm, seeds).requires_grad_()
-        if "noisy" in parts or "input_gradient" in used:
+        if self.differentiated_twice:
             images = images.detach().requires_grad_()
         versions = {"clean": images, "adversarial": adversarial, "noisy": noisy}
         watched: AbstractContextManager[list[Tensor]] = nullcontext([])
@@ -97,22 +102,26 @@ class Objective:
             watched = features_of(classifier_layer(model))
         with watched as seen:
             logits = one_pass(model, **{name: versions[name] for name in parts})
-        learnt_from = {"teacher": teacher} if self.loss == "distillation" else {}
-        loss, pieces = LOSSES[self.loss](model, images, labels, adversarial if "adversarial" in parts else None,
-                                         smoothing=self.smoothing, logits=logits, **self._own_weights(), **learnt_from)
+        learnt_from = {} if self.spec.teacher is None else {"teacher": teacher}
+        loss, pieces = resolve(self.spec.function)(
+            model, images, labels, adversarial if "adversarial" in parts else None, smoothing=self.smoothing,
+            logits=logits, **self._own_weights(), **learnt_from)
         if self.morel > 0 and morel_head is not None:
             clean_features, adversarial_features = seen[-1].chunk(len(parts))[:2]
             embedded, more = embedding_loss(morel_head, clean_features, adversarial_features, labels,
-                                            alpha=self.weights.get("morel_alpha", MOREL_WEIGHTS["morel_alpha"]))
+                                            alpha=self.weights.get("morel_alpha", _MOREL["morel_alpha"]))
             loss, pieces = (1 - self.morel) * loss + self.morel * embedded, pieces | more
         for name, weight in used.items():
-            value = REGULARISERS[name](model, images, labels, adversarial, eps=eps, norm=norm, seeds=seeds,
-                                       noisy=noisy, logits=logits)
+            value = resolve(REGULARISERS[name].function)(model, images, labels, adversarial, eps=eps, norm=norm,
+                                                      seeds=seeds, noisy=noisy, logits=logits)
             loss, pieces = loss + weight * value, pieces | {name: value.detach()}
         return loss, pieces
 
     def _own_weights(self) -> dict[str, float]:
-        return {name: self.weights.get(name, default) for name, default in WEIGHTS[self.loss].items()}
+        return {name: self.weights.get(name, default) for name, default in self.spec.recommended.items()}
+
+    def _used(self) -> dict[str, float]:
+        return {name: weight for name, weight in self.regularisers.items() if weight > 0}
 
 
 def _check_name(what: str, name: str, known: Iterable[str]) -> None:
@@ -124,12 +133,12 @@ def _check_name(what: str, name: str, known: Iterable[str]) -> None:
         raise InputError(f"{what} is {name!r}; {allowed}" if what == "loss" else f"{name!r} is not {what}; {allowed}")
 
 
-def _check_weight(where: str, name: str, value: float) -> None:
+def _check_weight(where: str, weight: Weight, value: float) -> None:
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if name in _BELOW_ONE:
+    if weight.below_one:
         if not (number and 0 <= value < 1):
             raise InputError(f"{where} is {value!r}; it must be a number from 0 to below 1.")
     elif not (number and math.isfinite(value) and value >= 0):
         raise InputError(f"{where} is {value!r}; it must be a finite number of at least 0.")
-    elif name == "temperature" and value == 0:
+    elif weight.above_zero and value == 0:
         raise InputError(f"{where} is 0; it must be a finite number above 0.")

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from parapet.catalogue.crafting import REGULARISERS
+from parapet.catalogue.losses import LOSSES, MOREL_WEIGHTS
 from parapet.config import TrainingConfig
-from parapet.genome import UNATTACKED, Genome
+from parapet.genome import Genome
 from parapet.training.adaptation import Defence
 from parapet.training.crafting import Crafting
-from parapet.training.losses.morel import ACCURACY_LOSSES
 from parapet.training.objective import Objective
-from parapet.training.regularisers import REGULARISERS
-
-# Which gene weighs the second half of each loss.
-_WEIGHTS = {"standard": {}, "pgd": {"clean_share": "clean_share"}, "trades": {"beta": "trades_beta"},
-            "mart": {"beta": "trades_beta"}, "alp": {"pairing": "pairing"}, "max_mahalanobis": {},
-            **dict.fromkeys(("softened", "distillation"), {"temperature": "temperature"})}
 
 
 @dataclass(frozen=True)
@@ -34,13 +29,13 @@ class Recipe:
     @classmethod
     def of(cls, genome: Genome, config: TrainingConfig) -> Recipe:
         """The recipe half of `genome`; a gene's label smoothing goes before the configuration's."""
-        weights = {name: getattr(genome, gene) for name, gene in _WEIGHTS[genome.loss].items()}
-        if genome.loss in ACCURACY_LOSSES:
-            weights |= {"morel": genome.morel, "morel_alpha": genome.morel_alpha}
-        objective = Objective(genome.loss, weights, {name: getattr(genome, name) for name in REGULARISERS},
+        loss = LOSSES[genome.loss]
+        weights = {weight.name: genome[weight.gene]
+                   for weight in (*loss.weights, *(MOREL_WEIGHTS if loss.joins_morel else ()))}
+        objective = Objective(genome.loss, weights, {name: genome[name] for name in REGULARISERS},
                               genome.label_smoothing or config.label_smoothing)
-        crafting = None if genome.loss in UNATTACKED else Crafting(genome.crafting, genome.steps,
-                                                                   divergence=genome.loss == "trades")
+        crafting = None if not loss.attacked else Crafting(genome.crafting, genome.steps,
+                                                           divergence=loss.crafted_on_divergence)
         return cls(objective, crafting, genome.weight_perturbation, genome.eps_ratio)
 
     def with_defence(self, defence: Defence) -> Recipe:
@@ -65,7 +60,7 @@ class Recipe:
         """
         attack = 0 if self.crafting is None else 2 * self.crafting.passes + (
             self.crafting.divergence and self.crafting.kind != "ensemble")
-        teacher = self.objective.loss == "distillation"
+        teacher = self.objective.spec.teacher is not None
         descents = 2 if self.weight_perturbation > 0 else 1
-        double = any(self.objective.regularisers.get(name, 0) > 0 for name in ("input_gradient", "gradient_alignment"))
+        double = bool(self.objective.differentiated_twice)
         return forward * (attack + descents * teacher + descents * (3 + 3 * double) * len(self.objective.parts))

@@ -6,7 +6,6 @@ by the images needs, beside the logits, the very tensors which went into the pas
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -68,10 +67,6 @@ def logit_squeezing(model: nn.Module, images: Tensor, labels: Tensor, adversaria
         logits = one_pass(model, clean=images)
     given = [part for part in (logits.clean, logits.adversarial) if part is not None]
     return cast(Tensor, sum(part.square().sum(1).mean() for part in given)) / len(given)
-
-
-REGULARISERS: dict[str, Callable[..., Tensor]] = {
-    "input_gradient": input_gradient, "gradient_alignment": gradient_alignment, "logit_squeezing": logit_squeezing}
 
 
 def noisy_images(images: Tensor, eps: float, norm: str, seeds: Generator | None) -> Tensor:

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from parapet.catalogue.crafting import CRAFTINGS
+from parapet.catalogue.losses import LOSSES
 from parapet.config import TrainingConfig
 from parapet.data.images import Images
 from parapet.genome import Genome
@@ -46,6 +48,6 @@ def time_steps(genome: Genome, training: Images, validation: Images, *, config: 
 
 def alone(genome: Genome) -> Genome:
     """The nearest recipe that needs no other network, at nearly the same cost."""
-    if genome.loss == "distillation":
-        return replace(genome, loss="softened").canonical()
-    return replace(genome, crafting="fgsm").canonical() if genome.crafting == "ensemble" else genome
+    if (teacher := LOSSES[genome.loss].teacher) is not None:
+        return replace(genome, loss=teacher).canonical()
+    return replace(genome, crafting="fgsm").canonical() if CRAFTINGS[genome.crafting].borrows else genome

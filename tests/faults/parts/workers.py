@@ -17,7 +17,7 @@ from tests.faults.verbs import VERBS, Verb
 
 _ORDER = ("search", "full_evaluation", "search, tracked", "run")
 _KINDS = ("stopped for a moment", "stopped for good", "SIGSEGV", "SIGABRT", "SIGBUS", "SIGKILL", "out of memory")
-_MODULE, _TIMEOUT = "parapet.search.worker_process", 25
+_MODULE, _TIMEOUT = "parapet.processes.worker", 25
 # A worker that has not imported its libraries yet fails for another reason than one that is at work.
 _STARTED_BYTES = 250 << 20
 

@@ -16,10 +16,11 @@ from parapet.attacks.objectives import (
     precise,
     targeted_dlr,
 )
-from parapet.training.losses import LOSSES, centre_margin, embedding_loss, logit_centres, one_pass, trades
+from parapet.catalogue.crafting import REGULARISERS
+from parapet.catalogue.losses import LOSSES
+from parapet.catalogue.spec import resolve
+from parapet.training.losses import centre_margin, embedding_loss, logit_centres, one_pass, trades
 from parapet.training.morel import MorelHead
-from parapet.training.objective import WEIGHTS
-from parapet.training.regularisers import REGULARISERS
 from parapet.training.weight_perturbation import perturbed
 
 LABELS = torch.tensor([0, 1, 2, 3])
@@ -51,8 +52,8 @@ def _loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     teacher = {"teacher": Given()} if name == "distillation" else {}
 
     def value(clean: Tensor, adversarial: Tensor) -> Tensor:
-        return LOSSES[name](Given(), clean, LABELS, adversarial, logits=one_pass(
-            Given(), clean=clean, adversarial=adversarial), **WEIGHTS[name], **teacher)[0]
+        return resolve(LOSSES[name].function)(Given(), clean, LABELS, adversarial, logits=one_pass(
+            Given(), clean=clean, adversarial=adversarial), **LOSSES[name].recommended, **teacher)[0]
     return value
 
 
@@ -65,12 +66,12 @@ def _objective(objective: Callable[[Tensor, Tensor], Objective]) -> Callable[[Te
 
 FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     **{name: _loss(name) for name in LOSSES},
-    "pgd, half clean": lambda clean, adversarial: LOSSES["pgd"](
+    "pgd, half clean": lambda clean, adversarial: resolve(LOSSES["pgd"].function)(
         Given(), clean, LABELS, adversarial, clean_share=0.5,
         logits=one_pass(Given(), clean=clean, adversarial=adversarial))[0],
     "trades, smoothed": lambda clean, adversarial: trades(Given(), clean, LABELS, adversarial, beta=6.0,
                                                           smoothing=0.1)[0],
-    "logit_squeezing": lambda clean, adversarial: REGULARISERS["logit_squeezing"](
+    "logit_squeezing": lambda clean, adversarial: resolve(REGULARISERS["logit_squeezing"].function)(
         Given(), clean, LABELS, logits=one_pass(Given(), clean=clean, adversarial=adversarial)),
     "objective cross_entropy": _objective(lambda clean, targets: cross_entropy),
     **{f"objective {name}": _objective(lambda clean, targets, name=name: OBJECTIVES[name]) for name in OBJECTIVES},
@@ -159,7 +160,7 @@ def test_regularisers_of_networks_with_any_logits(name: str, scale: float) -> No
     found = {}
     for dtype in (torch.float32, torch.float64):
         network, images = _network(dtype, scale), _images(dtype)
-        value = REGULARISERS[name](network, images, LABELS, eps=0.3, seeds=torch.arange(4))
+        value = resolve(REGULARISERS[name].function)(network, images, LABELS, eps=0.3, seeds=torch.arange(4))
         found[dtype] = value, torch.autograd.grad(value, [network[1].weight, network[3].weight])
     (value, slopes), (known, right) = found[torch.float32], found[torch.float64]
     assert value.isfinite() and value.item() == pytest.approx(known.item(), rel=1e-4, abs=1e-6)

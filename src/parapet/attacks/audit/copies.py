@@ -26,6 +26,7 @@ from parapet.attacks.audit.writes import writes
 from parapet.attacks.inputs import Model, answers, frozen, predict
 from parapet.attacks.noise import derived
 from parapet.attacks.pgd import pgd
+from parapet.catalogue import plugins
 from parapet.errors import ProcessDied, is_of_the_machine
 from parapet.quoting import words
 
@@ -117,7 +118,7 @@ def _in_another_process(*arguments: Any) -> tuple[str, Any]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     with tempfile.TemporaryDirectory(prefix="parapet-copy-", ignore_cleanup_errors=True) as folder:
-        process = context.Process(target=_serve, args=(theirs, folder, *arguments), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, folder, plugins.inheritance(), *arguments), daemon=True)
         try:
             process.start()
         except (AttributeError, TypeError, PicklingError) as error:  # what pickle raises for what it cannot take
@@ -136,10 +137,11 @@ def _in_another_process(*arguments: Any) -> tuple[str, Any]:
     return kind, told
 
 
-def _serve(answer: Connection, folder: str, *arguments: Any) -> None:
+def _serve(answer: Connection, folder: str, known: dict[str, list[str]], *arguments: Any) -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = folder  # so that it has nothing that another one has left there
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
+        plugins.inherit(known)
         answer.send(("done", _struck_anew(*arguments)))
     except Exception as error:  # a model's own code may raise anything
         reason = f"{type(error).__name__}: {words(error)}".rstrip(".: ")

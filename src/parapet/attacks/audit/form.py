@@ -15,9 +15,9 @@ from parapet.attacks.audit.verdicts import SIGNIFICANCE, Result, mean, result
 from parapet.attacks.balls import distance
 from parapet.attacks.behaviour import ROUNDING, observe
 from parapet.attacks.inputs import Model, predict
-from parapet.attacks.intervals import sign_test
 from parapet.attacks.noise import derived
 from parapet.attacks.pgd import pgd
+from parapet.intervals import sign_test
 
 # Single draws of a random model that are asked, and by how many points they may stand less than their mean.
 _SINGLE, _DRAWS_FAIL = 10, 0.1

@@ -19,10 +19,10 @@ from parapet.attacks.audit.views import IN_BATCHES, LEVELS, VARIATIONS, Variatio
 from parapet.attacks.balls import ball, widest
 from parapet.attacks.behaviour import odd_batch
 from parapet.attacks.inputs import frozen, in_halves, predict
-from parapet.attacks.intervals import sign_test
 from parapet.attacks.noise import derived
 from parapet.attacks.pgd import pgd
 from parapet.errors import ParapetError, is_of_the_machine
+from parapet.intervals import sign_test
 
 # Batches that a service may put together, and jobs of many images.
 _SIZES = (*range(1, 129), 160, 200, 257, 320, 400, 512, 800, 1025, 2048)

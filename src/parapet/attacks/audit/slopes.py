@@ -10,11 +10,11 @@ from parapet.attacks.audit.verdicts import FAIL_GAP, SIGNIFICANCE, WARN_GAP, Res
 from parapet.attacks.balls import ball, unit
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import ask
-from parapet.attacks.intervals import sign_test
 from parapet.attacks.noise import derived, uniform
 from parapet.attacks.objectives import Objective, cross_entropy
 from parapet.attacks.objectives import margin as margin_objective
 from parapet.attacks.pgd import pgd
+from parapet.intervals import sign_test
 
 # A gradient is gone where the margin would change by this share of itself over the whole range of a pixel; those of
 # honest nets lie ten orders of magnitude above it in float32.

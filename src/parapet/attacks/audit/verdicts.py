@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from parapet.attacks.intervals import sign_test
+from parapet.intervals import sign_test
 
 Result = dict[str, Any]
 _ORDER = ("pass", "warn", "fail")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-# ReLU follows a convolution or a batch norm, whose backward passes do without the numbers that it writes over.
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": partial(nn.ReLU, inplace=True), "silu": nn.SiLU, "softplus": nn.Softplus}
+from parapet.catalogue.networks import ACTIVATIONS
+from parapet.catalogue.spec import resolve
+
+
+def activation_of(name: str) -> nn.Module:
+    """A new activation, called by its word in the catalogue."""
+    return resolve(ACTIVATIONS[name].builder)()
+
+
+def relu() -> nn.Module:
+    """A ReLU that writes over its input: what it follows, a convolution or a batch norm, does without in backward."""
+    return nn.ReLU(inplace=True)
 
 
 class Convolution(nn.Conv2d):
@@ -98,7 +104,7 @@ class PlainBlock(nn.Sequential):
     """Convolution, batch norm, activation."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, activation: str) -> None:
-        super().__init__(NormalisedConvolution(inputs, outputs, stride=stride), ACTIVATIONS[activation]())
+        super().__init__(NormalisedConvolution(inputs, outputs, stride=stride), activation_of(activation))
 
 
 class SeparableBlock(nn.Sequential):
@@ -106,8 +112,8 @@ class SeparableBlock(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int, stride: int, activation: str) -> None:
         super().__init__(NormalisedConvolution(inputs, inputs, stride=stride, groups=inputs),
-                         ACTIVATIONS[activation](), NormalisedConvolution(inputs, outputs, size=1),
-                         ACTIVATIONS[activation]())
+                         activation_of(activation), NormalisedConvolution(inputs, outputs, size=1),
+                         activation_of(activation))
 
 
 class ResidualBlock(nn.Module):
@@ -115,9 +121,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, activation: str) -> None:
         super().__init__()
-        self.before = nn.Sequential(nn.BatchNorm2d(inputs), ACTIVATIONS[activation]())
+        self.before = nn.Sequential(nn.BatchNorm2d(inputs), activation_of(activation))
         self.residual = nn.Sequential(NormalisedConvolution(inputs, outputs, stride=stride),
-                                      ACTIVATIONS[activation](), convolution(outputs, outputs))
+                                      activation_of(activation), convolution(outputs, outputs))
         same = stride == 1 and inputs == outputs
         self.shortcut = None if same else convolution(inputs, outputs, size=1, stride=stride)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from parapet.genome import Genome
-from parapet.models.backbones.blocks import ACTIVATIONS, ResidualBlock, convolution
+from parapet.models.backbones.blocks import ResidualBlock, activation_of, convolution
 from parapet.models.backbones.body import Body, check_size
 
 # The paper's stem has 16 channels whatever the widening factor.
@@ -34,7 +34,7 @@ def _residual_network(name: str, genome: Genome, image_shape: tuple[int, int, in
     strides = (1, *[2] * (stages - 1))
     bodies = tuple(_stage(inputs, outputs, stride, genome)
                    for inputs, outputs, stride in zip((stem, *widths), widths, strides))
-    head = nn.Sequential(nn.BatchNorm2d(widths[-1]), ACTIVATIONS[genome.activation](), nn.AdaptiveAvgPool2d(1),
+    head = nn.Sequential(nn.BatchNorm2d(widths[-1]), activation_of(genome.activation), nn.AdaptiveAvgPool2d(1),
                          nn.Flatten(), nn.Linear(widths[-1], classes))
     return Body(convolution(image_shape[0], stem), bodies, widths, head)
 

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from parapet.genome import Genome
-from parapet.models.backbones.blocks import ACTIVATIONS
+from parapet.models.backbones.blocks import activation_of
 from parapet.models.backbones.body import Body, check_size
 
 # Two unpadded convolutions and a halving, twice, leave one pixel of this many.
@@ -55,13 +57,13 @@ def small_cnn(genome: Genome, image_shape: tuple[int, int, int], classes: int) -
     check_size(image_shape, SMALLEST, "small_cnn")
     channels, height, width = image_shape
     height, width = (((size - 4) // 2 - 4) // 2 for size in (height, width))
-    activation = ACTIVATIONS[genome.activation]
+    activation = partial(activation_of, genome.activation)
     head = nn.Sequential(nn.Flatten(), nn.Linear(64 * height * width, 200), activation(), SeededDropout(0.5),
                          nn.Linear(200, 200), activation(), nn.Linear(200, classes))
     return Body(nn.Identity(), (_stage(channels, 32, genome), _stage(32, 64, genome)), (32, 64), head)
 
 
 def _stage(inputs: int, outputs: int, genome: Genome) -> nn.Sequential:
-    activation = ACTIVATIONS[genome.activation]
+    activation = partial(activation_of, genome.activation)
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3), activation(), nn.Conv2d(outputs, outputs, 3), activation(),
                          nn.MaxPool2d(2))

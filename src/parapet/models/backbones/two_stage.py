@@ -10,11 +10,11 @@ from torch import nn
 from parapet.errors import InputError
 from parapet.genome import Genome
 from parapet.models.backbones.blocks import (
-    ACTIVATIONS,
     NormalisedConvolution,
     PlainBlock,
     ResidualBlock,
     SeparableBlock,
+    activation_of,
 )
 from parapet.models.backbones.body import Body
 
@@ -48,7 +48,7 @@ def _two_stage(block: Callable[[int, int, int, str], nn.Module], genome: Genome,
                          "the smallest allowed size is 3x3.")
     activation, first, second = genome.activation, genome.width, 2 * genome.width
     stem = nn.Sequential(nn.PixelUnshuffle(patch) if unshuffle else nn.Identity(),
-                         NormalisedConvolution(channels * patch**2, first), ACTIVATIONS[activation]())
+                         NormalisedConvolution(channels * patch**2, first), activation_of(activation))
     stages = (nn.Sequential(*(block(first, first, 1, activation) for _ in range(genome.depth))),
               nn.Sequential(block(first, second, 2, activation),
                             *(block(second, second, 1, activation) for _ in range(genome.depth - 1))))

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 
 from parapet.errors import InputError
 from parapet.genome import Genome
-from parapet.models.backbones.blocks import ACTIVATIONS
+from parapet.models.backbones.blocks import activation_of
 from parapet.models.backbones.body import Body, check_size
 
 # Attention grows with the square of the number of patches; 8x8 of them are what 4x4 pixels make of CIFAR.
@@ -77,7 +77,7 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.attention = nn.Sequential(nn.LayerNorm(dimension), SelfAttention(dimension))
         self.perceptron = nn.Sequential(nn.LayerNorm(dimension), nn.Linear(dimension, MLP_RATIO * dimension),
-                                        ACTIVATIONS[activation](), nn.Linear(MLP_RATIO * dimension, dimension))
+                                        activation_of(activation), nn.Linear(MLP_RATIO * dimension, dimension))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, tokens, dimension) to the same shape."""

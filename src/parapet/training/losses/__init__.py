@@ -1,14 +1,10 @@
 """Training losses, one function each: (model, images, labels, adversarial images, weights) to a scalar and its pieces.
 
 Clean and adversarial images pass through the network as one batch, so that the statistics of batch norm in
-evaluation are those it was trained with. Each of `LOSSES` also takes the logits of a pass that was already made.
+evaluation are those it was trained with. Each loss also takes the logits of a pass that was already made.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-
-from torch import Tensor
 
 from parapet.training.losses.cross_entropies import pgd_training, standard
 from parapet.training.losses.distillation import distillation, softened
@@ -20,10 +16,6 @@ from parapet.training.losses.morel import embedding_loss, morel
 from parapet.training.losses.one_pass import Logits, Pieces, one_pass
 from parapet.training.losses.trades import trades
 
-LOSSES: dict[str, Callable[..., tuple[Tensor, Pieces]]] = {
-    "standard": standard, "pgd": pgd_training, "trades": trades, "mart": mart, "alp": adversarial_logit_pairing,
-    "softened": softened, "distillation": distillation, "max_mahalanobis": max_mahalanobis}
-
-__all__ = ["LOSSES", "Logits", "Pieces", "adversarial_logit_pairing", "centre_logits", "centre_margin", "distillation",
+__all__ = ["Logits", "Pieces", "adversarial_logit_pairing", "centre_logits", "centre_margin", "distillation",
            "embedding_loss", "ensemble_images", "logit_centres", "mart", "max_mahalanobis", "morel", "one_pass",
            "pgd_training", "softened", "standard", "trades"]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
 from parapet.attacks.objectives import precise
+from parapet.catalogue.losses import LOSSES
+from parapet.catalogue.spec import resolve
 from parapet.errors import InputError
-from parapet.training.losses.mart import mart
 from parapet.training.losses.one_pass import Pieces, one_pass
-from parapet.training.losses.trades import trades
 from parapet.training.morel import MorelHead, classifier_layer, features_of
-
-ACCURACY_LOSSES: dict[str, Callable[..., tuple[Tensor, Pieces]]] = {"trades": trades, "mart": mart}
 
 
 def morel(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, *, head: MorelHead,
@@ -27,12 +23,13 @@ def morel(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor,
     loss is negative; its augmentation term, 2e-5 more of either, is left out. Images (N, C, H, W); `head` belongs to
     training alone.
     """
-    if loss not in ACCURACY_LOSSES:
-        raise InputError(f"morel's loss is {loss!r}; allowed: {', '.join(ACCURACY_LOSSES)}.")
+    joining = [name for name, spec in LOSSES.items() if spec.joins_morel]
+    if loss not in joining:
+        raise InputError(f"morel's loss is {loss!r}; allowed: {', '.join(joining)}.")
     with features_of(classifier_layer(model)) as seen:
         logits = one_pass(model, clean=images, adversarial=adversarial)
-    accuracy, pieces = ACCURACY_LOSSES[loss](model, images, labels, adversarial, beta=beta, smoothing=smoothing,
-                                             logits=logits)
+    accuracy_loss = resolve(LOSSES[loss].function)
+    accuracy, pieces = accuracy_loss(model, images, labels, adversarial, beta=beta, smoothing=smoothing, logits=logits)
     clean_features, adversarial_features = seen[-1].chunk(2)
     robust, more = embedding_loss(head, clean_features, adversarial_features, labels, alpha=alpha)
     return preference[0] * accuracy + preference[1] * robust, pieces | more

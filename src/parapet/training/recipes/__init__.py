@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from parapet import plain_yaml
-from parapet.config import DATASETS, ThreatModel, TrainingConfig, option, parse, to_dict
+from parapet.catalogue.datasets import DATASETS
+from parapet.config import ThreatModel, TrainingConfig, option, parse, to_dict
 from parapet.errors import InputError
 from parapet.files import is_endless
 from parapet.genome import Genome

@@ -1,0 +1,61 @@
+"""The attacks that can be asked for by name, with customary budgets.
+
+The functions are in `parapet.attacks`, one file each, with the paper each of them comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from parapet.catalogue.spec import Catalogue
+
+NORMS = ("linf", "l2")
+# Croce and Hein 2020, section 5: iterations, target classes and queries of the ensemble.
+STEPS, TARGETS, QUERIES = 100, 9, 5000
+
+
+@dataclass(frozen=True, eq=False)
+class AttackSpec:
+    """An attack with its customary budget.
+
+    function: "module:function" of (model, images, labels, *, norm, generator, **options), which also takes eps where it
+    is no minimum-norm attack; see `parapet.attacks`. options: its budget. norms: where it can be asked for.
+    minimum_norm: it gives (images, distances) and succeeds where the distance is within eps. takes_eps: a minimum-norm
+    attack that is told the radius all the same, so that it leaves alone what it broke within it.
+    """
+
+    name: str
+    function: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    norms: tuple[str, ...] = NORMS
+    minimum_norm: bool = False
+    takes_eps: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+
+
+_A = "parapet.attacks"
+ATTACKS: Catalogue[AttackSpec] = Catalogue("an attack", (
+    AttackSpec("fgsm", f"{_A}.fgsm:fgsm"),
+    AttackSpec("pgd_ce", f"{_A}.pgd:pgd", {"steps": 40, "restarts": 1, "loss": "ce"}),
+    AttackSpec("pgd_margin", f"{_A}.pgd:pgd", {"steps": 40, "restarts": 1, "loss": "margin"}),
+    AttackSpec("pgd_100", f"{_A}.pgd:pgd", {"steps": 100, "loss": "ce"}),
+    AttackSpec("pgd_margin_10", f"{_A}.pgd:pgd", {"steps": 100, "restarts": 10, "loss": "margin"}),
+    AttackSpec("mi_fgsm", f"{_A}.mi_fgsm:mi_fgsm"),
+    AttackSpec("apgd_ce", f"{_A}.apgd:apgd", {"steps": STEPS, "loss": "ce"}),
+    AttackSpec("apgd_t", f"{_A}.apgd:apgd", {"steps": STEPS, "targets": TARGETS}),
+    AttackSpec("fab_t", f"{_A}.fab:fab", {"steps": STEPS, "targets": TARGETS}, minimum_norm=True, takes_eps=True),
+    AttackSpec("square", f"{_A}.square:square", {"queries": QUERIES}),
+    AttackSpec("apgd_dlr", f"{_A}.apgd:apgd", {"steps": STEPS, "loss": "dlr"}),
+    AttackSpec("rapid", f"{_A}.rapid:rapid"),
+    AttackSpec("deepfool", f"{_A}.deepfool:deepfool", {"steps": 50, "classes": 10}, minimum_norm=True),
+    AttackSpec("hop_skip_jump", f"{_A}.hop_skip_jump:hop_skip_jump", {"queries": QUERIES}, minimum_norm=True),
+    AttackSpec("uniform_noise", f"{_A}.random_noise:random_noise", {"kind": "uniform", "draws": 1000}),
+    AttackSpec("corner_noise", f"{_A}.random_noise:random_noise", {"kind": "corner", "draws": 1000}),
+    AttackSpec("carlini_wagner", f"{_A}.carlini_wagner:carlini_wagner", norms=("l2",), minimum_norm=True),
+    AttackSpec("rays", f"{_A}.rays:rays", {"queries": QUERIES}, norms=("linf",), minimum_norm=True, takes_eps=True),
+))

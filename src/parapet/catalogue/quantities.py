@@ -1,0 +1,94 @@
+"""The numbers of a candidate that a search minimises, a query selects by, and pages show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from parapet.catalogue.spec import Catalogue, resolve
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number of a candidate.
+
+    name: where it stands: in an accuracy's block `validation`, else at the top of an archive record or front member.
+    words: what sentences call it. title, most, least, example: what selection queries and their messages call it.
+    objective: the name under which a search minimises it, None where it cannot.
+    unit: "share" of 1, "count" of things, or the unit of a measurement.
+    more_is_better: an accuracy; its objective is 1 - accuracy.
+    floor: of a quantity that is compared by its log10: smaller values count as this one.
+    source: "module:function" of a candidate (an archive record or a member of front.json) that gives the value, or None
+    where something that it needs was not measured; without it the value stands in the record under its name.
+    """
+
+    name: str
+    title: str
+    most: str
+    least: str
+    example: str
+    objective: str | None = None
+    words: str = ""
+    unit: str = "count"
+    more_is_better: bool = False
+    floor: float | None = None
+    source: str | None = None
+
+    def of(self, candidate: Mapping[str, Any]) -> float | None:
+        """Its value for an archive record or a member of front.json, on validation; None where it was not measured."""
+        if self.source is not None:
+            return resolve(self.source)(candidate)
+        if self.is_share:
+            block = candidate["validation"]
+            return None if block is None else block[self.name]
+        value = candidate[self.name]
+        return value["p50"] if isinstance(value, dict) else value
+
+    def position(self, value: float) -> float:
+        """Where `value` lies on the scale on which its differences count: itself, or its log10."""
+        return value if self.floor is None else math.log10(max(self.floor, value))
+
+    @property
+    def is_count(self) -> bool:
+        """Whether it is a whole number: something is counted."""
+        return self.unit == "count"
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is an accuracy, from 0 to 1."""
+        return self.unit == "share"
+
+
+QUANTITIES: Catalogue[Quantity] = Catalogue("a quantity", (
+    Quantity("clean_accuracy", "clean_accuracy", "highest", "lowest", "0.95", "clean_error", "clean accuracy",
+             unit="share", more_is_better=True),
+    Quantity("robust_accuracy", "robust_accuracy", "highest", "lowest", "0.88", "robust_error", "robust accuracy",
+             unit="share", more_is_better=True),
+    Quantity("flops", "FLOPs", "most", "fewest", "1e6", "flops", "FLOPs", floor=1.0),
+    Quantity("params", "params", "most", "fewest", "1e5", None, "parameters", floor=1.0),
+    Quantity("latency_ms", "latency_ms", "highest", "lowest", "0.2", "latency_ms", "latency", "ms", floor=1e-6),
+))
+
+
+class Objectives(Mapping[str, Quantity]):
+    """What a search may minimise, by the names that params.yaml's `search.objectives` lists."""
+
+    def __getitem__(self, name: str) -> Quantity:
+        for quantity in QUANTITIES.values():
+            if name is not None and quantity.objective == name:
+                return quantity
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (quantity.objective for quantity in QUANTITIES.values() if quantity.objective is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+OBJECTIVES = Objectives()
+
+# The axes of the hypervolume's box, whatever the search minimises, so that curves compare.
+BOX = ("clean_error", "robust_error", "flops")

@@ -1,0 +1,33 @@
+"""Which declarations from outside a command line knows: those of params.yaml, of the environment, and of installed
+packages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from parapet import plain_yaml
+from parapet.catalogue import plugins
+from parapet.errors import InputError
+
+# Modules with commas between them, for programs that read no params.yaml: the tasks of a cluster.
+VARIABLE = "PARAPET_PLUGINS"
+
+
+def register(environment: Mapping[str, str], params: Path | None = None) -> None:
+    """Register what installed packages declare, what PARAPET_PLUGINS names, and what the file `params` lists.
+
+    Modules are looked for in the working directory, those of `params` in its folder. A file that is missing or cannot
+    be read has no plugins here; whoever needs its other values says what is wrong.
+    """
+    plugins.register_installed()
+    plugins.register(filter(None, environment.get(VARIABLE, "").split(",")), Path.cwd())
+    if params is None or not params.is_file():
+        return
+    try:
+        values = plain_yaml.read(params, "")
+    except InputError:
+        return
+    listed = values.get("plugins") if isinstance(values, dict) else None
+    if isinstance(listed, list):
+        plugins.register([name for name in listed if isinstance(name, str)], params.parent)

@@ -1,0 +1,23 @@
+"""What several processes are asked for when they train one candidate together, wherever they are started.
+
+Without torch, which the task of a cluster that only starts them does without.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from parapet.config import Params, to_dict
+from parapet.processes import launcher
+
+_FUNCTION = "parapet.steps.training:take_part"
+
+
+def request(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, device: str, start: Path | None,
+            checkpoints: Path | None, locks: Path | None = None) -> dict[str, Any]:
+    """The request that `parapet.processes.launcher` hands to every process: the arguments of `training.run`."""
+    return launcher.request(_FUNCTION, {
+        "params": to_dict(params), "proposal": proposal, "dataset": str(dataset), "out": str(out),
+        "start": start and str(start), "checkpoints": checkpoints and str(checkpoints),
+        "locks": locks and str(locks)}, device=device)

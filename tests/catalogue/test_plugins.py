@@ -1,0 +1,151 @@
+"""Declarations from outside: the page "How to add ..." is carried out word for word, and what is wrong is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "adding.md").read_text()
+CODE = "\n\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
+LISTED = yaml.safe_load(re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[1])
+# As little as shows everything: two generations of two.
+SMALL = {
+    "seed": 3, "device": "cpu", "threat": {"norm": "linf", "eps": 0.1}, "tracking": {"enabled": False},
+    "search": {"population": 2, "generations": 2, "workers": 1, "space": {"width": [4, 8], "depth": [1], "steps": [1]}},
+    "training": {"epochs": 2, "batch_size": 32, "validate_every": 1, "eps_ramp": 0.0},
+    "attack_evaluation": {"rapid_steps": 2, "rapid_queries": 2},
+    "full_evaluation": {"pgd_steps": 2, "pgd_restarts": 1, "deepfool_steps": 2, "apgd_steps": 2, "apgd_targets": 1,
+                        "fab_steps": 2, "square_queries": 5, "int8_images": 0, "audit_images": 10},
+    "export": {"latency_runs": 10, "latency_seconds": 0.0, "latency_warmup": 1, "throughput_batch": 0},
+}
+
+
+def merged(one: dict, other: dict) -> dict:
+    return {key: merged(one[key], other[key]) if isinstance(one.get(key), dict) and isinstance(other.get(key), dict)
+            else other.get(key, one.get(key)) for key in {**one, **other}}
+
+
+def project(folder: Path, code: str = CODE, **changes: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "stripes.py").write_text(code)
+    (folder / "params.yaml").write_text(yaml.safe_dump(merged(merged(SMALL, LISTED), changes)))
+    return folder
+
+
+def parapet(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "parapet.cli", *words], cwd=folder, capture_output=True, text=True,
+                          timeout=300, env=environment())
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+
+
+def python(folder: Path, code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120,
+                          env=environment())
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_one_of_each_is_searched_killed_resumed_and_found_in_the_report(tmp_path: Path) -> None:
+    folder = project(tmp_path / "project")
+    assert parapet(folder, "check").stdout.splitlines()[-1] == "params.yaml and the data set stripes are in order."
+    first = subprocess.Popen([sys.executable, "-m", "parapet.cli", "run", "--out", "out"], cwd=folder,
+                             env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                             start_new_session=True)
+    journal = folder / "out" / ".parapet"
+    until = time.monotonic() + 240
+    while not list(journal.glob("candidates/*/training.json")) and time.monotonic() < until and first.poll() is None:
+        time.sleep(0.1)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    done = parapet(folder, "run", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    front = json.loads((folder / "out" / "front.json").read_text())
+    assert front["search"]["objectives"] == ["clean_error", "robust_error", "weight_count"]
+    assert front["data"]["classes"] == ["rows", "columns", "diagonals"]
+    for member in front["candidates"]:
+        genome = member["genome"]
+        assert (genome["backbone"], genome["loss"]) == ("two_layers", "focal") and genome["focal_gamma"] in (0.5, 2.0)
+        assert "corners" in member["test"]["attacks"] and "corners" in member["validation"]["attacks"]
+    page = (folder / "out" / "report" / "index.html").read_text()
+    assert re.search(r"two_layers \dx1 (tanh|relu), .*focal gamma (0\.5|2)", page) and "corners" in page
+    listed = parapet(folder, "archive", "list", "--archive", "out/search/archive.jsonl").stdout
+    assert "focal gamma" in listed and "4 of 4" in listed
+    chosen = parapet(folder, "select", "weight_count <= 1e6, then fewest weight_count", "--out", "out")
+    assert chosen.returncode == 0 and "the fewest weight count" in chosen.stdout, chosen.stderr
+
+
+def test_what_uses_a_plugin_has_its_source_in_its_key_and_nothing_else_has(tmp_path: Path) -> None:
+    code = """
+import json
+from pathlib import Path
+from parapet.config import load
+from parapet.fidelity import Fidelity
+from parapet.genome import Genome
+from parapet.search.keys import evaluation_key, search_key, training_key
+from parapet.search.request import Request
+
+params = load(Path("params.yaml"))
+full = Fidelity.ladder((), params.training.epochs)[-1]
+keys = {"plain": training_key(Request(Genome(), full), params, "f", "cpu"),
+        "focal": training_key(Request(Genome(loss="focal", others=(("focal_gamma", 2.0),)), full), params, "f", "cpu"),
+        "attacks": evaluation_key("t", params, "attack_evaluation"), "search": search_key(params, "f", "cpu")}
+print(json.dumps(keys))
+"""
+    found = [json.loads(python(project(tmp_path / name, CODE + comment), code))
+             for name, comment in (("one", ""), ("two", "\n# changed\n"), ("three", ""))]
+    assert found[0] == found[2]
+    assert [name for name in found[0] if found[0][name] != found[1][name]] == ["focal", "attacks", "search"]
+
+
+@pytest.mark.parametrize(("code", "sentence"), [
+    ("import nothing_of_this_name", "plugins lists stripes, which cannot be imported (ModuleNotFoundError: No module "
+     "named 'nothing_of_this_name'); give the name of a module that is installed or lies beside params.yaml."),
+    ("x = 1", "plugins lists stripes, which has no DECLARATIONS; give it a tuple of that name with what it adds."),
+    ("from parapet.catalogue.losses import Loss\nDECLARATIONS = (Loss('trades', 'stripes:f'),)",
+     "'trades' is declared twice as a loss; give one of the two another name."),
+    ("from parapet.catalogue.losses import Loss, Weight\n"
+     "DECLARATIONS = (Loss('mine', 'm:f', (Weight('a', 'b', 1.0),)),)",
+     "DECLARATIONS of stripes holds the loss mine, whose weight a is the gene b, which is not declared; add a Gene of "
+     "that name."),
+    ("DECLARATIONS = ('focal',)", "DECLARATIONS of stripes holds a str; allowed are Loss, Regulariser, "),
+])
+def test_a_plugin_that_cannot_be_used_is_told_in_a_sentence(tmp_path: Path, code: str, sentence: str) -> None:
+    done = parapet(project(tmp_path, code), "check")
+    assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"attack_evaluation": {"also": ["cornerz"]}}, "attack_evaluation.also is 'cornerz'; did you mean corners?"),
+    ({"data": {"name": "strypes"}}, "data.name is 'strypes'; did you mean stripes? Allowed: digits, mnist,"),
+    ({"search": {"space": {"loss": ["focall"]}}}, "search.space.loss is 'focall'; did you mean focal? Allowed: pgd,"),
+])
+def test_a_word_that_is_nearly_a_plugin_s_is_corrected(tmp_path: Path, changes: dict, sentence: str) -> None:
+    done = parapet(project(tmp_path, **changes), "check")
+    assert done.returncode == 2 and sentence in done.stderr
+
+
+def test_an_installed_package_needs_no_line(tmp_path: Path) -> None:
+    (tmp_path / "their_losses.py").write_text(
+        "from parapet.catalogue.losses import Loss\nTHEIRS = Loss('theirs', 'their_losses:loss')\n")
+    about = tmp_path / "their_losses-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: their-losses\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[parapet.losses]\ntheirs = their_losses:THEIRS\n")
+    code = ("from parapet.catalogue import plugins; from parapet.catalogue.losses import LOSSES; "
+            "plugins.register_installed(); plugins.register_installed(); "
+            "print(list(LOSSES)[-1], plugins.inheritance(), list(plugins.sources()))")
+    assert python(tmp_path, code) == ("theirs {'folders': [], 'modules': [], 'installed': ['theirs']} "
+                                      "['their_losses']\n")
