@@ -38,7 +38,7 @@ def front(seed: int, data: str, threat: str, search: str, front: str, tracking: 
     from parapet.config import Params, parse
     from parapet.steps import front as step
     from parapet.steps import outcome
-    from parapet.steps.search_folder import SearchFolder
+    from parapet.store.search_folder import SearchFolder
     from parapet.tracking import tracked_task
 
     sections = {"data": data, "threat": threat, "search": search, "front": front, "tracking": tracking}

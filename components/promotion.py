@@ -40,9 +40,9 @@ def promotion(seed: int, device: str, data: str, threat: str, search: str, expor
     from parapet.config import Params, parse
     from parapet.devices import resolve
     from parapet.errors import PromotionRefused
+    from parapet.promotion.reattack import in_words
     from parapet.steps import outcome
     from parapet.steps import promotion as step
-    from parapet.steps.reattack import in_words
 
     sections = {"data": data, "threat": threat, "search": search, "export": export, "tracking": tracking,
                 "full_evaluation": full_evaluation, "promotion": promotion}

@@ -33,8 +33,8 @@ def training(seed: int, device: str, data: str, threat: str, search: str, traini
     pod.begin("training")
 
     from parapet.config import Params, parse
+    from parapet.processes import train_job as jobs
     from parapet.steps import supervised
-    from parapet.steps import train_job as jobs
 
     sections = {"data": data, "threat": threat, "search": search, "training": training}
     params = parse(Params, {"seed": seed, "device": device,

@@ -15,8 +15,8 @@ from kfp.dsl import KubernetesWorkspaceConfig, PipelineConfig, PipelineTask, Wor
 from parapet import plain_yaml
 from parapet.config import Params, option, parse
 from parapet.errors import InputError
+from parapet.processes.train_job import Demand
 from parapet.quoting import quote
-from parapet.steps.train_job import Demand
 from pipelines.layout import Layout
 
 # An amount of memory or disk that both Kubernetes and KFP accept.

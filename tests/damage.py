@@ -10,7 +10,7 @@ from typing import Any
 
 from parapet import sealed
 from parapet.files import read_json, write_json
-from parapet.search import archive
+from parapet.store import archive
 
 FLIPS = 3
 

@@ -79,7 +79,8 @@ def test_a_gene_that_joins_later_changes_no_genome_that_lacks_it(monkeypatch: py
     other = Genome.from_dict(before.to_dict() | {"dropout": 0.5})
     assert other["dropout"] == 0.5 and other.digest() != before.digest() and str(other).endswith("dropout 0.5")
     assert Genome.from_dict(other.to_dict()) == other == other.canonical()
-    space = SearchSpace()
+    assert SearchSpace().encode(before).tolist() == vector.tolist()  # and so no search takes another course
+    space = SearchSpace({"dropout": [0.0, 0.5]})
     assert space.encode(before)[:-1].tolist() == vector.tolist()
     assert space.decode([*vector, 1])["dropout"] == 0.5 and space.decode([*vector, 0])["dropout"] == 0.0
     assert point(before.to_dict()) != point(other.to_dict())

@@ -14,9 +14,9 @@ HEAVY = {"torch", "pymoo", "scipy", "pandas", "plotly", "mlflow", "onnx", "onnxr
 
 
 @pytest.mark.parametrize("modules", [
-    "parapet.cli.promote, parapet.steps.choice, parapet.steps.gate",
-    "parapet.cli.archive, parapet.cli.archive_text, parapet.search.archive",
-    "parapet.steps.front_file, parapet.steps.results"])
+    "parapet.cli.promote, parapet.promotion.choice, parapet.promotion.gate",
+    "parapet.cli.archive, parapet.cli.archive_text, parapet.store.archive",
+    "parapet.store.front_file, parapet.store.results"])
 def test_what_only_reads_imports_nothing_heavy(modules: str) -> None:
     code = f"import sys, {modules}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120,

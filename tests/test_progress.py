@@ -25,7 +25,7 @@ def test_plain_lines_say_what_is_done_and_what_goes_on(monkeypatch: pytest.Monke
     lines = stream.getvalue().splitlines()
     assert lines[0].startswith("search  0/4 candidates")
     assert "generation 1 is done" in lines
-    assert any(re.search(r"2/4 candidates  0:00 gone, about 0:00 left  epoch 3/9", line) for line in lines)
+    assert any(re.search(r"2/4 candidates  elapsed 0:00, about 0:00 left  epoch 3/9", line) for line in lines)
     assert "4/4 candidates" in lines[-1]
 
 

@@ -171,7 +171,7 @@ def test_a_terminal_shows_each_snapshot_and_keeps_the_notes(monkeypatch: pytest.
         time.sleep(0.6)
         watch.show(dataclasses.replace(SNAPSHOT, of="4 of 8"))
     seen = _plain(terminal.close())
-    assert "search  3/33 candidates  0:00 gone  generation 1: starting workers" in seen
+    assert "search  3/33 candidates  elapsed 0:00  generation 1: starting workers" in seen
     assert "generation 3 of 8   1,057 evaluated" in seen
     assert max(len(line) for line in seen.split("\n")) <= 80
     # The note that was told both ways is there once in a picture; in the end the notes are above the last one.
@@ -189,7 +189,8 @@ def test_without_a_terminal_there_are_the_plain_lines_of_progress(tmp_path: Path
         watch.note("generation 1 is done")
         watch.update(4, "")
     assert (tmp_path / "log").read_text().splitlines() == [
-        "search  0/4 candidates  0:00 gone  starting", "generation 1 is done", "search  4/4 candidates  0:00 gone"]
+        "search  0/4 candidates  elapsed 0:00  starting", "generation 1 is done",
+        "search  4/4 candidates  elapsed 0:00"]
 
 
 def test_a_terminal_that_cannot_draw_is_given_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

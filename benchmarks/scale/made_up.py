@@ -15,10 +15,9 @@ from parapet.config import ReportConfig
 from parapet.data.sources import Source
 from parapet.files import write_json
 from parapet.intervals import wilson
-from parapet.search import archive
 from parapet.search.front import hypervolume_curve
 from parapet.search.space import SearchSpace
-from parapet.steps import search_folder
+from parapet.store import archive, search_folder
 
 _VALIDATION, _TEST, _EPS = 288, 360, 0.2
 _ALONE = {"fgsm": 0.12, "pgd_ce": 0.05, "pgd_margin": 0.04, "deepfool": 0.07}

@@ -21,12 +21,12 @@ from parapet.fidelity import Fidelity
 from parapet.files import write_json
 from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
-from parapet.search import archive
 from parapet.search.course import outcome
 from parapet.search.front import front, hypervolume, measured_objectives
-from parapet.search.request import Request
 from parapet.search.space import SearchSpace
 from parapet.steps import candidates, data_prep, measure, search
+from parapet.store import archive
+from parapet.store.request import Request
 from parapet.tracking import NullTracker
 
 RECORD = Path("benchmarks/results/search-live.json")

@@ -23,11 +23,11 @@ from parapet.config import Params, parse
 from parapet.genome import Genome
 from parapet.intervals import wilson
 from parapet.processes.pool import Outcome, Task
-from parapet.search import archive
 from parapet.search.front import rank_order
 from parapet.steps import candidates, search
 from parapet.steps.display import Display
 from parapet.steps.journal import Journal
+from parapet.store import archive
 
 SIZES = (100, 1000, 10_000)
 INFO = {"name": "digits", "classes": list("0123456789"), "image_shape": [1, 8, 8], "fingerprint": "0" * 64,

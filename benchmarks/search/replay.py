@@ -21,10 +21,10 @@ from parapet.errors import InputError
 from parapet.files import digest
 from parapet.genome import Genome, point
 from parapet.intervals import wilson
-from parapet.search import archive
 from parapet.search.course import outcome, seen
 from parapet.search.front import front, hypervolume
-from parapet.search.request import Request
+from parapet.store import archive
+from parapet.store.request import Request
 
 Row = dict[str, Any]
 CHAINS = ("cold", "inherited")

@@ -18,9 +18,9 @@ from parapet.genome import Genome
 from parapet.search.course import Course
 from parapet.search.evolution import Evolution
 from parapet.search.front import measured_objectives
-from parapet.search.request import Request
 from parapet.search.space import SearchSpace
 from parapet.search.surrogate import Surrogate
+from parapet.store.request import Request
 
 # Optuna breeds the same genomes again and again, and a proposal that is known costs nothing.
 _PATIENCE = 40

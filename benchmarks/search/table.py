@@ -20,9 +20,9 @@ from parapet.fidelity import Fidelity
 from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
 from parapet.search import parents
-from parapet.search.keys import candidate_seed
 from parapet.search.space import SearchSpace
 from parapet.steps import data_prep
+from parapet.store.keys import candidate_seed
 
 _BATCH = 8  # genomes whose parents come from earlier batches, as in a generation
 _MEASURE = "benchmarks.search.table:measure"

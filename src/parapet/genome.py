@@ -78,20 +78,20 @@ class Genome:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Genome:
         """From the values of all genes, as `settled` gives them, unchecked."""
-        fields = {name: values[name] for name in _FIELDS}
+        fields = {name: values[name] for name in FIRST_GENES}
         others = tuple((name, value) for name, value in values.items() if name not in fields
                        and value != GENES[name].neutral and GENES[name].counts(values))
         return cls(**fields, others=others)
 
     def __getitem__(self, gene: str) -> Any:
         """The value of a gene by its name."""
-        if gene in _FIELDS:
+        if gene in FIRST_GENES:
             return getattr(self, gene)
         return dict(self.others).get(gene, _absent(GENES[gene]))
 
     def to_dict(self) -> dict[str, Any]:
         """The genes as a plain dict, in the order of `GENES`; without those of `others` that have no effect."""
-        return {name: getattr(self, name) for name in _FIELDS} | dict(self.others)
+        return {name: getattr(self, name) for name in FIRST_GENES} | dict(self.others)
 
     @property
     def meets_attacks(self) -> bool:
@@ -132,7 +132,8 @@ class Genome:
 
 # A genome as a key of dicts and sets.
 Point = frozenset[tuple[str, Any]]
-_FIELDS = tuple(item.name for item in dataclasses.fields(Genome) if item.name != "others")
+# The genes that every genome names, in their order; those that joined later are in `others`.
+FIRST_GENES = tuple(item.name for item in dataclasses.fields(Genome) if item.name != "others")
 
 
 def point(values: Mapping[str, Any]) -> Point:

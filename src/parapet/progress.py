@@ -75,9 +75,9 @@ class Progress:
             print(text, file=self._stream, flush=True)
 
     def status(self) -> str:
-        """For example `12/32 candidates  0:41 gone, about 1:10 left  training 2`."""
+        """For example `12/32 candidates  elapsed 0:41, about 1:10 left  training 2`."""
         elapsed = time.monotonic() - self._started
-        parts = [f"{int(self.done)}/{int(self.total)} {self.unit}", f"{clock(elapsed)} gone{self._left(elapsed)}"]
+        parts = [f"{int(self.done)}/{int(self.total)} {self.unit}", f"elapsed {clock(elapsed)}{self._left(elapsed)}"]
         return "  ".join([*parts, redacted(self.text)] if self.text else parts)
 
     def _left(self, elapsed: float) -> str:

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from parapet.attacks import evaluate, run_suite
+from parapet.attacks.black_box.square import square
 from parapet.attacks.compositions import Attack
 from parapet.attacks.evaluation_state import EvaluationState, Part
-from parapet.attacks.fgsm import fgsm
-from parapet.attacks.pgd import pgd
-from parapet.attacks.square import square
+from parapet.attacks.gradient.fgsm import fgsm
+from parapet.attacks.gradient.pgd import pgd
 from parapet.errors import InputError
 from parapet.models import save
 from tests.attacks.linear import far_from_the_limits
@@ -134,7 +134,7 @@ import sys, torch
 from pathlib import Path
 from parapet.attacks import evaluate
 from parapet.attacks.compositions import Attack
-from parapet.attacks.pgd import pgd
+from parapet.attacks.gradient.pgd import pgd
 from parapet.data.dataset import Dataset
 from parapet.models import load
 torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from parapet.attacks import examine, run_suite
 from parapet.attacks.audit import CHEAP, CHEAP_CHECKS, AuditBudget
 from parapet.attacks.compositions import catalogue
-from parapet.search.consistency import problems
+from parapet.store.consistency import problems
 from tests.attacks import maskers
 from tests.attacks.audit.training import trained_plainly
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from parapet.attacks import Eot, adapted, audit, auto_attack, evaluate, fab, pgd, transfer
 from parapet.attacks.audit import AuditBudget
+from parapet.attacks.black_box.transfer import transfer as transfer_attack
 from parapet.attacks.compositions import Attack, catalogue, pgd_suite
 from parapet.attacks.inputs import predict
-from parapet.attacks.transfer import transfer as transfer_attack
 from parapet.errors import InputError
 from tests.attacks.linear import SHAPE
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from parapet.attacks import carlini_wagner, deepfool, fab, hop_skip_jump
 from parapet.attacks.balls import distance
-from parapet.attacks.boundary import drop_perpendicular, refine
+from parapet.attacks.minimum_norm.boundary import drop_perpendicular, refine
 from parapet.errors import InputError
 from tests.attacks.linear import SHAPE, Linear, ManyClasses, far_from_the_limits
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from parapet.attacks import a3, auto_attack, evaluate, pgd_suite, rapid, search_suite
-from parapet.attacks.a3 import Round, brief
 from parapet.attacks.balls import distance
 from parapet.attacks.compositions import auto_attack_suite, catalogue, named_suite
+from parapet.attacks.gradient.a3 import Round, brief
 from parapet.attacks.inputs import predict
 from parapet.attacks.noise import derived
 from parapet.attacks.tally import Tally

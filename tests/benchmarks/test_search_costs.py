@@ -10,7 +10,7 @@ import pytest
 from benchmarks.search import overhead, sharing, split
 from parapet import schemas
 from parapet.config import Params, parse
-from parapet.search import archive
+from parapet.store import archive
 from tests.steps.tiny import TINY
 
 

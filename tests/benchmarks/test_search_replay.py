@@ -17,7 +17,7 @@ from parapet.errors import InputError
 from parapet.files import read_json
 from parapet.genome import Genome
 from parapet.search.front import hypervolume
-from parapet.search.request import Request
+from parapet.store.request import Request
 
 LADDER = setting.ladder()
 CONFIG = setting.params().search

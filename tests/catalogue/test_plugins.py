@@ -94,8 +94,8 @@ from pathlib import Path
 from parapet.config import load
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome
-from parapet.search.keys import evaluation_key, search_key, training_key
-from parapet.search.request import Request
+from parapet.store.keys import evaluation_key, search_key, training_key
+from parapet.store.request import Request
 
 params = load(Path("params.yaml"))
 full = Fidelity.ladder((), params.training.epochs)[-1]

@@ -18,7 +18,7 @@ from parapet.cli import main
 from parapet.data import digits
 from parapet.files import write_json
 from parapet.genome import Genome
-from parapet.search import archive
+from parapet.store import archive
 from tests.search.archive_records import failed, record
 
 NETS = {name: Genome(width=width, depth=1) for name, width in

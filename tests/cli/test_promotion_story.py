@@ -21,7 +21,7 @@ import requests
 from parapet import cli
 from parapet.data.dataset import Dataset
 from parapet.deployment import runtime
-from parapet.tracking.registry import Registry
+from parapet.registry.registry import Registry
 from tests import finished_search
 from tests.tracking.refusing_server import refusing_server
 from tests.tracking.registry_dump import dump

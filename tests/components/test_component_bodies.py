@@ -10,9 +10,9 @@ from kfp.dsl import Artifact, Dataset, Markdown, Metrics, PipelineTaskFinalStatu
 import components
 from parapet.errors import InputError
 from parapet.files import read_json
-from parapet.search import archive
 from parapet.steps import candidates as candidates_step
-from parapet.steps import outcome, results
+from parapet.steps import outcome
+from parapet.store import archive, results
 from parapet.tracking.connection import connect
 from tests.components.component_sections import sections
 

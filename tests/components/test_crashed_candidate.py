@@ -11,7 +11,8 @@ from parapet.config import Params
 from parapet.errors import InputError
 from parapet.files import read_json
 from parapet.genome import Genome
-from parapet.steps import candidates, results, supervised
+from parapet.steps import candidates, supervised
+from parapet.store import results
 from tests.components.component_sections import sections
 
 PROPOSAL = {"id": "0123456789ab", "training_key": "t", "evaluation_key": "e", "genome": Genome().to_dict(), "seed": 1,

@@ -11,10 +11,10 @@ from kfp.dsl import Artifact, Dataset
 import components
 from parapet.errors import PromotionRefused
 from parapet.files import read_json
-from parapet.tracking.registry import Registry
+from parapet.registry.registry import Registry
 from tests.components.component_sections import sections
 from tests.finished_search import SETTINGS, members
-from tests.steps.test_reattack import every_outcome, fit
+from tests.promotion.test_reattack import every_outcome, fit
 from tests.tracking.conftest import migrated  # noqa: F401  a fixture
 
 

@@ -19,8 +19,10 @@ import components
 from parapet.config import Params, parse
 from parapet.errors import InputError
 from parapet.files import file_digest, read_json
-from parapet.steps import results, train_job, training
-from parapet.steps.train_job import Demand
+from parapet.processes import train_job
+from parapet.processes.train_job import Demand
+from parapet.steps import training
+from parapet.store import results
 from tests.components.component_sections import sections
 from tests.components.trainer import CLAIM, IMAGE, NAMESPACE, Trainer, trainer
 from tests.processes.test_launcher import asked

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from parapet.errors import InputError
+from parapet.registry.contents import download
+from parapet.registry.registration import register
+from parapet.registry.registry import Registry
 from parapet.tracking.connection import connect, unreachable
-from parapet.tracking.contents import download
-from parapet.tracking.registration import register
-from parapet.tracking.registry import Registry
 from pipelines import images
 from tests.containers import engine
 from tests.containers.pods import Cluster

@@ -34,7 +34,7 @@ _LIGHT = ("torch", "torch._dynamo", "safetensors.torch", "sklearn.datasets", "pa
 _IMPORTED = (*_LIGHT, "onnx", "onnxruntime", "plotly.graph_objects", "mlflow",
              "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store", "mlflow.onnx",
              "kfp.compiler", "parapet.steps.full_evaluation", "parapet.steps.promotion", "parapet.steps.report",
-             "parapet.steps.search", "parapet.steps.attack", "parapet.tracking", "parapet.tracking.registration",
+             "parapet.steps.search", "parapet.steps.attack", "parapet.tracking", "parapet.registry.registration",
              "pipelines.robust_search", "pipelines.compiling", "pipelines.__main__")
 
 

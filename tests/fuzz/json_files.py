@@ -16,10 +16,11 @@ from parapet.cli import archive_text
 from parapet.data import info
 from parapet.errors import InputError
 from parapet.files import read_json
-from parapet.search import archive, verification
 from parapet.search.course import outcome
 from parapet.search.front import front
-from parapet.steps import front_file, journal, results, train
+from parapet.steps import journal, train
+from parapet.store import archive, front_file, results
+from parapet.store import record_verification as verification
 from parapet.tracking.queue import Queue
 from tests.fuzz.mutations import damaged, json_bytes, twisted
 from tests.fuzz.part import Part, demand

@@ -18,7 +18,8 @@ from parapet.config import Params, parse, to_dict
 from parapet.errors import InputError
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome
-from parapet.search import selection, wishes
+from parapet.promotion import query as wishes
+from parapet.promotion import selection
 from parapet.search.budget import Budget
 from parapet.search.space import SearchSpace
 from parapet.training.recipe import Recipe

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from parapet.steps import train_job
+from parapet.processes import train_job
 from tests.k8s import custom_resources
 
 cel = pytest.importorskip("cel", reason="pip install common-expression-language")

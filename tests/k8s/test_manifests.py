@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from parapet.steps import train_job, train_job_api
+from parapet.processes import train_job, train_job_api
 from tests.k8s import custom_resources
 
 K8S = Path(__file__).parents[2] / "k8s"

@@ -15,8 +15,8 @@ from cosmic_ray import ast as trees
 from cosmic_ray import mutating, plugins
 
 # What numbers and promotions depend on, below src/parapet.
-SUBJECTS = ("attacks", "training/losses", "training/regularisers.py", "search/selection.py", "search/wishes.py",
-            "steps/gate.py", "steps/comparison.py", "search/front.py", "steps/front.py", "search/keys.py")
+SUBJECTS = ("attacks", "training/losses", "training/regularisers.py", "promotion/selection.py", "promotion/query.py",
+            "promotion/gate.py", "promotion/comparison.py", "search/front.py", "steps/front.py", "store/keys.py")
 # An operator on bits in place of one on floats is a TypeError that any test sees, which says nothing about the tests;
 # the operators on variables need to be told their names.
 _LEFT_OUT = ("BitAnd", "BitOr", "BitXor", "LShift", "RShift", "_Is", "RemoveDecorator", "ExceptionReplacer", "Variable")
@@ -34,7 +34,7 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """For example `attacks/pgd.py:41:16 Add_Sub 3`."""
+        """For example `attacks/gradient/pgd.py:41:16 Add_Sub 3`."""
         short = self.operator.removeprefix("core/").replace("ReplaceBinaryOperator_", "")
         return f"{self.module}:{self.line}:{self.column} {short} {self.occurrence}"
 

@@ -151,7 +151,7 @@ def _distance(module: str, node: str) -> int:
 
 
 def _node(context: str) -> str | None:
-    """`tests.attacks.test_pgd.test_one` as `tests/attacks/test_pgd.py::test_one`; None for what is no test here."""
+    """`tests.data.test_npz.test_one` as `tests/data/test_npz.py::test_one`; None for what is no test here."""
     module, _, name = context.rpartition(".")
     path = f"{module.replace('.', '/')}.py"
     return f"{path}::{name}" if module.startswith("tests.") and (ROOT / path).exists() else None

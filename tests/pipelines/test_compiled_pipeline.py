@@ -14,7 +14,7 @@ import yaml
 
 from parapet.config import Params, load
 from parapet.errors import InputError
-from parapet.steps import train_job
+from parapet.processes import train_job
 from pipelines import promote
 from pipelines.__main__ import main
 from pipelines.compiling import compile_pipeline

@@ -11,8 +11,8 @@ import pytest
 
 from parapet.config import load, to_dict
 from parapet.files import read_json
-from parapet.search import archive
 from parapet.search.front import identity
+from parapet.store import archive
 from pipelines import local
 from pipelines.layout import Layout
 

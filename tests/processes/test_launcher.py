@@ -24,10 +24,11 @@ from parapet.files import read_json
 from parapet.genome import Genome
 from parapet.models import load
 from parapet.processes import launcher
-from parapet.search.request import Request
-from parapet.steps import results, supervised, training
+from parapet.processes.training_request import request
+from parapet.steps import supervised, training
 from parapet.steps.candidates import proposal_of
-from parapet.steps.training_request import request
+from parapet.store import results
+from parapet.store.request import Request
 from tests.steps.tiny import TINY
 
 GENOME = Genome(backbone="plain", width=4, depth=1, steps=2, learning_rate=0.1)

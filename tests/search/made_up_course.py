@@ -13,8 +13,8 @@ from parapet.files import digest
 from parapet.genome import Genome
 from parapet.search.course import Course
 from parapet.search.evolution import Evolution
-from parapet.search.request import Request
 from parapet.search.space import SearchSpace
+from parapet.store.request import Request
 from tests.search.archive_records import FULL, failed, record
 
 TWO_RUNGS = (Rung(2, 0.25, "n_fgsm"), Rung(4))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from parapet.files import read_json
-from parapet.search import archive
+from parapet.store import archive
 from tests.steps.tiny import TINY
 
 RUNGS = {**TINY, "search": {

@@ -17,7 +17,8 @@ from parapet.errors import InputError, WorkError
 from parapet.files import read_json, write_json
 from parapet.models import load
 from parapet.sealed import DIGESTS
-from parapet.steps import front, front_file, full_evaluation, promotion, report, results
+from parapet.steps import front, full_evaluation, promotion, report
+from parapet.store import front_file, results
 from tests.damage import forge
 from tests.steps.tiny import TINY
 

@@ -11,8 +11,8 @@ from parapet.errors import InputError
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome
 from parapet.search.estimate import HOPELESS
-from parapet.search.request import Request
 from parapet.steps import candidates
+from parapet.store.request import Request
 from tests.steps.tiny import TINY
 
 PARAMS = parse(Params, {**TINY, "search": {**TINY["search"], "rungs": [{"epochs": 1}]}})

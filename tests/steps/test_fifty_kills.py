@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from parapet.files import read_json
-from parapet.search import archive
 from parapet.search.course import outcome
 from parapet.search.front import front, identity
+from parapet.store import archive
 from parapet.tracking.connection import connect
 from tests.steps.rungs import RUNGS, command, journal, kill, lines, trainings
 

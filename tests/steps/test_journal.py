@@ -12,10 +12,10 @@ from parapet.config import Params, parse
 from parapet.errors import InputError, WorkError
 from parapet.files import digest
 from parapet.genome import Genome, point
-from parapet.search import archive
 from parapet.search.front import front
 from parapet.steps import candidates
 from parapet.steps.journal import Journal, line_of
+from parapet.store import archive
 from tests.search.archive_records import record
 
 INFO = {"image_shape": [1, 8, 8], "classes": list("0123456789"), "fingerprint": "f" * 64}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from parapet.errors import InputError, PromotionRefused, WorkError
-from parapet.steps import environments, rollback
-from parapet.tracking.contents import Damaged
-from parapet.tracking.registry import Registry
+from parapet.promotion import environments, rollback
+from parapet.registry.contents import Damaged
+from parapet.registry.registry import Registry
 from tests.steps.test_promotion import members, out, params, promote, uri  # noqa: F401  fixtures
 from tests.tracking.lost_versions import lose
 

@@ -13,10 +13,10 @@ from parapet import sealed
 from parapet.config import Params, parse
 from parapet.files import file_digest, read_json
 from parapet.processes.pool import Outcome
-from parapet.search import archive
 from parapet.search.front import front, identity
-from parapet.steps import measure, results, search
+from parapet.steps import measure, search
 from parapet.steps.mending import Mender
+from parapet.store import archive, results
 from parapet.tracking import NullTracker
 from tests.damage import damaged
 from tests.steps.tiny import TINY

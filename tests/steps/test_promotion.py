@@ -13,12 +13,13 @@ import pytest
 from parapet.config import Params, parse
 from parapet.errors import InputError, PromotionRefused
 from parapet.files import read_json, write_json
-from parapet.steps import choice, environments, promotion, rollback
-from parapet.steps.comparison import Comparison, Paired
+from parapet.promotion import choice, environments, rollback
+from parapet.promotion.comparison import Comparison, Paired
+from parapet.registry.contents import DIGEST_TAG
+from parapet.registry.registration import Shipment, register
+from parapet.registry.registry import Registry
+from parapet.steps import promotion
 from parapet.tracking.connection import connect
-from parapet.tracking.contents import DIGEST_TAG
-from parapet.tracking.registration import Shipment, register
-from parapet.tracking.registry import Registry
 from tests import finished_search
 from tests.damage import forge, forge_evaluation, forge_search
 from tests.finished_search import SETTINGS

@@ -18,11 +18,11 @@ from parapet.config import Params, parse, to_dict
 from parapet.data.info import read_info
 from parapet.files import read_json
 from parapet.models import Network, load
-from parapet.search import archive
 from parapet.search.course import outcome
 from parapet.search.front import front, identity
-from parapet.search.request import Request
 from parapet.steps import candidates, measure
+from parapet.store import archive
+from parapet.store.request import Request
 from tests.steps.rungs import RUNGS, command, journal, kill, lines, trainings
 
 NAMES = ("clean_error", "robust_error", "flops")

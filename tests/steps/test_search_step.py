@@ -16,9 +16,9 @@ from parapet import schemas, sealed
 from parapet.config import Params, parse
 from parapet.errors import InputError, WorkError
 from parapet.files import read_json
-from parapet.search import archive
 from parapet.search.front import front, identity
 from parapet.steps import candidates, search, training
+from parapet.store import archive
 from parapet.tracking import NullTracker
 from tests.steps.tiny import TINY, command
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
+from parapet.registry.registry import Registry
 from parapet.tracking.address import sqlite_path
-from parapet.tracking.registry import Registry
 
 
 def lose(registry: Registry, number: str) -> None:

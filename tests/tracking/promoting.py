@@ -10,8 +10,8 @@ import sys
 import time
 
 from parapet.errors import PromotionRefused
-from parapet.tracking.promotion_lock import promotion_lock
-from parapet.tracking.registry import Registry
+from parapet.registry.promotion_lock import promotion_lock
+from parapet.registry.registry import Registry
 
 
 def main(uri: str, name: str, version: str, expiry: str, seconds: str) -> None:

@@ -8,11 +8,11 @@ import time
 import pytest
 
 from parapet.errors import InputError
+from parapet.registry.registry import Registry
 from parapet.tracking.address import kind, shown, sqlite_path, wrong
 from parapet.tracking.connection import target, unreachable
 from parapet.tracking.loading import load_sending
 from parapet.tracking.mlflow_tracker import run_ids
-from parapet.tracking.registry import Registry
 from parapet.tracking.relocation import _root
 
 SECRET = "hunter2Xq9"

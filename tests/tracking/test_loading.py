@@ -21,7 +21,7 @@ THREADS = {
     "src/parapet/processes/worker.py": "reads lines of JSON",
     "src/parapet/processes/launcher.py": "looks at a process, or at a file's time",
     "src/parapet/tracking/background.py": "load_sending, before it starts",
-    "src/parapet/tracking/promotion_lock.py": "the first sign of life is given before it starts",
+    "src/parapet/registry/promotion_lock.py": "the first sign of life is given before it starts",
     "src/parapet/tracking/system_metrics.py": "load_monitors, before it starts",
 }
 # A child process, because here everything is imported already.

@@ -12,10 +12,10 @@ from mlflow.tracking._tracking_service import utils
 
 from parapet.errors import InputError
 from parapet.files import file_digest
+from parapet.registry.contents import download
+from parapet.registry.registration import register
+from parapet.registry.registry import Registry
 from parapet.tracking.connection import connect
-from parapet.tracking.contents import download
-from parapet.tracking.registration import register
-from parapet.tracking.registry import Registry
 from parapet.tracking.relocation import settle
 from parapet.tracking.runs import Runs
 from tests.tracking.tiny_models import shipment

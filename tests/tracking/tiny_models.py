@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from parapet.tracking.registration import Shipment
+from parapet.registry.registration import Shipment
 
 EXAMPLE = np.zeros((2, 1, 4, 4), np.float32)
 

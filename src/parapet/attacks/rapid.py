@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from parapet.attacks.a3 import Round, a3, brief
+from parapet.attacks.black_box.square import square
+from parapet.attacks.gradient.a3 import Round, a3, brief
 from parapet.attacks.inputs import Model, check, predict
 from parapet.attacks.noise import Generator, derived, image_seeds
-from parapet.attacks.square import square
 from parapet.errors import InputError
 
 # From the points of the largest margin small squares pay at once: with the paper's 0.8 from its stripes, 2,000 queries

@@ -17,15 +17,15 @@ from parapet.attacks.adaptive import adapted, is_random, restart_draws, staircas
 from parapet.attacks.auto_attack import strike
 from parapet.attacks.batching import batches
 from parapet.attacks.behaviour import check_behaviour, observe
+from parapet.attacks.black_box.transfer import transfer
 from parapet.attacks.compositions import Attack
 from parapet.attacks.evaluation_state import Part, identity, open_state
+from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import Model, check, first_answers, frozen
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.attacks.objectives import margin
-from parapet.attacks.pgd import pgd
 from parapet.attacks.tally import Tally
-from parapet.attacks.transfer import transfer
 from parapet.errors import InputError
 from parapet.intervals import wilson
 

@@ -109,7 +109,7 @@ def list_candidates(options: argparse.Namespace) -> None:
 
 def _chosen(options: argparse.Namespace, names: Sequence[str]) -> tuple[int, int, list[dict[str, Any]]]:
     """(how many there are before --limit, candidates in the archive, the records to list)."""
-    from parapet.search import archive as journal
+    from parapet.store import archive as journal
 
     _check_there(options.archive)
     lines = journal.places(options.archive)
@@ -198,9 +198,9 @@ def compare(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> int:
     """`parapet archive verify`; 1 where something is wrong."""
-    from parapet.search import archive as journal
-    from parapet.search import verification
     from parapet.steps import verification as files
+    from parapet.store import archive as journal
+    from parapet.store import record_verification as verification
 
     home = options.archive.parent
     if options.dataset is not None:
@@ -245,7 +245,7 @@ def _check_dataset(folder: Path, home: Path) -> None:
 
 def _missing_lines(path: Path, records: Sequence[dict[str, Any]]) -> list[str]:
     """What the files that a search keeps beside its archive say of lines that are no longer in it."""
-    from parapet.search import archive as journal
+    from parapet.store import archive as journal
 
     problems = []
     for name, key, have in (("state.json", "lines", len(records)),
@@ -266,7 +266,7 @@ def _check_there(path: Path) -> None:
         raise InputError(f"{path} is no file; give the archive.jsonl of a search with --archive FILE, or run "
                          "`parapet search` first.")
     if path.name == DEFAULT.name and _is_folder_of_search(path.parent):
-        from parapet.steps.search_folder import SearchFolder
+        from parapet.store.search_folder import SearchFolder
 
         SearchFolder(path.parent).archive()
 
@@ -290,7 +290,7 @@ def _is_folder_of_search(folder: Path) -> bool:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     """Every line of the archive at `path`. In the folder of a search it is the very file that the search left."""
-    from parapet.search import archive as journal
+    from parapet.store import archive as journal
 
     _check_there(path)
     records = journal.read(path)
@@ -299,7 +299,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _candidates(path: Path) -> list[dict[str, Any]]:
-    from parapet.search import archive as journal
+    from parapet.store import archive as journal
 
     return journal.latest(_read(path))
 
@@ -307,7 +307,7 @@ def _candidates(path: Path) -> list[dict[str, Any]]:
 def _objectives(path: Path) -> Sequence[str]:
     """What the search minimised, from the search.json beside its archive; the journal in the cache has none."""
     if _is_folder_of_search(path.parent):
-        from parapet.steps.search_folder import SearchFolder
+        from parapet.store.search_folder import SearchFolder
 
         return SearchFolder(path.parent).summary()["objectives"]
     try:

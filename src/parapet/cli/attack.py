@@ -47,7 +47,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="of a prepared data set (default: test)")
     parser.add_argument("--images", metavar="N", help="a draw of N images, stratified by label "
                         "(default: all)")
-    parser.add_argument("--audit", action="store_true", help="audit the model too: does it hide how it falls?")
+    parser.add_argument("--audit", action="store_true", help="audit the model too: detect gradient "
+                        "masking and weak attacks")
     parser.add_argument("--audit-images", default=128, metavar="N", help="how many of the "
                         "images, drawn likewise (default: 128)")
     parser.add_argument("--batch-size", default=256, metavar="N", help="default: 256")

@@ -23,7 +23,7 @@ def everything(params: Params, out: Path, roots: Sequence[Path], *, unrolled: bo
     InputError and WorkError with one sentence.
     """
     from parapet.data import sources, splits
-    from parapet.search import wishes
+    from parapet.promotion import query as wishes
     from parapet.steps import candidates
 
     devices = resolve(params.device, workers=params.search.workers, threads=params.search.threads)

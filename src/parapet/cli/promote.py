@@ -15,7 +15,7 @@ from parapet.data.info import read_info
 from parapet.devices import resolve
 from parapet.errors import InputError
 from parapet.report import wording
-from parapet.steps.front_file import read as read_front
+from parapet.store.front_file import read as read_front
 
 WISHES = ('"knee", weights such as "weights: robust_accuracy 3, flops 1", or constraints such as "robust_accuracy >= '
           '0.6, latency_ms <= 0.2, then fewest FLOPs"')
@@ -63,8 +63,8 @@ def serve_options(parser: argparse.ArgumentParser) -> None:
 
 def select(options: argparse.Namespace) -> None:
     """One member of the front, its numbers and the reason."""
-    from parapet.steps.choice import choose
-    from parapet.steps.gate import doubt
+    from parapet.promotion.choice import choose
+    from parapet.promotion.gate import doubt
 
     wish = load(options.params).promotion.select if options.wish is None else options.wish
     front = read_front(options.out / "front.json")
@@ -110,7 +110,7 @@ def promote(options: argparse.Namespace) -> None:
 
 def rollback(options: argparse.Namespace) -> None:
     """The champion before becomes champion again."""
-    from parapet.steps import rollback as step
+    from parapet.promotion import rollback as step
 
     params = load(options.params)
     name = params.promotion.model_name if options.model is None else options.model
@@ -122,8 +122,8 @@ def rollback(options: argparse.Namespace) -> None:
 
 def serve(options: argparse.Namespace) -> None:
     """Answer prediction requests with a version of the registry until Ctrl-C."""
-    from parapet.tracking.registry import Registry
-    from parapet.tracking.serving import find, serve
+    from parapet.registry.registry import Registry
+    from parapet.registry.serving import find, serve
 
     name = load(options.params).promotion.model_name if options.model is None else options.model
     if not 0 <= options.port < 65536:
@@ -143,7 +143,7 @@ def _model(parser: argparse.ArgumentParser) -> None:
 
 
 def _copy(options: argparse.Namespace) -> None:
-    from parapet.steps.environments import copy_champion
+    from parapet.promotion.environments import copy_champion
 
     params = load(options.params)
     outcome = copy_champion(params, options.to, uri=registry_uri(), tell=_tell)

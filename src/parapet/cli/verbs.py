@@ -193,7 +193,7 @@ def _front(params: Params, out: Path) -> None:
 
 
 def _runs(params: Params, out: Path) -> dict[str, Any] | None:
-    from parapet.steps.search_folder import SearchFolder
+    from parapet.store.search_folder import SearchFolder
     from parapet.tracking import run_ids
 
     if not params.tracking.enabled:

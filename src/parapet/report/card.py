@@ -21,9 +21,9 @@ _AFTER_CURVES = "\n## Audit\n"
 def model_card(candidate: dict[str, Any], front: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """The card of `candidate`, a member or variant of `front`, with its record evaluation/<id>.json, as Markdown.
 
-    An `evaluation` that went through the gate has `gate` (parapet.steps.reattack). An empty one is allowed: the card
-    then lacks intervals of single attacks, curves and the audit's checks. So does that of a variant, whose `evaluation`
-    is its float model's.
+    An `evaluation` that went through the gate has `gate` (parapet.promotion.reattack). An empty one is allowed: then
+    the card lacks intervals of single attacks, curves and the audit's checks. So does that of a variant, whose
+    `evaluation` is its float model's.
     """
     evaluation = {} if candidate["derived_from"] else evaluation
     measured = evaluation.get("evaluation", {}).get("attacks", {})

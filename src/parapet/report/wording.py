@@ -83,7 +83,7 @@ def attacks(block: dict[str, dict[str, float | None]]) -> list[tuple[str, str]]:
 
 
 def reattacked(found: dict[str, Any]) -> str:
-    """What the gate's own attack came to (`gate` in parapet.steps.reattack), as a sentence."""
+    """What the gate's own attack came to (`gate` in parapet.promotion.reattack), as a sentence."""
     return (f"Attacked again on the graph that ships (rapid suite, seed {found['seed']}), {percent(found['attacked'])} "
             f"of {found['n']:,} test images are robust, in the record {percent(found['recorded'])}; the number that is "
             f"kept is the share that stands under both, {percent(found['kept'])}."

@@ -17,10 +17,11 @@ from parapet.config import SearchConfig
 from parapet.errors import InputError
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome, point
-from parapet.search import archive, estimate, parents
+from parapet.search import estimate, parents
 from parapet.search.evolution import Evolution
 from parapet.search.front import front, rank_order
-from parapet.search.request import Request
+from parapet.store import archive
+from parapet.store.request import Request
 
 SCHEMA_VERSION = 1
 # Kendall's tau of fewer candidates says nothing.

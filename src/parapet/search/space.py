@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from parapet.catalogue.genes import GENES, Gene
+from parapet.catalogue.losses import LOSSES
 from parapet.catalogue.networks import BACKBONES
 from parapet.errors import InputError
-from parapet.genome import Genome, check_choice, nearest_gene, settled
+from parapet.genome import FIRST_GENES, Genome, check_choice, nearest_gene, settled
 from parapet.quoting import name as named
 from parapet.quoting import quote
 
@@ -37,8 +38,15 @@ class SearchSpace:
             if name not in GENES:
                 raise InputError(f"search.space.{named(name)} is not a gene; {nearest_gene(name)}")
         self.genes = tuple(_narrowed(gene, given[gene.name]) if gene.name in given else gene
-                           for gene in GENES.values())
+                           for gene in GENES.values() if gene.name in given or self._is_searched(gene, given))
         self._check_stages()
+
+    @staticmethod
+    def _is_searched(gene: Gene, given: Mapping[str, Sequence[Any]]) -> bool:
+        """Whether a gene that no override names is part of the space: those that joined later are where a loss of the
+        space uses them, so that the course of a search depends on no plugin that it has no use for."""
+        losses = (LOSSES[name] for name in given.get("loss", GENES["loss"].choices) if name in LOSSES)
+        return gene.name in FIRST_GENES or any(gene.name in loss.genes.values() for loss in losses)
 
     def choices(self, name: str) -> tuple[Any, ...]:
         """What the gene called `name` may be."""

@@ -17,8 +17,9 @@ from parapet.data.dataset import Dataset
 from parapet.errors import InputError
 from parapet.files import replacing
 from parapet.models import load
-from parapet.search.keys import evaluation_key
-from parapet.steps import looks, results
+from parapet.search import looks
+from parapet.store import results
+from parapet.store.keys import evaluation_key
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "attack_evaluation")
 # Images that the exported graph has to answer as the network did.

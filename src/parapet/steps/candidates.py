@@ -17,18 +17,19 @@ from parapet.fidelity import Fidelity
 from parapet.files import replacing_folder, write_json
 from parapet.genome import Genome
 from parapet.replacement import refuse_to_replace
-from parapet.search import archive, keys
+from parapet.search import ceilings, lost
 from parapet.search.course import Course, outcome
 from parapet.search.estimate import HOPELESS
 from parapet.search.evolution import Evolution
 from parapet.search.front import front, hypervolume_curve
-from parapet.search.request import Request
 from parapet.search.space import SearchSpace
 from parapet.search.surrogate import Surrogate
-from parapet.steps import ceilings, lost, search_folder, tracked
-from parapet.steps import results as step_results
-from parapet.steps.results import ATTACK_EVALUATION, EXPORT, FILES, TRAINING, accuracies, verdict
-from parapet.steps.search_folder import (
+from parapet.steps import tracked
+from parapet.store import archive, keys, search_folder
+from parapet.store import results as step_results
+from parapet.store.request import Request
+from parapet.store.results import ATTACK_EVALUATION, EXPORT, FILES, TRAINING, accuracies, verdict
+from parapet.store.search_folder import (
     ARCHIVE,
     FRONT_IDS,
     MARKS,

@@ -17,8 +17,8 @@ from parapet.deployment import export as export_onnx
 from parapet.errors import InputError, is_of_the_machine
 from parapet.files import file_digest
 from parapet.models import load
-from parapet.search.keys import export_key
-from parapet.steps import results
+from parapet.store import results
+from parapet.store.keys import export_key
 
 SECTIONS = ("device", "data", "threat", "search", "export")
 _PARITY_IMAGES = 64

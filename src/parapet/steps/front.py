@@ -14,12 +14,11 @@ from parapet.files import file_digest, read_json, replacing_folder, write_json
 from parapet.genome import Genome
 from parapet.replacement import ID, refuse_foreign
 from parapet.report.dvc_plots import metrics
-from parapet.search import archive
 from parapet.search.front import ties
 from parapet.search.seeds import spread
-from parapet.steps import results
-from parapet.steps.front_file import EVALUATE, SCHEMA_VERSION
-from parapet.steps.search_folder import SearchFolder
+from parapet.store import archive, results
+from parapet.store.front_file import EVALUATE, SCHEMA_VERSION
+from parapet.store.search_folder import SearchFolder
 
 SECTIONS = ("seed", "data", "threat", "search", "front")
 

@@ -13,15 +13,14 @@ from parapet.config import Params, parse, to_dict
 from parapet.cores import Cores, FreeCores
 from parapet.data.info import check_files, read_info
 from parapet.errors import WorkError
-from parapet.files import digest, read_json, replacing, replacing_folder
+from parapet.files import read_json, replacing, replacing_folder
 from parapet.processes.pool import Task, Workers
 from parapet.progress import Progress
 from parapet.replacement import ID, refuse_to_replace
-from parapet.search.keys import evaluation_key
-from parapet.steps import results
-from parapet.steps.search_folder import SearchFolder
+from parapet.store import results
+from parapet.store.keys import full_evaluation_key, surrogates_of
+from parapet.store.search_folder import SearchFolder
 from parapet.tracking.tracker import Tracker
-from parapet.versions import EXPORT_VERSION
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "export", "full_evaluation")
 _EVALUATE = "parapet.steps.full_evaluation:evaluate"
@@ -54,8 +53,8 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
         with Progress("full evaluation", len(tasks), "candidates") as progress:
             for name in ids:
                 path = folders[name] / f"{name}.json"
-                key = key_of(params, results.trained(sources[name])["key"], found.digests(name),
-                             [str(sources[other]) for other in surrogates_of(name, ids)])
+                key = full_evaluation_key(params, results.trained(sources[name])["key"], found.digests(name),
+                                          [str(sources[other]) for other in surrogates_of(name, ids)])
                 results.done(path, key, progress.note)  # where it is damaged, a worker measures it again
 
             def show() -> None:
@@ -105,7 +104,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     settings, folder = parse(Params, params), Path(candidate)
     config, threat = settings.full_evaluation, settings.threat
     trained, files = results.trained(folder, registered=True), results.file_digests(folder)
-    key = key_of(settings, trained["key"], files, surrogates)
+    key = full_evaluation_key(settings, trained["key"], files, surrogates)
     path = Path(out) / f"{trained['id']}.json"
     if results.done(path, key) is not None:
         _forget(path)  # a kill at the very end leaves it
@@ -161,20 +160,6 @@ def _forget(path: Path, but: Path | None = None) -> None:
     """Remove what evaluations of the candidate whose result is `path` held while they were under way."""
     for state in set(path.parent.glob(f"{path.stem}.*.state")) - {but}:
         shutil.rmtree(state, ignore_errors=True)
-
-
-def key_of(params: Params, training: str, files: dict[str, str], surrogates: Iterable[str]) -> str:
-    """SHA-256 of what an evaluation depends on: the training's key, the very files (`results.file_digests`), the
-    folders of the surrogates by their names, and the configuration."""
-    return digest([evaluation_key(training, params, "full_evaluation"), files,
-                   [Path(folder).name for folder in surrogates], to_dict(params.export), EXPORT_VERSION])
-
-
-def surrogates_of(name: str, ids: list[str]) -> list[str]:
-    """Whom the audit of `name` borrows images from: the first of `ids`, which is the undefended network, and the one
-    after `name`; never `name` itself."""
-    following = ids[(ids.index(name) + 1) % len(ids)]
-    return [other for other in dict.fromkeys([ids[0], following]) if other != name]
 
 
 def _curves(audit: dict[str, Any]) -> dict[str, Any] | None:

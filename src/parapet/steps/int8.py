@@ -17,7 +17,7 @@ from parapet.data.dataset import Dataset
 from parapet.deployment import GraphModel, footprint, measure_latency, quantize
 from parapet.files import file_digest
 from parapet.intervals import wilson
-from parapet.steps import results
+from parapet.store import results
 
 SUFFIX = "-int8"
 NOTE = ("INT8: its robust accuracy is an upper bound. A quantised graph has no gradients to attack along, so only the "

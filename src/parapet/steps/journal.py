@@ -14,11 +14,11 @@ from parapet.config import Params
 from parapet.errors import InputError
 from parapet.files import digest
 from parapet.genome import Point, point
-from parapet.search import archive
 from parapet.search.budget import Budget
 from parapet.search.course import Course, outcome, seen
 from parapet.search.front import front, hypervolume
 from parapet.steps import candidates
+from parapet.store import archive
 
 # Which search a file belongs to: the name of its folder.
 _OWNER = "search_id"

@@ -13,9 +13,11 @@ from parapet.data.info import read_info
 from parapet.errors import WorkError
 from parapet.genome import Genome
 from parapet.processes.pool import Task
-from parapet.search.keys import evaluation_key, export_key
+from parapet.search import ceilings, looks, lost
 from parapet.search.space import SearchSpace
-from parapet.steps import candidates, ceilings, looks, lost, results
+from parapet.steps import candidates
+from parapet.store import results
+from parapet.store.keys import evaluation_key, export_key
 
 # Shares of a candidate's time, for the progress line alone.
 _TRAINING_SHARE, _ATTACK_SHARE = 0.7, 0.15

@@ -11,8 +11,9 @@ from parapet.errors import WorkError
 from parapet.processes.pool import Outcome
 from parapet.search.course import outcome
 from parapet.search.front import front
-from parapet.search.keys import evaluation_key, export_key
-from parapet.steps import measure, results
+from parapet.steps import measure
+from parapet.store import results
+from parapet.store.keys import evaluation_key, export_key
 
 # In these a candidate that was measured again may differ from its record: a GPU's kernels promise no identity.
 _TELLING = ("status", "validation", "flops", "params")

@@ -11,7 +11,7 @@ from typing import Any
 from parapet.config import Params, parse
 from parapet.genome import Genome
 from parapet.search.parents import ARCHITECTURE
-from parapet.steps import results
+from parapet.store import results
 
 # Steps that are timed of each network, and seconds after which no further genome of the sample is.
 _STEPS, _SECONDS = 3, 4.0
@@ -31,7 +31,7 @@ def run(*, anchors: list[dict[str, Any]], sample: list[dict[str, Any]], exported
     """
     import torch
 
-    from parapet.steps import ceilings
+    from parapet.search import ceilings
 
     progress("begun", 0.0)
     bench = _Bench(parse(Params, params), Path(dataset), device)

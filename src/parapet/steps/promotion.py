@@ -13,19 +13,20 @@ import numpy as np
 from parapet.config import Params, to_dict
 from parapet.errors import InputError, PromotionRefused
 from parapet.files import digest, write_text
+from parapet.promotion import version_tags
+from parapet.promotion.choice import choose
+from parapet.promotion.comparison import Comparison, attack
+from parapet.promotion.gate import check_files, check_front, check_numbers, gate, parity
+from parapet.promotion.reattack import Reattacked, reattack
 from parapet.report.card import card_html, model_card
-from parapet.steps import results, version_tags
-from parapet.steps.choice import choose
-from parapet.steps.comparison import Comparison, attack
-from parapet.steps.front_file import read as read_front
-from parapet.steps.front_file import read_evaluation
-from parapet.steps.gate import check_files, check_front, check_numbers, gate, parity
-from parapet.steps.reattack import Reattacked, reattack
+from parapet.store import results
+from parapet.store.front_file import read as read_front
+from parapet.store.front_file import read_evaluation
 
 if TYPE_CHECKING:
-    from parapet.tracking.promotion_lock import Ticket
-    from parapet.tracking.registration import Shipment
-    from parapet.tracking.registry import Registry, Version
+    from parapet.registry.promotion_lock import Ticket
+    from parapet.registry.registration import Shipment
+    from parapet.registry.registry import Registry, Version
 
 SECTIONS = ("seed", "device", "data", "threat", "tracking", "search", "export", "full_evaluation", "promotion")
 CARDS = ("card.md", "card.html")
@@ -53,10 +54,10 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     every reason; then champion, previous, challenger and the versions are as they were.
     """
     # imports of MLflow are slow, and only this step needs the registry
-    from parapet.tracking.contents import DIGEST_TAG
-    from parapet.tracking.promotion_lock import promotion_lock
-    from parapet.tracking.registration import attach
-    from parapet.tracking.registry import CHAMPION, Registry
+    from parapet.registry.contents import DIGEST_TAG
+    from parapet.registry.promotion_lock import promotion_lock
+    from parapet.registry.registration import attach
+    from parapet.registry.registry import CHAMPION, Registry
 
     config, front, cache = params.promotion, read_front(out / "front.json"), cache or out / ".parapet"
     if front["threat"] != to_dict(params.threat):
@@ -132,9 +133,9 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
 
 def _challenge(registry: Registry, ticket: Ticket, shipment: Shipment, tags: dict[str, str], card: Path) -> Version:
     """The version of `shipment`, registered unless it is there, as challenger."""
-    from parapet.tracking.promotion_lock import TICKET_TAG
-    from parapet.tracking.registration import home, known, register
-    from parapet.tracking.registry import CHALLENGER
+    from parapet.registry.promotion_lock import TICKET_TAG
+    from parapet.registry.registration import home, known, register
+    from parapet.registry.registry import CHALLENGER
 
     ticket.begin(aliases=registry.aliases(), model_created=not registry.exists(), experiment=home(registry, shipment))
     registry.create_model()
@@ -156,7 +157,7 @@ def _refresh(registry: Registry, version: Version, tags: dict[str, str], card: P
 
 def _is_whole(registry: Registry, champion: Version, tell: Callable[[str], None]) -> bool:
     """Whether the champion's files are those that were registered; where they are not, `tell` is told."""
-    from parapet.tracking.contents import Damaged, check
+    from parapet.registry.contents import Damaged, check
 
     try:
         check(registry, champion)
@@ -169,7 +170,7 @@ def _is_whole(registry: Registry, champion: Version, tell: Callable[[str], None]
 def _check_champion(registry: Registry, ticket: Ticket, candidate: str, before: str | None) -> None:
     """Raise PromotionRefused where the champion is no longer version `before`, which the gate compared with, or the
     lock is lost."""
-    from parapet.tracking.registry import CHAMPION
+    from parapet.registry.registry import CHAMPION
 
     ticket.check()
     now = registry.aliases().get(CHAMPION)
@@ -189,7 +190,7 @@ def _cards(chosen: dict[str, Any], front: dict[str, Any], evaluation: dict[str, 
 def _shipment(chosen: dict[str, Any], front: dict[str, Any], out: Path, cards: dict[str, Path],
               experiment: str, artifact_root: Path | None) -> Shipment:
     """The graph, what the next gate needs to attack it by its gradients, and the cards."""
-    from parapet.tracking.registration import Shipment
+    from parapet.registry.registration import Shipment
 
     weights = out / chosen["weights"]
     files = {results.WEIGHTS: weights, results.TRAINING: weights.parent / results.TRAINING, **cards}
@@ -200,7 +201,7 @@ def _shipment(chosen: dict[str, Any], front: dict[str, Any], out: Path, cards: d
 def _incomparable(registry: Registry, champion: Version, front: dict[str, Any],
                   cache: Path) -> tuple[str | None, Path]:
     """Why the champion cannot be attacked on these images, None where it can; and the folder that it was brought to."""
-    from parapet.tracking.contents import Damaged, download, file_tags
+    from parapet.registry.contents import Damaged, download, file_tags
 
     place = cache / "champions" / digest(file_tags(champion.tags) or champion.number)[:32]
     name = f"version {champion.number}"
@@ -221,7 +222,7 @@ def _incomparable(registry: Registry, champion: Version, front: dict[str, Any],
 
 
 def _has_files(tags: dict[str, str]) -> bool:
-    from parapet.tracking.contents import FILE_TAG
+    from parapet.registry.contents import FILE_TAG
 
     return all(FILE_TAG + name in tags for name in (results.WEIGHTS, results.TRAINING))
 

@@ -18,10 +18,10 @@ from parapet.report.images import AdversarialImages
 from parapet.report.members import best, drawn, infeasible, others
 from parapet.report.page import LISTED, render
 from parapet.report.svg import front_svg
-from parapet.search import archive
-from parapet.steps.front_file import read as read_front
-from parapet.steps.front_file import read_evaluation
-from parapet.steps.search_folder import SearchFolder
+from parapet.store import archive
+from parapet.store.front_file import read as read_front
+from parapet.store.front_file import read_evaluation
+from parapet.store.search_folder import SearchFolder
 from parapet.tracking.address import shown
 from parapet.tracking.tracker import Tracker
 

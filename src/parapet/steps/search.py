@@ -22,12 +22,13 @@ from parapet.errors import InputError
 from parapet.files import replacing_folder, write_text
 from parapet.processes.pool import Outcome, Workers
 from parapet.replacement import refuse_to_replace
-from parapet.search import course, keys
+from parapet.search import course, lost
 from parapet.search.front import hypervolume
-from parapet.steps import candidates, lost, measure, search_folder, tracked
+from parapet.steps import candidates, measure, tracked
 from parapet.steps.display import Display
 from parapet.steps.journal import Journal, line_of
 from parapet.steps.mending import Mender
+from parapet.store import keys, search_folder
 from parapet.tracking.tracker import Tracker
 
 # What `go_on` leaves of the candidate cache, and where.

@@ -21,10 +21,11 @@ from parapet.files import write_text
 from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
 from parapet.progress import Progress
-from parapet.search.keys import evaluation_key, export_key
+from parapet.search import lost
 from parapet.search.space import SearchSpace
-from parapet.steps import lost, results
 from parapet.steps import measure as measure_step
+from parapet.store import results
+from parapet.store.keys import evaluation_key, export_key
 
 _WORK = "parapet.steps.supervised:work"
 

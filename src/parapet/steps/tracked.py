@@ -8,7 +8,7 @@ from typing import Any
 
 from parapet import sealed
 from parapet.config import Params, to_dict
-from parapet.steps.results import ARTIFACTS, TRAINING
+from parapet.store.results import ARTIFACTS, TRAINING
 from parapet.tracking.tracker import Tracker
 
 

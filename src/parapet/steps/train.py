@@ -25,7 +25,7 @@ from parapet.models.cost import count_flops, count_parameters
 from parapet.processes.pool import Task
 from parapet.quoting import name as named
 from parapet.redaction import redacted
-from parapet.steps.results import CHECKPOINT, WEIGHTS
+from parapet.store.results import CHECKPOINT, WEIGHTS
 from parapet.training.checkpoint import left_by
 from parapet.training.loop import TrainingFailed, train
 from parapet.training.recipes import NamedRecipe, load_recipe

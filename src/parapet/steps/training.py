@@ -18,8 +18,8 @@ from parapet.models import Network, check_fit, load, save
 from parapet.models.cost import count_flops, count_parameters
 from parapet.models.inheritance import inherit
 from parapet.processes.launcher import launch
-from parapet.steps import results
-from parapet.steps.training_request import request
+from parapet.processes.training_request import request
+from parapet.store import results
 from parapet.training.loop import TrainingFailed, Turn, train
 from parapet.training.team import ALONE, Team
 

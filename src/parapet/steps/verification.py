@@ -13,14 +13,13 @@ from parapet.data.info import check_files, read_info
 from parapet.errors import InputError, told
 from parapet.files import file_digest, read_json
 from parapet.report.dvc_plots import metrics
-from parapet.search import archive
-from parapet.search.consistency import audit_problems
-from parapet.search.consistency import problems as contradictions
 from parapet.search.course import outcome
 from parapet.search.front import front, hypervolume_curve
-from parapet.steps import results, search_folder
-from parapet.steps.front_file import read as read_front
-from parapet.steps.search_folder import SearchFolder
+from parapet.store import archive, results, search_folder
+from parapet.store.consistency import audit_problems
+from parapet.store.consistency import problems as contradictions
+from parapet.store.front_file import read as read_front
+from parapet.store.search_folder import SearchFolder
 
 _AGAIN = "it is made again by the step that left it"
 _ID = "[0-9a-f]" * 12

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from parapet.attacks.balls import ball
+from parapet.attacks.gradient.pgd import ascend
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import frozen
 from parapet.attacks.noise import uniform
 from parapet.attacks.objectives import Objective, cross_entropy, divergence_from, precise
-from parapet.attacks.pgd import ascend
 from parapet.training.losses.ensemble import ensemble_images
 
 # Step of FGSM from a random start in radii (Wong et al. 2020), and how far N-FGSM's noise reaches (de Jorge et al.

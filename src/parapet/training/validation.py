@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
+from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.inputs import frozen, predict
-from parapet.attacks.pgd import pgd
 from parapet.config import ThreatModel
 from parapet.data.dataset import Images
 from parapet.training.adaptation import Feedback

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from parapet.attacks.audit import audit
 from parapet.attacks.audit.sleepers import woken
+from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.inputs import predict
-from parapet.attacks.pgd import pgd
 from tests.attacks.maskers.networks import networks, prepare
 from tests.attacks.maskers.sleepers import Sleeping, directions
 

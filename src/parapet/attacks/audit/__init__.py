@@ -1,4 +1,4 @@
-"""The audit: does a model stand, or does it only hide how it falls?
+"""The audit: detects gradient masking, weak attacks, and models that behave differently while they are examined.
 
 Checks after Carlini et al. 2019, "On Evaluating Adversarial Robustness", Athalye, Carlini, Wagner 2018, "Obfuscated
 Gradients Give a False Sense of Security", and the flags of AutoAttack. The audit takes any callable; of a module it

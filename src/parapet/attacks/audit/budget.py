@@ -9,10 +9,10 @@ import torch
 from parapet.attacks.audit.scene import Scene
 from parapet.attacks.audit.verdicts import FAIL_GAP, WARN_GAP, Result, beyond, gap, mean, result
 from parapet.attacks.balls import ball, widest
+from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.noise import derived, uniform
 from parapet.attacks.objectives import log_odds, margin
-from parapet.attacks.pgd import pgd
 
 _LOOKS = (1, 2, 5, 10, 20, 50, 100)
 _NEAR_CHANCE, _FAR_FROM_CHANCE = 0.05, 0.2

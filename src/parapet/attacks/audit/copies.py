@@ -23,9 +23,9 @@ from parapet.attacks.adaptive import adapted
 from parapet.attacks.audit.scene import Scene
 from parapet.attacks.audit.verdicts import FAIL_GAP, Result, gap, mean, result
 from parapet.attacks.audit.writes import writes
+from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.inputs import Model, answers, frozen, predict
 from parapet.attacks.noise import derived
-from parapet.attacks.pgd import pgd
 from parapet.catalogue import plugins
 from parapet.errors import ProcessDied, is_of_the_machine
 from parapet.quoting import words

@@ -14,9 +14,9 @@ from parapet.attacks.audit.scene import Scene, state_of
 from parapet.attacks.audit.verdicts import SIGNIFICANCE, Result, mean, result
 from parapet.attacks.balls import distance
 from parapet.attacks.behaviour import ROUNDING, observe
+from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.inputs import Model, predict
 from parapet.attacks.noise import derived
-from parapet.attacks.pgd import pgd
 from parapet.intervals import sign_test
 
 # Single draws of a random model that are asked, and by how many points they may stand less than their mean.

@@ -14,11 +14,11 @@ from torch.nn.functional import cross_entropy
 from parapet.attacks.audit.scene import Scene, audited_rows
 from parapet.attacks.audit.verdicts import Result, gap, mean, result
 from parapet.attacks.balls import ball, distance, widest
-from parapet.attacks.hop_skip_jump import hop_skip_jump
+from parapet.attacks.black_box.hop_skip_jump import hop_skip_jump
+from parapet.attacks.black_box.rays import rays
+from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.inputs import Model, frozen, predict
 from parapet.attacks.noise import derived, uniform
-from parapet.attacks.pgd import pgd
-from parapet.attacks.rays import rays
 
 _WIDTH, _HIDDEN = 32, 128
 _ROUNDS, _STEPS, _BATCH, _RATE = 6, 80, 128, 2e-3

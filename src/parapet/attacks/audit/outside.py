@@ -7,11 +7,11 @@ import torch
 from parapet.attacks.audit.scene import Scene, audited_rows
 from parapet.attacks.audit.verdicts import Result, gap, mean, result
 from parapet.attacks.balls import distance
-from parapet.attacks.hop_skip_jump import hop_skip_jump
+from parapet.attacks.black_box.hop_skip_jump import hop_skip_jump
+from parapet.attacks.black_box.random_noise import KINDS, random_noise
+from parapet.attacks.black_box.square import square
+from parapet.attacks.black_box.transfer import transfer as transfer_attack
 from parapet.attacks.noise import derived
-from parapet.attacks.random_noise import KINDS, random_noise
-from parapet.attacks.square import square
-from parapet.attacks.transfer import transfer as transfer_attack
 
 # On MNIST at 0.3 Square beats the white box by a point on honest nets; a few points more are masking.
 _BLACK_BOX_FAILS = 0.03

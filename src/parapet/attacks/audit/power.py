@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from parapet.attacks.audit.scene import Scene, audited_rows
 from parapet.attacks.audit.verdicts import Result, graded, mean, result
 from parapet.attacks.balls import ball
+from parapet.attacks.black_box.square import square
+from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.inputs import Model, ask
 from parapet.attacks.noise import derived, uniform
-from parapet.attacks.pgd import pgd
-from parapet.attacks.square import square
 
 # Points of each ball that the readout is fitted on, and starts of the attack, of which suites have several too.
 _DRAWS, _STARTS = 64, 3

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parapet.attacks.a3 import Round, a3
 from parapet.attacks.adaptive import is_random
-from parapet.attacks.apgd import apgd
 from parapet.attacks.balls import contains
-from parapet.attacks.fgsm import fgsm
+from parapet.attacks.gradient.a3 import Round, a3
+from parapet.attacks.gradient.apgd import apgd
+from parapet.attacks.gradient.fgsm import fgsm
+from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.inputs import Model, first_answers, frozen, in_halves, predict
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.attacks.objectives import cross_entropy
-from parapet.attacks.pgd import pgd
 from parapet.data.sampling import stratified
 
 

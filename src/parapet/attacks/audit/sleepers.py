@@ -13,10 +13,10 @@ from torch import Tensor
 from parapet.attacks.audit.leaks import leaking
 from parapet.attacks.audit.scene import Scene
 from parapet.attacks.audit.verdicts import Result, gap, mean
+from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.inputs import Model, predict
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.attacks.objectives import margin
-from parapet.attacks.pgd import pgd
 
 # Large steps: what matters is which way a unit lies, and it is woken in a corner of the ball.
 _STEPS, _STEP = 7, 0.35

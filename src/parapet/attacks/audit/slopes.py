@@ -8,12 +8,12 @@ from torch import Tensor
 from parapet.attacks.audit.scene import Scene
 from parapet.attacks.audit.verdicts import FAIL_GAP, SIGNIFICANCE, WARN_GAP, Result, beyond, graded, mean, result
 from parapet.attacks.balls import ball, unit
+from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import ask
 from parapet.attacks.noise import derived, uniform
 from parapet.attacks.objectives import Objective, cross_entropy
 from parapet.attacks.objectives import margin as margin_objective
-from parapet.attacks.pgd import pgd
 from parapet.intervals import sign_test
 
 # A gradient is gone where the margin would change by this share of itself over the whole range of a pixel; those of

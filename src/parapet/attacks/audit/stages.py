@@ -23,13 +23,13 @@ from parapet.attacks.audit.sleepers import woken
 from parapet.attacks.audit.verdicts import FAIL_GAP, WARN_GAP
 from parapet.attacks.audit.views import IN_BATCHES, IN_STEPS, VARIATIONS, seen_as, variation_of
 from parapet.attacks.balls import widest
+from parapet.attacks.black_box.square import square
+from parapet.attacks.black_box.transfer import transfer
+from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.inputs import Model, ask, frozen
 from parapet.attacks.noise import derived
-from parapet.attacks.pgd import pgd
 from parapet.attacks.rapid import rapid
-from parapet.attacks.square import square
 from parapet.attacks.stand_ins import blocking_layers
-from parapet.attacks.transfer import transfer
 
 # Gradients averaged over so many draws from a cube whose half is this share of the radius.
 _DRAWS, _SHARE = 8, 0.5

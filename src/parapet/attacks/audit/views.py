@@ -13,10 +13,10 @@ from torch.nn.functional import max_pool2d
 from parapet.attacks.audit import asking
 from parapet.attacks.audit.scene import Scene
 from parapet.attacks.balls import ball
+from parapet.attacks.black_box.square import square
+from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.inputs import Model, answers, frozen, predict
 from parapet.attacks.noise import derived, uniform
-from parapet.attacks.pgd import pgd
-from parapet.attacks.square import square
 
 # Steps between black and white that 8 bits hold.
 LEVELS = 255

@@ -1,0 +1,1 @@
+"""Attacks that ask for answers alone, and transfer from other networks."""

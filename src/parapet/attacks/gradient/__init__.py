@@ -1,0 +1,1 @@
+"""Attacks that follow the gradient inside a ball of fixed radius."""

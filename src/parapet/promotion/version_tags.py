@@ -1,0 +1,27 @@
+"""What a version in the registry says of itself: its numbers, and how it passed the gate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parapet.config import Params
+from parapet.promotion.comparison import Comparison
+
+
+def numbers(chosen: dict[str, Any], front: dict[str, Any], params: Params) -> dict[str, str]:
+    """Those of `chosen`, an entry of `front`, as they passed the gate: the lower ones."""
+    test = chosen["test"]
+    return {"candidate": chosen["id"], "audit": chosen["audit"]["verdict"], "threat": str(params.threat),
+            "data": front["data"]["name"], "data_fingerprint": front["data"]["fingerprint"],
+            "clean_accuracy": str(test["clean_accuracy"]), "robust_accuracy": str(test["robust_accuracy"]),
+            "robust_interval": "{} {}".format(*test["robust_interval"]), "test_images": str(test["n"]),
+            "latency_p50_ms": str(chosen["latency_ms"]["p50"])}
+
+
+def passed(champion: str | None, compared: Comparison | None) -> dict[str, str]:
+    """What the gate found, as tags of the version that it let through."""
+    tags = {"gate": "passed", "gate.champion": champion or "none"}
+    if compared is None:
+        return {**tags, "gate.comparison": "none"}
+    return {**tags, "gate.comparison": f"p {compared.robust.p:.3g} robust, {compared.clean.p:.3g} clean, "
+                                       f"{compared.robust.n} images"}

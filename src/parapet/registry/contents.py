@@ -1,0 +1,123 @@
+"""The files of a version: brought back, and compared with the digests that the version carries.
+
+Whoever can write to the store of artifacts could else change what is attacked at the gate and what is served. The
+digests are tags of the version, which lie in MLflow's database.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from parapet.errors import WorkError, disk_full, is_disk_full
+from parapet.files import file_digest, replacing_folder
+from parapet.redaction import redacted
+from parapet.registry.registry import Registry, Version, asking
+from parapet.tracking.connection import sentence, unreachable
+
+DIGEST_TAG = "parapet.onnx_sha256"
+MODEL = "model.onnx"
+FILE_TAG = "parapet.sha256."
+# What MLflow writes beside a model. Versions of older Parapets carry no digests of these; nothing reads them here.
+_MLFLOW_FILES = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt")
+# What MLflow adds when it brings a version that it finds by its name.
+_BROUGHT_ALONG = "registered_model_meta"
+
+
+class Damaged(WorkError):
+    """The files of a version are not those that were registered, or not to be had."""
+
+
+def file_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Those of a version's tags that hold digests of its files."""
+    return {name: value for name, value in tags.items() if name == DIGEST_TAG or name.startswith(FILE_TAG)}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The digest of every file in `folder`, by the tag that holds it."""
+    return {DIGEST_TAG if name == MODEL else FILE_TAG + name: file_digest(path)
+            for name, path in _files(folder).items()}
+
+
+def download(registry: Registry, version: Version, folder: Path) -> Path:
+    """Bring everything that was registered with a version into `folder`, unless it is there; returns `folder`.
+
+    Raises `Damaged` where a file is missing, or changed, or was not registered with the version.
+    """
+    if (folder / MODEL).exists() and _damage(folder, version.tags, alone=False) is None:
+        return folder
+    with asking(registry.uri) as client, replacing_folder(folder) as partial:
+        place = client.get_model_version_download_uri(registry.model_name, version.number)
+        name = f"version {version.number} of {registry.model_name}"
+        try:
+            fetch(registry.uri, place, partial)
+        except Exception as error:  # MLflow raises its own kinds, the store's and the operating system's
+            if unreachable(registry.uri) is not None:
+                raise
+            if _is_full_here(error):
+                raise disk_full(error) from None
+            raise Damaged(f"the files of {name} cannot be brought from {redacted(place)} ({sentence(error)}); put them "
+                          "back there, or promote that candidate again.") from None
+        if (damage := _damage(partial, version.tags)) is not None:
+            raise Damaged(f"{name} is damaged: {damage}; promote that candidate again.")
+    return folder
+
+
+def check(registry: Registry, version: Version) -> None:
+    """Raise `Damaged` unless the files of a version are those that were registered."""
+    with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
+        download(registry, version, Path(folder) / "version")
+
+
+def is_whole(uri: str, place: str, tags: Mapping[str, str]) -> bool:
+    """Whether the files at the address `place` are those whose digests are in `tags`, and all have one."""
+    with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
+        try:
+            fetch(uri, place, Path(folder))
+            return digests(Path(folder)) == file_tags(tags)
+        except Exception as error:  # deleted, half there, or out of reach: as `download`
+            if unreachable(uri) is not None:
+                raise
+            if _is_full_here(error):
+                raise disk_full(error) from None
+            return False
+
+
+def _is_full_here(error: Exception) -> bool:
+    """Whether this machine's disk is full, and not that of a server, whose words MLflow hands on."""
+    return is_disk_full(error) and (isinstance(error, OSError) or tempfile.gettempdir() in str(error))
+
+
+def fetch(uri: str, place: str, folder: Path) -> None:
+    """Copy the artifacts at the address `place` into `folder`, unverified."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # a dozen small files, beside Parapet's own progress line
+    with tempfile.TemporaryDirectory(prefix="parapet-") as name:
+        # A database without a server keeps a plain folder, which is not copied, and a server's lies in one below.
+        found = download_artifacts(artifact_uri=place, dst_path=name, tracking_uri=uri)
+        shutil.copytree(found, folder, symlinks=True, dirs_exist_ok=True)
+
+
+def _damage(folder: Path, tags: Mapping[str, str], *, alone: bool = True) -> str | None:
+    """What is wrong with the files in `folder`; with `alone` also those that were not registered."""
+    there = _files(folder)
+    expected = {MODEL if tag == DIGEST_TAG else tag.removeprefix(FILE_TAG): value
+                for tag, value in file_tags(tags).items()}
+    for name, value in expected.items():
+        if name not in there or not there[name].is_file():
+            return f"its {name} is missing"
+        if file_digest(there[name]) != value:
+            return f"its {name} is not the file that was registered"
+    allowed = {*expected, _BROUGHT_ALONG, *(() if _MLFLOW_FILES[0] in expected else _MLFLOW_FILES)}
+    added = sorted(set(there) - allowed) if alone and expected else []
+    return f"its {added[0]} was not registered with it" if added else None
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Every file by its path in `folder`; what is neither a file nor a folder has one too."""
+    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
+            or path.is_symlink() or not path.is_dir()}

@@ -1,0 +1,207 @@
+"""A version of the registry and the model behind it: made from one ONNX file, brought back, copied elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parapet.files import file_digest
+from parapet.redaction import redacted, redacted_values
+from parapet.registry.contents import DIGEST_TAG, FILE_TAG, MODEL, Damaged, check, digests, file_tags, is_whole
+from parapet.registry.registry import LONGEST_DESCRIPTION, Registry, Version, asking
+from parapet.tracking.runs import Runs
+from parapet.tracking.values import shortened
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+    from mlflow.models import ModelSignature
+
+# A version, and the logged model behind it, that were made under a ticket (promotion_lock) carry its nonce here.
+TICKET_TAG = "parapet.ticket"
+_MODEL_TAG = "parapet.logged_model"
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """What becomes a version: a single-file ONNX model and, by the name they get beside it, files that go with it.
+
+    `example` (2, C, H, W) float32 fixes the signature. `run_id` is the run that the model belongs to; without one, or
+    where the server does not know it, the model belongs to `experiment` only. A database without a server keeps what
+    is sent in `artifact_root`.
+    """
+
+    onnx: Path
+    example: np.ndarray
+    files: Mapping[str, Path]
+    run_id: str | None = None
+    experiment: str = "parapet"
+    artifact_root: Path | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the ONNX file, by which a version is known."""
+        return file_digest(self.onnx)
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """The digests of all files, by the tags that hold them."""
+        return {DIGEST_TAG: self.digest, **{FILE_TAG + name: file_digest(path) for name, path in self.files.items()}}
+
+    def identity(self, *names: str) -> dict[str, str]:
+        """The digests of the ONNX file and of those of `files`, by their tags: what a version is known by."""
+        return {tag: self.digests[tag] for tag in (DIGEST_TAG, *(FILE_TAG + name for name in names))}
+
+
+def known(registry: Registry, identity: Mapping[str, str]) -> Version | None:
+    """The oldest version with these digests (`Shipment.identity`, `file_tags`) whose files are still those; None where
+    there is none, or no digests are given."""
+    if DIGEST_TAG not in identity:
+        return None
+    for version in registry.tagged(DIGEST_TAG, identity[DIGEST_TAG]):
+        if all(version.tags.get(name) == value for name, value in identity.items()):
+            with contextlib.suppress(Damaged):
+                check(registry, version)
+                return version
+    return None
+
+
+def register(registry: Registry, shipment: Shipment, tags: Mapping[str, str], description: str) -> Version:
+    """Upload `shipment` and make it a version of the registered model, which has to exist.
+
+    What an earlier try uploaded completely is not uploaded again. Of a `description` MLflow keeps 5,000 characters.
+    """
+    with asking(registry.uri) as client:
+        run_id, experiment = _home(client, shipment)
+        model = _logged_model(client, registry.uri, experiment, shipment, run_id, tags.get(TICKET_TAG))
+        made = client.create_model_version(
+            registry.model_name, _place(registry.uri, model), run_id=run_id,
+            model_id=model.model_id if registry.uri.startswith("http") else None,
+            tags={**redacted_values(tags), **file_tags(model.tags), _MODEL_TAG: model.model_id},
+            description=shortened(redacted(description), LONGEST_DESCRIPTION))
+        return Version(str(made.version), dict(made.tags), run_id)
+
+
+def attach(uri: str, run_id: str, files: Mapping[str, Path], folder: str) -> None:
+    """Keep `files` among the artifacts of a run, in `folder`; a run that the server does not know is passed over."""
+    with asking(uri) as client:
+        if _run_exists(client, run_id):
+            for path in files.values():
+                client.log_artifact(run_id, str(path), artifact_path=folder)
+
+
+def withdraw(registry: Registry, version: Version) -> None:
+    """Delete a version, and the logged model behind it unless a version of some registered model still needs it."""
+    registry.delete(version.number)
+    if model := version.tags.get(_MODEL_TAG):
+        with asking(registry.uri) as client:
+            _delete_unless_needed(client, model)
+
+
+def sweep(registry: Registry, experiment: str, ticket: str) -> None:
+    """Delete the logged models in an experiment that were made under a ticket, unless a version needs them."""
+    with asking(registry.uri) as client:
+        for model in client.search_logged_models([experiment], filter_string=f"tags.`{TICKET_TAG}` = '{ticket}'"):
+            _delete_unless_needed(client, model.model_id)
+
+
+def home(registry: Registry, shipment: Shipment) -> str:
+    """The experiment that the logged model of `shipment` belongs to."""
+    with asking(registry.uri) as client:
+        return _home(client, shipment)[1]
+
+
+def _delete_unless_needed(client: MlflowClient, model: str) -> None:
+    if not client.search_model_versions(f"tags.`{_MODEL_TAG}` = '{model}'", max_results=1):
+        client.delete_logged_model(model)
+
+
+def copy(source: Registry, version: Version, target: Registry) -> Version:
+    """A version of `target` with the model of a version of `source` on the same server (MLflow's copy_model_version).
+
+    The copy refers to the source, which must be kept.
+    """
+    # MLflow prints what it does, as the command line does in its own words.
+    with asking(source.uri) as client, contextlib.redirect_stderr(io.StringIO()):
+        made = client.copy_model_version(f"models:/{source.model_name}/{version.number}", target.model_name)
+        return Version(str(made.version), dict(made.tags), made.run_id or None)
+
+
+def _home(client: MlflowClient, shipment: Shipment) -> tuple[str | None, str]:
+    """The run that a model belongs to, if the server has it, and the experiment."""
+    if shipment.run_id and _run_exists(client, shipment.run_id):
+        return shipment.run_id, client.get_run(shipment.run_id).info.experiment_id
+    return None, Runs(client, shipment.experiment, shipment.artifact_root).experiment_id
+
+
+def _run_exists(client: MlflowClient, run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id).info.lifecycle_stage == "active"
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+
+
+def _logged_model(client: MlflowClient, uri: str, experiment: str, shipment: Shipment, run_id: str | None,
+                  ticket: str | None) -> LoggedModel:
+    """The logged model with these files, made unless an earlier try left it complete."""
+    wanted = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in shipment.digests.items())
+    for model in client.search_logged_models([experiment], filter_string=wanted):
+        if (str(model.status) == "READY" and (model.source_run_id or None) == run_id
+                and is_whole(uri, model.artifact_location, model.tags)):
+            return model
+    signature = _signature(shipment.onnx, shipment.example)
+    model = client.create_logged_model(experiment, name=f"onnx-{shipment.digest[:12]}", source_run_id=run_id,
+                                       tags={**shipment.digests, **({TICKET_TAG: ticket} if ticket else {})},
+                                       model_type="onnx")
+    with tempfile.TemporaryDirectory(prefix="parapet-") as name:
+        folder = Path(name) / "model"
+        _save(folder, shipment.onnx, model.model_id, run_id, signature)
+        for name, path in shipment.files.items():
+            shutil.copyfile(path, folder / name)
+        client.set_logged_model_tags(model.model_id, digests(folder))
+        client.log_model_artifacts(model.model_id, str(folder))
+    return client.finalize_logged_model(model.model_id, "READY")
+
+
+def _place(uri: str, model: LoggedModel) -> str:
+    """Where the files of a logged model are. A server finds a model by its id. A bare database would look that id up at
+    MLflow's global address and make a database in the working directory for it, so it gets the place itself."""
+    return f"models:/{model.model_id}" if uri.startswith("http") else model.artifact_location
+
+
+def _save(folder: Path, onnx_path: Path, model_id: str, run_id: str | None, signature: ModelSignature) -> None:
+    import mlflow.onnx
+    import onnx
+    from mlflow.models import Model
+
+    # Requirements are given, or MLflow spends tens of seconds guessing them.
+    requirements = [f"{package}=={installed(package)}" for package in ("mlflow", "numpy", "onnx", "onnxruntime")]
+    mlflow.onnx.save_model(onnx.load(onnx_path), str(folder), mlflow_model=Model(run_id=run_id, model_id=model_id),
+                           signature=signature, pip_requirements=requirements, save_as_external_data=False,
+                           onnx_execution_providers=["CPUExecutionProvider"])
+    # The very bytes that were measured, not a second serialisation of them.
+    shutil.copyfile(onnx_path, folder / MODEL)
+
+
+def _signature(onnx_path: Path, example: np.ndarray) -> ModelSignature:
+    """What goes in and comes out, with any number of images."""
+    from mlflow.models import infer_signature
+
+    from parapet.deployment.runtime import session
+
+    running = session(onnx_path)
+    outputs = running.run(None, {running.get_inputs()[0].name: example})
+    return infer_signature(example, dict(zip((output.name for output in running.get_outputs()), outputs)))
