@@ -11,7 +11,6 @@ from parapet.config import Params
 from parapet.devices import resolve
 from parapet.errors import InputError, WorkError, disk_full, is_disk_full
 from parapet.replacement import check_folder
-from parapet.search.space import SearchSpace
 
 _GIGABYTE = 1 << 30
 
@@ -44,6 +43,7 @@ def everything(params: Params, out: Path, roots: Sequence[Path], *, unrolled: bo
 def search(params: Params, image_shape: Sequence[int], classes: int) -> None:
     """Space, ceilings, rungs and budget, for images (C, H, W) of so many classes: the first generation must be full."""
     from parapet.search.budget import Budget
+    from parapet.search.space import SearchSpace  # numpy, which --help does without
     from parapet.steps import candidates
 
     config = params.search

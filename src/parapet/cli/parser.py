@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import parapet
+from parapet.catalogue.datasets import DATASETS
 from parapet.cli import archive, attack, promote, train, verbs
 from parapet.cli.arguments import Parser, debuggable, pathname
 from parapet.cli.project import lasting
@@ -33,7 +34,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     def views(added: argparse.ArgumentParser) -> None:
         added.add_argument("--watch", action="store_true", help="a live table of the search in a terminal")
         added.add_argument("--dry-run", action="store_true",
-                           help="time single steps, say how long the search will take, and search nothing")
+                           help="time a few candidates of the space, say how long the search will take, and "
+                           "search nothing")
 
     check = verb("check", verbs.check, "read parameters and data and say in one sentence what is wrong")
     path(check, "out", "artifacts", "folder that the run will write to")
@@ -106,7 +108,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     actions = data.add_subparsers(required=True, metavar="ACTION")
     fetch = actions.add_parser("fetch", help="bring a data set into data/NAME and verify it")
     fetch.set_defaults(verb=verbs.data_fetch)
-    fetch.add_argument("name", metavar="NAME", help="digits, mnist, fashion_mnist, cifar10, cifar100 or svhn")
+    fetch.add_argument("name", metavar="NAME", help=f"one of {', '.join(DATASETS)}")
     fetch.add_argument("--from", dest="source", type=pathname, metavar="DIR", help="take the files from this folder")
     path(fetch, "root", "data", "folder of data sets")
     debuggable(parser)

@@ -1,121 +1,188 @@
-"""forecast: how long a search will take, from a few timed steps, before anything long begins.
+"""forecast: how long a search will take, from a few real candidates of its space, before anything long begins.
 
-A step's time is modelled as `passes x (fixed + per FLOP x FLOPs)` for each family of networks, fitted to its middle and
-its largest network, times a factor for each layer that FLOPs do not tell of; genomes drawn from the space are timed
-too, to give those factors and to say how far off the model is.
+The candidates are drawn as the first generation is, and each goes through the steps of the search, shortened
+(`timed_candidate`). What a search makes of its candidates is counted, not acted out: how many of them each rung trains,
+and what is trained again in the end.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
+import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from parapet.config import Params, to_dict
 from parapet.data.info import check_files, read_info
 from parapet.errors import WorkError
+from parapet.fidelity import Fidelity
+from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
-from parapet.search.anchors import anchors as anchors_of
+from parapet.progress import Progress
+from parapet.search.budget import Budget
 from parapet.search.operators import first_generation
 from parapet.search.space import SearchSpace
-from parapet.steps import simulation, step_times
-from parapet.steps.simulation import Cost, Course
-from parapet.steps.step_times import StepTimes
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_PROBE = "parapet.steps.probe:run"
-_SAMPLE = 64
-# A search trains other genomes than a sample of its space, and the machine has other things to do: no estimate is
-# taken to be better than this.
-_AT_LEAST = 0.2
-# Of a candidate's timed genomes, between which shares of them the errors of the model are told.
-_LOW, _HIGH = 0.1, 0.9
+_TIMED = "parapet.steps.timed_candidate:run"
+# Candidates that are timed: at least so many, and two for each worker, but no more.
+_LEAST, _MOST = 6, 12
+# A search breeds other genomes than those it begins with, and the machine has other things to do: no estimate is taken
+# to be better than this.
+_AT_LEAST = 0.25
+# Draws of the timed candidates, and the shares of them between which the time is expected.
+_DRAWS, _LOW, _HIGH = 1000, 0.1, 0.9
 
 
 @dataclass(frozen=True)
-class Family:
-    """What was timed of one backbone: (FLOPs, seconds of a step) of its middle and its largest network, with the most
-    expensive recipe; `costs` of the genomes drawn from the space."""
+class Timed:
+    """Seconds of one candidate: an epoch over all training images, an attack evaluation, an export."""
 
-    name: str
-    steps: tuple[tuple[int, float], ...]
-    costs: tuple[Cost, ...]
+    genome: Genome
+    epoch: float
+    attacks: float
+    export: float
+
+
+@dataclass(frozen=True)
+class Course:
+    """Of a whole search: seconds of the clock, and genomes looked at."""
+
+    seconds: float
+    candidates: float
+
+    @property
+    def per_hour(self) -> float:
+        """Candidates per hour."""
+        return 3600 * self.candidates / max(self.seconds, 1e-9)
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """`low`, `middle` and `high` are the whole search if everything takes as little, as long, and as much longer as the
-    timed genomes let one expect. `seconds` were spent on timing."""
+    """`low`, `middle` and `high` are the whole search if its candidates cost as little, as much, and as much more as
+    those that were timed let one expect. `whole` are the seconds of each timed one, trained in full; `spent` is the
+    time that timing them took."""
 
-    families: tuple[Family, ...]
+    timed: tuple[Timed, ...]
     low: Course
     middle: Course
     high: Course
     devices: tuple[str, ...]
     budget: str
     counted: bool
-    seconds: float
+    whole: tuple[float, ...]
+    spent: float
 
 
 def run(params: Params, dataset: Path, *, devices: list[str]) -> Forecast:
-    """Time a few steps on `devices`, as many at once as the search will have workers, and simulate the search.
+    """Time some candidates on `devices`, as many at once as the search will have workers; writes nothing that stays.
 
-    Writes nothing. Raises WorkError where nothing could be timed.
+    Raises WorkError where nothing could be timed.
     """
     info, begun = read_info(dataset), time.monotonic()
     check_files(dataset, info)
     space = SearchSpace(params.search.space, info["image_shape"])
-    anchors = {backbone: anchors_of(space, backbone) for backbone in space.choices("backbone")}
-    drawn = [space.decode(row) for row in first_generation(space, _SAMPLE, np.random.default_rng(params.seed))]
-    tasks = [Task(backbone, _PROBE, {"anchors": [genome.to_dict() for genome in anchors[backbone]],
-                                     "sample": [genome.to_dict() for genome in drawn if genome.backbone == backbone],
-                                     "params": to_dict(params), "dataset": str(dataset)}, step="timing",
-                  about=f"the networks with the backbone {backbone}") for backbone in anchors]
-    # As in the search no worker is alone with the machine. One export is enough: it hardly depends on the network.
-    tasks = [replace(tasks[place % len(tasks)], arguments={**tasks[place % len(tasks)].arguments,
-                                                           "exported": place == 0})
-             for place in range(max(len(tasks), len(devices)))]
-    started: dict[int, float] = {}
-    found: dict[str, dict[str, Any]] = {}
-    export = (0.0, 0.0)
-
-    def start_of(place: int, text: str, share: float) -> None:
-        started.setdefault(place, time.monotonic() - begun)
-
-    with Workers(devices) as workers:
-        for place, outcome in workers.run(tasks, start_of):
+    count = max(_LEAST, min(_MOST, 2 * len(devices)))
+    drawn = [space.decode(row) for row in first_generation(space, count, np.random.default_rng(params.seed))]
+    tasks = [Task(f"candidate {place + 1}", _TIMED, {"genome": genome.to_dict(), "params": to_dict(params),
+                                                     "dataset": str(dataset)}, step="timing", about=str(genome))
+             for place, genome in enumerate(drawn)]
+    timed, waits, reasons = [], [], []
+    with (Progress("timing", len(tasks), "candidates of the space") as progress,
+          Workers(devices, attempts=params.search.attempts) as workers):
+        for done, (place, outcome) in enumerate(workers.run(tasks), start=1):
+            progress.update(done, "")
             if outcome.result is None:
-                raise WorkError(f"{tasks[place].name} could not be timed: {outcome.reason}.")
-            if outcome.result["anchors"]:
-                found.setdefault(tasks[place].name, outcome.result)
-            if "export" in outcome.result:
-                export = outcome.result["export"], outcome.result["start"]
-    if not found:
-        raise WorkError("nothing could be timed: no genome of search.space has a network for such images.")
-    families = {name: StepTimes.fit(params, info, {**result, "export": export[0]}) for name, result in found.items()}
-    ratios = [pair for model in families.values() for pair in model.ratios()]
-    factors = step_times.layer_factors(ratios)
-    for model in families.values():
-        model.factors = factors
-    errors = [ratio / step_times.layered(genome, factors) for genome, ratio in ratios]
-    start = min(started.values()) + export[1]
-    told = [Family(name, model.largest(), tuple(model.costs())) for name, model in families.items()]
-    costs = [cost for family in told for cost in family.costs]
-    low, high = _spread(errors)
-    fastest, middle, slowest = (simulation.simulate(params, [cost.times(factor) for cost in costs], len(devices), start)
-                                for factor in (low, 1.0, high))
+                reasons.append(outcome.reason or "")
+            elif outcome.result:
+                waits.append(outcome.result.pop("wait"))
+                timed.append(Timed(drawn[place], **outcome.result))
+    if not timed:
+        raise WorkError(f"nothing could be timed: {next(iter(reasons), 'no candidate could be trained')}")
+    low, middle, high = (course(params, timed, len(devices), factor, max(waits)) for factor in spread(params, timed))
     counted = params.search.budget is None or "candidate" in params.search.budget.lower()
     search = params.search
     budget = search.budget or (f"{search.generations} generation{'s' * (search.generations > 1)} of "
                                f"{search.population}")
-    return Forecast(tuple(told), fastest, middle, slowest, tuple(devices), budget, counted, time.monotonic() - begun)
+    return Forecast(tuple(timed), low, middle, high, tuple(devices), budget, counted,
+                    tuple(scratch(params, one) for one in timed), time.monotonic() - begun)
+
+
+def scratch(params: Params, one: Timed) -> float:
+    """Seconds of a candidate that is trained in full from the start, attacked and exported."""
+    return one.epoch * params.training.epochs + one.attacks + one.export
+
+
+def climbing(params: Params, one: Timed) -> float:
+    """Seconds of a candidate that enters at the lowest rung, each higher one counted by the share that reaches it."""
+    search, seconds, share, behind = params.search, 0.0, 1.0, 0
+    for fidelity in Fidelity.ladder(search.rungs, params.training.epochs):
+        epochs = fidelity.epochs - (0 if fidelity.full and search.full_from_scratch else behind)
+        exported = fidelity.full or "latency_ms" in search.objectives
+        seconds += share * (epochs * fidelity.data_share * one.epoch + one.attacks + exported * one.export)
+        share, behind = share / search.reduction, fidelity.epochs
+    return seconds
+
+
+def course(params: Params, timed: Sequence[Timed], workers: int, factor: float, wait: float) -> Course:
+    """A search whose candidates cost `factor` times what the timed ones cost, in seconds of the clock."""
+    search = params.search
+    budget = Budget.parse(search.budget, search.population, search.generations)
+    mean = factor * statistics.fmean(climbing(params, one) for one in timed)
+    last = factor * statistics.fmean(scratch(params, one) for one in timed)
+    look = factor * statistics.fmean(one.attacks for one in timed)
+    waiting = idle(params, timed, workers)
+
+    def device_seconds(candidates: float) -> float:
+        """Of all workers: the candidates, the undefended network, and the end. Half of a population is taken to be on
+        the front then, and to have been found one in three times."""
+        front = min(candidates, max(1, search.population // 2))
+        again = bool(search.rungs or search.warm_start) and not search.full_from_scratch
+        end = front * last * (search.final_seeds - 1 + again)
+        looks = (search.looks - 1) * look * (front + candidates / 3 / search.reduction ** len(search.rungs))
+        return candidates * mean + last + end + looks
+
+    def seconds(candidates: float) -> float:
+        return wait + device_seconds(candidates) * waiting / workers
+
+    if budget.unit == "candidate":
+        return Course(seconds(budget.amount), budget.amount)
+    # The costs are linear in the number of candidates, once there are as many as the end takes.
+    ends = [(count, device_seconds(count), seconds(count)) for count in (1000.0, 2000.0)]
+    place = 1 if budget.unit == "gpu-hour" else 2
+    slope = (ends[1][place] - ends[0][place]) / 1000
+    allowed = budget.amount * (60.0 if budget.unit == "minute" else 3600.0)
+    candidates = max(1.0, 1000 + (allowed - ends[0][place]) / slope)
+    return Course(seconds(candidates), candidates)
+
+
+def idle(params: Params, timed: Sequence[Timed], workers: int) -> float:
+    """How many times as long a generation takes as its work shared out evenly: the last candidate is waited for."""
+    random, costs = np.random.default_rng(0), [climbing(params, one) for one in timed]
+    took = worked = 0.0
+    for _ in range(100):
+        drawn = random.choice(costs, params.search.population)
+        free = [0.0] * workers
+        for seconds in drawn:
+            heapq.heapreplace(free, free[0] + seconds)
+        took, worked = took + max(free), worked + drawn.sum() / workers
+    return took / worked
+
+
+def spread(params: Params, timed: Sequence[Timed]) -> tuple[float, float, float]:
+    """Factors below, at and above 1 between which the mean cost of a candidate is expected, by bootstrap."""
+    costs = np.array([climbing(params, one) for one in timed])
+    draws = np.random.default_rng(0).choice(costs, (_DRAWS, len(costs))).mean(axis=1) / costs.mean()
+    low, high = np.quantile(draws, (_LOW, _HIGH))
+    return min(float(low), 1 / (1 + _AT_LEAST)), 1.0, max(float(high), 1 + _AT_LEAST)
 
 
 def sentence(found: Forecast) -> str:
@@ -125,27 +192,22 @@ def sentence(found: Forecast) -> str:
     if found.counted:
         took = f"about {duration(middle.seconds)}, between {duration(low.seconds)} and {duration(high.seconds)}"
     else:
-        took = (f"about {middle.candidates:,} candidates in {duration(middle.seconds)}, between {high.candidates:,} "
-                f"and {low.candidates:,}")
+        took = (f"about {rounded(middle.candidates)} candidates in {duration(middle.seconds)}, between "
+                f"{rounded(high.candidates)} and {rounded(low.candidates)}")
     return (f"{found.budget} on {where}: {took}; about {rounded(middle.per_hour)} candidates an hour "
-            f"({rounded(high.per_hour)} to {rounded(low.per_hour)}). Timed in {duration(found.seconds)}; nothing was "
-            "trained or written.")
+            f"({rounded(high.per_hour)} to {rounded(low.per_hour)}). Timed {len(found.timed)} candidates in "
+            f"{duration(found.spent)}; nothing was kept.")
 
 
 def table(found: Forecast) -> Table:
-    """A row a family: its networks, its most expensive step, and what a candidate takes at full training."""
+    """A row for each timed candidate."""
     from rich.table import Table
 
-    shown = Table(title="timed steps, and candidates drawn from the space", title_justify="left")
-    for name in ("family", "FLOPs", "a step", "a candidate"):
-        shown.add_column(name, justify="left" if name == "family" else "right",
-                         no_wrap=name != "family")
-    for family in found.families:
-        totals = sorted(cost.whole + cost.look + cost.export for cost in family.costs)
-        flops = [f"{rounded(flops)}" for flops, _ in family.steps]
-        steps = [f"{1000 * seconds:.3g}" for _, seconds in family.steps]
-        shown.add_row(family.name, " to ".join(flops), " to ".join(steps) + " ms",
-                      f"{duration(quantile(totals, _LOW))} to {duration(quantile(totals, _HIGH))}")
+    shown = Table(title="timed candidates of the space", title_justify="left")
+    for name in ("candidate", "an epoch", "attacks", "export", "in all"):
+        shown.add_column(name, justify="left" if name == "candidate" else "right", no_wrap=name != "candidate")
+    for one, whole in sorted(zip(found.timed, found.whole), key=lambda pair: pair[1]):
+        shown.add_row(str(one.genome), *map(duration, (one.epoch, one.attacks, one.export, whole)))
     return shown
 
 
@@ -162,14 +224,3 @@ def rounded(value: float) -> str:
     """To two digits: 123456 as 120,000."""
     digits = max(0, math.floor(math.log10(value)) - 1) if value >= 1 else 0
     return f"{round(value / 10**digits) * 10**digits:,}"
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of the sorted `values` lie."""
-    return values[min(len(values) - 1, int(share * len(values)))]
-
-
-def _spread(errors: Sequence[float]) -> tuple[float, float]:
-    """Factors below and above 1 between which the time is expected, from those of single genomes."""
-    ordered = sorted(errors) or [1.0]
-    return (min(1 / (1 + _AT_LEAST), quantile(ordered, _LOW)), max(1 + _AT_LEAST, quantile(ordered, _HIGH)))
