@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from parapet.catalogue.genes import GENES, Gene
 from parapet.errors import InputError
 from parapet.genome import Genome, point
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 
 SPACE = SearchSpace()
 vectors = st.tuples(*(st.integers(0, len(gene.choices) - 1) for gene in SPACE.genes))

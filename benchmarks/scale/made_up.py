@@ -16,7 +16,7 @@ from parapet.data.sources import Source
 from parapet.files import write_json
 from parapet.intervals import wilson
 from parapet.search.front import hypervolume_curve
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 from parapet.store import archive, search_folder
 
 _VALIDATION, _TEST, _EPS = 288, 360, 0.2

@@ -23,7 +23,7 @@ from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
 from parapet.search.course import outcome
 from parapet.search.front import front, hypervolume, measured_objectives
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 from parapet.steps import candidates, data_prep, measure, search
 from parapet.store import archive
 from parapet.store.request import Request

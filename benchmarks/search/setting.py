@@ -7,7 +7,7 @@ from pathlib import Path
 from parapet.config import Params, parse
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 
 # Every combination is a different training: 3 x 4 x 2 networks, 4 losses, 3 radii.
 SPACE = {"backbone": ["plain", "residual", "separable"], "width": [4, 8, 12, 16], "depth": [1, 2],

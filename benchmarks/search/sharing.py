@@ -10,8 +10,8 @@ from parapet.config import Params
 from parapet.cores import cpu_count
 from parapet.data.info import read_info
 from parapet.search.anchors import anchors
+from parapet.search.network_space import SearchSpace
 from parapet.search.sharing import STEPS, processes, steps_per_second
-from parapet.search.space import SearchSpace
 
 
 def compare(params: Params, dataset: Path, device: str, say: Callable[[str], None], *, most: int | None = None,

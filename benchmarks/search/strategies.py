@@ -18,7 +18,7 @@ from parapet.genome import Genome
 from parapet.search.course import Course
 from parapet.search.evolution import Evolution
 from parapet.search.front import measured_objectives
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 from parapet.search.surrogate import Surrogate
 from parapet.store.request import Request
 

@@ -20,7 +20,7 @@ from parapet.fidelity import Fidelity
 from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
 from parapet.search import parents
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 from parapet.steps import data_prep
 from parapet.store.keys import candidate_seed
 

@@ -21,7 +21,7 @@ from parapet.genome import Genome
 from parapet.promotion import query as wishes
 from parapet.promotion import selection
 from parapet.search.budget import Budget
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 from parapet.training.recipe import Recipe
 from parapet.training.recipes import load_recipe
 from tests.fuzz.mutations import TOKENS, damaged, json_bytes, twisted

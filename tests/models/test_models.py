@@ -21,7 +21,7 @@ from parapet.models.denoisers import DotProductNonLocalDenoiser, GaussianNonLoca
 from parapet.models.filters import BitDepth, LearnedSmoothing
 from parapet.models.median import median3x3
 from parapet.models.network import Network
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 
 SPACE = SearchSpace()
 genomes = st.tuples(*(st.integers(0, len(gene.choices) - 1) for gene in SPACE.genes)).map(SPACE.decode)

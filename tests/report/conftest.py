@@ -12,7 +12,7 @@ import pytest
 
 from parapet import schemas
 from parapet.report.images import AdversarialImages
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 
 ATTACKS = {"fgsm": 0.12, "deepfool": 0.07, "pgd": 0.05, "apgd_ce": 0.03, "square": 0.035, "apgd_t": 0.01,
            "fab_t": 0.012, "transfer": 0.04}

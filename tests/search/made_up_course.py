@@ -13,7 +13,7 @@ from parapet.files import digest
 from parapet.genome import Genome
 from parapet.search.course import Course
 from parapet.search.evolution import Evolution
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 from parapet.store.request import Request
 from tests.search.archive_records import FULL, failed, record
 

@@ -26,22 +26,22 @@ from pymoo.problems import get_problem
 from parapet.catalogue.genes import Gene
 from parapet.search.evolution import Evolution
 from parapet.search.operators import NeighbourMutation, NeverTwice, NormaliseGenes, Proposable, first_generation
+from parapet.search.space import Space
 
 
-class Grid:
-    """A `SearchSpace` whose genes are numbers in [0, 1] and whose genomes are the vectors themselves."""
+class Grid(Space[tuple[int, ...]]):
+    """A space whose genes are numbers in [0, 1] and whose genomes are the vectors themselves."""
 
     def __init__(self, genes: int, choices: int) -> None:
         folds = np.random.default_rng(0).integers(choices // 5, choices - choices // 5, genes)
         self.values = np.abs(np.arange(choices) - folds[:, None]) / np.maximum(folds, choices - 1 - folds)[:, None]
         self.genes = [Gene(f"x{place}", tuple(range(choices)), True) for place in range(genes)]
-        self.upper = np.full(genes, choices - 1)
-        self.size = choices ** genes
 
     def decode(self, vector: np.ndarray) -> tuple[int, ...]:
         return tuple(map(int, vector))
 
-    encode = normalise = staticmethod(np.array)
+    def encode(self, point: tuple[int, ...]) -> np.ndarray:
+        return np.array(point)
 
 
 class OnGrid(Problem):

@@ -41,7 +41,7 @@ def _asked(params: Params, generations: int = 3) -> list[Genome]:
 
 @pytest.mark.parametrize("changed", [
     {"backbone": "plain"}, {"backbone": "residual", "width": 6}, {"backbone": "separable", "activation": "silu"},
-    {"denoiser": "nonlocal_gaussian"}, {"denoiser": "median"}, {"input_filter": "median"}, {"depth": 3},
+    {"denoiser": "gaussian"}, {"denoiser": "median"}, {"input_filter": "median"}, {"depth": 3},
     {"backbone": "vit"}, {"backbone": "preact_resnet"}, {"backbone": "wide_resnet", "width": 2}])
 def test_a_network_is_counted_without_being_made(changed: dict) -> None:
     """Making one, weights and all, for each of the hundreds that are drawn would take a minute."""

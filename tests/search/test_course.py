@@ -16,7 +16,7 @@ from parapet.errors import InputError
 from parapet.genome import Genome, point
 from parapet.search.course import outcome, seen
 from parapet.search.front import front, rank_order
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 from parapet.store import archive
 from tests.search.archive_records import record
 from tests.search.made_up_course import TWO_RUNGS, course, hopeless, measured, phases, revived, run

@@ -18,8 +18,8 @@ from parapet.catalogue.genes import Gene
 from parapet.errors import InputError
 from parapet.genome import Genome
 from parapet.search.evolution import Evolution
+from parapet.search.network_space import SearchSpace
 from parapet.search.operators import NeighbourMutation, Proposable, first_generation
-from parapet.search.space import SearchSpace
 from parapet.search.surrogate import Surrogate
 
 GOLDEN = Path(__file__).parent / "golden" / "trajectory.json"

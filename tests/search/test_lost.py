@@ -13,7 +13,7 @@ from parapet.errors import WorkError
 from parapet.files import read_json
 from parapet.genome import Genome
 from parapet.search import lost
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 from parapet.steps import candidates, measure, search
 from parapet.store import archive, results
 from parapet.tracking import NullTracker

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parapet.genome import Genome
+from parapet.search.network_space import SearchSpace
 from parapet.search.parents import distance, inheritable, nearest
-from parapet.search.space import SearchSpace
 from tests.search.archive_records import failed, record
 
 SPACE = SearchSpace()

@@ -15,7 +15,7 @@ import pytest
 from parapet.catalogue.genes import Gene
 from parapet.genome import Genome
 from parapet.search.evolution import Evolution
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 from parapet.search.surrogate import Surrogate, features
 
 SPACE = SearchSpace()

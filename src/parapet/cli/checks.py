@@ -43,7 +43,7 @@ def everything(params: Params, out: Path, roots: Sequence[Path], *, unrolled: bo
 def search(params: Params, image_shape: Sequence[int], classes: int) -> None:
     """Space, ceilings, rungs and budget, for images (C, H, W) of so many classes: the first generation must be full."""
     from parapet.search.budget import Budget
-    from parapet.search.space import SearchSpace  # numpy, which --help does without
+    from parapet.search.network_space import SearchSpace  # numpy, which --help does without
     from parapet.steps import candidates
 
     config = params.search

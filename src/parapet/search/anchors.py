@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from parapet.catalogue.losses import LOSSES
 from parapet.genome import Genome
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 
 
 def anchors(space: SearchSpace, backbone: str) -> list[Genome]:

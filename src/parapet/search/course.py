@@ -35,7 +35,7 @@ class Course:
     `records` are always all lines of the archive; those of a round are there when it is told.
     """
 
-    def __init__(self, evolution: Evolution, config: SearchConfig, ladder: list[Fidelity]) -> None:
+    def __init__(self, evolution: Evolution[Genome], config: SearchConfig, ladder: list[Fidelity]) -> None:
         self.evolution, self.config, self.ladder = evolution, config, ladder
         self.phase, self.rung, self.start = "generation", 0, 0
         self.pending: list[Request] | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 from pymoo.algorithms.moo.nsga2 import NSGA2
@@ -21,7 +21,6 @@ from pymoo.operators.crossover.ux import UniformCrossover
 from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 
 from parapet.errors import InputError
-from parapet.genome import Genome
 from parapet.search.operators import (
     NeighbourMutation,
     NeverTwice,
@@ -32,7 +31,7 @@ from parapet.search.operators import (
     first_generation,
     top_up,
 )
-from parapet.search.space import SearchSpace
+from parapet.search.space import P, Space
 from parapet.search.surrogate import Surrogate
 
 SCHEMA_VERSION = 2
@@ -45,18 +44,18 @@ _HUGE = 1e30
 Outcome = tuple[Sequence[float] | None, float]
 
 
-class Evolution:
-    """The search's mind: `ask` for genomes, `tell` their objectives, `state` at any time between the two.
+class Evolution(Generic[P]):
+    """`ask` for points, `tell` their objectives, `state` at any time between the two.
 
     A search that is rebuilt from its state goes on exactly as if it had never stopped.
     """
 
-    def __init__(self, space: SearchSpace, *, population: int, objectives: int, seed: int,
-                 admissible: Callable[[Genome], bool] | None = None, surrogate: Surrogate | None = None,
+    def __init__(self, space: Space[P], *, population: int, objectives: int, seed: int,
+                 admissible: Callable[[P], bool] | None = None, surrogate: Surrogate | None = None,
                  oversampling: int = 4) -> None:
         """`population` candidates a generation, `objectives` numbers each, all minimised.
 
-        Genomes for which `admissible` is False are never proposed; it must always say the same of the same genome.
+        Points for which `admissible` is False are never proposed; it must always say the same of the same point.
         With a `surrogate` `oversampling` times as many offspring are made as are proposed.
         """
         if space.size < population:
@@ -77,15 +76,15 @@ class Evolution:
                               tournament_type="comp_by_rank_and_crowding")
 
     @property
-    def members(self) -> list[Genome]:
+    def members(self) -> list[P]:
         """The present population, from which the next generation is bred; empty before the first `tell`."""
         return decode_all(self.space, self._algorithm.pop.get("X")) if self.generation > 0 else []
 
-    def ask(self, history: Sequence[tuple[Genome, Sequence[float]]] = ()) -> list[Genome]:
-        """The genomes of this generation; the same ones until they are told. Never empty.
+    def ask(self, history: Sequence[tuple[P, Sequence[float]]] = ()) -> list[P]:
+        """The points of this generation; the same ones until they are told. Never empty.
 
-        `history` is what the surrogate learns from, oldest first: measured genomes and their objectives, all of one
-        fidelity. Fewer than `population` genomes come of a space that holds no more. Raises InputError where no genome
+        `history` is what the surrogate learns from, oldest first: measured points and their objectives, all of one
+        fidelity. Fewer than `population` points come of a space that holds no more. Raises InputError where no point
         at all is admissible.
         """
         if self.pending is None:
@@ -93,7 +92,7 @@ class Evolution:
         return decode_all(self.space, self.pending)
 
     def tell(self, objectives: Sequence[Sequence[float] | None], violations: Sequence[float] | None = None) -> None:
-        """The objectives of the genomes asked for, in their order; None, NaN or infinite for one that failed.
+        """The objectives of the points asked for, in their order; None, NaN or infinite for one that failed.
 
         `violations` are as many numbers >= 0: by how much each candidate misses being feasible, 0 where it is. Feasible
         candidates come before all others, those by how little they violate, failed ones last (Deb 2002).
@@ -112,16 +111,16 @@ class Evolution:
         self.generation += 1
         self._algorithm.n_iter = self.generation + 1
 
-    def revise(self, values: Mapping[Genome, Outcome]) -> None:
+    def revise(self, values: Mapping[P, Outcome]) -> None:
         """New objectives and violations, as in `tell`, of members that were measured again.
 
-        Called before a generation is told they decide who survives it, called later who is bred from. Genomes that are
+        Called before a generation is told they decide who survives it, called later who is bred from. Points that are
         no members are ignored.
         """
         changed = False
-        for member, genome in zip(self._algorithm.pop if self.generation > 0 else (), self.members):
-            if genome in values:
-                row, violation = self._outcome(*values[genome])
+        for member, point in zip(self._algorithm.pop if self.generation > 0 else (), self.members):
+            if point in values:
+                row, violation = self._outcome(*values[point])
                 # pymoo keeps the sum of violations beside G and would go on with the old one.
                 member.set_by_dict(F=np.array(row), G=np.array([violation]), CV=None)
                 changed = True
@@ -131,7 +130,7 @@ class Evolution:
                                                   algorithm=algorithm, random_state=algorithm.random_state)
 
     def state(self) -> dict[str, Any]:
-        """Everything that `restore` needs, as strict JSON; the known genomes as hexadecimal numbers in one text."""
+        """Everything that `restore` needs, as strict JSON; the known points as hexadecimal numbers in one text."""
         members = self._algorithm.pop
         population = None
         if self.generation > 0:
@@ -169,7 +168,7 @@ class Evolution:
                 members.set(name, [_number(value) for value in saved[name]])
             algorithm.pop = members
 
-    def _propose(self, history: Sequence[tuple[Genome, Sequence[float]]]) -> np.ndarray:
+    def _propose(self, history: Sequence[tuple[P, Sequence[float]]]) -> np.ndarray:
         algorithm, proposable = self._algorithm, self._proposable
         random = algorithm.random_state
         if self.generation == 0:
@@ -187,7 +186,7 @@ class Evolution:
                                                random, roots))
         if len(found):
             return found
-        # An exhausted space proposes known genomes again: they cost nothing, and a generation is never empty.
+        # An exhausted space proposes known points again: they cost nothing, and a generation is never empty.
         again = next(filter(proposable.admits, map(proposable.vector, sorted(proposable.known))), None)
         if again is None:
             raise InputError("search.maximum_flops, maximum_params or maximum_latency_ms leave nothing of "
@@ -196,10 +195,10 @@ class Evolution:
         return as_rows(self.space, [again])
 
     def _preferred(self, surrogate: Surrogate, pool: np.ndarray,
-                   history: Sequence[tuple[Genome, Sequence[float]]]) -> np.ndarray:
+                   history: Sequence[tuple[P, Sequence[float]]]) -> np.ndarray:
         """Places in `pool`, shape (offspring, genes), of those that the surrogate would train."""
-        recent = [(genome, row) for genome, row in history[-surrogate.memory:] if np.isfinite(row).all()]
-        measured = as_rows(self.space, [self.space.encode(genome) for genome, _ in recent])
+        recent = [(point, row) for point, row in history[-surrogate.memory:] if np.isfinite(row).all()]
+        measured = as_rows(self.space, [self.space.encode(point) for point, _ in recent])
         values = np.array([row for _, row in recent], float).reshape(-1, self.objectives)
         return surrogate.choose(measured, values, pool, self.population, genes=self.space.genes,
                                 generation=self.generation)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from parapet.errors import WorkError
 from parapet.genome import Genome
 from parapet.processes import deaths
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 
 # Of a round, lost to one reason, above which what is left is no sample of the space any more; and a single one, be the
 # round ever so small, is chance.

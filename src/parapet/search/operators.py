@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 from pymoo.core.duplicate import DuplicateElimination
@@ -11,27 +11,20 @@ from pymoo.core.mutation import Mutation
 from pymoo.core.repair import Repair
 from scipy.stats import qmc
 
-from parapet.genome import Genome
-from parapet.search.space import SearchSpace
+from parapet.search.space import P, Space
 
 Vector = tuple[int, ...]
 # Genes with more choices than this are moved by more than one place at a time.
 _FEW = 4
-# Anchors of the first generation: the cheap end, the middle and the strong end of every space.
-_ANCHORS: tuple[tuple[float, dict[str, Any]], ...] = (
-    (0.0, {"backbone": "plain", "loss": "trades"}),
-    (0.5, {"backbone": "plain", "loss": "trades"}),
-    (1.0, {"backbone": "residual", "loss": "trades", "activation": "silu"}),
-)
 
 
-class Proposable:
-    """Which vectors may be proposed: those that are not `known` yet and whose genome is `admissible`.
+class Proposable(Generic[P]):
+    """Which vectors may be proposed: those that are not `known` yet and whose point is `admissible`.
 
     `known` holds their numbers: 10,000 whole numbers are saved in a millisecond, 10,000 vectors are not.
     """
 
-    def __init__(self, space: SearchSpace, admissible: Callable[[Genome], bool] | None = None) -> None:
+    def __init__(self, space: Space[P], admissible: Callable[[P], bool] | None = None) -> None:
         self.space, self.admissible = space, admissible
         self.known: set[int] = set()
         self._sizes = [int(last) + 1 for last in space.upper]
@@ -54,7 +47,7 @@ class Proposable:
         return tuple(reversed(indices))
 
     def admits(self, vector: Sequence[int]) -> bool:
-        """Whether the vector's genome is admissible, known or not."""
+        """Whether the vector's point is admissible, known or not."""
         if self.admissible is None:
             return True
         number = self.number(vector)
@@ -66,14 +59,14 @@ class Proposable:
         return self.number(vector) not in self.known and self.admits(vector)
 
 
-def first_generation(space: SearchSpace, count: int, random: np.random.Generator,
-                     proposable: Proposable | None = None) -> np.ndarray:
+def first_generation(space: Space[Any], count: int, random: np.random.Generator,
+                     proposable: Proposable[Any] | None = None) -> np.ndarray:
     """`count` different vectors, shape (count, genes): three anchors, then a Latin hypercube; no inadmissible ones.
 
     Fewer where the space does not hold as many, or where chance does not find them.
     """
     proposable = proposable or Proposable(space)
-    vectors = [space.normalise(vector) for vector in _anchors(space)]
+    vectors = [space.normalise(vector) for vector in space.anchors()]
     cube = qmc.LatinHypercube(len(space.genes), rng=random).random(count)
     vectors += [space.normalise(np.floor(row * (space.upper + 1)).astype(int)) for row in cube]
     found = dict.fromkeys(tuple(map(int, vector)) for vector in vectors)
@@ -81,7 +74,7 @@ def first_generation(space: SearchSpace, count: int, random: np.random.Generator
                                  random))
 
 
-def top_up(vectors: Sequence[Vector], proposable: Proposable, count: int, random: np.random.Generator,
+def top_up(vectors: Sequence[Vector], proposable: Proposable[Any], count: int, random: np.random.Generator,
            roots: Sequence[Vector] = ()) -> list[Vector]:
     """`vectors` and as many other proposable ones as make `count`; fewer in an exhausted space.
 
@@ -112,7 +105,7 @@ def top_up(vectors: Sequence[Vector], proposable: Proposable, count: int, random
     return vectors
 
 
-def as_rows(space: SearchSpace, vectors: Sequence[Vector] | Sequence[np.ndarray]) -> np.ndarray:
+def as_rows(space: Space[Any], vectors: Sequence[Vector] | Sequence[np.ndarray]) -> np.ndarray:
     """Vectors as an integer array, shape (len(vectors), genes), also where there are none."""
     return np.array(vectors, dtype=int).reshape(-1, len(space.genes))
 
@@ -125,7 +118,7 @@ class NeighbourMutation(Mutation):
     2018). So neither the way across a gene of 50 choices nor the last place of it takes many generations.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: Space[Any]) -> None:
         super().__init__(prob=1.0)
         self.space = space
 
@@ -151,7 +144,7 @@ class NeighbourMutation(Mutation):
 class NormaliseGenes(Repair):
     """Genes without effect to index 0, so that duplicates are seen."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: Space[Any]) -> None:
         super().__init__()
         self.space = space
 
@@ -165,7 +158,7 @@ class NeverTwice(DuplicateElimination):
     pymoo mates again until there are enough offspring, a hundred times at most.
     """
 
-    def __init__(self, proposable: Proposable) -> None:
+    def __init__(self, proposable: Proposable[Any]) -> None:
         super().__init__()
         self.proposable = proposable
 
@@ -179,20 +172,6 @@ class NeverTwice(DuplicateElimination):
         return is_duplicate
 
 
-def _anchors(space: SearchSpace) -> Sequence[np.ndarray]:
-    anchors = []
-    for height, values in _ANCHORS:
-        vector = np.round(space.upper * height).astype(int)
-        for place, gene in enumerate(space.genes):
-            wanted = values.get(gene.name)
-            if not gene.ordered:
-                vector[place] = gene.choices.index(wanted) if wanted in gene.choices else 0
-            elif gene.name in ("learning_rate", "eps_ratio", "weight_decay", "clean_share", "denoiser_stage"):
-                vector[place] = space.upper[place] // 2
-        anchors.append(vector)
-    return anchors
-
-
-def decode_all(space: SearchSpace, vectors: np.ndarray) -> list[Genome]:
-    """One genome a row."""
+def decode_all(space: Space[P], vectors: np.ndarray) -> list[P]:
+    """One point a row."""
     return [space.decode(row) for row in vectors]

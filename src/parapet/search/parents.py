@@ -7,14 +7,14 @@ from typing import Any
 
 from parapet.catalogue.networks import BACKBONES
 from parapet.genome import Genome
-from parapet.search.space import SearchSpace
+from parapet.search.space import Space
 
 # Genes that shape the network; what weights are worth to a child depends on them far more than on the recipe.
 ARCHITECTURE = ("backbone", "width", "depth", "activation", "denoiser", "denoiser_stage", "input_filter")
 _RECIPE_SHARE = 0.1
 
 
-def distance(space: SearchSpace, one: Genome, other: Genome) -> float:
+def distance(space: Space[Genome], one: Genome, other: Genome) -> float:
     """How many genes differ, an ordered one by its steps over their number; genes of the recipe count a tenth."""
     total = 0.0
     for gene, a, b in zip(space.genes, space.encode(one), space.encode(other)):
@@ -32,7 +32,7 @@ def inheritable(child: Genome, parent: Genome) -> bool:
         child.width == parent.width or BACKBONES[child.backbone].inherits_widths)
 
 
-def nearest(space: SearchSpace, child: Genome, records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def nearest(space: Space[Genome], child: Genome, records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The record to inherit from: of feasible ones of the same family the nearest genome, at its highest fidelity.
 
     None where there is none. Equal distances are settled by fidelity, then by id, so that nothing depends on timing.

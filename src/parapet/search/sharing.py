@@ -21,7 +21,7 @@ from parapet.files import digest
 from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
 from parapet.search.anchors import anchors
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 
 _STEPS = "parapet.search.sharing:timed_steps"
 # A worker more must be worth this much of what there was; less is noise, and each costs memory and a start.

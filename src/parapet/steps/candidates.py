@@ -22,7 +22,8 @@ from parapet.search.course import Course, outcome
 from parapet.search.estimate import HOPELESS
 from parapet.search.evolution import Evolution
 from parapet.search.front import front, hypervolume_curve
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
+from parapet.search.space import Space
 from parapet.search.surrogate import Surrogate
 from parapet.steps import tracked
 from parapet.store import archive, keys, search_folder
@@ -72,7 +73,7 @@ def propose(course: Course, requests: Sequence[Request], params: Params, info: d
     return proposals
 
 
-def _undefended(space: SearchSpace, params: Params, info: dict[str, Any]) -> Genome:
+def _undefended(space: Space[Genome], params: Params, info: dict[str, Any]) -> Genome:
     """The widest network of two blocks a stage that stays below the ceilings, else the narrowest one."""
     allowed = ceilings.admissible(params.search, info["image_shape"], len(info["classes"])) or (lambda genome: True)
     sizes = [Genome(loss="standard", width=width).canonical() for width in sorted(space.choices("width"))]

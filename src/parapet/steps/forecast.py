@@ -26,8 +26,8 @@ from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
 from parapet.progress import Progress
 from parapet.search.budget import Budget
+from parapet.search.network_space import SearchSpace
 from parapet.search.operators import first_generation
-from parapet.search.space import SearchSpace
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,7 +14,7 @@ from parapet.errors import WorkError
 from parapet.genome import Genome
 from parapet.processes.pool import Task
 from parapet.search import ceilings, looks, lost
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 from parapet.steps import candidates
 from parapet.store import results
 from parapet.store.keys import evaluation_key, export_key

@@ -22,7 +22,7 @@ from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
 from parapet.progress import Progress
 from parapet.search import lost
-from parapet.search.space import SearchSpace
+from parapet.search.network_space import SearchSpace
 from parapet.steps import measure as measure_step
 from parapet.store import results
 from parapet.store.keys import evaluation_key, export_key
