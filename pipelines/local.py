@@ -80,6 +80,8 @@ def _started(job: dict[str, Any], log: Path, temporary: Path) -> Iterator[subpro
     """The process that runs the pipeline; it and all its tasks end with the block."""
     # Every task leaves its source in a temporary folder.
     environment = {**os.environ, "TMPDIR": str(temporary)}
+    if folders := job["plugins"]["folders"]:  # of plugins: tasks know their names alone
+        environment["PYTHONPATH"] = os.pathsep.join([*filter(None, [environment.get("PYTHONPATH")]), *folders])
     with log.open("wb") as stream:
         process = subprocess.Popen([sys.executable, "-m", "pipelines.local_process"], stdin=subprocess.PIPE,
                                    stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, env=environment)

@@ -19,7 +19,7 @@ from typing import Any
 
 from parapet import plain_yaml
 from parapet.catalogue import plugins
-from parapet.catalogue.attacks import ATTACKS
+from parapet.catalogue.attacks import ATTACKS, FULL_SUITE, SEARCH_SUITES, check_also
 from parapet.catalogue.datasets import DATASETS
 from parapet.catalogue.quantities import OBJECTIVES
 from parapet.errors import InputError
@@ -157,8 +157,9 @@ class SearchConfig:
     def __post_init__(self) -> None:
         wanted = ("clean_error", "robust_error")
         if len(set(self.objectives)) != len(self.objectives) or not set(wanted) < set(self.objectives):
+            costs = [name for name in OBJECTIVES if name not in wanted]
             raise InputError(f"search.objectives is {quote(list(self.objectives))}; it must name clean_error, "
-                             "robust_error and at least one cost (flops, latency_ms), each once.")
+                             f"robust_error and at least one cost ({', '.join(costs)}), each once.")
         for name in ("ideal", "reference"):
             if len(getattr(self, name)) != 3:
                 raise InputError(f"search.{name} has {len(getattr(self, name))} numbers; it needs three: "
@@ -247,8 +248,8 @@ class FullEvaluationConfig:
     """The whole suite and the audit of the front, on the test split.
 
     `apgd_steps`, `apgd_targets`, `fab_steps` and `square_queries` are the budgets of AutoAttack's four, by default the
-    published ones; an attack whose budget is 0 is left out; `also` are attacks beside them, with their customary
-    budgets. Each member has an INT8 variant, calibrated on
+    published ones; an attack whose budget is 0 is left out. The attacks `also` follow, with their customary budgets.
+    Each member has an INT8 variant, calibrated on
     `calibration_images` of the training split, and attacked on `int8_images` test images (0: no variants) by transfer
     and by Square with `int8_queries` queries.
     """
@@ -323,6 +324,15 @@ class Params:
     report: ReportConfig = option(ReportConfig, factory=True)
     promotion: PromotionConfig = option(PromotionConfig, factory=True)
 
+    def __post_init__(self) -> None:
+        search = self.attack_evaluation
+        check_also(search.also, SEARCH_SUITES[search.suite], "attack_evaluation.also", self.threat.norm)
+        check_also(self.full_evaluation.also, FULL_SUITE, "full_evaluation.also", self.threat.norm)
+
+
+# What to write for a key of the top level that holds no section.
+_EMPTY = {"seed": "0", "device": "auto", "plugins": "[]"}
+
 
 def load(path: Path, *, complete: bool = False) -> Params:
     """Read and check params.yaml; with `complete` every section must be there, though it may be empty.
@@ -333,12 +343,14 @@ def load(path: Path, *, complete: bool = False) -> Params:
     values = {} if values is None else values
     try:
         if isinstance(values, dict):
+            if values.get("plugins", ()) is None:
+                values = {**values, "plugins": []}
             plugins.register(_convert("plugins", values.get("plugins", ()), tuple[str, ...], {}), path.parent)
         if complete and isinstance(values, dict):
             missing = [item.name for item in dataclasses.fields(Params) if item.name not in values]
             if missing:
                 raise InputError(f"{', '.join(missing)} is missing, and dvc.yaml names it; add `{missing[0]}: "
-                                 f"{'{}' if dataclasses.is_dataclass(getattr(Params(), missing[0])) else '...'}`.")
+                                 f"{_EMPTY.get(missing[0], '{}')}`.")
         return parse(Params, values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from parapet.catalogue.crafting import REGULARISERS
 from parapet.catalogue.genes import GENES, Gene
 from parapet.catalogue.losses import LOSSES
 from parapet.catalogue.networks import BACKBONES
@@ -99,10 +100,11 @@ class Genome:
         return LOSSES[self.loss].attacked
 
     def declarations(self) -> Iterator[Any]:
-        """Of its words, and the genes that joined later."""
+        """Of its words, of its regularisers, and of the genes that joined later."""
         for name, gene in GENES.items():
             if gene.words is not None:
                 yield gene.words[self[name]]
+        yield from (spec for name, spec in REGULARISERS.items() if self[name] > 0)
         yield from (GENES[name] for name, _ in self.others)
 
     def canonical(self) -> Genome:

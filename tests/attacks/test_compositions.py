@@ -8,6 +8,7 @@ import pytest
 
 from parapet.attacks import Attack
 from parapet.attacks.compositions import auto_attack_suite, catalogue, full_suite, named_suite, pgd_suite, search_suite
+from parapet.catalogue.attacks import FULL_SUITE, SEARCH_SUITES
 from parapet.errors import InputError
 
 # Croce and Hein 2020, section 5, and the options of their code: 100 iterations, 9 target classes, 5,000 queries.
@@ -93,3 +94,9 @@ def test_unknown_names_are_told() -> None:
         auto_attack_suite("fast")
     with pytest.raises(InputError, match="allowed: search, full, standard, plus, rand"):
         named_suite("fast")
+
+
+def test_the_suites_hold_what_the_catalogue_says() -> None:
+    assert tuple(attack.name for attack in search_suite()) == SEARCH_SUITES["rapid"]
+    assert tuple(attack.name for attack in pgd_suite(pgd_steps=1, pgd_restarts=1)) == SEARCH_SUITES["pgd"]
+    assert tuple(attack.name for attack in full_suite(pgd_steps=1, pgd_restarts=1, deepfool_steps=1)) == FULL_SUITE

@@ -110,25 +110,105 @@ print(json.dumps(keys))
     assert [name for name in found[0] if found[0][name] != found[1][name]] == ["focal", "attacks", "search"]
 
 
+LOSS = "from parapet.catalogue.losses import Loss, Weight, LOSSES\n"
+GENE = "from parapet.catalogue.genes import Gene\n"
+QUANTITY = "from parapet.catalogue.quantities import Quantity\n"
+
+
 @pytest.mark.parametrize(("code", "sentence"), [
     ("import nothing_of_this_name", "plugins lists stripes, which cannot be imported (ModuleNotFoundError: No module "
      "named 'nothing_of_this_name'); give the name of a module that is installed or lies beside params.yaml."),
+    ("import sys; sys.exit(0)", "plugins lists stripes, which cannot be imported (SystemExit: 0)"),
     ("x = 1", "plugins lists stripes, which has no DECLARATIONS; give it a tuple of that name with what it adds."),
-    ("from parapet.catalogue.losses import Loss\nDECLARATIONS = (Loss('trades', 'stripes:f'),)",
+    ("DECLARATIONS = ('focal',)", "DECLARATIONS of stripes holds a str; allowed are Loss, Regulariser, "),
+    (LOSS + "DECLARATIONS = (Loss('trades', 'm:f'),)",
      "'trades' is declared twice as a loss; give one of the two another name."),
-    ("from parapet.catalogue.losses import Loss, Weight\n"
-     "DECLARATIONS = (Loss('mine', 'm:f', (Weight('a', 'b', 1.0),)),)",
+    (LOSS + "DECLARATIONS = (LOSSES['trades'],)",
+     "DECLARATIONS of stripes holds trades, which Parapet itself declares; leave it out."),
+    (LOSS + "DECLARATIONS = (Loss('mine', 'm:f', (Weight('a', 'b', 1.0),)),)",
      "DECLARATIONS of stripes holds the loss mine, whose weight a is the gene b, which is not declared; add a Gene of "
      "that name."),
-    ("DECLARATIONS = ('focal',)", "DECLARATIONS of stripes holds a str; allowed are Loss, Regulariser, "),
+    (LOSS + "DECLARATIONS = (Loss('mine', 'm:f', (('a', 'b', 1.0),)),)",
+     "holds Loss mine, whose weights have to be a tuple of Weight."),
+    (LOSS + "DECLARATIONS = (Loss('mine', 'stripes:f'),)",
+     "holds Loss mine, whose function is stripes:f, and stripes has no f."),
+    (LOSS + "DECLARATIONS = (Loss('mine', 'm:f', teacher='mine'),)",
+     "holds the loss mine, whose teacher is mine; name another loss."),
+    (LOSS + "DECLARATIONS = (Loss(['mine'], 'm:f'),)", "whose name has to be small letters, digits and _"),
+    (GENE + "DECLARATIONS = (Gene('g', (0.0, 1.0), True),)", "holds Gene g, which has numbers as choices and"),
+    (GENE + "DECLARATIONS = (Gene('g', (0.0, 1.0), True, 0.0, 1.0),)", "holds Gene g, which needs neutral, the value"),
+    (GENE + "DECLARATIONS = (Gene('g', (), True, 0.0, 1.0, neutral=0.0),)", "holds Gene g, which has no choices."),
+    (GENE + "DECLARATIONS = (Gene('g', (1.0,), True, 0.0, 1.0, has_effect=lambda values: False),)",
+     "holds Gene g, which needs off, the value that it has where it has no effect."),
+    (GENE + "DECLARATIONS = (Gene('g', (1.0,), True, 0.0, 1.0, off=0.0, has_effect=lambda values: values['back']),)",
+     "holds Gene g, whose has_effect fails (KeyError: 'back')."),
+    (QUANTITY + "DECLARATIONS = (Quantity('q', 'q', 'most', 'least', '1', objective='flops'),)",
+     "holds Quantity q, whose objective flops is another quantity's."),
+    (QUANTITY + "DECLARATIONS = (Quantity('q', 'q', 'most', 'least', '1', more_is_better=True),)",
+     "holds Quantity q, which is more_is_better and has to be a share without a floor."),
 ])
 def test_a_plugin_that_cannot_be_used_is_told_in_a_sentence(tmp_path: Path, code: str, sentence: str) -> None:
     done = parapet(project(tmp_path, code), "check")
-    assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_what_a_plugin_prints_is_no_answer_and_its_failures_name_it(tmp_path: Path) -> None:
+    loud = project(tmp_path / "loud", CODE.replace("random = np.random.default_rng(0)",
+                                                     "random = {}['nothing']") + "\nprint('hello')\n")
+    done = parapet(loud, "check")
+    assert done.returncode == 2 and "hello" not in done.stdout
+    assert ("the data set stripes cannot be read by stripes:stripes (KeyError: 'nothing'); mend the plugin that "
+            "declares it.") in done.stderr
+
+
+def test_a_file_beside_the_plugin_hides_no_installed_package(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    (folder / "scipy.py").write_text("raise SystemError('shadowed')\n")
+    code = ("from pathlib import Path; from parapet.config import load; load(Path('params.yaml')); "
+            "import sys; sys.path.remove(''); import scipy; print(scipy.__version__ > '1')")
+    assert python(folder, code) == "True\n"
+
+
+def test_no_plugins_can_be_written_in_three_ways(tmp_path: Path) -> None:
+    for text in ("plugins: []\n", "plugins:\n", ""):
+        (tmp_path / "params.yaml").write_text(text)
+        assert python(tmp_path, "from pathlib import Path; from parapet.config import load; "
+                                "print(load(Path('params.yaml')).plugins)") == "()\n"
+
+
+def test_the_variable_names_modules_too(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    (folder / "params.yaml").unlink()
+    done = subprocess.run([sys.executable, "-m", "parapet.cli", "archive", "list", "--archive", "none.jsonl"],
+                          cwd=folder, capture_output=True, text=True, timeout=120,
+                          env={**environment(), "PARAPET_PLUGINS": "stripes, nonsense"})
+    assert done.returncode == 2
+    assert "PARAPET_PLUGINS: plugins lists nonsense, which cannot be imported" in done.stderr
+
+
+def test_a_plugin_that_changes_meanwhile_is_refused_by_a_child(tmp_path: Path) -> None:
+    code = """
+from pathlib import Path
+from parapet.catalogue import plugins
+from parapet.errors import InputError
+plugins.register(["stripes"], Path("."))
+known = plugins.inheritance()
+plugins.inherit(known)
+try:
+    plugins.inherit({**known, "digests": {"stripes": "0" * 64}})
+except InputError as error:
+    print(error)
+"""
+    assert python(project(tmp_path), code) == (
+        "the plugin stripes was changed while the command ran; run the same command again.\n")
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
     ({"attack_evaluation": {"also": ["cornerz"]}}, "attack_evaluation.also is 'cornerz'; did you mean corners?"),
+    ({"attack_evaluation": {"also": ["corners", "corners"]}}, "attack_evaluation.also names corners, which is in the "
+     "suite already; leave it out."),
+    ({"full_evaluation": {"also": ["carlini_wagner"]}}, "full_evaluation.also names carlini_wagner, which does not "
+     "attack under linf; allowed: pgd_100, "),
     ({"data": {"name": "strypes"}}, "data.name is 'strypes'; did you mean stripes? Allowed: digits, mnist,"),
     ({"search": {"space": {"loss": ["focall"]}}}, "search.space.loss is 'focall'; did you mean focal? Allowed: pgd,"),
 ])
@@ -139,13 +219,13 @@ def test_a_word_that_is_nearly_a_plugin_s_is_corrected(tmp_path: Path, changes: 
 
 def test_an_installed_package_needs_no_line(tmp_path: Path) -> None:
     (tmp_path / "their_losses.py").write_text(
-        "from parapet.catalogue.losses import Loss\nTHEIRS = Loss('theirs', 'their_losses:loss')\n")
+        "from parapet.catalogue.losses import Loss\nTHEIRS = Loss('theirs', 'their_losses:loss')\ndef loss(): pass\n")
     about = tmp_path / "their_losses-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: their-losses\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[parapet.losses]\ntheirs = their_losses:THEIRS\n")
     code = ("from parapet.catalogue import plugins; from parapet.catalogue.losses import LOSSES; "
             "plugins.register_installed(); plugins.register_installed(); "
-            "print(list(LOSSES)[-1], plugins.inheritance(), list(plugins.sources()))")
-    assert python(tmp_path, code) == ("theirs {'folders': [], 'modules': [], 'installed': ['theirs']} "
-                                      "['their_losses']\n")
+            "known = plugins.inheritance(); print(list(LOSSES)[-1], "
+            "known['modules'], known['installed'], *known['digests'], *plugins.sources([LOSSES['theirs']]))")
+    assert python(tmp_path, code) == "theirs [] ['theirs'] their_losses their_losses\n"

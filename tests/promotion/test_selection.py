@@ -90,7 +90,7 @@ def test_weights_leave_out_what_has_no_latency() -> None:
     chosen, reason = select(unmeasured, "weights: latency_ms 1")
     assert chosen is CHEAP
     assert reason == ("cheap scores 1.000 of 1, the best of 3 members of the front by the weights latency_ms 1 "
-                      "(latency_ms 0.1), with 1 left out for want of a measured latency_ms.")
+                      "(latency_ms 0.1), with 1 left out because not all of these were measured.")
     assert select(unmeasured, "weights: robust_accuracy 1, latency_ms 0")[0]["id"] == "new"
     with pytest.raises(InputError, match="^no member of the front has a measured latency_ms, so weights cannot "
                                          "compare"):

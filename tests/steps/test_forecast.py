@@ -135,5 +135,5 @@ def test_a_real_forecast_writes_nothing_and_fits_into_a_sentence(
 def test_candidates_that_cannot_be_trained_are_told(digits_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecast, "_LEAST", 1)
     hopeless = parse(Params, {**TINY, "search": {**TINY["search"], "space": {"backbone": ["small_cnn"]}}})
-    with pytest.raises(WorkError, match="nothing could be timed: no candidate could be trained"):
+    with pytest.raises(WorkError, match="nothing could be timed: images of 8x8 pixels are too small for small_cnn"):
         forecast.run(hopeless, digits_folder, devices=["cpu"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -93,19 +93,6 @@ def auto_attack_suite(version: str = "standard") -> list[Attack]:
     if version == "rapid":
         return [named("rapid")]
     raise InputError(f"version is {quote(version)}; allowed: {', '.join(AUTO_ATTACKS)}.")
-
-
-def with_others(suite: list[Attack], also: Sequence[str], where: str, norm: str) -> list[Attack]:
-    """`suite` and the attacks called `also` after it; InputError for one that is there or that `norm` does not have."""
-    there = {attack.name for attack in suite}
-    for name in also:
-        if name in there:
-            raise InputError(f"{where} names {name}, which the suite holds already; leave it out.")
-        if norm not in ATTACKS[name].norms:
-            raise InputError(f"{where} names {name}, which does not attack under {norm}; allowed: "
-                             f"{', '.join(known for known in catalogue(norm) if known not in there)}.")
-        there.add(name)
-    return [*suite, *map(named, also)]
 
 
 def named_suite(name: str) -> list[Attack]:

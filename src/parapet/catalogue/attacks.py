@@ -5,12 +5,13 @@ The functions are in `parapet.attacks`, one file each, with the paper each of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from parapet.catalogue.spec import Catalogue
+from parapet.errors import InputError
 
 NORMS = ("linf", "l2")
 # Croce and Hein 2020, section 5: iterations, target classes and queries of the ensemble.
@@ -61,3 +62,19 @@ ATTACKS: Catalogue[AttackSpec] = Catalogue("an attack", (
     AttackSpec("rays", f"{_BLACK_BOX}.rays:rays", {"queries": QUERIES}, norms=("linf",), minimum_norm=True,
                takes_eps=True),
 ))
+
+# What the suites of the search, by `attack_evaluation.suite`, and of the full evaluation hold.
+SEARCH_SUITES = {"rapid": ("fgsm", "rapid"), "pgd": ("fgsm", "pgd_ce", "pgd_margin")}
+FULL_SUITE = ("fgsm", "pgd_ce", "pgd_margin", "deepfool", "apgd_ce", "apgd_t", "fab_t", "square")
+
+
+def check_also(also: Iterable[str], suite: Iterable[str], where: str, norm: str) -> None:
+    """InputError for a name of `also` that `suite` holds, that is named twice, or that does not attack under `norm`."""
+    there = set(suite)
+    for name in also:
+        if name in there:
+            raise InputError(f"{where} names {name}, which is in the suite already; leave it out.")
+        if norm not in ATTACKS[name].norms:
+            allowed = ", ".join(known for known, spec in ATTACKS.items() if norm in spec.norms and known not in there)
+            raise InputError(f"{where} names {name}, which does not attack under {norm}; allowed: {allowed}.")
+        there.add(name)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from parapet.catalogue.spec import Catalogue, resolve
+from parapet.errors import InputError
+from parapet.quoting import words
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,20 @@ class Quantity:
     def of(self, candidate: Mapping[str, Any]) -> float | None:
         """Its value for an archive record or a member of front.json, on validation; None where it was not measured."""
         if self.source is not None:
-            return resolve(self.source)(candidate)
+            return self._computed(candidate)
         if self.is_share:
             block = candidate["validation"]
             return None if block is None else block[self.name]
         value = candidate[self.name]
         return value["p50"] if isinstance(value, dict) else value
+
+    def _computed(self, candidate: Mapping[str, Any]) -> float | None:
+        try:
+            found = resolve(str(self.source))(candidate)
+            return None if found is None else float(found)
+        except Exception as error:  # whatever the code of a plugin may raise
+            raise InputError(f"the quantity {self.name} cannot be computed by {self.source} ({type(error).__name__}: "
+                             f"{words(error)}); mend the plugin that declares it.") from error
 
     def position(self, value: float) -> float:
         """Where `value` lies on the scale on which its differences count: itself, or its log10."""

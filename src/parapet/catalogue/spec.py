@@ -36,7 +36,7 @@ class Catalogue(Mapping[str, S], Generic[S]):
             self.add(spec)
 
     def add(self, spec: S) -> None:
-        """Add a declaration; InputError where another one has its name already. Adding the same one twice is once."""
+        """Add a declaration; InputError where another one has its name already. Adding one again changes nothing."""
         if self._specs.setdefault(spec.name, spec) is not spec:
             raise InputError(f"{quote(spec.name)} is declared twice as {self.kind}; give one of the two another name.")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from parapet.catalogue.genes import GENES
 from parapet.catalogue.quantities import OBJECTIVES
+from parapet.errors import InputError
 from parapet.genome import Genome
 from parapet.report.wording import attacks, count, duration, interval, milliseconds, percent, with_interval
 
@@ -39,7 +40,11 @@ def description(record: dict[str, Any]) -> str:
 
 def genome_of(record: dict[str, Any]) -> Genome:
     """The genome of an archive record; InputError names the record where it cannot be read."""
-    return Genome.from_dict(record["genome"], where=f"genome of {record['id']}")
+    try:
+        return Genome.from_dict(record["genome"], where=f"genome of {record['id']}")
+    except InputError as error:
+        raise InputError(f"{error} Where a plugin declares it, list that under `plugins` in the params.yaml of this "
+                         "folder, or in PARAPET_PLUGINS.") from None
 
 
 def objective_names(names: Sequence[str]) -> str:

@@ -22,13 +22,13 @@ def everything(params: Params, out: Path, roots: Sequence[Path], *, unrolled: bo
     InputError and WorkError with one sentence.
     """
     from parapet.data import sources, splits
-    from parapet.promotion import query as wishes
+    from parapet.promotion import query
     from parapet.steps import candidates
 
     devices = resolve(params.device, workers=params.search.workers, threads=params.search.threads)
     if unrolled:
         candidates.refuse_rounds(params)
-    wishes.read(params.promotion.select)
+    query.read(params.promotion.select)
     writable(out)
     source = sources.load(params.data.name, *roots)
     params.threat.check_image(*source.images.shape[1:])

@@ -21,7 +21,10 @@ def register(environment: Mapping[str, str], params: Path | None = None) -> None
     be read has no plugins here; whoever needs its other values says what is wrong.
     """
     plugins.register_installed()
-    plugins.register(filter(None, environment.get(VARIABLE, "").split(",")), Path.cwd())
+    try:
+        plugins.register(filter(None, map(str.strip, environment.get(VARIABLE, "").split(","))), Path.cwd())
+    except InputError as error:
+        raise InputError(f"{VARIABLE}: {error}") from None
     if params is None or not params.is_file():
         return
     try:
@@ -29,5 +32,8 @@ def register(environment: Mapping[str, str], params: Path | None = None) -> None
     except InputError:
         return
     listed = values.get("plugins") if isinstance(values, dict) else None
-    if isinstance(listed, list):
-        plugins.register([name for name in listed if isinstance(name, str)], params.parent)
+    if isinstance(listed, list) and all(isinstance(name, str) for name in listed):
+        try:
+            plugins.register(listed, params.parent)
+        except InputError as error:
+            raise InputError(f"{params}: {error}") from None

@@ -25,8 +25,8 @@ def begin(step: str) -> None:
     Raises InputError for a PARAPET_LOG that is not known, and for a plugin that cannot be registered.
     """
     limit_threads(os.environ)
-    plugins.register(os.environ)
     sys.excepthook = _without_secrets
+    plugins.register(os.environ)
     debug = debugging(os.environ)
     if not (debug or os.environ.get("PARAPET_LOG")):
         return

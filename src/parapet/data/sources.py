@@ -15,7 +15,8 @@ from parapet.catalogue.spec import resolve
 from parapet.data import digits
 from parapet.data.formats import read_cifar, read_idx, read_svhn
 from parapet.data.published import check_name, places, published, read_whole
-from parapet.errors import InputError
+from parapet.errors import InputError, is_of_the_machine
+from parapet.quoting import words
 
 DIGIT_CLASSES = tuple("0123456789")
 _Parsed = TypeVar("_Parsed")
@@ -71,7 +72,15 @@ def load(name: str, *roots: Path) -> Source:
     Raises InputError for an unknown name and for a missing or damaged folder or file.
     """
     check_name(name)
-    return resolve(DATASETS[name].reader)(name, places(name, roots))
+    try:
+        return resolve(DATASETS[name].reader)(name, places(name, roots))
+    except InputError:
+        raise
+    except Exception as error:
+        if DATASETS[name].reader.startswith(f"{__name__}:") or is_of_the_machine(error):
+            raise
+        raise InputError(f"the data set {name} cannot be read by {DATASETS[name].reader} ({type(error).__name__}: "
+                         f"{words(error)}); mend the plugin that declares it.") from error
 
 
 def read_idx_files(name: str, where: list[Path]) -> Source:

@@ -1,4 +1,4 @@
-"""The child's side of `workers`: reads tasks as JSON lines, calls a function of the library, answers in JSON lines.
+"""The child's side of `pool`: reads tasks as JSON lines, calls a function of the library, answers in JSON lines.
 
 Run as `python -m parapet.processes.worker`. It ends when its parent does: the parent holds the other end of
 its standard input.

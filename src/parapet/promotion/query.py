@@ -75,10 +75,11 @@ class Constraints:
 
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?"
-_CONSTRAINT = re.compile(r"([A-Za-z_ ]+?)\s*(>=|<=|>|<)\s*(.*)")
+_CONSTRAINT = re.compile(r"([A-Za-z][A-Za-z0-9_ ]*?)\s*(>=|<=|>|<)\s*(.*)")
 _BOUND = re.compile(rf"({_NUMBER})\s*(%?)")
-_WEIGHT = re.compile(rf"([A-Za-z_ ]+?)\s*[=:]?\s*({_NUMBER})")
-_ORDER = re.compile(r"(?:(fewest|least|lowest|smallest)|most|highest|largest)\s+([A-Za-z_ ]+)", re.IGNORECASE)
+_WEIGHT = re.compile(rf"([A-Za-z][A-Za-z0-9_ ]*?)\s*[=:]?\s*({_NUMBER})")
+_ORDER = re.compile(r"(?:(fewest|least|lowest|smallest)|most|highest|largest)\s+([A-Za-z][A-Za-z0-9_ ]*)",
+                    re.IGNORECASE)
 _LONGEST = 1000
 
 

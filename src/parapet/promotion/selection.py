@@ -13,7 +13,7 @@ import numpy as np
 
 from parapet.catalogue.quantities import BOX, OBJECTIVES, Quantity
 from parapet.errors import InputError
-from parapet.promotion import query as wishes
+from parapet.promotion import query
 from parapet.promotion.query import Constraint, Constraints, Knee, Weights
 from parapet.search.front import ties
 
@@ -37,7 +37,7 @@ def select(candidates: Sequence[dict[str, Any]], wish: str) -> tuple[dict[str, A
     """
     if not candidates:
         raise InputError("the front has no members to choose from; search longer, or with looser constraints.")
-    asked = wishes.read(wish)
+    asked = query.read(wish)
     if isinstance(asked, Knee):
         chosen, reason = _knee(candidates)
     elif isinstance(asked, Weights):
@@ -82,8 +82,10 @@ def _weighted(candidates: Sequence[dict[str, Any]], asked: Weights) -> tuple[dic
     shares = {quantity: weight / largest for quantity, weight in asked.by_quantity.items() if weight > 0}
     compared = [candidate for candidate in candidates if all(quantity.of(candidate) is not None for quantity in shares)]
     if not compared:
-        raise InputError("no member of the front has a measured latency_ms, so weights cannot compare by it; leave it "
-                         "out of the weights.")
+        unmeasured = _listed([quantity.name for quantity in shares
+                              if all(quantity.of(candidate) is None for candidate in candidates)] or ["value of each"])
+        raise InputError(f"no member of the front has a measured {unmeasured}, so weights cannot compare by it; leave "
+                         "it out of the weights.")
     losses = cast(np.ndarray, sum(share * _losses(compared, quantity) for quantity, share in shares.items()))
     losses = losses / math.fsum(shares.values())
     place = _lowest(compared, losses)
@@ -91,7 +93,7 @@ def _weighted(candidates: Sequence[dict[str, Any]], asked: Weights) -> tuple[dic
     return compared[place], (
         f"scores {1 - losses[place]:.3f} of 1, the best of {len(compared)} members of the front by the weights {asked} "
         f"({_numbers(compared[place], shares)})"
-        + (f", with {left_out} left out for want of a measured latency_ms" if left_out else ""))
+        + (f", with {left_out} left out because not all of these were measured" if left_out else ""))
 
 
 def _constrained(candidates: Sequence[dict[str, Any]], asked: Constraints) -> tuple[dict[str, Any], str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parapet.catalogue.losses import LOSSES
-from parapet.genome import Genome
+from parapet.genome import Genome, settled
 from parapet.search.network_space import SearchSpace
 
 
@@ -19,5 +19,5 @@ def anchors(space: SearchSpace, backbone: str) -> list[Genome]:
     costly = {"steps": space.choices("steps")[-1], "loss": "trades" if "trades" in losses else losses[-1]}
     plain = {**middle, "backbone": backbone, "activation": space.choices("activation")[0], "denoiser": "none",
              "input_filter": "none", "loss": losses[0], "crafting": space.choices("crafting")[0]}
-    made = [Genome(**{**plain, **size, **recipe}).canonical() for size in ({}, largest) for recipe in ({}, costly)]
+    made = [Genome.of(settled({**plain, **size, **recipe})) for size in ({}, largest) for recipe in ({}, costly)]
     return list(dict.fromkeys(made))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from parapet import sealed
+from parapet.catalogue import plugins
 from parapet.config import Params, SearchConfig, to_dict
 from parapet.cores import Cores, FreeCores
 from parapet.errors import InputError, is_of_the_machine
@@ -62,7 +63,10 @@ def too_slow(params: Params, genome: Genome, info: dict[str, Any], folder: Path,
     if ceiling is None:
         return None
     architecture = _architecture(genome)
-    path = folder / f"{digest([architecture.to_dict(), info['image_shape'], to_dict(params.export)])[:32]}.json"
+    of = [architecture.to_dict(), info["image_shape"], to_dict(params.export)]
+    if code := plugins.sources(architecture.declarations()):
+        of.append(code)
+    path = folder / f"{digest(of)[:32]}.json"
     if (known := _known(path)) is None:
         path.unlink(missing_ok=True)  # damaged, if it is there
         _time(params, architecture, info, path, cores)
@@ -111,4 +115,4 @@ def _time(params: Params, genome: Genome, info: dict[str, Any], path: Path,
 
 def _architecture(genome: Genome) -> Genome:
     """The genome with one and the same recipe: equal ones are the same network."""
-    return replace(Genome(), **{name: getattr(genome, name) for name in ARCHITECTURE}).canonical()
+    return replace(Genome(), **{name: getattr(genome, name) for name in ARCHITECTURE}, others=genome.others).canonical()

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from parapet.attacks import Attack, audited_rows, examine, pgd_suite, run_suite, search_suite
 from parapet.attacks.audit import CHEAP, CHEAP_CHECKS
-from parapet.attacks.compositions import with_others
+from parapet.attacks.compositions import named
 from parapet.config import AttackEvaluationConfig, Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
@@ -28,13 +28,13 @@ _KEPT = 256
 _SUITE_SHARE = 0.6
 
 
-def suite_of(config: AttackEvaluationConfig, norm: str = "linf") -> list[Attack]:
+def suite_of(config: AttackEvaluationConfig) -> list[Attack]:
     """The attacks that every candidate meets."""
     if config.suite == "pgd":
         suite = pgd_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts)
     else:
         suite = search_suite(steps=config.rapid_steps, queries=config.rapid_queries)
-    return with_others(suite, config.also, "attack_evaluation.also", norm)
+    return [*suite, *map(named, config.also)]
 
 
 def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: str = "cpu", look: int = 1,
@@ -67,7 +67,7 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
     try:
         record, adversarial = run_suite(
             network, images, labels, norm=threat.norm, eps=threat.eps, batch_size=config.batch_size,
-            suite=suite_of(config, threat.norm),
+            suite=suite_of(config),
             generator=torch.Generator().manual_seed(seed),
             progress=lambda name, share: progress(f"attack {name}", share * _SUITE_SHARE), turn=turn)
         with turn():

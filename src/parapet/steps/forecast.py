@@ -100,13 +100,13 @@ def run(params: Params, dataset: Path, *, devices: list[str]) -> Forecast:
           Workers(devices, attempts=params.search.attempts) as workers):
         for done, (place, outcome) in enumerate(workers.run(tasks), start=1):
             progress.update(done, "")
-            if outcome.result is None:
-                reasons.append(outcome.reason or "")
-            elif outcome.result:
+            if outcome.result is None or "reason" in outcome.result:
+                reasons.append(outcome.reason or (outcome.result or {}).get("reason") or "no reason is known")
+            else:
                 waits.append(outcome.result.pop("wait"))
                 timed.append(Timed(drawn[place], **outcome.result))
     if not timed:
-        raise WorkError(f"nothing could be timed: {next(iter(reasons), 'no candidate could be trained')}")
+        raise WorkError(f"nothing could be timed: {reasons[0].rstrip('.')}.")
     low, middle, high = (course(params, timed, len(devices), factor, max(waits)) for factor in spread(params, timed))
     counted = params.search.budget is None or "candidate" in params.search.budget.lower()
     search = params.search

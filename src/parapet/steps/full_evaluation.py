@@ -95,7 +95,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     import torch  # here and below: this module is also read by a parent process that needs no torch
 
     from parapet.attacks import audited_rows, examine, full_suite, run_suite
-    from parapet.attacks.compositions import with_others
+    from parapet.attacks.compositions import named
     from parapet.attacks.evaluation_state import StateRefused
     from parapet.data.dataset import Dataset
     from parapet.models import load
@@ -118,7 +118,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     suite = full_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts,
                        deepfool_steps=config.deepfool_steps, apgd_steps=config.apgd_steps,
                        targets=config.apgd_targets, fab_steps=config.fab_steps, square_queries=config.square_queries)
-    suite = with_others(suite, config.also, "full_evaluation.also", threat.norm)
+    suite += map(named, config.also)
     state = path.with_suffix(f".{key[:12]}.state")
     _forget(path, but=state)
 

@@ -17,9 +17,9 @@ from parapet.store.request import Request
 
 # What is timed of a candidate at most: epochs, steps in each of them, and images that are attacked.
 _EPOCHS, _STEPS, _IMAGES = 4, 24, 128
-# Nothing gives way in such a ball: every attack meets every image, which is the most that it can cost.
+# No image is broken in so small a ball, so that every attack meets every image, which is the most that it can cost.
 _TINY_EPS = 1e-6
-# Of that, half-robust networks cost about this share.
+# A network that loses half of its images costs about this share of the most.
 _SURVIVING = 0.9
 
 
@@ -28,8 +28,8 @@ def run(*, genome: dict[str, Any], params: dict[str, Any], dataset: str, device:
     """Seconds of the steps of one candidate, by the steps of a search themselves, in a folder that is thrown away.
 
     {epoch, attacks, export, wait}: of an epoch over all training images with its share of validation, of an attack
-    evaluation, of an export with its latency; and of what a process does before its first candidate. {} for a genome
-    whose training failed or that has no network for the images.
+    evaluation, of an export with its latency; and of what a process does before its first candidate. {reason} for
+    a genome whose training failed or that has no network for the images.
     """
     begun = time.monotonic()
     from parapet.steps import attack_evaluation, export, training
@@ -44,7 +44,7 @@ def run(*, genome: dict[str, Any], params: dict[str, Any], dataset: str, device:
         place = Path(folder)
         trained = training.run(short, proposal, Path(dataset), place, device=device)
         if trained["status"] != "done":
-            return {}
+            return {"reason": trained["reason"]}
         progress("attacks", 0.5)
         started = time.monotonic()
         attack_evaluation.run(_unbroken(short), place, Path(dataset), place, device=device)

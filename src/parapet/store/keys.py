@@ -8,7 +8,9 @@ from typing import Any
 
 from parapet.catalogue import plugins
 from parapet.catalogue.attacks import ATTACKS
+from parapet.catalogue.crafting import REGULARISERS
 from parapet.catalogue.genes import GENES
+from parapet.catalogue.losses import LOSSES
 from parapet.catalogue.quantities import OBJECTIVES
 from parapet.config import Params, subset, to_dict
 from parapet.fidelity import Fidelity
@@ -93,14 +95,18 @@ def surrogates_of(name: str, ids: list[str]) -> list[str]:
 def _of_search(params: Params) -> Iterator[Any]:
     """The declarations that a search may meet."""
     yield from (OBJECTIVES[name] for name in params.search.objectives)
+    space = params.search.space
+    yield from (REGULARISERS[name] for name in space if name in REGULARISERS)
+    losses = [LOSSES[name] for name in space.get("loss", GENES["loss"].choices) if name in LOSSES]
     for name, gene in GENES.items():
-        yield gene
+        if name in space or any(name in loss.genes.values() for loss in losses):
+            yield gene
         if gene.words is not None:
-            yield from (gene.words[word] for word in params.search.space.get(name, gene.choices) if word in gene.words)
+            yield from (gene.words[word] for word in space.get(name, gene.choices) if word in gene.words)
 
 
 def _plugins(declarations: Iterable[Any]) -> dict[str, Any]:
-    """The part of a key that says of which source the declarations from outside are; nothing where there are none."""
+    """The part of a key with the digests of the plugins that made any of `declarations`; nothing where none did."""
     sources = plugins.sources(declarations)
     return {"plugins": sources} if sources else {}
 
