@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from parapet.attacks import Bpda, Eot, pgd
 from parapet.attacks.adaptive import adapted, is_random, needs, restart_draws, soft_staircase, staircase
+from parapet.catalogue.networks import DENOISERS, FILTERS
+from parapet.catalogue.spec import resolve
 from parapet.errors import InputError
-from parapet.models import denoisers, filters
+from parapet.models import filters
 from parapet.models.defence import WAYS, Defence
 
 
@@ -31,7 +33,8 @@ class _Noise(nn.Module):
         return images + 0.3 * torch.randn_like(images)
 
 
-@pytest.mark.parametrize("layer", [*filters.FILTERS.values(), *denoisers.DENOISERS.values()])
+@pytest.mark.parametrize("layer", [
+    resolve(layer.builder) for table in (FILTERS, DENOISERS) for layer in table.values() if layer.builder])
 def test_every_defence_layer_declares_how_it_is_attacked(layer) -> None:
     built = layer(1)
     assert isinstance(built, Defence) and built.attacked_through in WAYS

@@ -66,7 +66,7 @@ def test_a_small_file_that_promises_a_large_network_is_refused_before_it_is_made
     ({"schema_version": True}, "has schema version True, and"),
     ({"genome": None}, "(its genome is None)"),
     ({"genome": []}, "(its genome is [])"),
-    ({"genome": {}}, "lacks backbone, width, depth,"),
+    ({"genome": {}}, "lacks backbone, activation, loss,"),
     ({"genome": SMALL.to_dict() | {"width": 3}}, "float32 of shape 2x1x3x3, and has to be float32 of shape 3x1x3x3)"),
     ({"genome": SMALL.to_dict() | {"width": 10**400}}, "cannot be read: it holds a number of more than 100 digits"),
     ({"genome": SMALL.to_dict() | {"width": "wide"}}, ".width is 'wide'; it must be a whole number from 1 to 1024."),

@@ -132,7 +132,7 @@ def test_measurements_become_numbers_by_dotted_name_and_the_rest_texts():
 
 
 def test_importing_the_package_and_telling_an_outbox_needs_no_mlflow(tmp_path):
-    code = (f"import sys, pathlib; from parapet.tracking import *; from parapet.tracking import registry\n"
+    code = (f"import sys, pathlib; from parapet.tracking import *; from parapet.registry import registry\n"
             f"box = Outbox(pathlib.Path({str(tmp_path)!r})); box.front('s', ['a']); print(box.pending())\n"
             f"print(flush(box, 'http://127.0.0.1:9', 'e').reason)\n"
             f"sys.exit('mlflow' in sys.modules)")
