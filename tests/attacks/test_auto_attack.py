@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from parapet.attacks import Attack, auto_attack
-from parapet.attacks.auto_attack import strike
+from parapet.attacks.auto_attack import run_attack
 from parapet.errors import InputError
 from tests.attacks.linear import SHAPE, far_from_the_limits
 
@@ -54,7 +54,7 @@ def test_a_minimum_norm_attack_is_told_the_radius_where_it_takes_one(takes_eps: 
         assert norm == "l2" and generator.tolist() == [5, 6]
         seen.append(options)
         return images, torch.zeros(len(images))
-    strike(Attack("nearest", attack, {"steps": 7}, minimum_norm=True, takes_eps=takes_eps), _dark,
+    run_attack(Attack("nearest", attack, {"steps": 7}, minimum_norm=True, takes_eps=takes_eps), _dark,
            torch.full((2, *SHAPE), 0.5), torch.zeros(2, dtype=torch.int64), 0.25, "l2", torch.tensor([5, 6]))
     assert seen == [given]
 
@@ -68,7 +68,7 @@ def test_a_point_at_the_very_edge_of_the_ball_is_inside_and_one_beyond_is_only_m
         points = images.clone()
         points[:, 0, 0, 0] = ends
         return (points, torch.zeros(4)) if minimum_norm else points  # what an attack says of itself counts for nothing
-    found = strike(Attack("any", attack, minimum_norm=minimum_norm), _dark, images, labels, 0.25, "linf",
+    found = run_attack(Attack("any", attack, minimum_norm=minimum_norm), _dark, images, labels, 0.25, "linf",
                    torch.arange(4))
     assert found.fooled.tolist() == [True, False, False, True]
     assert found.distances.tolist() == [0.25, 0.375, torch.inf, 0.21875]

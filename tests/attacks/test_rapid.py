@@ -14,7 +14,7 @@ from parapet.attacks.compositions import auto_attack_suite, catalogue, named_sui
 from parapet.attacks.gradient.a3 import Round, brief
 from parapet.attacks.inputs import predict
 from parapet.attacks.noise import derived
-from parapet.attacks.tally import Tally
+from parapet.attacks.query_counter import QueryCounter
 from parapet.errors import InputError
 from tests.attacks.linear import SHAPE, ManyClasses
 
@@ -25,11 +25,11 @@ def test_it_finds_what_the_standard_version_finds_with_a_tenth_of_its_passes(hon
     images, labels = digits.split("test", limit=100).all()
     stands, passes = [], []
     for version in ("rapid", "standard"):
-        tally = Tally()
-        points = auto_attack(tally.of(honest.network), images, labels, eps=eps, norm=norm, version=version)
+        counter = QueryCounter()
+        points = auto_attack(counter.of(honest.network), images, labels, eps=eps, norm=norm, version=version)
         assert (distance(points, images, norm) <= eps).all()
         stands.append(int((predict(honest.network, points) == labels).sum()))
-        passes.append(3 * tally.with_gradient + tally.queries)
+        passes.append(3 * counter.with_gradient + counter.queries)
     assert 10 < stands[0] <= stands[1]
     assert 8 * passes[0] < passes[1]
 

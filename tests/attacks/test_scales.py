@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from parapet.attacks import carlini_wagner, deepfool, evaluate, fab, hop_skip_jump
 from parapet.attacks.balls import distance, dual_length, unit
-from parapet.attacks.behaviour import ROUNDING, observe
 from parapet.attacks.compositions import Attack, catalogue, pgd_suite
 from parapet.attacks.inputs import answers, predict
 from parapet.attacks.minimum_norm.projections import shortest_move
+from parapet.attacks.model_contract import ROUNDING, observe
 from tests.attacks.linear import SHAPE, ManyClasses, far_from_the_limits
 
 FEW = {"steps": 20, "restarts": 1, "queries": 200, "draws": 20}

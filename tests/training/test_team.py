@@ -159,7 +159,7 @@ def test_a_batch_that_cannot_be_shared_is_told() -> None:
 def test_one_alone_changes_nothing() -> None:
     batch, labels = torch.rand(4, 1, 2, 2), torch.zeros(4, dtype=torch.long)
     assert ALONE.share(batch, labels)[0] is batch and ALONE.decided(lambda: 3) == 3
-    assert ALONE.everyone(3) == [3] and ALONE.leads
+    assert ALONE.everyone(3) == [3] and ALONE.is_main
     gradient = torch.ones(2)
     ALONE.average([gradient])
     assert gradient.tolist() == [1, 1]

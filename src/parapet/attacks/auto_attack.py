@@ -16,7 +16,7 @@ from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.errors import InputError
 
 
-class Struck(NamedTuple):
+class AttackResult(NamedTuple):
     """What an attack did to a batch: points (N, C, H, W), which of them fool the model from inside the ball (N,), and
     at what distance each fools it, infinite where it does not (N,)."""
 
@@ -46,26 +46,26 @@ def auto_attack(model: Model, images: Tensor, labels: Tensor, *, eps: float, nor
         stands = first_answers(model, images, labels, batch_size).argmax(1) == labels
         for place, attack in enumerate(suite):
             for rows in batches(stands, batch_size):
-                points, fooled, _ = strike(attack, model, images[rows], labels[rows], eps, norm,
+                points, fooled, _ = run_attack(attack, model, images[rows], labels[rows], eps, norm,
                                            derived(seeds[rows], place))
                 adversarial[rows[fooled]] = points[fooled]
                 stands[rows[fooled]] = False
     return adversarial
 
 
-def strike(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
-           seeds: Tensor) -> Struck:
+def run_attack(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
+           seeds: Tensor) -> AttackResult:
     """Run one attack of a suite on a batch (N, C, H, W), in halves where the whole does not fit into memory.
 
     The model's answer on the images handed back is believed, never an attack's own book-keeping.
     """
-    def run(images: Tensor, labels: Tensor, seeds: Tensor) -> Struck:
-        return _strike(attack, model, images, labels, eps, norm, seeds)
-    return Struck(*in_halves(run, images, labels, seeds))
+    def run(images: Tensor, labels: Tensor, seeds: Tensor) -> AttackResult:
+        return _attack_once(attack, model, images, labels, eps, norm, seeds)
+    return AttackResult(*in_halves(run, images, labels, seeds))
 
 
-def _strike(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
-            seeds: Tensor) -> Struck:
+def _attack_once(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
+            seeds: Tensor) -> AttackResult:
     if attack.minimum_norm:
         options = {"eps": eps, **attack.options} if attack.takes_eps else attack.options
         points, _ = attack.function(model, images, labels, norm=norm, generator=seeds, **options)
@@ -73,4 +73,4 @@ def _strike(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: f
         points = attack.function(model, images, labels, eps=eps, norm=norm, early_stop=True, generator=seeds,
                                  **attack.options)
     wrong, lengths = predict(model, points) != labels, distance(points, images, norm)
-    return Struck(points, wrong & (lengths <= eps), torch.where(wrong, lengths, torch.inf))
+    return AttackResult(points, wrong & (lengths <= eps), torch.where(wrong, lengths, torch.inf))

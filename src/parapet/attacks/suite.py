@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.adaptive import adapted, is_random, restart_draws, staircase
-from parapet.attacks.auto_attack import strike
+from parapet.attacks.auto_attack import run_attack
 from parapet.attacks.batching import batches
-from parapet.attacks.behaviour import check_behaviour, observe
 from parapet.attacks.black_box.transfer import transfer
 from parapet.attacks.compositions import Attack
 from parapet.attacks.evaluation_state import Part, identity, open_state
 from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import Model, check, first_answers, frozen
+from parapet.attacks.model_contract import check_contract, observe
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.attacks.objectives import margin
-from parapet.attacks.tally import Tally
+from parapet.attacks.query_counter import QueryCounter
 from parapet.errors import InputError
 from parapet.intervals import wilson
 
@@ -61,13 +61,13 @@ def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
     check(images, labels, eps=eps, norm=norm)
     if batch_size < 1 or len(images) == 0:
         raise InputError(f"batch_size is {batch_size} and there are {len(images)} images; both must be at least 1.")
-    tally, seeds = Tally(), image_seeds(len(images), generator, images.device)
+    counter, seeds = QueryCounter(), image_seeds(len(images), generator, images.device)
     attacked, through = adapted(model), staircase(model)
-    suite = _adaptive(suite, through, tally)
-    counted = tally.of(attacked)
+    suite = _adaptive(suite, through, counter)
+    counted = counter.of(attacked)
     with frozen(attacked):
         logits = first_answers(attacked, images, labels, batch_size)
-        check_behaviour(observe(attacked, images, logits, batch_size), random=is_random(attacked))
+        check_contract(observe(attacked, images, logits, batch_size), random=is_random(attacked))
         found = _Found(logits.argmax(1) == labels, images)
         known = identity(model, images, labels, norm, eps, seeds, batch_size, suite)
         with closing(open_state(state, known, lambda: _behaviour(attacked, images, labels, logits))) as kept:
@@ -82,12 +82,12 @@ def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
                             restart_draws(one, zlib.crc32(f"{attack.name} {number}".encode()))
                         with turn():
                             part = _part(attack, counted, images, labels, batch, eps, norm,
-                                         derived(seeds, zlib.crc32(attack.name.encode())), tally)
+                                         derived(seeds, zlib.crc32(attack.name.encode())), counter)
                         kept.save(attack.name, number, part)
                     parts.append(part)
                 found.take(attack, parts)
         # Asked first and last: one that has changed meanwhile was not one model.
-        check_behaviour(observe(attacked, images, logits, batch_size), random=is_random(attacked))
+        check_contract(observe(attacked, images, logits, batch_size), random=is_random(attacked))
     n = len(images)
     record = {"schema_version": SCHEMA_VERSION, "threat": {"norm": norm, "eps": eps}, "n": n,
               **_share("clean_accuracy", found.right, "clean_interval"),
@@ -166,14 +166,14 @@ class _Found:
 
 
 def _part(attack: Attack, model: Model, images: Tensor, labels: Tensor, batch: Tensor, eps: float, norm: str,
-          seeds: Tensor, tally: Tally) -> Part:
+          seeds: Tensor, counter: QueryCounter) -> Part:
     started = time.perf_counter()
-    tally.reset()
-    struck = strike(attack, model, images[batch], labels[batch], eps, norm, seeds[batch])
-    if not tally.finite:
+    counter.reset()
+    struck = run_attack(attack, model, images[batch], labels[batch], eps, norm, seeds[batch])
+    if not counter.finite:
         raise InputError(f"the model returned NaN or infinite logits under the attack {attack.name}; a robustness "
                          "number for it would be wrong.")
-    return Part(batch, struck.points, struck.fooled, struck.distances, tally.queries, tally.with_gradient,
+    return Part(batch, struck.points, struck.fooled, struck.distances, counter.queries, counter.with_gradient,
                 time.perf_counter() - started)
 
 
@@ -185,13 +185,13 @@ def _behaviour(model: Model, images: Tensor, labels: Tensor, logits: Tensor) -> 
     return {"answers": logits, "gradients": input_gradient(model, images[part], labels[part], margin)[2].nan_to_num()}
 
 
-def _adaptive(suite: Sequence[Attack], through: Model | None, tally: Tally) -> list[Attack]:
+def _adaptive(suite: Sequence[Attack], through: Model | None, counter: QueryCounter) -> list[Attack]:
     """The suite, and PGD `through` the soft staircase of the layers that round, if there is one."""
     suite = list(suite)
     if len({attack.name for attack in suite}) < len(suite):
         raise InputError(f"the suite names an attack twice: {', '.join(attack.name for attack in suite)}.")
     if through is not None:
-        options = {"surrogate": tally.of(through), "attack": pgd, "steps": _STAIRCASE_STEPS, "loss": "margin"}
+        options = {"surrogate": counter.of(through), "attack": pgd, "steps": _STAIRCASE_STEPS, "loss": "margin"}
         suite.append(Attack("pgd_staircase", transfer, options))
     return suite
 

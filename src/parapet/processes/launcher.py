@@ -140,7 +140,7 @@ def main(path: str) -> None:
         try:
             plugins.inherit(asked["plugins"])
             resolve(asked["function"])(**asked["arguments"], device=device, team=team,
-                                       progress=_tell if team.leads else _ignore)
+                                       progress=_tell if team.is_main else _ignore)
         except (InputError, WorkError) as error:
             write_json(place / ERROR, {"kind": type(error).__name__, "text": str(error)})
             raise SystemExit(1) from None

@@ -56,7 +56,7 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
     started = time.time()
 
     def write(**values: Any) -> dict[str, Any]:
-        return results.write(out / results.TRAINING, **common, **values) if team.leads else {}
+        return results.write(out / results.TRAINING, **common, **values) if team.is_main else {}
 
     try:
         check_fit(genome, data.image_shape, len(data.classes))
@@ -97,7 +97,7 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
             begin=begin, team=team)
     except TrainingFailed as error:
         return write(status="infeasible", reason=str(error), started=started)
-    if not team.leads:
+    if not team.is_main:
         return {}
     network = trained.network.cpu()
     network.genome = genome  # not the cheaper recipe of its rung
@@ -121,6 +121,6 @@ def take_part(*, params: dict[str, Any], proposal: dict[str, Any], dataset: str,
         raise InputError(f"training.gpus is {settings.training.gpus}, and {team.size} processes were started to train "
                          "together; the cluster's file and params.yaml have to be compiled together.")
     # One lock is enough: the others wait for the first one before every batch.
-    cores = Cores(Path(locks)) if locks and team.leads else FreeCores()
+    cores = Cores(Path(locks)) if locks and team.is_main else FreeCores()
     run(settings, proposal, Path(dataset), Path(out), device=device, start=Path(start) if start else None,
         checkpoints=Path(checkpoints) if checkpoints else None, cores=cores, team=team, progress=progress)

@@ -21,7 +21,7 @@ from parapet.models.cost import count_flops
 from parapet.models.network import Network, build
 from parapet.training import adaptation, checkpoint, schedules
 from parapet.training.augmentation import augment
-from parapet.training.companions import Companions, checkpoint_of, needed
+from parapet.training.auxiliary_models import AuxiliaryModels, checkpoint_of, needed
 from parapet.training.crafting import Crafting, craft
 from parapet.training.learner import Learner
 from parapet.training.losses import Pieces
@@ -36,7 +36,7 @@ Turn = Callable[[], AbstractContextManager[object]]
 # Validation images that tell a collapse; a gap of 20 points among 128 is no accident.
 _WATCHED, _WATCHED_STEPS = 128, 5
 _REGULARISER_NOISE = 1
-_ALONE = Companions()
+_ALONE = AuxiliaryModels()
 
 
 class TrainingFailed(ParapetError):
@@ -91,7 +91,7 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
     if len(set(epochs := team.everyone(state.epoch))) > 1:
         raise RuntimeError(f"the processes that train together do not see the same checkpoint at {checkpoint_path}: "
                            f"it ends with the epochs {', '.join(map(str, epochs))}.")
-    companions = _ALONE
+    auxiliary = _ALONE
     if state.epoch < config.epochs:
         finished = {}
         for place, (name, other) in enumerate(needed(genome).items(), start=1):
@@ -105,7 +105,7 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
                     checkpoint_path=checkpoint_of(checkpoint_path, name) if checkpoint_path else None, team=team)
             except TrainingFailed as error:
                 raise TrainingFailed(f"the {name}, which is trained first: {error}") from None
-        companions = Companions.of({name: trained.network for name, trained in finished.items()})
+        auxiliary = AuxiliaryModels.of({name: trained.network for name, trained in finished.items()})
         if state.epoch == 0:
             state.seconds += sum(trained.seconds for trained in finished.values())
             state.flops += sum(trained.training_flops for trained in finished.values())
@@ -114,7 +114,7 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
         started = time.monotonic()
         now = recipe.with_defence(state.defence)
         metrics = _epoch(learner, train_images, now, genome.learning_rate, config, threat, generator, state.epoch, turn,
-                         companions, team)
+                         auxiliary, team)
         if not all(torch.isfinite(torch.tensor(value)) for value in metrics.values()) or not _finite(network):
             best = f"; epoch {state.best_epoch} had been the best" if state.best_epoch else ""
             raise TrainingFailed(f"the loss was not finite in epoch {state.epoch + 1} of {config.epochs} "
@@ -133,10 +133,10 @@ def train(genome: Genome, train_images: Images, validation_images: Images, *, cl
         state.curves.append({"epoch": state.epoch, "time": time.time(), **metrics, **now.used()})
         if progress:
             progress(state.epoch, config.epochs, state.curves[-1])
-        if checkpoint_path and team.leads and (last or time.monotonic() - saved >= config.checkpoint_seconds):
+        if checkpoint_path and team.is_main and (last or time.monotonic() - saved >= config.checkpoint_seconds):
             checkpoint.save(checkpoint_path, key, learner, generator, state)
             saved = time.monotonic()
-    if checkpoint_path and team.leads:
+    if checkpoint_path and team.is_main:
         for name in needed(genome):
             checkpoint_of(checkpoint_path, name).unlink(missing_ok=True)
     network.load_state_dict(state.best_weights)
@@ -154,7 +154,7 @@ def _compile(network: Network, recipe: Recipe) -> None:
 
 def _epoch(learner: Learner, images: Images, recipe: Recipe, peak: float, config: TrainingConfig, threat: ThreatModel,
            generator: torch.Generator, epoch: int, turn: Turn,
-           companions: Companions = _ALONE, team: Team = ALONE) -> dict[str, float]:
+           auxiliary: AuxiliaryModels = _ALONE, team: Team = ALONE) -> dict[str, float]:
     network, optimiser = learner.network.train(), learner.optimiser
     batches = len(images) // config.batch_size
     steps, device = config.epochs * batches, images.images.device
@@ -162,7 +162,7 @@ def _epoch(learner: Learner, images: Images, recipe: Recipe, peak: float, config
     rate, eps = peak, 0.0
     for place, (batch, labels) in enumerate(images.shuffled(config.batch_size, generator)):
         with turn(), _precision(config, device):
-            team.meet()
+            team.barrier()
             step = epoch * batches + place
             rate = schedules.SCHEDULES[config.schedule](step, steps, peak)
             eps = threat.eps * recipe.eps_ratio * schedules.ramp(step, steps, config.eps_ramp)
@@ -171,10 +171,10 @@ def _epoch(learner: Learner, images: Images, recipe: Recipe, peak: float, config
             batch, labels, seeds = team.share(batch, labels, image_seeds(len(batch), generator, device))
             batch = augment(batch, seeds, config.augmentation)
             adversarial = None if recipe.crafting is None else craft(
-                network, batch, labels, recipe.crafting, eps, threat.norm, seeds, static=companions.static,
+                network, batch, labels, recipe.crafting, eps, threat.norm, seeds, static=auxiliary.static,
                 generator=generator)
             loss, pieces = _descend(learner, recipe, batch, labels, adversarial, eps, threat.norm, seeds, config,
-                                    companions.teacher, team)
+                                    auxiliary.teacher, team)
             learner.average.update(network)
             for name, value in {"loss": loss, **pieces}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=device)) + value

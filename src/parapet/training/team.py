@@ -33,7 +33,7 @@ class Team:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one that writes files and tells progress."""
         return self.rank == 0
 
@@ -69,11 +69,11 @@ class Team:
                       *(buffer for buffer in network.buffers() if buffer.is_floating_point())])
 
     def decided(self, decide: Callable[[], Any]) -> Any:
-        """What `decide` comes to in the leading process, in all of them: cards may differ in a last digit, and a
+        """What `decide` comes to in the main process, in all of them: cards may differ in a last digit, and a
         decision must not. The others wait meanwhile."""
         if self.size == 1:
             return decide()
-        said = [decide() if self.leads else None]
+        said = [decide() if self.is_main else None]
         dist.broadcast_object_list(said, src=0)
         return said[0]
 
@@ -85,8 +85,8 @@ class Team:
         dist.all_gather_object(said, value)
         return said
 
-    def meet(self) -> None:
-        """Wait until every process has come this far, so that none works while the leading one waits for the cores."""
+    def barrier(self) -> None:
+        """Wait until every process has come this far, so that none works while the main one waits for the cores."""
         if self.size > 1:
             dist.barrier()
 

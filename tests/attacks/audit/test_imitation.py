@@ -14,7 +14,7 @@ from parapet.attacks.audit.imitation import decided, from_surrogate, imitated
 from parapet.attacks.balls import distance
 from parapet.attacks.inputs import predict
 from parapet.attacks.noise import image_seeds
-from parapet.attacks.tally import Tally
+from parapet.attacks.query_counter import QueryCounter
 from tests.attacks.maskers.logits import hard_label_with_decoy, hard_label_with_waves
 
 BUDGET = AuditBudget(decision_images=20, decision_queries=300)
@@ -66,7 +66,7 @@ def test_its_images_break_an_undefended_net_that_shows_labels_alone(undefended, 
 
 
 def test_where_nothing_stands_nothing_is_asked(undefended, images) -> None:
-    asked = Tally()
+    asked = QueryCounter()
     found = audit(asked.of(undefended.network), *images, norm="linf", eps=0.4, checks=["labels_alone"], limits=BUDGET)
     check, = found["checks"]
     assert check["verdict"] == "pass" and check["numbers"] == {"white_box": 0.0}

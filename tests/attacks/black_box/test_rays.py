@@ -13,7 +13,7 @@ from parapet.attacks import pgd, rays
 from parapet.attacks.balls import distance
 from parapet.attacks.inputs import predict
 from parapet.attacks.noise import derived
-from parapet.attacks.tally import Tally
+from parapet.attacks.query_counter import QueryCounter
 from parapet.errors import InputError
 from tests.attacks.linear import SHAPE, ManyClasses, far_from_the_limits
 
@@ -38,16 +38,16 @@ def test_it_keeps_its_budget_and_leaves_images_that_fell_within_eps() -> None:
     model, images, labels = far_from_the_limits()
     exact = model.exact_distances(images, "linf")
     for queries in (2, 9, 50, 200):
-        tally = Tally()
-        _, distances = rays(tally.of(model), images, labels, queries=queries)
-        assert tally.queries <= (queries + 1) * len(images)
+        counter = QueryCounter()
+        _, distances = rays(counter.of(model), images, labels, queries=queries)
+        assert counter.queries <= (queries + 1) * len(images)
     eps = float(exact.median()) * 1.1
-    tally = Tally()
-    _, near = rays(tally.of(model), images, labels, queries=1000, eps=eps)
+    counter = QueryCounter()
+    _, near = rays(counter.of(model), images, labels, queries=1000, eps=eps)
     assert torch.equal(near <= eps, exact <= eps)
-    whole = Tally()
+    whole = QueryCounter()
     rays(whole.of(model), images, labels, queries=1000)
-    assert tally.queries < 0.8 * whole.queries
+    assert counter.queries < 0.8 * whole.queries
 
 
 def test_blocks_halve_down_to_single_pixels_and_are_drawn_anew_in_each_turn() -> None:
@@ -63,7 +63,7 @@ def test_blocks_halve_down_to_single_pixels_and_are_drawn_anew_in_each_turn() ->
 def test_starting_again_breaks_what_one_descent_leaves(honest, digits) -> None:
     """A descent ends where no block helps; other blocks lead past that."""
     images, labels = digits.split("test", limit=60).all()
-    model = Tally().of(honest.network)
+    model = QueryCounter().of(honest.network)
     left = [int((rays(model, images, labels, queries=queries, eps=0.2)[1] > 0.2).sum()) for queries in (300, 2000)]
     assert left[1] < left[0]
     white = predict(honest.network, pgd(honest.network, images, labels, eps=0.2, steps=40, loss="margin")) == labels

@@ -12,7 +12,7 @@ from parapet.attacks import a3, pgd
 from parapet.attacks.balls import distance
 from parapet.attacks.gradient.a3 import ROUNDS, Round, _directions, _Ends, _feasible, _Known, _Signs, _step_size, brief
 from parapet.attacks.inputs import predict
-from parapet.attacks.tally import Tally
+from parapet.attacks.query_counter import QueryCounter
 from parapet.errors import InputError
 from tests.attacks.linear import SHAPE, ManyClasses, far_from_the_limits
 
@@ -109,13 +109,13 @@ def test_steps_to_the_start_are_whole_radii_and_then_fall_by_a_cosine() -> None:
 
 def test_it_spends_what_its_rounds_say_and_nothing_on_broken_images(undefended, honest, digits) -> None:
     images, labels = digits.split("test", limit=128).all()
-    tally = Tally()
-    a3(tally.of(honest.network), images, labels, eps=1e-6, rounds=(Round(1.0, 3), Round(0.5, 5, 2)))
+    counter = QueryCounter()
+    a3(counter.of(honest.network), images, labels, eps=1e-6, rounds=(Round(1.0, 3), Round(0.5, 5, 2)))
     right = int((predict(honest.network, images) == labels).sum())
-    assert tally.with_gradient == right * (7 + 3) + 64 * 2 * (7 + 5)  # half of them, but at least 64
-    tally.reset()
-    a3(tally.of(undefended.network), images, labels, eps=0.3)
-    assert tally.with_gradient < 128 * 16
+    assert counter.with_gradient == right * (7 + 3) + 64 * 2 * (7 + 5)  # half of them, but at least 64
+    counter.reset()
+    a3(counter.of(undefended.network), images, labels, eps=0.3)
+    assert counter.with_gradient < 128 * 16
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -13,8 +13,8 @@ from parapet.attacks.audit.scene import Scene, audited_rows
 from parapet.attacks.audit.verdicts import Result, gap, mean, result
 from parapet.attacks.audit.views import IN_STEPS, LEVELS, VARIATIONS, rounded, variation_of
 from parapet.attacks.balls import ball, widest
-from parapet.attacks.behaviour import ROUNDING
 from parapet.attacks.inputs import Model, answers, ask, frozen
+from parapet.attacks.model_contract import ROUNDING
 from parapet.attacks.noise import derived, uniform
 from parapet.errors import ParapetError, is_of_the_machine
 

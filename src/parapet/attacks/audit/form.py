@@ -13,9 +13,9 @@ from parapet.attacks.adaptive import Eot, is_random
 from parapet.attacks.audit.scene import Scene, state_of
 from parapet.attacks.audit.verdicts import SIGNIFICANCE, Result, mean, result
 from parapet.attacks.balls import distance
-from parapet.attacks.behaviour import ROUNDING, observe
 from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.inputs import Model, predict
+from parapet.attacks.model_contract import ROUNDING, observe
 from parapet.attacks.noise import derived
 from parapet.intervals import sign_test
 

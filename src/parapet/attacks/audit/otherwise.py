@@ -17,9 +17,9 @@ from parapet.attacks.audit.scene import Scene, audited_rows
 from parapet.attacks.audit.verdicts import FAIL_GAP, SIGNIFICANCE, Result, mean, result
 from parapet.attacks.audit.views import IN_BATCHES, LEVELS, VARIATIONS, Variation, changed_by, seen_as, variation_of
 from parapet.attacks.balls import ball, widest
-from parapet.attacks.behaviour import odd_batch
 from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.inputs import frozen, in_halves, predict
+from parapet.attacks.model_contract import odd_batch
 from parapet.attacks.noise import derived
 from parapet.errors import ParapetError, is_of_the_machine
 from parapet.intervals import sign_test

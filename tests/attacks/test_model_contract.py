@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from parapet.attacks.behaviour import ROUNDING, Behaviour, check_behaviour, observe, odd_batch
 from parapet.attacks.inputs import answers
+from parapet.attacks.model_contract import ROUNDING, Consistency, check_contract, observe, odd_batch
 from parapet.errors import InputError
 
 
@@ -30,7 +30,7 @@ def test_the_same_images_are_asked_twice_once_backwards_and_in_batches_of_many_s
     assert torch.equal(asked[0], images) and torch.equal(asked[1], images) and torch.equal(asked[2], images.flip(0))
     assert [len(batch) for batch in asked[3:]] == [1, 1, 1, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 100, 257]
     assert torch.equal(torch.cat(asked[3:]), images[torch.arange(251 + 257) % 10])
-    assert seen == Behaviour(0.0, 0.0, False)
+    assert seen == Consistency(0.0, 0.0, False)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 100, 257])
@@ -54,7 +54,7 @@ def test_a_program_that_takes_no_more_than_it_is_attacked_with_is_not_asked_abou
     def short(batch: Tensor) -> Tensor:
         assert len(batch) <= 32, "no more than 32"
         return _pixels(batch)
-    assert observe(short, images, _pixels(images), 32) == Behaviour(0.0, 0.0, False)
+    assert observe(short, images, _pixels(images), 32) == Consistency(0.0, 0.0, False)
     with pytest.raises(AssertionError, match="no more than 32"):
         observe(short, images, _pixels(images), 64)
 
@@ -89,18 +89,18 @@ def test_the_first_images_of_a_large_set_are_asked_as_many_as_were_asked_togethe
 
 
 @pytest.mark.parametrize(("behaviour", "random", "sentence"), [
-    (Behaviour(0.0, 0.0, False), False, None), (Behaviour(ROUNDING, ROUNDING, False), False, None),
-    (Behaviour(0.0, 0.0, True), False, "the model returns probabilities"),
-    (Behaviour(0.0, 0.0, True), True, "the model returns probabilities"),
-    (Behaviour(0.01, 0.0, False), False, "answers the same images differently when asked again (by 0.01 standard"),
-    (Behaviour(0.0, 0.01, False), False, "answer to an image depends on its batch (by 0.01 standard"),
-    (Behaviour(0.01, 0.01, False), True, None),
+    (Consistency(0.0, 0.0, False), False, None), (Consistency(ROUNDING, ROUNDING, False), False, None),
+    (Consistency(0.0, 0.0, True), False, "the model returns probabilities"),
+    (Consistency(0.0, 0.0, True), True, "the model returns probabilities"),
+    (Consistency(0.01, 0.0, False), False, "answers the same images differently when asked again (by 0.01 standard"),
+    (Consistency(0.0, 0.01, False), False, "answer to an image depends on its batch (by 0.01 standard"),
+    (Consistency(0.01, 0.01, False), True, None),
 ])
-def test_only_what_would_make_a_number_wrong_is_refused(behaviour: Behaviour, random: bool,
+def test_only_what_would_make_a_number_wrong_is_refused(behaviour: Consistency, random: bool,
                                                         sentence: str | None) -> None:
     if sentence is None:
-        check_behaviour(behaviour, random=random)
+        check_contract(behaviour, random=random)
     else:
         with pytest.raises(InputError) as caught:
-            check_behaviour(behaviour, random=random)
+            check_contract(behaviour, random=random)
         assert sentence in str(caught.value)

@@ -19,7 +19,7 @@ _SIZES, _LARGEST = (1, 1, 1, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 100), 257
 
 
 @dataclass(frozen=True)
-class Behaviour:
+class Consistency:
     """`drift` and `company`: by how many standard deviations of the logits answers change when the same images are
     asked again, and when the batch around them is another; `probabilities`: rows that are positive and sum to 1."""
 
@@ -29,7 +29,7 @@ class Behaviour:
 
 
 @torch.no_grad()
-def observe(model: Model, images: Tensor, logits: Tensor, batch_size: int = _IMAGES) -> Behaviour:
+def observe(model: Model, images: Tensor, logits: Tensor, batch_size: int = _IMAGES) -> Consistency:
     """Ask for the first images again, in reverse, alone, and in batches of many sizes, of which the largest is 257, or
     a little more than twice a smaller `batch_size`; `logits` (N, classes) are the model's own, from before."""
     images, logits = images[:min(_IMAGES, batch_size)], logits[:min(_IMAGES, batch_size)]
@@ -49,7 +49,7 @@ def observe(model: Model, images: Tensor, logits: Tensor, batch_size: int = _IMA
             if len(rows) <= batch_size:
                 raise
     drift = max(drift, _largest(repeated[0] - logits) if len(images) == len(logits) else 0.0)
-    return Behaviour(max(drift - slack, 0.0) / unit, max(company - slack, 0.0) / unit,
+    return Consistency(max(drift - slack, 0.0) / unit, max(company - slack, 0.0) / unit,
                      bool((logits >= 0).all() and (logits.double().sum(1) - 1).abs().max() < 1e-3))
 
 
@@ -75,20 +75,20 @@ def odd_batch(model: Model, images: Tensor, logits: Tensor, sizes: Sequence[int]
     return None
 
 
-def check_behaviour(behaviour: Behaviour, *, random: bool) -> None:
+def check_contract(found: Consistency, *, random: bool) -> None:
     """Raise InputError where a number would be wrong: probabilities, undeclared randomness, answers that depend on
     the batch. `random`: the model says that its answers are."""
-    if behaviour.probabilities:
+    if found.probabilities:
         raise InputError("the model returns probabilities (each row is positive and sums to 1), and gradients of their "
                          "cross-entropy are too small; return the logits before the softmax.")
     if random:
         return
-    if behaviour.drift > ROUNDING:
-        raise InputError(f"the model answers the same images differently when asked again (by {behaviour.drift:.2g} "
+    if found.drift > ROUNDING:
+        raise InputError(f"the model answers the same images differently when asked again (by {found.drift:.2g} "
                          "standard deviations of its logits); if it is random, wrap it in parapet.attacks.Eot or "
                          "let the random layer declare attacked_through = \"eot\".")
-    if behaviour.company > ROUNDING:
-        raise InputError(f"the model's answer to an image depends on its batch (by {behaviour.company:.2g} standard "
+    if found.company > ROUNDING:
+        raise InputError(f"the model's answer to an image depends on its batch (by {found.company:.2g} standard "
                          "deviations of its logits); use fixed statistics, in batch norm those of the training.")
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from parapet.attacks.inputs import Model
 
 
-class Tally:
+class QueryCounter:
     """Counts the images that models see, with and without gradients, and whether all logits were finite."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from parapet.config import ThreatModel, TrainingConfig
 from parapet.genome import Genome
 from parapet.models import build
 from parapet.training import TrainingFailed, loop, train
-from parapet.training.companions import Companions, checkpoint_of, needed
+from parapet.training.auxiliary_models import AuxiliaryModels, checkpoint_of, needed
 
 PUPIL = Genome(width=4, depth=1, loss="distillation", temperature=30.0).canonical()
 ENSEMBLE = Genome(width=4, depth=1, loss="pgd", crafting="ensemble", clean_share=0.5).canonical()
@@ -45,7 +45,7 @@ def test_who_needs_whom() -> None:
 def test_the_finished_ones_learn_no_more() -> None:
     networks = {name: build(genome, (1, 8, 8), 10, generator=torch.Generator()).train()
                 for name, genome in needed(ENSEMBLE).items()}
-    found = Companions.of(networks)
+    found = AuxiliaryModels.of(networks)
     assert found.teacher is None and len(found.static) == 2
     assert not any(network.training or parameter.requires_grad for network in found.static
                    for parameter in network.parameters())
@@ -77,7 +77,7 @@ def test_killed_in_the_pupil_s_second_epoch_nothing_is_trained_twice(digits, tmp
 
 
 @pytest.mark.parametrize("genome", [PUPIL, ENSEMBLE])
-def test_killed_in_the_middle_of_a_companion_it_ends_the_same(digits, tmp_path: Path, genome: Genome) -> None:
+def test_killed_in_the_middle_of_an_auxiliary_model_it_ends_the_same(digits, tmp_path: Path, genome: Genome) -> None:
     torch.set_num_threads(1)
     path, last = tmp_path / "checkpoint.safetensors", list(needed(genome))[-1]
     undisturbed, turns = _train(digits, genome), 0
@@ -98,7 +98,7 @@ def test_killed_in_the_middle_of_a_companion_it_ends_the_same(digits, tmp_path: 
         assert torch.equal(value, resumed.network.state_dict()[name]), name
 
 
-def test_a_companion_is_its_last_epoch_however_robust_another_was(digits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_auxiliary_model_is_its_last_epoch(digits, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
     honest = loop._keep_best
 
@@ -110,7 +110,7 @@ def test_a_companion_is_its_last_epoch_however_robust_another_was(digits, monkey
     assert looks == [3, 1, 2, 3]
 
 
-def test_a_companion_that_fails_is_named(digits) -> None:
+def test_an_auxiliary_model_that_fails_is_named(digits) -> None:
     with pytest.raises(TrainingFailed, match=r"^the teacher, which is trained first: the loss was not finite in epoch"):
         _train(digits, replace(PUPIL, learning_rate=1e6), gradient_clip=0.0)
 

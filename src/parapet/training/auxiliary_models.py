@@ -17,7 +17,7 @@ _STATIC = ("static-1", "static-2")
 
 
 @dataclass(frozen=True)
-class Companions:
+class AuxiliaryModels:
     """What was trained beforehand, in eval mode and without gradients of parameters.
 
     teacher: of distillation. static: the networks that ensemble adversarial training crafts on beside its own.
@@ -27,7 +27,7 @@ class Companions:
     static: tuple[nn.Module, ...] = ()
 
     @classmethod
-    def of(cls, networks: dict[str, nn.Module]) -> Companions:
+    def of(cls, networks: dict[str, nn.Module]) -> AuxiliaryModels:
         """The finished networks by the names of `needed`."""
         for network in networks.values():
             network.eval().requires_grad_(False)
@@ -48,5 +48,5 @@ def needed(genome: Genome) -> dict[str, Genome]:
 
 
 def checkpoint_of(path: Path, name: str) -> Path:
-    """Where the training of the companion `name` keeps its state, beside that of the network it is for."""
+    """Where the training of the auxiliary model `name` keeps its state, beside that of the network it is for."""
     return path.with_name(f"{path.stem}-{name}{path.suffix}")
