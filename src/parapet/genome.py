@@ -183,6 +183,7 @@ def check_choice(gene: Gene, value: Any, where: str) -> Any:
 
 
 def nearest_gene(name: str) -> str:
+    """A hint for a name that is no gene: the nearest one that is, and all of them, as the end of a sentence."""
     near = difflib.get_close_matches(named(name), GENES, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{hint}The genes are: {', '.join(GENES)}."
