@@ -166,10 +166,10 @@ def course(params: Params, timed: Sequence[Timed], workers: int, factor: float, 
 
 def idle(params: Params, timed: Sequence[Timed], workers: int) -> float:
     """How many times as long a generation takes as its work shared out evenly: the last candidate is waited for."""
-    random, costs = np.random.default_rng(0), [climbing(params, one) for one in timed]
+    generator, costs = np.random.default_rng(0), [climbing(params, one) for one in timed]
     took = worked = 0.0
     for _ in range(100):
-        drawn = random.choice(costs, params.search.population)
+        drawn = generator.choice(costs, params.search.population)
         free = [0.0] * workers
         for seconds in drawn:
             heapq.heapreplace(free, free[0] + seconds)
