@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from parapet.catalogue import plugins
-from parapet.processes.pool import Outcome, Task, Workers, _Job, _Worker
+from parapet.processes.pool import Task, TaskResult, Workers, _Job, _Worker
 from parapet.processes.worker import serve
 
 
@@ -20,7 +20,7 @@ class InProcess(Workers):
 
     def run(self, tasks: Sequence[Task], on_progress: Callable[[int, str, float], None] | None = None,
             on_wait: Callable[[], None] | None = None,
-            on_told: Callable[[int, dict[str, Any]], None] | None = None) -> Iterator[tuple[int, Outcome]]:
+            on_told: Callable[[int, dict[str, Any]], None] | None = None) -> Iterator[tuple[int, TaskResult]]:
         """As `Workers.run`."""
         for place, task in enumerate(tasks):
             last: list[dict[str, Any]] = []

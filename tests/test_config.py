@@ -101,3 +101,12 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 def test_an_l2_radius_beyond_the_pixel_cube_is_refused() -> None:
     with pytest.raises(InputError, match="no two images of 1x8x8 pixels are further apart than 8 in l2"):
         ThreatModel(norm="l2", eps=9).check_image(1, 8, 8)
+
+
+def test_a_key_is_read_by_its_former_name_and_the_new_one_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", logger="parapet"):
+        assert parse(Params, {"search": {"looks": 3}}) == parse(Params, {"search": {"evaluations": 3}})
+    assert caplog.messages == ["search.looks is now called search.evaluations; the old name is still read"]
+    with pytest.raises(InputError, match=r"^search\.looks is the former name of search\.evaluations, and both are "
+                                         r"given; leave search\.looks out\.$"):
+        parse(Params, {"search": {"looks": 3, "evaluations": 3}})

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from parapet.genome import Genome
 from parapet.watch import Snapshot, Watch, render
-from tests.search.archive_records import record
+from tests.search.archive_records import line as record
 
 SMALL, MEDIAN = Genome(width=4, depth=1), Genome(denoiser="median", denoiser_stage=2)
 FRONT = (record(0.9412, 0.6523, 82_432, genome=SMALL, id="00c0ffee1234", latency_ms={"p50": 0.0123}),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from parapet.fidelity import Fidelity
 from parapet.files import write_json
 from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
-from parapet.search.course import outcome
+from parapet.search.feasibility import infeasible
 from parapet.search.front import front, hypervolume, measured_objectives
 from parapet.search.network_space import SearchSpace
-from parapet.steps import candidates, data_prep, measure, search
-from parapet.store import archive
-from parapet.store.request import Request
+from parapet.search.schedule import trained_from_scratch
+from parapet.search.session import proposal_of
+from parapet.steps import data_prep, measure, search
+from parapet.store.records import Record, Request, latest, read
+from parapet.store.search_folder import ARCHIVE
 from parapet.tracking import NullTracker
 
 RECORD = Path("benchmarks/results/search-live.json")
@@ -67,7 +70,7 @@ def run(names: list[str], data: Path, work: Path, record: Path, *, hours: float,
         if name in OURS:
             search.run(settings, dataset, home / "out", home / "cache", devices=["cpu"] * workers,
                        tracker=NullTracker())
-            records = archive.latest(archive.read(home / "out" / candidates.ARCHIVE))
+            records = latest(read(home / "out" / ARCHIVE))
         else:
             records = _other(name, settings, dataset, home, hours * 3600, workers)
         found["runs"][name] = _came_to(records, settings, dataset, home / "cache") | {
@@ -90,18 +93,18 @@ def _other(name: str, settings: Params, dataset: Path, home: Path, seconds: floa
     with Workers(["cpu"] * workers, attempts=settings.search.attempts) as pool:
         while busy < seconds:
             genomes = [asker.ask() for _ in range(workers)]
-            proposals = [candidates.proposal_of(Request(genome, full), settings, info, "cpu", len(records) // workers)
+            proposals = [proposal_of(Request(genome, full), settings, info, "cpu", len(records) // workers)
                          for genome in genomes]
-            tasks = {proposal["id"]: Task(proposal["id"], _MEASURE, {
-                "proposal": proposal, "params": to_dict(settings), "dataset": str(dataset),
-                "cache": str(home / "cache")}) for proposal in proposals if proposal["id"] not in records}
+            tasks = {proposal.id: Task(proposal.id, _MEASURE, {
+                "proposal": proposal.to_json(), "params": to_dict(settings), "dataset": str(dataset),
+                "cache": str(home / "cache")}) for proposal in proposals if proposal.id not in records}
             for place, result in pool.run(list(tasks.values())):
                 busy += result.seconds
-                proposal = next(each for each in proposals if each["id"] == list(tasks)[place])
-                records[proposal["id"]] = result.result or candidates.record(
-                    proposal, [{"status": "infeasible", "reason": result.reason}], settings)
+                proposal = next(each for each in proposals if each.id == list(tasks)[place])
+                records[proposal.id] = (Record.from_json(result.result) if result.result else
+                                        infeasible(proposal, result.reason, settings))
             for proposal in proposals:
-                asker.tell(records[proposal["id"]])
+                asker.tell(records[proposal.id])
     return list(records.values())
 
 
@@ -117,7 +120,7 @@ class _Random:
         self.known.add(genome)
         return genome
 
-    def tell(self, record: dict[str, Any]) -> None:
+    def tell(self, record: Record) -> None:
         """Nothing is learnt."""
 
 
@@ -137,36 +140,36 @@ class _Optuna:
         self.trials.append(trial)
         return suggested(trial, self.space)
 
-    def tell(self, record: dict[str, Any]) -> None:
+    def tell(self, record: Record) -> None:
         trial, values = self.trials.pop(0), measured_objectives(record, self.names)
-        if values is None or record["violation"] is None:
+        if values is None or record.violation is None:
             self.study.tell(trial, state=self.library.trial.TrialState.FAIL)
             return
-        trial.set_constraint("clean_accuracy", record["violation"])
+        trial.set_constraint("clean_accuracy", record.violation)
         self.study.tell(trial, values)
 
 
-def _came_to(records: list[dict[str, Any]], settings: Params, dataset: Path, cache: Path) -> dict[str, Any]:
+def _came_to(records: list[Record], settings: Params, dataset: Path, cache: Path) -> dict[str, Any]:
     """The curve on validation, and the front judged on the test split by the same attacks."""
     config, box = settings.search, (settings.search.ideal, settings.search.reference)
     seconds, curve, seen = 0.0, [], []
     for record in records:
-        seconds += record["training_seconds"] or 0.0
+        seconds += record.training_seconds or 0.0
         seen.append(record)
-        if record["fidelity"]["full"] and record["parent"] is None:
-            curve.append([round(seconds, 2), round(hypervolume(outcome(seen), *box), 5)])
-    members = front(outcome(records), config.objectives)
-    tested = [{**member, "validation": member["validation"] | _test(member, settings, dataset, cache)}
+        if record.fidelity.full and record.parent is None:
+            curve.append([round(seconds, 2), round(hypervolume(trained_from_scratch(seen), *box), 5)])
+    members = front(trained_from_scratch(records), config.objectives)
+    tested = [replace(member, validation=replace(member.validation, **_test(member, settings, dataset, cache)))
               for member in members]
     return {"trained": len(records), "training_seconds": round(seconds, 1), "curve": curve, "front": len(members),
             "validation": round(hypervolume(members, *box), 5), "test": round(hypervolume(tested, *box), 5),
-            "members": [{"genome": member["genome"], "flops": member["flops"], "test": other["validation"],
-                         "validation": [member["validation"][key] for key in ("clean_accuracy", "robust_accuracy")]}
+            "members": [{"genome": member.genes, "flops": member.flops, "test": vars(other.validation),
+                         "validation": [member.validation.clean_accuracy, member.validation.robust_accuracy]}
                         for member, other in zip(members, tested)],
             "optuna": optuna_version()}
 
 
-def _test(member: dict[str, Any], settings: Params, dataset: Path, cache: Path) -> dict[str, Any]:
+def _test(member: Record, settings: Params, dataset: Path, cache: Path) -> dict[str, Any]:
     import torch
 
     from parapet.attacks import adapted, run_suite
@@ -175,7 +178,7 @@ def _test(member: dict[str, Any], settings: Params, dataset: Path, cache: Path) 
     from parapet.steps.attack_evaluation import suite_of
 
     images, labels = Dataset.open(dataset).split("test", limit=TEST_IMAGES).all()
-    network = load(measure.folder_of(cache, member["training_key"]) / "model.safetensors")
+    network = load(measure.folder_of(cache, member.training_key) / "model.safetensors")
     attack, threat = settings.attack_evaluation, settings.threat
     record, _ = run_suite(adapted(network.to(memory_format=torch.channels_last)), images, labels, norm=threat.norm,
                           eps=threat.eps, batch_size=attack.batch_size, suite=suite_of(attack),

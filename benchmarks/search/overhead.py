@@ -20,14 +20,19 @@ from typing import Any
 import numpy as np
 
 from parapet.config import Params, parse
-from parapet.genome import Genome
 from parapet.intervals import wilson
-from parapet.processes.pool import Outcome, Task
+from parapet.processes.pool import Task, TaskResult
+from parapet.search.feasibility import judged
 from parapet.search.front import rank_order
-from parapet.steps import candidates, search
+from parapet.search.session import proposal_of
+from parapet.steps import search
+from parapet.steps.bench import Bench
 from parapet.steps.display import Display
 from parapet.steps.journal import Journal
-from parapet.store import archive
+from parapet.store import records as store
+from parapet.store.records import Parent, Proposal, Record, Request
+from parapet.store.search_folder import ARCHIVE
+from parapet.tracking import NullTracker
 
 SIZES = (100, 1000, 10_000)
 INFO = {"name": "digits", "classes": list("0123456789"), "image_shape": [1, 8, 8], "fingerprint": "0" * 64,
@@ -35,9 +40,10 @@ INFO = {"name": "digits", "classes": list("0123456789"), "image_shape": [1, 8, 8
 POPULATION = 8
 RUNGS = [{"epochs": 1, "crafting": "n_fgsm"}, {"epochs": 3}]
 SETTINGS: dict[str, dict[str, Any]] = {
-    "plain": {}, "rungs": {"rungs": RUNGS, "looks": 2}, "rungs, warm starts": {"rungs": RUNGS, "warm_start": True},
+    "plain": {}, "rungs": {"rungs": RUNGS, "evaluations": 2},
+    "rungs, warm starts": {"rungs": RUNGS, "warm_start": True},
     "forest": {"surrogate": "forest"},
-    "all of them": {"rungs": RUNGS, "looks": 2, "warm_start": True, "surrogate": "forest"}}
+    "all of them": {"rungs": RUNGS, "evaluations": 2, "warm_start": True, "surrogate": "forest"}}
 LIMIT_MS, LIMIT_READ = 50.0, 1.0
 _IMAGES, _GENERATIONS = 359, 4
 
@@ -49,20 +55,20 @@ class Formula:
         self.params = params
 
     def run(self, tasks: Sequence[Task], on_progress: Callable[[int, str, float], None],
-            on_wait: Callable[[], None]) -> Iterator[tuple[int, Outcome]]:
+            on_wait: Callable[[], None]) -> Iterator[tuple[int, TaskResult]]:
         """As `Workers.run` does."""
         for place, task in enumerate(tasks):
             on_progress(place, "epoch 1/8", 0.1)
-            yield place, Outcome(measured(task.arguments["proposal"], self.params))
+            yield place, TaskResult(measured(Proposal.from_json(task.arguments["proposal"]), self.params).to_json())
             on_wait()
 
 
-def measured(proposal: dict[str, Any], params: Params) -> dict[str, Any]:
+def measured(proposal: Proposal, params: Params) -> Record:
     """The archive record of `proposal`: wider and deeper is better and dearer, and the genome's digest is noise."""
-    genome = Genome.from_dict(proposal["genome"])
+    genome = proposal.genome
     size = math.log2(genome.width * genome.depth) / 5
     noise = int(genome.digest()[:6], 16) / 16**6
-    trained = proposal["fidelity"]["epochs"] / params.training.epochs
+    trained = proposal.fidelity.epochs / params.training.epochs
     robust = round(_IMAGES * min(1.0, 0.3 * size + 0.2 * noise + 0.3 * trained))
     clean = min(_IMAGES, robust + round(_IMAGES * 0.2))
     flops = int(10**(4 + 2 * size + noise))
@@ -72,7 +78,7 @@ def measured(proposal: dict[str, Any], params: Params) -> dict[str, Any]:
                               for name in ("fgsm", "pgd_ce", "pgd_margin")}}
     latency = {**dict.fromkeys(("p50", "p90", "p99", "mean"), flops / 1e8), "runs": 200, "batch": 1, "threads": 1,
                "machine": "none", "onnxruntime": "0", "providers": ["CPUExecutionProvider"]}
-    return candidates.record(proposal, [
+    return judged(proposal, [
         {"status": "done", "flops": flops, "params": flops // 10, "training_seconds": 2.0, "training_flops": flops},
         {"status": "done", "evaluation": evaluation, "audit": {"verdict": "pass", "checks": []}},
         {"status": "done", "latency_ms": latency}], params)
@@ -85,45 +91,45 @@ def settings(name: str) -> Params:
 
 
 def grown(home: Path, params: Params, size: int) -> None:
-    """A search in the folder `home` whose archive has `size` candidates, the last of them by its own course."""
-    journal = Journal.open(home, params, INFO, 2)
+    """A search in the folder `home` whose archive has `size` candidates, the last of them by its own schedule."""
+    journal = Journal.open(home, params, INFO, "cpu", 2)
     with contextlib.redirect_stdout(io.StringIO()):
         _generations(journal, params, home.parent, 2)
-    space, course = journal.course.evolution.space, journal.course
+    schedule = journal.session.schedule
+    space = schedule.evolution.space
     random = np.random.default_rng(0)
-    known, drawn = {record["id"] for record in journal.records}, []
+    known, drawn = {record.id for record in journal.session.records}, []
     # As successive halving leaves it: of each rung the best third is promoted.
-    share = sum(3.0**-rung for rung in range(len(course.ladder)))
+    share = sum(3.0**-rung for rung in range(len(schedule.ladder)))
     below = [(space.decode(random.integers(space.upper + 1)), None) for _ in range(int((size - len(known)) / share))]
-    made: list[dict[str, Any]] = []
-    for fidelity in course.ladder:
-        proposals = [candidates.proposal_of(candidates.Request(genome, fidelity, parent), params, INFO, "cpu", 0)
+    made: list[Record] = []
+    for fidelity in schedule.ladder:
+        proposals = [proposal_of(Request(genome, fidelity, parent), params, INFO, "cpu", 0)
                      for genome, parent in below]
-        drawn = [measured(proposal, params) for proposal in {each["id"]: each for each in proposals}.values()
-                 if proposal["id"] not in known]
+        drawn = [measured(proposal, params) for proposal in {each.id: each for each in proposals}.values()
+                 if proposal.id not in known]
         made += drawn
         best = rank_order(drawn, params.search.objectives)[:math.ceil(len(drawn) / 3)]
-        below = [(Genome.from_dict(drawn[place]["genome"]), {
-            "training_key": drawn[place]["training_key"], "kind": "promoted", "epochs": fidelity.epochs})
-            for place in best]
-    archive.append(home / candidates.ARCHIVE, made)
+        below = [(drawn[place].genome, Parent(drawn[place].training_key, "promoted", fidelity.epochs))
+                 for place in best]
+    store.append(home / ARCHIVE, made)
 
 
 def _generations(journal: Journal, params: Params, cache: Path, count: int) -> tuple[float, float, int]:
     """Seconds of the clock and of this process's processor for `count` generations, and how many candidates they
     measured."""
-    before, goal = len(journal.records), journal.course.generation + count
+    session = journal.session
+    before, goal = len(session.records), session.schedule.generation + count
     with Display(journal, watch=False) as display:
         started, used = time.perf_counter(), time.process_time()
-        while journal.course.generation < goal:
-            proposals = journal.propose("cpu")
+        bench = Bench(journal, cache / "dataset", cache, Formula(params), display, NullTracker(), "", {})
+        while session.schedule.generation < goal:
+            proposals = journal.ask()
             for note in journal.notes():
                 display.note(note)
-            fresh = search._measure(proposals, journal, params, cache / "dataset", cache, Formula(params), display,
-                                    lambda entry, undefended: None, "unknown")
-            journal.add(proposals, fresh)
-            candidates.refuse_empty_front(journal.records)
-        return time.perf_counter() - started, time.process_time() - used, len(journal.records) - before
+            journal.tell(proposals, bench.measure(proposals))
+            session.finish()
+        return time.perf_counter() - started, time.process_time() - used, len(session.records) - before
 
 
 def at(size: int, name: str) -> dict[str, float]:
@@ -134,9 +140,9 @@ def at(size: int, name: str) -> dict[str, float]:
         home = Path(folder) / "search"
         grown(home, params, size)
         started = time.perf_counter()
-        archive.read(home / candidates.ARCHIVE)
+        store.read(home / ARCHIVE)
         read = time.perf_counter() - started
-        journal = Journal.open(home, params, INFO, 2)
+        journal = Journal.open(home, params, INFO, "cpu", 2)
         with contextlib.redirect_stdout(io.StringIO()):
             _generations(journal, params, Path(folder), 1)  # imports
             seconds, used, count = _generations(journal, params, Path(folder), _GENERATIONS)
@@ -173,7 +179,7 @@ def observed(params_path: str, dataset: str, folder: str) -> None:
     run = Workers.run
 
     def watched(self: Workers, tasks: Sequence[Task], on_progress: Callable[[int, str, float], None],
-                on_wait: Callable[[], None]) -> Iterator[tuple[int, Outcome]]:
+                on_wait: Callable[[], None]) -> Iterator[tuple[int, TaskResult]]:
         clock.begin(len(tasks))
 
         def progress(place: int, text: str, share: float) -> None:

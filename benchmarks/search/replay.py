@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.search import setting
@@ -21,10 +21,10 @@ from parapet.errors import InputError
 from parapet.files import digest
 from parapet.genome import Genome, point
 from parapet.intervals import wilson
-from parapet.search.course import outcome, seen
+from parapet.search.feasibility import infeasible
 from parapet.search.front import front, hypervolume
-from parapet.store import archive
-from parapet.store.request import Request
+from parapet.search.schedule import of_generations, trained_from_scratch
+from parapet.store.records import Accuracies, Proposal, Record, Request
 
 Row = dict[str, Any]
 CHAINS = ("cold", "inherited")
@@ -82,22 +82,22 @@ class Replay:
 
     table: Table
     config: SearchConfig
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     points: list[tuple[float, float, float]] = field(default_factory=list)
     seconds: float = 0.0
     retrained: bool = True
     _paid: set[tuple[str, str, int]] = field(default_factory=set)
     _kinds: dict[str, str] = field(default_factory=dict)
-    _answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _answers: dict[str, Record] = field(default_factory=dict)
 
     @property
     def trainings(self) -> int:
         """Full trainings from scratch that were paid."""
         return sum(kind == "scratch" for _, kind, _ in self._paid)
 
-    def answer(self, request: Request) -> dict[str, Any]:
+    def answer(self, request: Request) -> Record:
         """The archive record of a request; asked again it costs nothing and leaves no second record."""
-        parent = request.parent and {"training_key": request.parent["training_key"], "kind": request.parent["kind"]}
+        parent = request.parent and {"training_key": request.parent.training_key, "kind": request.parent.kind}
         key = digest([request.genome.to_dict(), request.fidelity.to_dict(), parent])
         if key in self._answers:
             return self._answers[key]
@@ -106,7 +106,7 @@ class Replay:
         self.seconds += self._cost(rows)
         self._paid.update(map(_place, rows))
         self._kinds[key] = kind
-        record = self._answers[key] = self._record(rows[-1], request, key, parent)
+        record = self._answers[key] = self._record(rows[-1], request, key)
         self.records.append(record)
         if request.fidelity.full:
             self._note()
@@ -115,7 +115,7 @@ class Replay:
     def _kind(self, request: Request) -> str:
         if request.parent is None:
             return "scratch" if request.fidelity.full else "cold"
-        return "inherited" if request.parent["kind"] == "inherited" else self._kinds[request.parent["training_key"]]
+        return "inherited" if request.parent.kind == "inherited" else self._kinds[request.parent.training_key]
 
     def _rows(self, genome: Genome, kind: str, epochs: int) -> list[Row]:
         if kind == "scratch":
@@ -131,35 +131,32 @@ class Replay:
         if not self.retrained:
             self._note_as_found(names)
             return
-        pending = [member for member in front(seen(self.records), names) if member["parent"] is not None]
-        rows = {member["id"]: self.table.row(Genome.from_dict(member["genome"]), "scratch", last)
-                for member in pending}
-        have = outcome(self.records)
-        known = {point(record["genome"]) for record in have}
-        have += [_measured(member, rows[member["id"]], self.config) for member in pending
-                 if point(member["genome"]) not in known]
+        pending = [member for member in front(of_generations(self.records), names) if member.parent is not None]
+        rows = {member.id: self.table.row(member.genome, "scratch", last) for member in pending}
+        have = trained_from_scratch(self.records)
+        known = {record.point for record in have}
+        have += [_measured(member, rows[member.id], self.config) for member in pending
+                 if member.point not in known]
         members = front(have, names)  # chosen by validation; test only judges them
-        tested = [{**member, "validation": _accuracies(self._test(member, last))} for member in members]
+        tested = [replace(member, validation=_accuracies(self._test(member, last))) for member in members]
         box = self.config.ideal, self.config.reference
         self.points.append((self.seconds + self._cost(rows.values()), hypervolume(members, *box),
                             hypervolume(tested, *box)))
 
     def _note_as_found(self, names: Sequence[str]) -> None:
-        members = front(seen(self.records), names)
-        rows = [self._rows(Genome.from_dict(member["genome"]), self._kinds[member["training_key"]],
-                           member["fidelity"]["epochs"])[-1] for member in members]
-        tested = [{**member, "validation": _accuracies(row["test"])} for member, row in zip(members, rows)]
+        members = front(of_generations(self.records), names)
+        rows = [self._rows(member.genome, self._kinds[member.training_key], member.fidelity.epochs)[-1]
+                for member in members]
+        tested = [replace(member, validation=_accuracies(row["test"])) for member, row in zip(members, rows)]
         box = self.config.ideal, self.config.reference
         self.points.append((self.seconds, hypervolume(members, *box), hypervolume(tested, *box)))
 
-    def _test(self, member: dict[str, Any], last: int) -> Sequence[float]:
-        return self.table.row(Genome.from_dict(member["genome"]), "scratch", last)["test"]
+    def _test(self, member: Record, last: int) -> Sequence[float]:
+        return self.table.row(member.genome, "scratch", last)["test"]
 
-    def _record(self, row: Row, request: Request, key: str, parent: dict[str, Any] | None) -> dict[str, Any]:
-        bare = {"schema_version": archive.SCHEMA_VERSION, "id": key[:12], "training_key": key,
-                "genome": request.genome.to_dict(), "generation": 0, "fidelity": request.fidelity.to_dict(),
-                "parent": parent, "repeat": request.repeat, "looks": request.look, "final": request.final,
-                "audit": None, "latency_ms": None}
+    def _record(self, row: Row, request: Request, key: str) -> Record:
+        bare = infeasible(Proposal(**vars(request), id=key[:12], generation=0, seed=0, fingerprint="",
+                                   training_key=key, evaluation_key=""), None, setting.params())
         return _measured(bare, row, self.config)
 
 
@@ -203,17 +200,17 @@ def _place(row: Row) -> tuple[str, str, int]:
     return row["genome"], row["kind"], row["rung"]
 
 
-def _accuracies(block: Sequence[float]) -> dict[str, Any]:
+def _accuracies(block: Sequence[float]) -> Accuracies:
     clean, robust, n = block
-    return {"n": n, "clean_accuracy": clean, "clean_interval": list(wilson(round(clean * n), n)),
-            "robust_accuracy": robust, "robust_interval": list(wilson(round(robust * n), n))}
+    return Accuracies(int(n), clean, list(wilson(round(clean * n), int(n))), robust,
+                      list(wilson(round(robust * n), int(n))), {})
 
 
-def _measured(record: dict[str, Any], row: Row, config: SearchConfig) -> dict[str, Any]:
+def _measured(record: Record, row: Row, config: SearchConfig) -> Record:
     """`record` with the numbers of `row`, feasible or not by the search's own floor."""
     validation = None if "failed" in row else _accuracies(row["validation"])
-    gap = None if validation is None else max(0.0, config.minimum_clean_accuracy - validation["clean_accuracy"])
+    gap = None if validation is None else max(0.0, config.minimum_clean_accuracy - validation.clean_accuracy)
     reason = row.get("failed") or (f"clean accuracy is {gap:.3f} too low" if gap else None)
-    return {**record, "status": "infeasible" if reason else "feasible", "reason": reason, "violation": gap,
-            "validation": validation, "flops": row.get("flops"), "params": row.get("params"),
-            "training_seconds": row["cpu_seconds"], "training_flops": row.get("training_flops")}
+    return replace(record, status="infeasible" if reason else "feasible", reason=reason, violation=gap,
+                   validation=validation, flops=row.get("flops"), params=row.get("params"),
+                   training_seconds=row["cpu_seconds"], training_flops=row.get("training_flops"))

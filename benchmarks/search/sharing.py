@@ -9,8 +9,8 @@ from pathlib import Path
 from parapet.config import Params
 from parapet.cores import cpu_count
 from parapet.data.info import read_info
-from parapet.search.anchors import anchors
 from parapet.search.network_space import SearchSpace
+from parapet.search.reference_genomes import reference_genomes
 from parapet.search.sharing import STEPS, processes, steps_per_second
 
 
@@ -27,7 +27,7 @@ def compare(params: Params, dataset: Path, device: str, say: Callable[[str], Non
         say("not run on a GPU: these are processes that share the CPU")
     found = {}
     for backbone in space.choices("backbone"):
-        genome, rates = anchors(space, backbone)[0], {}
+        genome, rates = reference_genomes(space, backbone)[0], {}
 
         def throughput(count: int, genome=genome, rates=rates) -> float:
             rates[count] = steps_per_second(params, genome, dataset, device, count, steps=steps)

@@ -15,12 +15,12 @@ from parapet.config import Rung
 from parapet.errors import InputError
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome
-from parapet.search.course import Course
 from parapet.search.evolution import Evolution
 from parapet.search.front import measured_objectives
 from parapet.search.network_space import SearchSpace
+from parapet.search.schedule import Schedule
 from parapet.search.surrogate import Surrogate
-from parapet.store.request import Request
+from parapet.store.records import Request
 
 # Optuna breeds the same genomes again and again, and a proposal that is known costs nothing.
 _PATIENCE = 40
@@ -41,8 +41,8 @@ class Limit:
 Strategy = Callable[[Table, int, int, Limit], Replay]
 
 
-def course(*, retrained: bool = True, **changes: Any) -> Strategy:
-    """Parapet's own course of a search, with `changes` to the tabulated search section of params.yaml.
+def schedule(*, retrained: bool = True, **changes: Any) -> Strategy:
+    """Parapet's own schedule of a search, with `changes` to the tabulated search section of params.yaml.
 
     Without `retrained` it is judged by its networks as it found them, which Parapet never hands over.
     """
@@ -52,7 +52,7 @@ def course(*, retrained: bool = True, **changes: Any) -> Strategy:
         evolution = Evolution(
             SearchSpace(setting.SPACE, setting.IMAGE_SHAPE), population=population, objectives=len(config.objectives),
             seed=seed, admissible=table.__contains__, surrogate=surrogate, oversampling=config.oversampling)
-        run, replay = (Course(evolution, config, Fidelity.ladder(config.rungs, setting.EPOCHS)),
+        run, replay = (Schedule(evolution, config, Fidelity.ladder(config.rungs, setting.EPOCHS)),
                        Replay(table, config, retrained=retrained))
         while requests := run.ask(replay.records, lambda: limit.over(replay), most=_left(replay, limit)):
             for request in requests:
@@ -94,7 +94,7 @@ def optuna(table: Table, seed: int, population: int, limit: Limit) -> Replay:
         if values is None:
             study.tell(trial, state=library.trial.TrialState.FAIL)
         else:
-            trial.set_constraint("clean_accuracy", record["violation"])
+            trial.set_constraint("clean_accuracy", record.violation)
             study.tell(trial, values)
     return replay
 
@@ -102,13 +102,13 @@ def optuna(table: Table, seed: int, population: int, limit: Limit) -> Replay:
 # The rung of 3 epochs orders candidates hardly better than chance.
 _MIDDLE = (Rung(epochs=9),)
 STRATEGIES: dict[str, Strategy] = {
-    "plain NSGA-II": course(rungs=()),
-    "with rungs": course(),
-    "rungs, warm starts": course(warm_start=True),
-    "rung of 9, full from scratch": course(rungs=_MIDDLE, full_from_scratch=True),
-    "rung of 9, warm starts": course(rungs=_MIDDLE, warm_start=True),
-    "rung of 9, warm starts, as found": course(rungs=_MIDDLE, warm_start=True, retrained=False),
-    "plain, forest": course(rungs=(), surrogate="forest"),
+    "plain NSGA-II": schedule(rungs=()),
+    "with rungs": schedule(),
+    "rungs, warm starts": schedule(warm_start=True),
+    "rung of 9, full from scratch": schedule(rungs=_MIDDLE, full_from_scratch=True),
+    "rung of 9, warm starts": schedule(rungs=_MIDDLE, warm_start=True),
+    "rung of 9, warm starts, as found": schedule(rungs=_MIDDLE, warm_start=True, retrained=False),
+    "plain, forest": schedule(rungs=(), surrogate="forest"),
     "random search": random,
     "Optuna NSGAIISampler": optuna,
 }

@@ -155,10 +155,9 @@ class _Bench:
 def _parent(genome: Genome, earlier: list[Genome]) -> str | None:
     """The nearest of the genomes of earlier batches, by the search's own rule, or None."""
     space = SearchSpace(setting.SPACE, setting.IMAGE_SHAPE)
-    records = [{"id": other.digest()[:12], "genome": other.to_dict(), "status": "feasible", "repeat": 0,
-                "fidelity": {"rung": 2}} for other in earlier]
-    found = parents.nearest(space, genome, records)
-    return None if found is None else found["id"]
+    near = [(parents.distance(space, genome, other), other.digest()[:12]) for other in earlier
+            if parents.inheritable(genome, other)]
+    return min(near)[1] if near else None
 
 
 def description() -> dict[str, Any]:

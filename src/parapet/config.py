@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import logging
 import math
 import re
 import types
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parapet import plain_yaml
+from parapet import log, plain_yaml
 from parapet.catalogue import plugins
 from parapet.catalogue.attacks import ATTACKS, FULL_SUITE, SEARCH_SUITES, check_also
 from parapet.catalogue.datasets import DATASETS
@@ -28,9 +29,12 @@ from parapet.quoting import quote
 
 
 def option(default: Any, *, low: float | None = None, high: float | None = None,
-           choices: Collection[Any] | None = None, factory: bool = False) -> Any:
-    """A dataclass field with the closed range or the set of values that the user may give."""
-    limits = {"low": low, "high": high, "choices": choices}
+           choices: Collection[Any] | None = None, factory: bool = False, formerly: str | None = None) -> Any:
+    """A dataclass field with the closed range or the set of values that the user may give.
+
+    `formerly` is the name that the key had in earlier versions; it is still read.
+    """
+    limits = {"low": low, "high": high, "choices": choices, "formerly": formerly}
     if factory:
         return field(default_factory=default, metadata=limits)
     return field(default=default, metadata=limits)
@@ -125,8 +129,8 @@ class SearchConfig:
     `training`, cheapest first; of each rung the best `1 / reduction` go on to the next, unless its ranks agree with
     those of full training by less than `minimum_rank_correlation`; with `full_from_scratch` the last step up starts
     over, and what it finds need not be trained again at the end. `warm_start` lets children inherit weights.
-    `surrogate` ranks `oversampling` times as many offspring as are trained. Members of the front are evaluated `looks`
-    times, and trained with `final_seeds` seeds at the end. `space` narrows or widens genes.
+    `surrogate` ranks `oversampling` times as many offspring as are trained. Members of the front are evaluated
+    `evaluations` times, and trained with `final_seeds` seeds at the end. `space` narrows or widens genes.
     """
 
     population: int = option(8, low=2, high=1000)
@@ -139,7 +143,7 @@ class SearchConfig:
     warm_start: bool = option(False)
     surrogate: str = option("none", choices=("none", "forest", "gaussian_process"))
     oversampling: int = option(4, low=1, high=100)
-    looks: int = option(1, low=1, high=100)
+    evaluations: int = option(1, low=1, high=100, formerly="looks")
     final_seeds: int = option(1, low=1, high=20)
     workers: int | None = option(None, low=1, high=256)
     threads: int = option(1, low=1, high=256)
@@ -366,6 +370,7 @@ def parse(kind: type, values: Any, prefix: str = "") -> Any:
         raise InputError(f"{place} is {quote(values)}, and it must be a mapping of keys to values.")
     hints = typing.get_type_hints(kind)
     fields = {item.name: item for item in dataclasses.fields(kind)}
+    values = _with_new_names(values, fields.values(), prefix)
     for key in values:
         if key not in fields:
             near = difflib.get_close_matches(named(key), fields, n=1)
@@ -374,6 +379,22 @@ def parse(kind: type, values: Any, prefix: str = "") -> Any:
                              f"{', '.join(fields)}.")
     return kind(**{key: _convert(f"{prefix}{key}", value, hints[key], fields[key].metadata)
                    for key, value in values.items()})
+
+
+def _with_new_names(values: dict[str, Any], fields: Iterable[dataclasses.Field[Any]], prefix: str) -> dict[str, Any]:
+    """`values` with every key that an earlier version called otherwise under its new name. Raises InputError where
+    both names are given."""
+    for item in fields:
+        old = item.metadata.get("formerly")
+        if old is None or old not in values:
+            continue
+        if item.name in values:
+            raise InputError(f"{prefix}{old} is the former name of {prefix}{item.name}, and both are given; leave "
+                             f"{prefix}{old} out.")
+        log.event(f"{prefix}{old} is now called {prefix}{item.name}; the old name is still read",
+                  level=logging.WARNING)
+        values = {item.name if key == old else key: value for key, value in values.items()}
+    return values
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from parapet.config import Rung, TrainingConfig
@@ -64,4 +64,4 @@ class Fidelity:
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in proposals and archive records."""
-        return asdict(self)
+        return dict(vars(self))

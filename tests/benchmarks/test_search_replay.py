@@ -17,7 +17,7 @@ from parapet.errors import InputError
 from parapet.files import read_json
 from parapet.genome import Genome
 from parapet.search.front import hypervolume
-from parapet.store.request import Request
+from parapet.store.records import Parent, Record, Request
 
 LADDER = setting.ladder()
 CONFIG = setting.params().search
@@ -48,9 +48,8 @@ def replay() -> Replay:
     return Replay(Table(ROWS, GENOMES), CONFIG)
 
 
-def _climbed(record: dict, rung: int) -> Request:
-    return Request(Genome.from_dict(record["genome"]), LADDER[rung], {
-        "training_key": record["training_key"], "kind": "promoted", "epochs": record["fidelity"]["epochs"]})
+def _climbed(record: Record, rung: int) -> Request:
+    return Request(record.genome, LADDER[rung], Parent(record.training_key, "promoted", record.fidelity.epochs))
 
 
 def test_each_row_is_paid_once(replay: Replay) -> None:
@@ -60,7 +59,7 @@ def test_each_row_is_paid_once(replay: Replay) -> None:
     middle = replay.answer(_climbed(low, 1))
     assert replay.seconds == 3.0
     full = replay.answer(_climbed(middle, 2))
-    assert replay.seconds == 7.0 and len(replay.records) == 3 and full["validation"]["robust_accuracy"] == 0.3
+    assert replay.seconds == 7.0 and len(replay.records) == 3 and full.validation.robust_accuracy == 0.3
     replay.answer(Request(GENOMES[0], LADDER[2], final=True))
     assert replay.seconds == 17.0 and replay.trainings == 1
     replay.answer(Request(GENOMES[1], LADDER[1]))  # a course that begins a rung higher pays for the rung below
@@ -88,7 +87,7 @@ def test_inherited_rows_answer_requests_to_inherit_where_there_are_any(replay: R
     for record, robust in ((first, 0.3), (second, 0.45)):
         for rung in (1, 2):
             record = replay.answer(_climbed(record, rung))
-        assert record["validation"]["robust_accuracy"] == pytest.approx(robust)
+        assert record.validation.robust_accuracy == pytest.approx(robust)
     assert replay.seconds == 14.0
 
 
@@ -98,8 +97,8 @@ def test_what_fails_its_floor_or_its_training_is_infeasible() -> None:
     rows[4] = {key: rows[4][key] for key in ("genome", "kind", "rung", "cpu_seconds")} | {"failed": "not finite"}
     replay = Replay(Table(rows, GENOMES), CONFIG)
     low, failed = (replay.answer(Request(genome, LADDER[2])) for genome in GENOMES[:2])
-    assert low["status"] == failed["status"] == "infeasible"
-    assert low["violation"] == pytest.approx(0.1) and failed["violation"] is None
+    assert low.status == failed.status == "infeasible"
+    assert low.violation == pytest.approx(0.1) and failed.violation is None
     assert replay.seconds == 20.0 and replay.points[-1] == (20.0, 0.0, 0.0)
 
 
@@ -161,12 +160,12 @@ def test_every_strategy_keeps_to_its_budget_and_is_repeatable(whole: Table, name
     assert once.seconds == pytest.approx(sum(once.table.row(*_key(once, place))["cpu_seconds"]
                                              for place in once._paid))
     if "rung" in name:
-        handover = [record for record in once.records if record["final"]]
+        handover = [record for record in once.records if record.final]
         searched = once.seconds - 10.0 * len(handover)
         assert 0 < searched < 160.0 + 8 * 7.0  # the last generation is ended
         assert once.points[-1][0] == once.seconds
     else:
-        assert once.seconds == 160.0 and once.trainings == len({str(row["genome"]) for row in once.records}) == 16
+        assert once.seconds == 160.0 and once.trainings == len({record.point for record in once.records}) == 16
 
 
 def _key(replay: Replay, place: tuple[str, str, int]) -> tuple[Genome, str, int]:

@@ -95,7 +95,7 @@ from parapet.config import load
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome
 from parapet.store.keys import evaluation_key, search_key, training_key
-from parapet.store.request import Request
+from parapet.store.records import Request
 
 params = load(Path("params.yaml"))
 full = Fidelity.ladder((), params.training.epochs)[-1]

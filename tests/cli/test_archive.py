@@ -19,7 +19,8 @@ from parapet.data import digits
 from parapet.files import write_json
 from parapet.genome import Genome
 from parapet.store import archive
-from tests.search.archive_records import failed, record
+from tests.search.archive_records import failed_line as failed
+from tests.search.archive_records import line as record
 
 NETS = {name: Genome(width=width, depth=1) for name, width in
         {"small": 4, "middle": 8, "near": 12, "large": 16, "broken": 20}.items()}

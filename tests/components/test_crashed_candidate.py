@@ -11,8 +11,10 @@ from parapet.config import Params
 from parapet.errors import InputError
 from parapet.files import read_json
 from parapet.genome import Genome
-from parapet.steps import candidates, supervised
+from parapet.search.feasibility import judged
+from parapet.steps import supervised
 from parapet.store import results
+from parapet.store.records import Proposal
 from tests.components.component_sections import sections
 
 PROPOSAL = {"id": "0123456789ab", "training_key": "t", "evaluation_key": "e", "genome": Genome().to_dict(), "seed": 1,
@@ -49,8 +51,8 @@ def test_every_step_of_a_candidate_that_is_killed_leaves_an_infeasible_result(tm
             "attempts, the last with the machine to itself; it said nothing on its standard error")
         assert part["lost"] == "out of memory"
     assert read_json(Path(metrics.path)) == {}
-    record = candidates.record(PROPOSAL, parts, Params())
-    assert (record["status"], record["reason"]) == ("infeasible", parts[0]["reason"])
+    record = judged(Proposal.from_json(PROPOSAL), parts, Params())
+    assert (record.status, record.reason) == ("infeasible", parts[0]["reason"])
 
 
 def test_an_error_that_concerns_every_candidate_is_not_the_candidates_fault(tmp_path, child):

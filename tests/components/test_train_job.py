@@ -56,11 +56,11 @@ def test_the_component_has_a_train_job_do_it(digits_folder, cluster, shared, tmp
     proposal = asked(digits_folder, params)
     candidate = Model(uri=str(tmp_path / "candidate"))
     components.training.python_func(
-        **sections("training", **settings()), locks="", workspace=str(shared), proposal=json.dumps(proposal),
+        **sections("training", **settings()), locks="", workspace=str(shared), proposal=json.dumps(proposal.to_json()),
         dataset=Dataset(uri=str(digits_folder)), candidate=candidate,
         train_job=json.dumps({**DEMAND.__dict__, "node_selectors": {"gpu": "h100"}, "tolerations": [
             {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]}))
-    assert candidate.metadata == {"id": proposal["id"], "status": "done"}
+    assert candidate.metadata == {"id": proposal.id, "status": "done"}
     # The same as two processes on one machine leave, bit for bit.
     training.run(params, proposal, digits_folder, tmp_path / "here")
     assert file_digest(tmp_path / "candidate" / results.WEIGHTS) == file_digest(tmp_path / "here" / results.WEIGHTS)

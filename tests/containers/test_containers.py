@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from parapet.files import read_json
-from parapet.search.front import identity
 from pipelines import images
 from tests.containers import engine
+from tests.fronts import identity
 
 ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "tests/pipelines/same_front_params.yaml"

@@ -16,15 +16,18 @@ from parapet.cli import archive_text
 from parapet.data import info
 from parapet.errors import InputError
 from parapet.files import read_json
-from parapet.search.course import outcome
 from parapet.search.front import front
+from parapet.search.schedule import trained_from_scratch
 from parapet.steps import journal, train
 from parapet.store import archive, front_file, results
 from parapet.store import record_verification as verification
+from parapet.store.records import parsed
 from parapet.tracking.queue import Queue
 from tests.fuzz.mutations import damaged, json_bytes, twisted
 from tests.fuzz.part import Part, demand
-from tests.search.archive_records import RUNGS, failed, record
+from tests.search.archive_records import RUNGS
+from tests.search.archive_records import failed_line as failed
+from tests.search.archive_records import line as record
 
 _LINE = re.compile(rb'\{"after":"([0-9a-f]{64})","sha256":"([0-9a-f]{64})","record":(\{.*\})\}')
 
@@ -85,7 +88,7 @@ class Archives(Part):
         demand(all(text.isprintable() and len(text) < 1200 for text in found.problems), "a problem is told at length")
         if not bad:
             chosen = archive.latest(records)
-            front(outcome(chosen), ("clean_error", "robust_error", "flops"))
+            front(trained_from_scratch(parsed(path, chosen)), ("clean_error", "robust_error", "flops"))
             for value in chosen:
                 demand(all(isinstance(cell, str) for cell in archive_text.row(value)), "a cell of the table is no text")
 

@@ -184,8 +184,8 @@ def test_the_defaults_of_the_parameters_are_the_parameter_file(spec):
 
 
 def test_a_search_with_rounds_beside_its_generations_is_refused():
-    search = dataclasses.replace(Params().search, looks=2)
-    with pytest.raises(InputError, match="search.looks is given, and a search that is unrolled into tasks has one"):
+    search = dataclasses.replace(Params().search, evaluations=2)
+    with pytest.raises(InputError, match="search.evaluations is given, and a search that is unrolled into tasks"):
         build(dataclasses.replace(Params(), search=search), "parapet:test")
 
 
@@ -314,7 +314,7 @@ def test_a_layout_that_cannot_be_is_refused(layout, search, sentence):
 
 
 def test_rounds_beside_generations_need_tasks_that_search_by_themselves():
-    search = dataclasses.replace(Params().search, looks=2)
+    search = dataclasses.replace(Params().search, evaluations=2)
     build(dataclasses.replace(Params(), search=search), "parapet:test", layout=Layout(generations_per_task=4))
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from parapet.config import load, to_dict
 from parapet.files import read_json
-from parapet.search.front import identity
 from parapet.store import archive
 from pipelines import local
 from pipelines.layout import Layout
+from tests.fronts import identity
 
 ROOT = Path(__file__).parents[2]
 PARAMS = Path(__file__).parent / "same_front_params.yaml"

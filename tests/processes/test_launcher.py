@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ from parapet.genome import Genome
 from parapet.models import load
 from parapet.processes import launcher
 from parapet.processes.training_request import request
+from parapet.search.session import proposal_of
 from parapet.steps import supervised, training
-from parapet.steps.candidates import proposal_of
 from parapet.store import results
-from parapet.store.request import Request
+from parapet.store.records import Proposal, Request
 from tests.steps.tiny import TINY
 
 GENOME = Genome(backbone="plain", width=4, depth=1, steps=2, learning_rate=0.1)
@@ -39,7 +40,7 @@ def settings(**changes: Any) -> Params:
     return parse(Params, {**TINY, "device": "cpu", "training": {**TINY["training"], "gpus": 2, **changes}})
 
 
-def asked(dataset: Path, params: Params, genome: Genome = GENOME) -> dict[str, Any]:
+def asked(dataset: Path, params: Params, genome: Genome = GENOME) -> Proposal:
     full = Fidelity.ladder((), params.training.epochs)[-1]
     return proposal_of(Request(genome, full), params, read_info(dataset), "cpu", 0)
 
@@ -63,7 +64,7 @@ def test_two_processes_leave_what_one_leaves(digits_folder: Path, tmp_path: Path
     proposal = asked(digits_folder, params)
     found = training.run(params, proposal, digits_folder, tmp_path / "out",
                          progress=lambda text, share: told.append((text, share)))
-    assert (found["status"], found["id"], len(found["curves"])) == ("done", proposal["id"], 3)
+    assert (found["status"], found["id"], len(found["curves"])) == ("done", proposal.id, 3)
     assert found == read_json(tmp_path / "out" / results.TRAINING)
     assert load(tmp_path / "out" / results.WEIGHTS).genome == GENOME.canonical()
     assert [text for text, _ in told] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"] and told[-1][1] == 1
@@ -71,8 +72,8 @@ def test_two_processes_leave_what_one_leaves(digits_folder: Path, tmp_path: Path
     # Asked again it is there, and its key tells it from what one process makes.
     assert training.run(params, proposal, digits_folder, tmp_path / "out") == found
     one = asked(digits_folder, settings(gpus=1))
-    assert one["training_key"] != proposal["training_key"]
-    assert one["training_key"] == asked(digits_folder, parse(Params, {**TINY, "device": "cpu"}))["training_key"]
+    assert one.training_key != proposal.training_key
+    assert one.training_key == asked(digits_folder, parse(Params, {**TINY, "device": "cpu"})).training_key
 
 
 def test_numbers_that_went_bad_are_a_result_with_its_reason(digits_folder: Path, tmp_path: Path) -> None:
@@ -84,14 +85,14 @@ def test_numbers_that_went_bad_are_a_result_with_its_reason(digits_folder: Path,
 
 def test_a_sentence_for_the_user_comes_through_as_it_is(digits_folder: Path, tmp_path: Path) -> None:
     params = settings()
-    proposal = {**asked(digits_folder, params), "fingerprint": "f" * 64}
+    proposal = replace(asked(digits_folder, params), fingerprint="f" * 64)
     with pytest.raises(InputError, match=r"holds other data \(fingerprint .* than this search began with"):
         training.run(params, proposal, digits_folder, tmp_path / "out")
 
 
 def test_a_team_of_another_size_than_is_asked_for_is_refused(digits_folder: Path, tmp_path: Path) -> None:
     params = settings(gpus=4)
-    asked_for = request(params, asked(digits_folder, params), digits_folder, tmp_path / "out", device="cpu",
+    asked_for = request(params, asked(digits_folder, params).to_json(), digits_folder, tmp_path / "out", device="cpu",
                         start=None, checkpoints=None)
     with pytest.raises(InputError, match="training.gpus is 4, and 2 processes were started to train together"):
         launcher.launch(asked_for, 2, lambda text, share: None)
@@ -117,7 +118,7 @@ def crash(marks: Path, times: int) -> threading.Thread:
 def test_a_process_that_crashes_is_a_crash_of_the_child_and_not_the_end_of_the_run(
         digits_folder: Path, tmp_path: Path) -> None:
     params = settings(epochs=60)
-    proposal, marks = asked(digits_folder, params), tmp_path / "marks"
+    proposal, marks = asked(digits_folder, params).to_json(), tmp_path / "marks"
     marks.mkdir()
     thread = crash(marks, 1)
     found = supervised.training(params, proposal, digits_folder, tmp_path / "out")
@@ -126,7 +127,7 @@ def test_a_process_that_crashes_is_a_crash_of_the_child_and_not_the_end_of_the_r
 
     params = settings(epochs=2000)
     thread = crash(marks, 1 + params.search.attempts)
-    found = supervised.training(params, asked(digits_folder, params), digits_folder, tmp_path / "other")
+    found = supervised.training(params, asked(digits_folder, params).to_json(), digits_folder, tmp_path / "other")
     thread.join()
     assert found["status"] == "infeasible" and "it was ended by signal 9" in found["reason"]
     assert read_json(tmp_path / "other" / results.TRAINING) == found
@@ -136,10 +137,11 @@ def begun(digits_folder: Path, tmp_path: Path) -> tuple[subprocess.Popen, list[p
     """A process that has two train for a long time, and the two, once they have left a checkpoint."""
     params = settings(epochs=2000)
     code = ("import json, sys; from pathlib import Path; from parapet.config import Params, parse; "
-            "from parapet.steps import training; job = json.loads(sys.argv[1]); "
-            "training.run(parse(Params, job['params']), job['proposal'], Path(job['data']), Path(job['out']))")
+            "from parapet.steps import training; from parapet.store.records import Proposal; "
+            "job = json.loads(sys.argv[1]); proposal = Proposal.from_json(job['proposal']); "
+            "training.run(parse(Params, job['params']), proposal, Path(job['data']), Path(job['out']))")
     job = {"params": {**TINY, "device": "cpu", "training": {**TINY["training"], "gpus": 2, "epochs": 2000}},
-           "proposal": asked(digits_folder, params), "data": str(digits_folder), "out": str(tmp_path / "out")}
+           "proposal": asked(digits_folder, params).to_json(), "data": str(digits_folder), "out": str(tmp_path / "out")}
     process = subprocess.Popen([sys.executable, "-c", code, json.dumps(job)], cwd=ROOT, stderr=subprocess.PIPE,
                                text=True)
     until = time.monotonic() + 60

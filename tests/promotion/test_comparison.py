@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 from parapet.config import Params
 from parapet.errors import WorkError
-from parapet.processes.pool import Outcome, Task
+from parapet.processes.pool import Task, TaskResult
 from parapet.promotion import comparison
 from parapet.promotion.comparison import Comparison, Paired
 
@@ -69,11 +69,11 @@ class _Workers:
     def __exit__(self, *error: object) -> None:
         """Nothing to end."""
 
-    def run(self, tasks: Sequence[Task], tell: Callable[[int, str, float], None]) -> Iterator[tuple[int, Outcome]]:
+    def run(self, tasks: Sequence[Task], tell: Callable[[int, str, float], None]) -> Iterator[tuple[int, TaskResult]]:
         assert len(self.devices) <= len(tasks)
         for place, task in enumerate(tasks):
             tell(place, "apgd_ce", 0.5)
-            yield place, Outcome(None, "it died") if task.name == "fails" else Outcome({})
+            yield place, TaskResult(None, "it died") if task.name == "fails" else TaskResult({})
 
 
 @pytest.fixture

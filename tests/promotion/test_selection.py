@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from parapet.errors import InputError
 from parapet.promotion.selection import select
-from tests.search.archive_records import record
+from tests.search.archive_records import line as record
 
 N = 10_000
 

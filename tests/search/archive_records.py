@@ -1,4 +1,4 @@
-"""Records of an archive as a search writes them, made by hand: any field can be given."""
+"""Records of an archive, and its lines as a search writes them, made by hand: any field of the file can be given."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 from parapet.files import digest
 from parapet.genome import Genome
 from parapet.intervals import wilson
+from parapet.store.records import Record
 
 RUNGS = ({"epochs": 2, "data_share": 0.25, "crafting": "n_fgsm"}, {"epochs": 4, "data_share": 1.0, "crafting": "own"},
          {"epochs": 12, "data_share": 1.0, "crafting": "own"})
 FULL = len(RUNGS) - 1
 
 
-def record(clean: float = 0.9, robust: float = 0.5, flops: int = 100_000, *, genome: Genome | None = None,
-           rung: int = FULL, generation: int = 0, parent: dict[str, Any] | None = None, repeat: int = 0, looks: int = 1,
-           n: int = 1000, **changes: Any) -> dict[str, Any]:
+def line(clean: float = 0.9, robust: float = 0.5, flops: int = 100_000, *, genome: Genome | None = None,
+         rung: int = FULL, generation: int = 0, parent: dict[str, Any] | None = None, repeat: int = 0, looks: int = 1,
+         n: int = 1000, **changes: Any) -> dict[str, Any]:
     """A feasible candidate of `clean` and `robust` accuracy on `n` images; `changes` are put over the record."""
     genes = (genome or Genome(width=flops // 1000 + 1)).canonical().to_dict()
     fidelity = {"rung": rung, "full": rung == FULL, **RUNGS[rung]}
@@ -38,10 +39,20 @@ def record(clean: float = 0.9, robust: float = 0.5, flops: int = 100_000, *, gen
         **changes}
 
 
-def failed(reason: str = "the loss is not finite in epoch 3", *, genome: Genome | None = None, rung: int = FULL,
-           generation: int = 0, **changes: Any) -> dict[str, Any]:
+def failed_line(reason: str = "the loss is not finite in epoch 3", *, genome: Genome | None = None, rung: int = FULL,
+                generation: int = 0, **changes: Any) -> dict[str, Any]:
     """A candidate that was never measured."""
     missing = dict.fromkeys(("violation", "validation", "audit", "flops", "params", "training_seconds",
                              "training_flops", "latency_ms"))
-    return {**record(genome=genome, rung=rung, generation=generation), **missing, "status": "infeasible",
+    return {**line(genome=genome, rung=rung, generation=generation), **missing, "status": "infeasible",
             "reason": reason, **changes}
+
+
+def record(clean: float = 0.9, robust: float = 0.5, flops: int = 100_000, **options: Any) -> Record:
+    """The record of `line`."""
+    return Record.from_json(line(clean, robust, flops, **options))
+
+
+def failed(reason: str = "the loss is not finite in epoch 3", **options: Any) -> Record:
+    """The record of `failed_line`."""
+    return Record.from_json(failed_line(reason, **options))

@@ -17,7 +17,8 @@ from parapet.genome import Genome
 from parapet.models import build
 from parapet.models.cost import count_flops, count_parameters
 from parapet.search import ceilings
-from parapet.steps import candidates, measure, search
+from parapet.search.session import Session, new_schedule
+from parapet.steps import measure, search
 from parapet.store import archive
 from parapet.tracking import NullTracker
 from tests.steps.tiny import TINY
@@ -32,7 +33,7 @@ def _params(**section) -> Params:
 
 def _asked(params: Params, generations: int = 3) -> list[Genome]:
     """What a search with made-up results proposes."""
-    evolution, asked = candidates.new_course(params, INFO).evolution, []
+    evolution, asked = new_schedule(params, INFO).evolution, []
     for generation in range(generations):
         asked += (genomes := evolution.ask())
         evolution.tell([[0.1 * generation, 0.5 - 0.01 * place, 3.0] for place in range(len(genomes))])
@@ -84,7 +85,7 @@ def test_a_genome_without_a_network_is_let_through() -> None:
 
 
 def test_ceilings_that_leave_nothing_are_told() -> None:
-    evolution = candidates.new_course(_params(maximum_flops=10), INFO).evolution
+    evolution = new_schedule(_params(maximum_flops=10), INFO).evolution
     with pytest.raises(InputError, match="^search.maximum_flops, maximum_params or maximum_latency_ms leave nothing of "
                                          "search.space: no genome that was drawn from it stays below them; raise them, "
                                          "or list smaller choices in search.space.$"):
@@ -120,9 +121,7 @@ def test_a_candidate_above_the_ceiling_of_latency_is_a_result_that_was_not_train
 def test_a_child_that_inherits_is_timed_and_a_promoted_one_was(digits_folder: Path, tmp_path: Path) -> None:
     params = _params(maximum_latency_ms=1e-4, warm_start=True)
     info = read_info(digits_folder)
-    course = candidates.new_course(params, info)
-    request = course.ask([], lambda: False)[0]
-    proposal = {**candidates.propose(course, [request], params, info, "cpu", undefended=False)[0],
+    proposal = {**Session(params, info, "cpu").ask(lambda: False)[1].to_json(),
                 "parent": {"training_key": "0" * 64, "kind": "inherited", "epochs": 0}}
     found = measure.run(proposal=proposal, params=to_dict(params), dataset=str(digits_folder),
                         cache=str(tmp_path / "cache"), device="cpu")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ PROMOTED = [record(0.5, 0.2, 1000, genome=ONE, rung=0), record(0.6, 0.5, 1000, g
 
 
 def _outcomes(*records, genomes=(OTHER,), names=NAMES):
-    return estimate.outcomes(genomes, [*PROMOTED, *records], LADDER, names)
+    return estimate.at_full_fidelity(genomes, [*PROMOTED, *records], LADDER, names)
 
 
 def test_one_that_was_not_promoted_is_shifted_by_the_median_of_those_that_were() -> None:
@@ -49,7 +51,7 @@ def test_one_that_failed_at_its_highest_rung_has_no_objectives() -> None:
     low = record(0.5, 0.3, 1000, genome=OTHER, rung=0)
     assert _outcomes(low, failed(genome=OTHER, rung=1)) == {OTHER: (None, 0.0)}
     assert _outcomes(failed(genome=OTHER, rung=0)) == {OTHER: (None, 0.0)}
-    unexported = low | {"status": "infeasible", "reason": "export: no", "violation": None}
+    unexported = replace(low, status="infeasible", reason="export: no", violation=None)
     assert _outcomes(unexported) == {OTHER: (None, 0.0)}
 
 
@@ -76,8 +78,8 @@ def test_other_seeds_and_unknown_genomes_have_no_say() -> None:
 @given(st.permutations(PROMOTED))
 def test_the_order_of_records_has_no_influence(records) -> None:
     cheap = record(0.5, 0.3, 10_000, genome=OTHER, rung=0)
-    assert estimate.outcomes([OTHER, ONE], [cheap, *records], LADDER, NAMES) == \
-        estimate.outcomes([OTHER, ONE], [*PROMOTED, cheap], LADDER, NAMES)
+    assert estimate.at_full_fidelity([OTHER, ONE], [cheap, *records], LADDER, NAMES) == \
+        estimate.at_full_fidelity([OTHER, ONE], [*PROMOTED, cheap], LADDER, NAMES)
 
 
 def test_agreement_is_kendalls_tau_of_what_both_rungs_measured() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,14 +15,15 @@ from parapet.search.front import (
     front,
     hypervolume,
     hypervolume_curve,
-    identity,
     measured_objectives,
     objectives,
     rank_correlation,
     rank_order,
     ties,
 )
-from tests.search.archive_records import failed, record
+from parapet.store.records import Record
+from tests.fronts import identity
+from tests.search.archive_records import failed, failed_line, line, record
 
 NAMES = ("clean_error", "robust_error", "flops")
 BOX = ((0.0, 0.0, 3.0), (1.0, 1.0, 7.0))
@@ -37,12 +38,12 @@ ONE = st.builds(lambda clean, robust, flops, generation, rung, feasible: record(
     clean / 4, robust / 4, 10 ** flops, generation=generation, rung=rung,
     status="feasible" if feasible else "infeasible"),
     st.integers(0, 4), st.integers(0, 4), st.integers(2, 8), st.integers(0, 3), st.integers(0, 2), st.booleans())
-MANY = st.lists(ONE, max_size=12).map(lambda made: [{**entry, "id": f"{place:012x}"} for place, entry in
+MANY = st.lists(ONE, max_size=12).map(lambda made: [replace(entry, id=f"{place:012x}") for place, entry in
                                                     enumerate(made)])
 
 
-def _ids(records: list[dict[str, Any]]) -> list[str]:
-    return [entry["id"] for entry in records]
+def _ids(records: list[Record]) -> list[str]:
+    return [entry.id for entry in records]
 
 
 def _dominates(one: list[float], other: list[float]) -> bool:
@@ -60,7 +61,7 @@ def test_a_rung_has_a_front_of_its_own() -> None:
 
 
 def test_of_equal_candidates_one_stays() -> None:
-    assert len(front([RECORDS[0], {**RECORDS[0], "id": "twin"}], NAMES)) == 1
+    assert len(front([RECORDS[0], replace(RECORDS[0], id="twin")], NAMES)) == 1
 
 
 def test_no_feasible_candidate_is_an_empty_front() -> None:
@@ -69,9 +70,9 @@ def test_no_feasible_candidate_is_an_empty_front() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(records=MANY)
-def test_the_front_is_what_dominance_leaves(records: list[dict[str, Any]]) -> None:
-    points = [(entry, objectives(entry, NAMES)) for entry in records if entry["fidelity"]["full"]
-              and entry["status"] == "feasible"]
+def test_the_front_is_what_dominance_leaves(records: list[Record]) -> None:
+    points = [(entry, objectives(entry, NAMES)) for entry in records if entry.fidelity.full
+              and entry.is_feasible]
     left = [point for _, point in points if not any(_dominates(other, point) for _, other in points)]
     found = [tuple(objectives(entry, NAMES)) for entry in front(records, NAMES)]
     assert sorted(found) == sorted(set(map(tuple, left)))
@@ -123,44 +124,44 @@ def test_a_cheap_training_costs_time_and_gives_no_hypervolume() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(records=MANY)
-def test_the_curve_is_the_hypervolume_of_all_so_far_and_never_falls(records: list[dict[str, Any]]) -> None:
+def test_the_curve_is_the_hypervolume_of_all_so_far_and_never_falls(records: list[Record]) -> None:
     rows = hypervolume_curve(records, *BOX)
-    assert [row["generation"] for row in rows] == sorted({entry["generation"] for entry in records})
+    assert [row["generation"] for row in rows] == sorted({entry.generation for entry in records})
     for row in rows:
-        so_far = [entry for entry in records if entry["generation"] <= row["generation"]]
+        so_far = [entry for entry in records if entry.generation <= row["generation"]]
         assert row["candidates"] == len(so_far)
         assert row["hypervolume"] == pytest.approx(
-            hypervolume([entry for entry in so_far if entry["fidelity"]["full"]], *BOX), abs=1e-12)
+            hypervolume([entry for entry in so_far if entry.fidelity.full], *BOX), abs=1e-12)
     assert all(a["hypervolume"] <= b["hypervolume"] + 1e-12 for a, b in zip(rows, rows[1:]))
 
 
 def test_ties_are_inside_each_other_s_intervals_in_both_accuracies() -> None:
-    member = record(0.90, 0.50, id="member")
-    others = [member, record(0.91, 0.52, id="near"), record(0.91, 0.70, id="stronger"),
-              record(0.99, 0.51, id="cleaner"), failed(id="failed"), record(0.95, 0.60, id="few", n=20)]
+    member = line(0.90, 0.50, id="member")
+    others = [member, line(0.91, 0.52, id="near"), line(0.91, 0.70, id="stronger"), line(0.99, 0.51, id="cleaner"),
+              failed_line(id="failed"), line(0.95, 0.60, id="few", n=20)]
     assert ties(member, others) == ["near", "few"]
     assert all(ties(other, [member]) == (["member"] if other["id"] in ("near", "few") else [])
                for other in others[1:])
 
 
 def test_promotion_is_by_rank_then_by_how_alone_a_candidate_is() -> None:
-    line = {name: record(0.5 + place, 0.9 - place, 1_000, id=name) for name, place in
+    row = {name: record(0.5 + place, 0.9 - place, 1_000, id=name) for name, place in
             {"left": 0.0, "crowded": 0.10, "crowded too": 0.13, "alone": 0.26, "right": 0.4}.items()}
     behind = [record(0.4, 0.4, 1_000, id="second rank"), record(0.3, 0.3, 1_000, id="third rank")]
-    records = [*behind, *line.values()]
+    records = [*behind, *row.values()]
     names = ("clean_error", "robust_error")
     # The ends of the line first, then by the distance between a candidate's neighbours: 0.27, 0.16, 0.13.
-    assert [records[place]["id"] for place in rank_order(records, names)] == [
+    assert [records[place].id for place in rank_order(records, names)] == [
         "left", "right", "alone", "crowded too", "crowded", "second rank", "third rank"]
 
 
 def test_the_infeasible_follow_by_how_little_they_violate() -> None:
-    def infeasible(name: str, violation: float | None) -> dict[str, Any]:
+    def infeasible(name: str, violation: float | None) -> Record:
         return record(0.99, 0.99, 10, id=name, status="infeasible", violation=violation)
 
     records = [failed(id="b unmeasured"), infeasible("far", 0.5), infeasible("near", 0.1), failed(id="a unmeasured"),
                infeasible("as near", 0.1), record(0.1, 0.1, id="feasible")]
-    assert [records[place]["id"] for place in rank_order(records, NAMES)] == [
+    assert [records[place].id for place in rank_order(records, NAMES)] == [
         "feasible", "as near", "near", "far", "a unmeasured", "b unmeasured"]
     assert rank_order([], NAMES) == []
 
@@ -176,10 +177,10 @@ def test_a_rung_that_is_not_timed_is_ordered_by_what_is_known() -> None:
 @settings(max_examples=60, deadline=None)
 @given(records=MANY, names=st.sampled_from([NAMES, NAMES[:2], (*NAMES, "latency_ms")]), chance=st.randoms())
 def test_the_order_is_one_of_ranks_and_does_not_depend_on_the_order_given(
-        records: list[dict[str, Any]], names: tuple[str, ...], chance: random.Random) -> None:
+        records: list[Record], names: tuple[str, ...], chance: random.Random) -> None:
     order = rank_order(records, names)
     assert sorted(order) == list(range(len(records)))
-    statuses = [records[place]["status"] for place in order]
+    statuses = [records[place].status for place in order]
     assert statuses == sorted(statuses)
     points = [point for place in order if (point := objectives(records[place], names)) is not None]
     assert not any(_dominates(later, earlier) for place, earlier in enumerate(points) for later in points[place:])
@@ -203,15 +204,15 @@ def test_rank_correlation_needs_pairs() -> None:
 
 def test_identity_forgets_latency_and_order() -> None:
     first, second = RECORDS[0], RECORDS[2]
-    assert identity([first, second]) == identity([{**second, "latency_ms": {"p50": 9.0}}, first])
-    assert identity([first]) != identity([{**first, "flops": 1_001}])
+    assert identity([first, second]) == identity([replace(second, latency_ms={"p50": 9.0}), first])
+    assert identity([first]) != identity([replace(first, flops=1_001)])
 
 
 def test_ten_thousand_candidates_cost_no_time_worth_telling() -> None:
     chance = np.random.default_rng(0)
     template = record()
-    records = [{**template, "id": f"{place:012x}", "generation": place // 10, "flops": int(flops), "validation": {
-        **template["validation"], "clean_accuracy": clean, "robust_accuracy": robust}}
+    records = [replace(template, id=f"{place:012x}", generation=place // 10, flops=int(flops), validation=replace(
+        template.validation, clean_accuracy=clean, robust_accuracy=robust))
         for place, (clean, robust, flops) in enumerate(chance.random((10_000, 3)) * (1.0, 1.0, 1e7))]
     for work, limit in ((lambda: front(records, NAMES), 0.2), (lambda: hypervolume(records, *BOX), 0.2),
                         (lambda: hypervolume_curve(records, *BOX), 1.0), (lambda: rank_order(records, NAMES), 1.0)):

@@ -14,8 +14,9 @@ from parapet.files import read_json
 from parapet.genome import Genome
 from parapet.search import lost
 from parapet.search.network_space import SearchSpace
+from parapet.search.session import new_schedule
 from parapet.steps import candidates, measure, search
-from parapet.store import archive, results
+from parapet.store import archive, results, search_folder
 from parapet.tracking import NullTracker
 from tests.steps.tiny import TINY
 
@@ -58,8 +59,8 @@ def test_want_of_memory_and_a_death_cost_nobody_else_anything(digits_folder: Pat
 def test_one_that_dies_twice_is_infeasible_with_its_reason_and_the_rest_goes_on(
         digits_folder: Path, tmp_path: Path, plan: Any, capsys: pytest.CaptureFixture) -> None:
     params = _params(4, ["relu", "silu", "softplus"])
-    course = candidates.new_course(params, read_json(digits_folder / "dataset.json"))
-    drawn = [request.genome.activation for request in course.ask([], lambda: False)]
+    schedule = new_schedule(params, read_json(digits_folder / "dataset.json"))
+    drawn = [request.genome.activation for request in schedule.ask([], lambda: False)]
     alone = next(name for name in drawn if drawn.count(name) == 1)
     plan(**{alone: "SEGV"})
     found = _search(params, digits_folder, tmp_path)
@@ -97,8 +98,8 @@ def test_a_search_that_loses_too_many_stops_and_says_why(digits_folder: Path, tm
 
 def test_lost_to_different_reasons_it_goes_on(digits_folder: Path, tmp_path: Path, plan: Any) -> None:
     params = _params(6, ["relu", "silu", "softplus"])
-    course = candidates.new_course(params, read_json(digits_folder / "dataset.json"))
-    drawn = [request.genome.activation for request in course.ask([], lambda: False)]
+    schedule = new_schedule(params, read_json(digits_folder / "dataset.json"))
+    drawn = [request.genome.activation for request in schedule.ask([], lambda: False)]
     first, second, _ = sorted({"relu", "silu", "softplus"}, key=drawn.count)
     assert 0 < drawn.count(first) <= drawn.count(second) <= 2
     plan(**{first: "SEGV", second: "memory"})
@@ -160,7 +161,7 @@ def test_what_is_taken_out_leaves_something_to_search() -> None:
 def test_on_a_cluster_a_generation_that_is_lost_stops_the_search_too(digits_folder: Path, tmp_path: Path) -> None:
     params = _params(3, ["relu"])
     candidates.run(params, digits_folder, tmp_path / "first")
-    proposals = read_json(tmp_path / "first" / candidates.PROPOSALS)
+    proposals = read_json(tmp_path / "first" / search_folder.PROPOSALS)
     folders = []
     for place, proposal in enumerate(proposals):
         for step in (results.TRAINING, results.ATTACK_EVALUATION, results.EXPORT):

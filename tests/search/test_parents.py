@@ -40,7 +40,7 @@ def test_the_nearest_architecture_goes_before_the_nearest_recipe() -> None:
     recipe = _like(steps=2, trades_beta=6.0, learning_rate=0.4, weight_decay=0.0, loss="pgd")
     architecture = _like(activation="silu")
     found = nearest(SPACE, CHILD, [record(genome=architecture), record(genome=recipe)])
-    assert found["genome"] == recipe.to_dict()
+    assert found.genes == recipe.to_dict()
 
 
 def test_another_family_or_a_failure_is_never_inherited_from() -> None:
@@ -60,7 +60,7 @@ def test_ties_go_by_fidelity_then_by_id() -> None:
     below, above = _like(width=4), _like(width=12)  # as far to one side as to the other
     cheap, full = record(genome=below, rung=0), record(genome=above, rung=2)
     assert nearest(SPACE, CHILD, [cheap, full]) is full is nearest(SPACE, CHILD, [full, cheap])
-    one, other = sorted((record(genome=below), record(genome=above)), key=lambda each: each["id"])
+    one, other = sorted((record(genome=below), record(genome=above)), key=lambda each: each.id)
     assert nearest(SPACE, CHILD, [other, one]) is one is nearest(SPACE, CHILD, [one, other])
 
 

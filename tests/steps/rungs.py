@@ -1,4 +1,4 @@
-"""A small search with everything on: rungs, inherited weights, second looks, two seeds; and what kills leave of it."""
+"""A small search with everything on (rungs, inherited weights, second evaluations, two seeds), and what kills leave."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.steps.tiny import TINY
 
 RUNGS = {**TINY, "search": {
     "population": 4, "generations": 2, "rungs": [{"epochs": 1, "data_share": 0.5, "crafting": "n_fgsm"}, {"epochs": 2}],
-    "reduction": 2, "warm_start": True, "looks": 2, "final_seeds": 2, "workers": 1, "attempts": 10,
+    "reduction": 2, "warm_start": True, "evaluations": 2, "final_seeds": 2, "workers": 1, "attempts": 10,
     "space": {"width": [4, 6], "depth": [1], "denoiser": ["none"], "input_filter": ["none"], "backbone": ["plain"]}},
     "training": {"epochs": 4, "validate_every": 4, "checkpoint_seconds": 0}}
 

@@ -14,10 +14,12 @@ import psutil
 import pytest
 
 from parapet.files import read_json
-from parapet.search.course import outcome
-from parapet.search.front import front, identity
+from parapet.search.front import front
+from parapet.search.schedule import trained_from_scratch
 from parapet.store import archive
+from parapet.store import records as store
 from parapet.tracking.connection import connect
+from tests.fronts import identity
 from tests.steps.rungs import RUNGS, command, journal, kill, lines, trainings
 
 KILLS = int(os.environ.get("PARAPET_TEST_KILLS", "50"))
@@ -93,8 +95,9 @@ def _check(folder: Path, alone: Path) -> None:
     """The same archive and front as `alone`, and one run in MLflow for each candidate."""
     assert lines(folder) == lines(alone)
     assert trainings(folder).keys() == trainings(alone).keys()
-    records, expected = (archive.read(each / "search/archive.jsonl") for each in (folder, alone))
-    assert identity(front(outcome(records), NAMES)) == identity(front(outcome(expected), NAMES))
+    records, expected = (store.read(each / "search/archive.jsonl") for each in (folder, alone))
+    found, wanted = (identity(front(trained_from_scratch(each), NAMES)) for each in (records, expected))
+    assert found == wanted
     assert read_json(folder / "search/front_ids.json") == read_json(alone / "search/front_ids.json")
     client = connect(f"sqlite:///{folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("kills")

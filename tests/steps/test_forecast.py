@@ -15,7 +15,7 @@ from parapet.config import Params, parse
 from parapet.errors import WorkError
 from parapet.genome import Genome
 from parapet.steps import forecast, timed_candidate
-from parapet.steps.forecast import Timed, climbing, course, idle, scratch, spread
+from parapet.steps.forecast import Timed, climbing, idle, scratch, search_cost, spread
 from tests.steps.tiny import TINY
 
 INFO = {"images": {"train": 1000, "validation": 300, "test": 300}, "image_shape": [1, 8, 8]}
@@ -42,23 +42,23 @@ def test_of_each_rung_a_share_goes_on() -> None:
 
 
 def test_without_rungs_the_search_is_its_candidates_and_the_undefended_network() -> None:
-    found = course(_params(), [ONE], 1, 1.0, wait=4.0)
+    found = search_cost(_params(), [ONE], 1, 1.0, wait=4.0)
     assert found == forecast.Course(seconds=4.0 + 9 * 13.0, candidates=8)
     assert found.per_hour == pytest.approx(3600 * 8 / 121)
     # Four equal candidates on two workers leave nobody idle.
-    assert course(_params(), [ONE], 2, 1.0, wait=0.0).seconds == pytest.approx(9 * 13.0 / 2)
+    assert search_cost(_params(), [ONE], 2, 1.0, wait=0.0).seconds == pytest.approx(9 * 13.0 / 2)
 
 
-def test_the_end_trains_the_front_again_and_looks_at_it() -> None:
-    plain, seeds = (course(_params(**search), [ONE], 1, 1.0, 0.0).seconds for search in ({}, {"final_seeds": 3}))
+def test_the_end_trains_the_front_again_and_evaluates_it() -> None:
+    plain, seeds = (search_cost(_params(**search), [ONE], 1, 1.0, 0.0).seconds for search in ({}, {"final_seeds": 3}))
     assert seeds - plain == pytest.approx(2 * 2 * 13.0)  # two on the front, two more seeds
     rungs = {"rungs": [{"epochs": 2}]}
-    again, anew = (course(_params(**rungs, **search), [ONE], 1, 1.0, 0.0).seconds
+    again, anew = (search_cost(_params(**rungs, **search), [ONE], 1, 1.0, 0.0).seconds
                    for search in ({}, {"full_from_scratch": True}))
     # With rungs the front is trained from scratch, unless the last step up was that already; then two epochs more each.
     assert again - anew == pytest.approx(2 * 13.0 - 8 * 2 / 3)
-    looks = course(_params(looks=2), [ONE], 1, 1.0, 0.0).seconds
-    assert looks - plain == pytest.approx(3.0 * (2 + 8 / 3))
+    twice = search_cost(_params(evaluations=2), [ONE], 1, 1.0, 0.0).seconds
+    assert twice - plain == pytest.approx(3.0 * (2 + 8 / 3))
 
 
 def test_the_last_candidate_of_a_generation_is_waited_for() -> None:
@@ -69,21 +69,21 @@ def test_the_last_candidate_of_a_generation_is_waited_for() -> None:
 
 
 def test_of_a_budget_of_hours_the_candidates_are_told() -> None:
-    found = course(_params(budget="1 hour"), [ONE], 1, 1.0, 0.0)
+    found = search_cost(_params(budget="1 hour"), [ONE], 1, 1.0, 0.0)
     assert found.candidates == pytest.approx(3600 / 13 - 1) and found.seconds == pytest.approx(3600)
-    assert course(_params(budget="1 hour"), [ONE], 1, 2.0, 0.0).candidates == pytest.approx(3600 / 26 - 1)
-    shared = course(_params(budget="1 gpu-hour"), [ONE], 4, 1.0, 0.0)
+    assert search_cost(_params(budget="1 hour"), [ONE], 1, 2.0, 0.0).candidates == pytest.approx(3600 / 26 - 1)
+    shared = search_cost(_params(budget="1 gpu-hour"), [ONE], 4, 1.0, 0.0)
     assert shared.candidates == pytest.approx(found.candidates) and shared.seconds == pytest.approx(900)
-    assert course(_params(budget="60 minutes"), [ONE], 1, 1.0, 0.0) == found
-    assert course(_params(budget="6 candidates"), [ONE], 1, 1.0, 0.0).candidates == 6
+    assert search_cost(_params(budget="60 minutes"), [ONE], 1, 1.0, 0.0) == found
+    assert search_cost(_params(budget="6 candidates"), [ONE], 1, 1.0, 0.0).candidates == 6
 
 
 @given(st.integers(1, 16), st.floats(0.5, 4))
 def test_more_workers_are_hardly_slower_and_a_slower_machine_takes_longer(workers: int, factor: float) -> None:
     timed = [ONE, dataclasses.replace(ONE, epoch=2.0), dataclasses.replace(ONE, epoch=0.3)]
-    one, more = (course(_params(), timed, count, 1.0, 0.0).seconds for count in (workers, workers + 1))
+    one, more = (search_cost(_params(), timed, count, 1.0, 0.0).seconds for count in (workers, workers + 1))
     assert more <= one * 1.001
-    assert course(_params(), timed, workers, factor, 0.0).seconds == pytest.approx(factor * one)
+    assert search_cost(_params(), timed, workers, factor, 0.0).seconds == pytest.approx(factor * one)
 
 
 def test_the_range_widens_with_what_candidates_differ_in_and_is_never_narrow() -> None:

@@ -10,7 +10,8 @@ import pytest
 from parapet.config import Params, parse, to_dict
 from parapet.data.info import read_info
 from parapet.errors import WorkError
-from parapet.steps import attack_evaluation, candidates, export, measure, training
+from parapet.search.session import Session
+from parapet.steps import attack_evaluation, export, measure, training
 from tests.steps.tiny import TINY
 
 
@@ -24,9 +25,8 @@ def test_results_that_are_damaged_as_they_are_written_end_the_search_with_a_sent
     for step in (training, attack_evaluation, export):
         monkeypatch.setattr(step, "run", nothing)
     params, info = parse(Params, TINY), read_info(digits_folder)
-    course = candidates.new_course(params, info)
-    proposal = candidates.propose(course, course.ask([], lambda: False)[:1], params, info, "cpu", undefended=False)[0]
-    with pytest.raises(WorkError, match=f"^what was measured of candidate {proposal['id']} was damaged while it was "
+    proposal = Session(params, info, "cpu").ask(lambda: False)[1]
+    with pytest.raises(WorkError, match=f"^what was measured of candidate {proposal.id} was damaged while it was "
                                         "written to .*; run the same command again.$"):
-        measure.run(proposal=proposal, params=to_dict(params), dataset=str(digits_folder), cache=str(tmp_path),
-                    device="cpu")
+        measure.run(proposal=proposal.to_json(), params=to_dict(params), dataset=str(digits_folder),
+                    cache=str(tmp_path), device="cpu")

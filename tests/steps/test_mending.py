@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from parapet import sealed
 from parapet.config import Params, parse
 from parapet.files import file_digest, read_json
-from parapet.processes.pool import Outcome
-from parapet.search.front import front, identity
+from parapet.processes.pool import TaskResult
+from parapet.search.front import front
 from parapet.steps import measure, search
 from parapet.steps.mending import Mender
-from parapet.store import archive, results
+from parapet.store import records as store
+from parapet.store import results
+from parapet.store.records import Proposal, Record
 from parapet.tracking import NullTracker
 from tests.damage import damaged
+from tests.fronts import identity
+from tests.search.archive_records import line
+from tests.search.archive_records import record as made_up
 from tests.steps.tiny import TINY
 
 PARAMS = parse(Params, TINY)
@@ -37,8 +41,8 @@ def _again(here: Path, dataset: Path) -> None:
     search.run(PARAMS, dataset, here / "search", here / "cache", devices=["cpu"], tracker=NullTracker())
 
 
-def _members(here: Path) -> list[dict[str, Any]]:
-    return front(archive.read(here / "search/archive.jsonl"), NAMES)
+def _members(here: Path) -> list[Record]:
+    return front(store.read(here / "search/archive.jsonl"), NAMES)
 
 
 def _flip(path: Path, place: int) -> None:
@@ -50,11 +54,12 @@ def _flip(path: Path, place: int) -> None:
 def test_damaged_files_of_the_front_are_measured_again_and_told(here: Path, digits_folder: Path, capsys) -> None:
     before, member = (here / "search/archive.jsonl").read_bytes(), _members(here)[0]
     undefended = read_json(here / "search/undefended.json")
-    trained, attacked, exported = measure.folders(here / "cache", member, PARAMS)
+    trained, attacked, exported = measure.folders(here / "cache", member.training_key, PARAMS)
     weights, kept = file_digest(trained / "model.safetensors"), read_json(attacked / "attack_evaluation.json")
     _flip(trained / "model.safetensors", -3)
     (exported / "model.onnx").unlink()
-    (measure.folders(here / "cache", undefended, PARAMS)[1] / "adversarial.safetensors").write_bytes(b"")
+    _, attacked_too, _ = measure.folders(here / "cache", undefended["training_key"], PARAMS)
+    (attacked_too / "adversarial.safetensors").write_bytes(b"")
     _again(here, digits_folder)
     told = capsys.readouterr().out
     assert f"{trained}: model.safetensors is not what was written: its SHA-256 is " in told
@@ -70,7 +75,7 @@ def test_damaged_files_of_the_front_are_measured_again_and_told(here: Path, digi
 
 def test_a_digit_that_was_flipped_in_a_result_is_found(here: Path, digits_folder: Path, capsys) -> None:
     member = _members(here)[-1]
-    folder, _, _ = measure.folders(here / "cache", member, PARAMS)
+    folder, _, _ = measure.folders(here / "cache", member.training_key, PARAMS)
     path = folder / "training.json"
     flops = json.dumps(member["flops"])
     path.write_text(path.read_text().replace(f'"flops": {flops}', f'"flops": {flops[:-1]}{(int(flops[-1]) + 1) % 10}'))
@@ -78,7 +83,7 @@ def test_a_digit_that_was_flipped_in_a_result_is_found(here: Path, digits_folder
     _again(here, digits_folder)
     assert f"{path} is damaged (its checksum does not fit); what it was about is measured again" in \
         capsys.readouterr().out
-    assert identity(_members(here)) == expected and sealed.look(path)["flops"] == member["flops"]
+    assert identity(_members(here)) == expected and sealed.look(path)["flops"] == member.flops
 
 
 def test_the_undefended_network_of_another_search_is_not_taken(here: Path, digits_folder: Path) -> None:
@@ -90,27 +95,26 @@ def test_the_undefended_network_of_another_search_is_not_taken(here: Path, digit
 
 
 def test_a_parent_whose_weights_are_damaged_is_trained_again_before_its_child(tmp_path: Path) -> None:
-    def record(name: str, parent: str | None) -> dict[str, Any]:
-        return {"id": name * 12, "training_key": name * 64, "evaluation_key": "e", "generation": 0, "genome": {},
-                "fidelity": {}, "repeat": 0, "final": False, "seed": 1, "looks": 1,
-                "parent": parent and {"training_key": parent * 64, "kind": "promoted", "epochs": 1}}
+    def record(name: str, parent: str | None) -> Record:
+        return made_up(id=name * 12, training_key=name * 64,
+                       parent=parent and {"training_key": parent * 64, "kind": "promoted", "epochs": 1})
 
     records = [record("a", None), record("b", "a"), record("c", "b")]
     for entry in records[:2]:
-        folder = measure.folder_of(tmp_path, entry["training_key"])
+        folder = measure.folder_of(tmp_path, entry.training_key)
         folder.mkdir(parents=True)
-        (folder / "model.safetensors").write_bytes(entry["id"].encode())
-        results.write(folder / "training.json", candidate=entry["id"], key=entry["training_key"],
+        (folder / "model.safetensors").write_bytes(entry.id.encode())
+        results.write(folder / "training.json", candidate=entry.id, key=entry.training_key,
                       beside=["model.safetensors"])
     asked: list[str] = []
     told: list[str] = []
 
-    def measured(proposals: list[dict[str, Any]]) -> list[Outcome]:
-        asked.extend(proposal["id"] for proposal in proposals)
-        return [Outcome({"id": proposal["id"]}) for proposal in proposals]
+    def measured(proposals: list[Proposal]) -> list[TaskResult]:
+        asked.extend(proposal.id for proposal in proposals)
+        return [TaskResult(line(id=proposal.id)) for proposal in proposals]
 
     mender = Mender(PARAMS, {"fingerprint": "f"}, tmp_path, measured, told.append)
-    child = [{**records[2], "look": 1}]
+    child = [records[2].proposal("f")]
     mender.parents(child, records)
     assert asked == [] and told == []
     with damaged(measure.folder_of(tmp_path, "b" * 64) / "model.safetensors", "halved"):

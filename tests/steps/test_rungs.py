@@ -1,4 +1,4 @@
-"""A real search with rungs, inherited weights, looks and seeds: killed and resumed it ends as if left alone."""
+"""A real search with rungs, inherited weights, second evaluations and seeds: killed and resumed it ends the same."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from parapet.config import Params, parse, to_dict
 from parapet.data.info import read_info
 from parapet.files import read_json
 from parapet.models import Network, load
-from parapet.search.course import outcome
-from parapet.search.front import front, identity
-from parapet.steps import candidates, measure
+from parapet.search.front import front
+from parapet.search.schedule import trained_from_scratch
+from parapet.search.session import Session, proposal_of
+from parapet.steps import measure
 from parapet.store import archive
-from parapet.store.request import Request
+from parapet.store import records as store
+from parapet.store.records import Parent, Request
+from tests.fronts import identity
 from tests.steps.rungs import RUNGS, command, journal, kill, lines, trainings
 
 NAMES = ("clean_error", "robust_error", "flops")
@@ -63,14 +66,14 @@ def test_cheap_rungs_cost_less_and_full_training_is_exported(alone: Path) -> Non
     assert max(costs[1]) < max(costs[2]) < max(scratch)
 
 
-def test_the_front_was_trained_from_scratch_with_two_seeds_and_looked_at_twice(alone: Path) -> None:
+def test_the_front_was_trained_from_scratch_with_two_seeds_and_evaluated_twice(alone: Path) -> None:
     records = archive.read(alone / "search/archive.jsonl")
     ids = read_json(alone / "search/front_ids.json")["ids"]
-    members = front(outcome(records), NAMES)
+    members = front(trained_from_scratch(records), NAMES)
     assert ids == [member["id"] for member in members] and ids
     for member in members:
         assert (member["parent"], member["repeat"], member["looks"]) == (None, 0, 2) and member["fidelity"]["full"]
-        assert member["validation"]["n"] == 120  # other images in each look
+        assert member["validation"]["n"] == 120  # other images in each evaluation
         other, = (record for record in records if record["genome"] == member["genome"] and record["repeat"] == 1)
         assert other["training_key"] != member["training_key"] and other["seed"] != member["seed"]
     assert {path.name for path in (alone / "search/candidates").iterdir()} == \
@@ -104,7 +107,8 @@ def test_killed_in_each_part_and_resumed_it_ends_the_same(alone: Path, tmp_path:
     assert done.returncode == 0, done.stdout + done.stderr
     assert finished.items() <= trainings(tmp_path).items() and trainings(tmp_path).keys() == trainings(alone).keys()
     assert lines(tmp_path) == lines(alone)
-    fronts = [front(outcome(archive.read(folder / "search/archive.jsonl")), NAMES) for folder in (alone, tmp_path)]
+    fronts = [front(trained_from_scratch(store.read(folder / "search/archive.jsonl")), NAMES)
+              for folder in (alone, tmp_path)]
     assert identity(fronts[0]) == identity(fronts[1])
     assert read_json(tmp_path / "search/front_ids.json") == read_json(alone / "search/front_ids.json")
 
@@ -115,11 +119,11 @@ def test_a_candidate_with_a_parent_begins_with_its_weights(kind: str, digits_fol
     params = parse(Params, {**RUNGS, "search": {**RUNGS["search"], "space": {
         **RUNGS["search"]["space"], "learning_rate": [1e-6]}}})
     info = read_info(digits_folder)
-    course = candidates.new_course(params, info)
-    first = course.ask([], lambda: False)[0]
+    session = Session(params, info, "cpu")
+    first = session.ask(lambda: False)[1]
 
     def measured(request: Request) -> Network:
-        proposal = candidates.propose(course, [request], params, info, "cpu", undefended=False)[-1]
+        proposal = proposal_of(request, params, info, "cpu", 0).to_json()
         record = measure.run(proposal=proposal, params=to_dict(params), dataset=str(digits_folder),
                              cache=str(tmp_path), device="cpu")
         keys.append(record["training_key"])
@@ -127,9 +131,8 @@ def test_a_candidate_with_a_parent_begins_with_its_weights(kind: str, digits_fol
 
     keys: list[str] = []
     parent = measured(first)
-    rung = course.ladder[1] if kind == "promoted" else first.fidelity
-    child = measured(Request(first.genome, rung, {"training_key": keys[0], "kind": kind,
-                                                  "epochs": 1 if kind == "promoted" else 0}))
+    rung = session.schedule.ladder[1] if kind == "promoted" else first.fidelity
+    child = measured(Request(first.genome, rung, Parent(keys[0], kind, 1 if kind == "promoted" else 0)))
     elsewhere = measured(Request(first.genome, first.fidelity, repeat=1))
     assert len(set(keys)) == 3
     assert _apart(child, parent) < 0.01 < 0.3 < _apart(elsewhere, parent)

@@ -16,10 +16,13 @@ from parapet import schemas, sealed
 from parapet.config import Params, parse
 from parapet.errors import InputError, WorkError
 from parapet.files import read_json
-from parapet.search.front import front, identity
-from parapet.steps import candidates, search, training
+from parapet.search.front import front
+from parapet.search.session import Session
+from parapet.steps import search, training
 from parapet.store import archive
+from parapet.store import records as store
 from parapet.tracking import NullTracker
+from tests.fronts import identity
 from tests.steps.tiny import TINY, command
 
 
@@ -30,7 +33,8 @@ def test_the_outcome_is_as_the_design_says(undisturbed: Path) -> None:
     for record in records:
         schemas.validate("archive_record", record)
     ids = read_json(out / "front_ids.json")["ids"]
-    assert ids == [record["id"] for record in front(records, ("clean_error", "robust_error", "flops"))]
+    names = ("clean_error", "robust_error", "flops")
+    assert ids == [record.id for record in front(store.read(out / "archive.jsonl"), names)]
     shown = {*ids, read_json(out / "undefended.json")["id"]}
     assert {path.name for path in (out / "candidates").iterdir()} == shown
     for name in shown:
@@ -151,8 +155,7 @@ def test_other_data_under_a_running_search_are_refused(digits_folder: Path, tmp_
     shutil.copytree(digits_folder, tmp_path / "dataset")
     info = read_json(tmp_path / "dataset/dataset.json")
     params = parse(Params, TINY)
-    course = candidates.new_course(params, info)
-    proposal = candidates.propose(course, course.ask([], lambda: False), params, info, "cpu", undefended=False)[0]
+    proposal = Session(params, info, "cpu").ask(lambda: False)[0]
     sealed.write(tmp_path / "dataset/dataset.json", {**info, "fingerprint": "0" * 64})
     with pytest.raises(InputError, match="holds other data .fingerprint 000000000000. than this search began with"):
         training.run(params, proposal, tmp_path / "dataset", tmp_path / "out")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from parapet.errors import InputError
 from parapet.store import archive
-from tests.search.archive_records import record
+from tests.search.archive_records import line as record
 
 RECORDS = [{"schema_version": 5, "id": f"{place:012x}", "value": place / 3, "text": "ü\n\0"} for place in range(5)]
 

@@ -12,11 +12,11 @@ from parapet.config import Params, Rung, parse
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome
 from parapet.store import keys
-from parapet.store.request import Request
+from parapet.store.records import Parent, Request
 
 PARAMS = parse(Params, {"training": {"epochs": 12}})
 FULL = Request(Genome(), Fidelity(0, True, 12))
-PARENT = {"training_key": "p" * 64, "kind": "promoted", "epochs": 2}
+PARENT = Parent("p" * 64, "promoted", 2)
 
 
 def _key(request: Request = FULL, params: Params = PARAMS, fingerprint: str = "f", device: str = "cpu") -> str:
@@ -36,9 +36,9 @@ def test_the_same_training_has_one_key_on_every_ladder() -> None:
 
 @pytest.mark.parametrize("request_", [
     replace(FULL, parent=PARENT),
-    replace(FULL, parent=PARENT | {"training_key": "q" * 64}),
-    replace(FULL, parent=PARENT | {"kind": "inherited"}),
-    replace(FULL, parent=PARENT | {"epochs": 4}),
+    replace(FULL, parent=replace(PARENT, training_key="q" * 64)),
+    replace(FULL, parent=replace(PARENT, kind="inherited")),
+    replace(FULL, parent=replace(PARENT, epochs=4)),
     replace(FULL, repeat=1), replace(FULL, repeat=2),
     replace(FULL, fidelity=Fidelity(0, True, 13)),
     replace(FULL, fidelity=Fidelity(0, True, 12, 0.5)),
@@ -51,7 +51,7 @@ def test_another_training_has_another_key(request_: Request) -> None:
 
 def test_every_one_of_them_differs_from_the_others() -> None:
     requests = [FULL, *(replace(FULL, parent=parent, repeat=repeat, fidelity=Fidelity(0, True, epochs, share, crafting))
-                        for parent in (None, PARENT, PARENT | {"kind": "inherited"}) for repeat in (0, 1)
+                        for parent in (None, PARENT, replace(PARENT, kind="inherited")) for repeat in (0, 1)
                         for epochs in (2, 4) for share in (0.5, 1.0) for crafting in ("own", "n_fgsm"))]
     assert len({_key(request) for request in requests}) == len(requests)
 
@@ -71,8 +71,8 @@ def test_what_weights_do_not_depend_on_is_no_part_of_it() -> None:
 
 
 def test_a_look_changes_the_evaluation_alone() -> None:
-    looks = [replace(FULL, look=look, final=final) for look in (1, 2, 3) for final in (False, True)]
-    assert {_key(request) for request in looks} == {_key()}
+    requests = [replace(FULL, evaluation=number, final=final) for number in (1, 2, 3) for final in (False, True)]
+    assert {_key(request) for request in requests} == {_key()}
     found = [keys.evaluation_key("t", PARAMS, "attack_evaluation", look) for look in (1, 2, 3)]
     assert len(set(found)) == 3 and found[0] == keys.evaluation_key("t", PARAMS, "attack_evaluation")
 
@@ -88,7 +88,7 @@ def test_a_seed_depends_on_search_genome_and_repeat(seed: int, repeat: int) -> N
 
 @pytest.mark.parametrize(("section", "same"), [
     ({"generations": 9}, True), ({"budget": "9 candidates"}, True), ({"final_seeds": 3}, True), ({"workers": 7}, True),
-    ({"rungs": [{"epochs": 2}]}, False), ({"warm_start": True}, False), ({"looks": 2}, False),
+    ({"rungs": [{"epochs": 2}]}, False), ({"warm_start": True}, False), ({"evaluations": 2}, False),
     ({"maximum_latency_ms": 1.0}, False), ({"reduction": 4}, False), ({"population": 9}, False)])
 def test_a_search_is_the_same_whatever_its_budget(section: dict, same: bool) -> None:
     found = keys.search_key(_with(search=section), "f", "cpu")

@@ -12,7 +12,8 @@ from parapet.genome import Genome
 from parapet.models import save
 from parapet.models.network import Network
 from parapet.store.record_verification import verify
-from tests.search.archive_records import failed, record
+from tests.search.archive_records import failed_line as failed
+from tests.search.archive_records import line as record
 
 SMALL = Genome(width=4, depth=1, activation="silu").canonical()
 

@@ -38,15 +38,14 @@ class Quantity:
     floor: float | None = None
     source: str | None = None
 
-    def of(self, candidate: Mapping[str, Any]) -> float | None:
-        """Its value for an archive record or a member of front.json, on validation; None where it was not measured."""
+    def of(self, candidate: Any) -> float | None:
+        """Its value for a `Record`, a line of the archive or a member of front.json, on validation; None where it was
+        not measured."""
         if self.source is not None:
-            return self._computed(candidate)
-        if self.is_share:
-            block = candidate["validation"]
-            return None if block is None else block[self.name]
-        value = candidate[self.name]
-        return value["p50"] if isinstance(value, dict) else value
+            return self._computed(candidate if isinstance(candidate, Mapping) else candidate.to_json())
+        block = _field(candidate, "validation") if self.is_share else candidate
+        value = None if block is None else _field(block, self.name)
+        return value["p50"] if isinstance(value, Mapping) else value
 
     def _computed(self, candidate: Mapping[str, Any]) -> float | None:
         try:
@@ -80,6 +79,10 @@ QUANTITIES: Catalogue[Quantity] = Catalogue("a quantity", (
     Quantity("params", "params", "most", "fewest", "1e5", None, "parameters", floor=1.0),
     Quantity("latency_ms", "latency_ms", "highest", "lowest", "0.2", "latency_ms", "latency", "ms", floor=1e-6),
 ))
+
+
+def _field(of: Any, name: str) -> Any:
+    return of[name] if isinstance(of, dict) else getattr(of, name)
 
 
 class Objectives(Mapping[str, Quantity]):

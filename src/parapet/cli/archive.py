@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -26,6 +26,9 @@ from parapet.progress import Progress
 from parapet.quoting import name as named
 from parapet.quoting import quote
 
+if TYPE_CHECKING:
+    from parapet.store.records import Record
+
 EXAMPLES = """examples:
   parapet archive list --front
   parapet archive list --rung 0 --feasible --sort robust --limit 20
@@ -36,11 +39,11 @@ EXAMPLES = """examples:
 DEFAULT = Path("artifacts/search/archive.jsonl")
 _DEFAULT_OBJECTIVES = ("clean_error", "robust_error", "flops")
 # Which way is better first, by --sort.
-_SORTS: dict[str, Callable[[dict[str, Any]], float | None]] = {
-    "robust": lambda record: record["validation"] and -record["validation"]["robust_accuracy"],
-    "clean": lambda record: record["validation"] and -record["validation"]["clean_accuracy"],
-    "flops": lambda record: record["flops"],
-    "seconds": lambda record: record["training_seconds"],
+_SORTS: dict[str, Callable[[Record], float | None]] = {
+    "robust": lambda record: -record.validation.robust_accuracy if record.validation else None,
+    "clean": lambda record: -record.validation.clean_accuracy if record.validation else None,
+    "flops": lambda record: record.flops,
+    "seconds": lambda record: record.training_seconds,
 }
 _NAMED = 5
 _FOLDED_WIDTH = 30
@@ -110,6 +113,7 @@ def list_candidates(options: argparse.Namespace) -> None:
 def _chosen(options: argparse.Namespace, names: Sequence[str]) -> tuple[int, int, list[dict[str, Any]]]:
     """(how many there are before --limit, candidates in the archive, the records to list)."""
     from parapet.store import archive as journal
+    from parapet.store.records import latest
 
     _check_there(options.archive)
     lines = journal.places(options.archive)
@@ -118,37 +122,38 @@ def _chosen(options: argparse.Namespace, names: Sequence[str]) -> tuple[int, int
     if options.rung is None and not (options.feasible or options.front or options.sort):
         return len(places), len(places), journal.at_places(options.archive, places[:options.limit])
     # Of each candidate what the options ask about; the whole of those that are listed is read again.
-    known = journal.latest(map(_measured, journal.stream(options.archive)))
-    chosen = [{**record, "place": place} for place, record in enumerate(known)]
+    chosen = latest(map(_measured, journal.stream(options.archive)))
+    place_of = {record.id: place for place, record in enumerate(chosen)}
     if options.rung is not None:
-        rungs = sorted({record["fidelity"]["rung"] for record in chosen})
+        rungs = sorted({record.fidelity.rung for record in chosen})
         if options.rung not in rungs:
             raise InputError(f"--rung is {options.rung}; {options.archive} holds candidates of the rungs "
                              f"{', '.join(map(str, rungs)) or '(none at all)'}.")
-        chosen = [record for record in chosen if record["fidelity"]["rung"] == options.rung]
+        chosen = [record for record in chosen if record.fidelity.rung == options.rung]
     if options.feasible:
-        chosen = [record for record in chosen if record["status"] == "feasible"]
+        chosen = [record for record in chosen if record.is_feasible]
     if options.front:
-        from parapet.search.course import outcome
         from parapet.search.front import front
+        from parapet.search.schedule import trained_from_scratch
 
         # What is handed over was trained from scratch; at a cheap rung there is no such thing.
-        chosen = front(outcome(chosen) if options.rung is None else chosen, names, rung=options.rung)
+        chosen = front(trained_from_scratch(chosen) if options.rung is None else chosen, names, rung=options.rung)
     if options.sort:
         key = _SORTS[options.sort]
         chosen = sorted(chosen, key=lambda record: (key(record) is None, key(record) or 0))
     return len(chosen), len(places), journal.at_places(options.archive, [
-        places[record["place"]] for record in chosen[:options.limit]])
+        places[place_of[record.id]] for record in chosen[:options.limit]])
 
 
-def _measured(record: dict[str, Any]) -> dict[str, Any]:
+def _measured(line: dict[str, Any]) -> Record:
     """What candidates are filtered and ordered by: a tenth of a record."""
-    validation, latency = record["validation"], record["latency_ms"]
-    return {**{name: record[name] for name in ("id", "looks", "generation", "status", "parent", "repeat", "flops",
-                                               "training_seconds")},
-            "fidelity": {name: record["fidelity"][name] for name in ("rung", "full")},
-            "validation": validation and {name: validation[name] for name in ("clean_accuracy", "robust_accuracy")},
-            "latency_ms": latency and {"p50": latency["p50"]}}
+    from parapet.store.records import Record
+
+    validation, latency = line["validation"], line["latency_ms"]
+    return Record.from_json({
+        **line, "genome": {}, "audit": None, "training_key": "", "evaluation_key": "", "reason": None,
+        "validation": validation and {**validation, "clean_interval": [], "robust_interval": [], "attacks": {}},
+        "latency_ms": latency and {"p50": latency["p50"]}})
 
 
 def show(options: argparse.Namespace) -> None:

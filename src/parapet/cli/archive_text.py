@@ -114,11 +114,13 @@ def verdict(one: dict[str, Any], other: dict[str, Any], names: Sequence[str]) ->
     as in `front.ties`.
     """
     from parapet.search.front import measured_objectives, overlap, ties
+    from parapet.store.records import Record
 
+    first, second = Record.from_json(one), Record.from_json(other)
     pair, tied = f"{one['id']} and {other['id']}", bool(ties(one, [other]))
     better: dict[str, list[str]] = {one["id"]: [], other["id"]: []}
     for name in names:
-        ours, theirs = measured_objectives(one, [name]), measured_objectives(other, [name])
+        ours, theirs = measured_objectives(first, [name]), measured_objectives(second, [name])
         doubtful = name.endswith("_error") and overlap(one, other, name.removesuffix("_error"))
         if ours is None or theirs is None or ours == theirs or (tied and doubtful):
             continue

@@ -44,15 +44,15 @@ def search(params: Params, image_shape: Sequence[int], classes: int) -> None:
     """Space, ceilings, rungs and budget, for images (C, H, W) of so many classes: the first generation must be full."""
     from parapet.search.budget import Budget
     from parapet.search.network_space import SearchSpace  # numpy, which --help does without
-    from parapet.steps import candidates
+    from parapet.search.session import new_schedule
 
     config = params.search
     Budget.parse(config.budget, config.population, config.generations)
     if SearchSpace(config.space, image_shape).size == 1:
         raise InputError("every gene of search.space has one value, which leaves one genome and nothing to search; "
                          "list more choices, or train that one with `parapet train`.")
-    course = candidates.new_course(params, {"image_shape": list(image_shape), "classes": range(classes)})
-    found = len(course.evolution.ask())
+    schedule = new_schedule(params, {"image_shape": list(image_shape), "classes": range(classes)})
+    found = len(schedule.evolution.ask())
     if found < config.population:
         ceilings = " below its ceilings" if config.maximum_flops or config.maximum_params else ""
         genomes = "1 genome" if found == 1 else f"{found} different genomes"

@@ -1,6 +1,6 @@
 """Processes that work on tasks and may die: each is watched, replaced, and ended with its parent.
 
-A task names a function of the library and JSON arguments; the outcome is its JSON result or the reason why there is
+A task names a function of the library and JSON arguments; its `TaskResult` is a JSON value or the reason why there is
 none. Nothing is pickled.
 """
 
@@ -49,7 +49,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskResult:
     """What became of a task: a result, or a reason why there is none; and for how long workers were busy with it.
 
     `lost` is short, and there where the task is not known to be at fault itself: a death (by its signal), "out of
@@ -117,7 +117,7 @@ class Workers:
 
     Each worker is given its own entry of `devices` as the argument `device` of every task. A task whose process dies or
     runs out of memory is tried again, up to `attempts` times in all, and each of these times in a fresh process that
-    has the machine to itself: after all other tasks, and with no other worker beside it. Then the task's outcome is the
+    has the machine to itself: after all other tasks, and with no other worker beside it. Then the task's result is the
     reason. A process that met want of memory or an unexpected error is replaced, since what it left behind may spoil
     every later task. A task that takes longer than `timeout` seconds is ended and not tried again.
     """
@@ -141,8 +141,8 @@ class Workers:
     def run(self, tasks: Sequence[Task],
             on_progress: Callable[[int, str, float], None] | None = None,
             on_wait: Callable[[], None] | None = None,
-            on_told: Callable[[int, dict[str, Any]], None] | None = None) -> Iterator[tuple[int, Outcome]]:
-        """Yield (place in `tasks`, outcome) as tasks finish, in whatever order.
+            on_told: Callable[[int, dict[str, Any]], None] | None = None) -> Iterator[tuple[int, TaskResult]]:
+        """Yield (place in `tasks`, its result) as tasks finish, in whatever order.
 
         `on_progress` is told (place, text, share), `on_told` (place, values) of what a task tells besides; `on_wait` is
         called a few times a second. InputError and WorkError raised inside a worker (a missing file, a full disk) are
@@ -169,12 +169,12 @@ class Workers:
                 elif answer["kind"] == "told":
                     if on_told:
                         on_told(job.place, answer["values"])
-                elif (outcome := self._ended(worker, answer, again, on_progress)) is not None:
-                    yield job.place, outcome
+                elif (result := self._ended(worker, answer, again, on_progress)) is not None:
+                    yield job.place, result
             for worker in self._fallen():
                 fallen = worker.job
-                if (outcome := self._fell(worker, again, on_progress)) is not None and fallen is not None:
-                    yield fallen.place, outcome
+                if (result := self._fell(worker, again, on_progress)) is not None and fallen is not None:
+                    yield fallen.place, result
             if on_wait:
                 on_wait()
 
@@ -243,8 +243,8 @@ class Workers:
                 if worker.over or (worker.job is not None and worker.begun and now - worker.started > self.timeout)]
 
     def _ended(self, worker: _Worker, answer: dict[str, Any], again: deque[_Job],
-               on_progress: Callable[[int, str, float], None] | None) -> Outcome | None:
-        """The outcome of an answer that ends a task; None where it is tried again."""
+               on_progress: Callable[[int, str, float], None] | None) -> TaskResult | None:
+        """The result of an answer that ends a task; None where it is tried again."""
         job, worker.job = cast(_Job, worker.job), None
         job.seconds += time.monotonic() - worker.started
         kind, trace = answer["kind"], answer.get("trace")
@@ -253,22 +253,22 @@ class Workers:
             error.add_note(answer["trace"])
             raise error
         if kind == "done":
-            return Outcome(answer["result"], seconds=job.seconds)
+            return TaskResult(answer["result"], seconds=job.seconds)
         if kind == "failed" and answer["lost"] is None:
-            return Outcome(None, answer["reason"], None, job.seconds)
+            return TaskResult(None, answer["reason"], None, job.seconds)
         said = redacted(worker.said.decode(errors="replace"))
         self._replace(worker)
         trace = "\n".join(filter(None, [trace, said]))
         log.event(trace, step=worker.step or None, candidate=job.task.candidate, level=logging.DEBUG)
         if kind == "failed":
-            return Outcome(None, answer["reason"], trace, job.seconds, answer["lost"], unexpected=True)
+            return TaskResult(None, answer["reason"], trace, job.seconds, answer["lost"], unexpected=True)
         lost = deaths.MEMORY if kind == "out_of_memory" else answer["lost"]
         how = "ran out of memory" if kind == "out_of_memory" else "died"
         return self._once_more(job, worker.step, how, lost, answer["reason"], trace, again, on_progress)
 
     def _fell(self, worker: _Worker, again: deque[_Job],
-              on_progress: Callable[[int, str, float], None] | None) -> Outcome | None:
-        """The outcome of a worker that died or took too long; None where its task is tried again, or it had none."""
+              on_progress: Callable[[int, str, float], None] | None) -> TaskResult | None:
+        """The result of a worker that died or took too long; None where its task is tried again, or it had none."""
         job, code = worker.job, worker.process.wait() if worker.over else None
         worker.hear()
         self._replace(worker)
@@ -279,15 +279,15 @@ class Workers:
         if code is None:
             log.event(f"it took longer than {self.timeout:g} seconds", step=worker.step or None,
                       candidate=job.task.candidate, level=logging.WARNING)
-            return Outcome(None, f"it took longer than {self.timeout:g} seconds", said or None, job.seconds, "time")
+            return TaskResult(None, f"it took longer than {self.timeout:g} seconds", said or None, job.seconds, "time")
         words = deaths.last_words(said)
         words = f"the last lines of its standard error: {words}" if words else "it said nothing on its standard error"
         return self._once_more(job, worker.step, deaths.told(code), deaths.reason(code), words, said, again,
                                on_progress)
 
     def _once_more(self, job: _Job, step: str, how: str, lost: str, words: str, trace: str, again: deque[_Job],
-                   on_progress: Callable[[int, str, float], None] | None) -> Outcome | None:
-        """Queue a task to be tried again with the machine to itself, or its outcome after the last attempt."""
+                   on_progress: Callable[[int, str, float], None] | None) -> TaskResult | None:
+        """Queue a task to be tried again with the machine to itself, or its result after the last attempt."""
         task = job.task
         what = f"{step or 'the process'} of {task.about or task.name} {how}"
         if job.attempts < self.attempts:
@@ -300,7 +300,7 @@ class Workers:
         tried = f", in {job.attempts} attempts, the last with the machine to itself" if job.attempts > 1 else ""
         reason = "; ".join(filter(None, [f"{what}{tried}", words, task.advice]))
         log.event(reason, step=step or None, candidate=task.candidate, level=logging.ERROR)
-        return Outcome(None, reason, trace or None, job.seconds, lost)
+        return TaskResult(None, reason, trace or None, job.seconds, lost)
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome, Point, point
-from parapet.search.evolution import Outcome
+from parapet.search.evolution import Evaluated
 from parapet.search.front import measured_objectives, rank_correlation
+from parapet.store.records import Record
 
 # The violation of a candidate that more training does not mend: its audit failed.
 HOPELESS = 1.0
@@ -18,8 +19,8 @@ _REMEMBERED = 1000
 _ACCURACIES = ("clean_error", "robust_error")
 
 
-def outcomes(genomes: Sequence[Genome], records: Sequence[dict[str, Any]], ladder: list[Fidelity],
-             names: Sequence[str]) -> dict[Genome, Outcome]:
+def at_full_fidelity(genomes: Sequence[Genome], records: Sequence[Record], ladder: list[Fidelity],
+                     names: Sequence[str]) -> dict[Genome, Evaluated]:
     """Objectives and violation of each of `genomes` at its highest rung, brought to full fidelity.
 
     Errors fall with training by about the same for all: what they fell by, in the median of the candidates that were
@@ -27,26 +28,26 @@ def outcomes(genomes: Sequence[Genome], records: Sequence[dict[str, Any]], ladde
     """
     full, best = len(ladder) - 1, _highest(records)
     shifts = {rung: _shift(records, rung, full, names) for rung in range(full)}
-    found: dict[Genome, Outcome] = {}
+    found: dict[Genome, Evaluated] = {}
     for genome in genomes:
         record = best.get(point(genome.to_dict()))
         if record is None:
             continue
         values = measured_objectives(record, names)
-        if values is None or record["violation"] is None:
+        if values is None or record.violation is None:
             found[genome] = (None, 0.0)
             continue
-        shift = shifts.get(record["fidelity"]["rung"], [0.0] * len(names))
+        shift = shifts.get(record.fidelity.rung, [0.0] * len(names))
         moved = [min(1.0, max(0.0, value + change)) if name in _ACCURACIES else value
                  for name, value, change in zip(names, values, shift)]
-        violation = record["violation"]
+        violation = record.violation
         if 0 < violation < HOPELESS:  # below the floor of clean accuracy, which more training lifts
             violation = max(0.0, violation + shift[list(names).index("clean_error")])
         found[genome] = (moved, violation)
     return found
 
 
-def history(records: Sequence[dict[str, Any]], rung: int, names: Sequence[str],
+def history(records: Sequence[Record], rung: int, names: Sequence[str],
             most: int = _REMEMBERED) -> list[tuple[Genome, list[float]]]:
     """Measured genomes and their objectives at one rung, oldest first, at most the newest `most`: what a surrogate
     learns from."""
@@ -54,23 +55,23 @@ def history(records: Sequence[dict[str, Any]], rung: int, names: Sequence[str],
     for record in reversed(records[-_REMEMBERED:]):
         if len(found) == most:
             break
-        if record["fidelity"]["rung"] == rung and record["repeat"] == 0 \
+        if record.fidelity.rung == rung and record.repeat == 0 \
                 and (values := measured_objectives(record, names)) is not None:
-            found.append((Genome.from_dict(record["genome"]), values))
+            found.append((record.genome, values))
     return found[::-1]
 
 
-def agreement(records: Sequence[dict[str, Any]], low: int, high: int) -> dict[str, Any]:
+def agreement(records: Sequence[Record], low: int, high: int) -> dict[str, Any]:
     """{tau, n}: how two rungs order, by robust accuracy, the candidates that were measured at both.
 
     Only promoted ones were, which are more alike than all; the true correlation is rather higher.
     """
-    pairs = [(one["validation"]["robust_accuracy"], other["validation"]["robust_accuracy"])
-             for one, other in _pairs(records, low, high)]
+    pairs = [(one.validation.robust_accuracy, other.validation.robust_accuracy)
+             for one, other in _pairs(records, low, high) if one.validation and other.validation]
     return rank_correlation([low for low, _ in pairs], [high for _, high in pairs])
 
 
-def _shift(records: Sequence[dict[str, Any]], low: int, high: int, names: Sequence[str]) -> list[float]:
+def _shift(records: Sequence[Record], low: int, high: int, names: Sequence[str]) -> list[float]:
     changes = [[after - before for before, after in zip(measured_objectives(one, names) or (),
                                                         measured_objectives(other, names) or ())]
                for one, other in _pairs(records, low, high)]
@@ -78,18 +79,17 @@ def _shift(records: Sequence[dict[str, Any]], low: int, high: int, names: Sequen
     return [statistics.median(column) for column in columns] or [0.0] * len(names)
 
 
-def _pairs(records: Sequence[dict[str, Any]], low: int, high: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    measured = [record for record in records if record["validation"] is not None and record["repeat"] == 0]
-    below = {point(record["genome"]): record for record in measured if record["fidelity"]["rung"] == low}
-    return [(below[point(record["genome"])], record) for record in measured
-            if record["fidelity"]["rung"] == high and point(record["genome"]) in below]
+def _pairs(records: Sequence[Record], low: int, high: int) -> list[tuple[Record, Record]]:
+    measured = [record for record in records if record.validation is not None and record.repeat == 0]
+    below = {record.point: record for record in measured if record.fidelity.rung == low}
+    return [(below[record.point], record) for record in measured
+            if record.fidelity.rung == high and record.point in below]
 
 
-def _highest(records: Sequence[dict[str, Any]]) -> dict[Point, dict[str, Any]]:
-    best: dict[Point, dict[str, Any]] = {}
+def _highest(records: Sequence[Record]) -> dict[Point, Record]:
+    best: dict[Point, Record] = {}
     for record in records:
-        place = point(record["genome"])
-        if record["repeat"] == 0 and (place not in best
-                                      or record["fidelity"]["rung"] > best[place]["fidelity"]["rung"]):
-            best[place] = record
+        known = best.get(record.point)
+        if record.repeat == 0 and (known is None or record.fidelity.rung > known.fidelity.rung):
+            best[record.point] = record
     return best

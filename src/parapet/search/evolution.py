@@ -40,8 +40,8 @@ _FAILED = 1e9
 # A candidate that failed violates more than any that was measured.
 _HUGE = 1e30
 
-# What became of a candidate: its objectives, None where it failed, and by how much it violates constraints.
-Outcome = tuple[Sequence[float] | None, float]
+# A candidate's objectives, None where it failed, and by how much it violates the constraints.
+Evaluated = tuple[Sequence[float] | None, float]
 
 
 class Evolution(Generic[P]):
@@ -102,16 +102,16 @@ class Evolution(Generic[P]):
         if self.pending is None or not asked == len(objectives) == len(violations):
             raise ValueError(f"told {len(objectives)} results, asked for {asked}"
                              + (f", with {len(violations)} violations" if len(violations) != len(objectives) else ""))
-        outcomes = [self._outcome(row, violation) for row, violation in zip(objectives, violations)]
-        told = Population.new("X", self.pending, "F", np.array([row for row, _ in outcomes]),
-                              "G", np.array([[violation] for _, violation in outcomes]))
+        told = [self._as_pymoo(row, violation) for row, violation in zip(objectives, violations)]
+        population = Population.new("X", self.pending, "F", np.array([row for row, _ in told]),
+                                    "G", np.array([[violation] for _, violation in told]))
         self._proposable.known.update(map(self._proposable.number, self.pending))
-        self._algorithm.advance(infills=told)
+        self._algorithm.advance(infills=population)
         self.pending = None
         self.generation += 1
         self._algorithm.n_iter = self.generation + 1
 
-    def revise(self, values: Mapping[P, Outcome]) -> None:
+    def revise(self, values: Mapping[P, Evaluated]) -> None:
         """New objectives and violations, as in `tell`, of members that were measured again.
 
         Called before a generation is told they decide who survives it, called later who is bred from. Points that are
@@ -120,7 +120,7 @@ class Evolution(Generic[P]):
         changed = False
         for member, point in zip(self._algorithm.pop if self.generation > 0 else (), self.members):
             if point in values:
-                row, violation = self._outcome(*values[point])
+                row, violation = self._as_pymoo(*values[point])
                 # pymoo keeps the sum of violations beside G and would go on with the old one.
                 member.set_by_dict(F=np.array(row), G=np.array([violation]), CV=None)
                 changed = True
@@ -203,7 +203,7 @@ class Evolution(Generic[P]):
         return surrogate.choose(measured, values, pool, self.population, genes=self.space.genes,
                                 generation=self.generation)
 
-    def _outcome(self, objectives: Sequence[float] | None, violation: float) -> tuple[list[float], float]:
+    def _as_pymoo(self, objectives: Sequence[float] | None, violation: float) -> tuple[list[float], float]:
         """F and G of a candidate as pymoo takes them: finite, and feasible where G is not above 0."""
         if objectives is None or not all(map(math.isfinite, (*objectives, violation))):
             return [_FAILED] * self.objectives, _HUGE

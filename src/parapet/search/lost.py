@@ -35,8 +35,8 @@ def how_to_leave_out(genome: Genome, space: SearchSpace) -> str:
 def refuse_too_many(lost: Sequence[tuple[str, str]], total: int) -> None:
     """Raise WorkError where one reason has cost more than a third of a round of `total` candidates, and at least two.
 
-    `lost` holds (`Outcome.lost`, the whole reason) of each. The round of a search that stops so is not told to NSGA-II:
-    whoever goes on tries the lost ones again.
+    `lost` holds (`TaskResult.lost`, the whole reason) of each. The round of a search that stops so is not told to
+    NSGA-II: whoever goes on tries the lost ones again.
     """
     if not lost:
         return

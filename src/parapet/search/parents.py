@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from parapet.catalogue.networks import BACKBONES
 from parapet.genome import Genome
 from parapet.search.space import Space
+from parapet.store.records import Record
 
 # Genes that shape the network; what weights are worth to a child depends on them far more than on the recipe.
 ARCHITECTURE = ("backbone", "width", "depth", "activation", "denoiser", "denoiser_stage", "input_filter")
@@ -32,19 +32,11 @@ def inheritable(child: Genome, parent: Genome) -> bool:
         child.width == parent.width or BACKBONES[child.backbone].inherits_widths)
 
 
-def nearest(space: Space[Genome], child: Genome, records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def nearest(space: Space[Genome], child: Genome, records: Sequence[Record]) -> Record | None:
     """The record to inherit from: of feasible ones of the same family the nearest genome, at its highest fidelity.
 
     None where there is none. Equal distances are settled by fidelity, then by id, so that nothing depends on timing.
     """
-    best, key = None, None
-    for record in records:
-        if record["status"] != "feasible":
-            continue
-        parent = Genome.from_dict(record["genome"])
-        if not inheritable(child, parent):
-            continue
-        found = (distance(space, child, parent), -record["fidelity"]["rung"], record["repeat"], record["id"])
-        if key is None or found < key:
-            best, key = record, found
-    return best
+    found = [record for record in records if record.is_feasible and inheritable(child, record.genome)]
+    return min(found, default=None, key=lambda record: (distance(space, child, record.genome), -record.fidelity.rung,
+                                                        record.repeat, record.id))

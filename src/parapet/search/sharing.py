@@ -20,8 +20,8 @@ from parapet.data.info import check_files, read_info
 from parapet.files import digest
 from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
-from parapet.search.anchors import anchors
 from parapet.search.network_space import SearchSpace
+from parapet.search.reference_genomes import reference_genomes
 
 _STEPS = "parapet.search.sharing:timed_steps"
 # A worker more must be worth this much of what there was; less is noise, and each costs memory and a start.
@@ -59,7 +59,7 @@ def per_card(params: Params, dataset: Path, device: str, kept: Path) -> int:
     info = read_info(dataset)
     check_files(dataset, info)
     space = SearchSpace(params.search.space, info["image_shape"])
-    genome = anchors(space, space.choices("backbone")[0])[0]
+    genome = reference_genomes(space, space.choices("backbone")[0])[0]
     key = digest([genome.to_dict(), to_dict(params.training), info["fingerprint"], params.search.threads, device])
     try:
         known = sealed.look(kept)
@@ -83,7 +83,7 @@ def steps_per_second(params: Params, genome: Genome, dataset: Path, device: str,
         tasks = [Task(str(place), _STEPS, {"genome": genome.to_dict(), "params": to_dict(params), "steps": steps,
                                            "dataset": str(dataset), "gate": folder, "count": count})
                  for place in range(count)]
-        found = [outcome.result for _, outcome in workers.run(tasks)]
+        found = [result.result for _, result in workers.run(tasks)]
     whole = [result for result in found if result is not None and not result["crowded"]]
     if len(whole) < len(found):
         return 0.0

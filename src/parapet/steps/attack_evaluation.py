@@ -17,7 +17,7 @@ from parapet.data.dataset import Dataset
 from parapet.errors import InputError
 from parapet.files import replacing
 from parapet.models import load
-from parapet.search import looks
+from parapet.search.repeated_evaluations import window
 from parapet.store import results
 from parapet.store.keys import evaluation_key
 
@@ -37,16 +37,17 @@ def suite_of(config: AttackEvaluationConfig) -> list[Attack]:
     return [*suite, *map(named, config.also)]
 
 
-def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: str = "cpu", look: int = 1,
+def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: str = "cpu", number: int = 1,
         cores: Cores | FreeCores | None = None, progress: results.Report = results.ignore) -> dict[str, Any]:
     """Attack the network in folder `candidate` (what `training` left) and write attack_evaluation.json to `out`, with
     the images that the attacks left in adversarial.safetensors.
 
-    Each `look` has noise of its own, and images of its own while the validation split holds more of them.
+    `number` counts evaluations of the same training, from 1: each has noise of its own, and images of its own while
+    the validation split holds more of them.
     """
     trained = results.trained(candidate)
     weights = trained["digests"].get(results.WEIGHTS)
-    key = evaluation_key(trained["key"], params, "attack_evaluation", look)
+    key = evaluation_key(trained["key"], params, "attack_evaluation", number)
     # Of weights that were trained again it tells nothing, unless they came out the same.
     if (result := results.done(out / results.ATTACK_EVALUATION, key)) is not None \
             and result.get("weights", weights) == weights:
@@ -60,10 +61,10 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
     data = Dataset.open(dataset)
     results.check_data(data.fingerprint, trained["fingerprint"], dataset)
     available = data.images["validation"]
-    places = looks.window(look, config.images, available)
+    places = window(number, config.images, available)
     images, labels = data.split("validation", device=device, limit=max(places) + 1).batch(
         torch.tensor(places, device=device))
-    seed, turn = params.seed + look - 1, (cores or FreeCores()).turn
+    seed, turn = params.seed + number - 1, (cores or FreeCores()).turn
     try:
         record, adversarial = run_suite(
             network, images, labels, norm=threat.norm, eps=threat.eps, batch_size=config.batch_size,
@@ -81,5 +82,5 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
     with replacing(out / results.ADVERSARIAL) as partial:
         save_file({"adversarial": adversarial[:_KEPT].cpu().contiguous(), "labels": labels[:_KEPT].cpu()}, partial)
     return results.write(out / results.ATTACK_EVALUATION, **common, beside=[results.ADVERSARIAL], split="validation",
-                         fingerprint=data.fingerprint, look=look, images=len(places), available=available,
+                         fingerprint=data.fingerprint, look=number, images=len(places), available=available,
                          genome=network.genome.to_dict(), evaluation=record, audit=verdict)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Sequence
 
 from parapet import log
-from parapet.genome import Genome
 from parapet.progress import Progress
 from parapet.search.front import hypervolume
 from parapet.steps.journal import Journal
+from parapet.store.records import Proposal
 from parapet.watch import Snapshot, Watch
 
 _PERCENT = 100
@@ -25,7 +25,7 @@ class Display:
         counted = journal.budget.unit == "candidate"
         total = journal.budget.amount if counted else _PERCENT
         self._view: Progress | Watch = (Watch if watch else Progress)("search", total, "candidates" if counted else "%")
-        self._proposals: list[dict[str, Any]] = []
+        self._proposals: Sequence[Proposal] = []
         self._texts: dict[int, str] = {}
         self._shares: dict[int, float] = {}
         self._started: dict[int, float] = {}
@@ -47,7 +47,7 @@ class Display:
                 self._view.show(self._snapshot(1.0))
         self._view.__exit__(kind, *error)
 
-    def begin(self, proposals: list[dict[str, Any]], missing: list[int]) -> None:
+    def begin(self, proposals: Sequence[Proposal], missing: list[int]) -> None:
         """A round of `proposals`, of which those at the places `missing` have to be measured."""
         self._proposals = proposals
         self._texts, self._shares = dict.fromkeys(missing, ""), dict.fromkeys(missing, 0.0)
@@ -68,7 +68,7 @@ class Display:
     def tick(self) -> None:
         """A moment has passed."""
         spent = self._share()
-        running = [f"{self._proposals[place]['id'][:6]} {text}" for place, text in self._texts.items()
+        running = [f"{self._proposals[place].id[:6]} {text}" for place, text in self._texts.items()
                    if text and self._shares[place] < 1]
         waiting = "starting workers" if any(share < 1 for share in self._shares.values()) else "done"
         self._view.update(spent * self._view_total(), f"{self._phase()}: {', '.join(running) or waiting}")
@@ -77,13 +77,13 @@ class Display:
 
     def _round(self) -> None:
         """What holds until the round is over; an archive of thousands is not gone through ten times a second."""
-        journal = self.journal
-        self._spent, self._front = min(1.0, journal.spent()), journal.front()
-        records = journal.outcome()
-        self._infeasible = sum(record["status"] != "feasible" for record in records)
-        self._evaluated, self._hypervolume = len(records), journal.hypervolume()
-        last = [record for record in self._front if record["generation"] < journal.course.generation - 1]
-        search = journal.params.search
+        session = self.journal.session
+        self._spent, self._front = min(1.0, self.journal.spent()), session.front()
+        candidates = session.candidates()
+        self._infeasible = sum(not record.is_feasible for record in candidates)
+        self._evaluated, self._hypervolume = len(candidates), session.hypervolume()
+        last = [record for record in self._front if record.generation < session.schedule.generation - 1]
+        search = session.params.search
         self._hypervolume_before = hypervolume(last, search.ideal, search.reference) if last else None
 
     def _share(self) -> float:
@@ -91,32 +91,32 @@ class Display:
         journal = self.journal
         if journal.budget.unit != "candidate":
             return min(1.0, journal.spent())
-        if journal.course.phase != "generation" or not self._proposals:
+        if journal.session.schedule.phase != "generation" or not self._proposals:
             return self._spent
         done = len(self._proposals) - len(self._shares) + sum(self._shares.values())
-        size = sum(not proposal.get("undefended") for proposal in self._proposals)
+        size = sum(not proposal.undefended for proposal in self._proposals)
         return min(1.0, self._spent + done / len(self._proposals) * size / journal.budget.amount)
 
     def _phase(self) -> str:
-        course, search = self.journal.course, self.journal.params.search
-        epochs = course.ladder[min(course.rung, len(course.ladder) - 1)].epochs
-        rounds = {"promotion": f", promoted to {epochs} epochs", "looks": ", second looks"}
-        ended = course.phase in ("final", "done")
+        schedule, search = self.journal.session.schedule, self.journal.session.params.search
+        epochs = schedule.ladder[min(schedule.rung, len(schedule.ladder) - 1)].epochs
+        rounds = {"promotion": f", promoted to {epochs} epochs", "looks": ", the front evaluated again"}
         of = f" of {search.generations}" if search.budget is None else ""
         rounds |= dict.fromkeys(("final", "done"), ", the front from scratch")
-        return f"generation {course.generation + (not ended)}{of}{rounds.get(course.phase, '')}"
+        return f"generation {schedule.generation + (not schedule.is_ending)}{of}{rounds.get(schedule.phase, '')}"
 
     def _snapshot(self, spent: float) -> Snapshot:
         journal, now = self.journal, time.monotonic()
         todo = [place for place in self._texts if self._shares[place] < 1]
         # Tasks are handed out in their order; until a worker has begun it says nothing.
         working = [place for place in todo if self._texts[place]] or todo[:journal.workers]
-        running = tuple((self._proposals[place]["id"], self._texts[place] or "starting", self._shares[place],
-                         str(Genome.from_dict(self._proposals[place]["genome"])),
+        running = tuple((self._proposals[place].id, self._texts[place] or "starting", self._shares[place],
+                         str(self._proposals[place].genome),
                          now - self._started.get(place, self._round_begun)) for place in working)
-        return Snapshot(journal.course.generation + 1, self._phase().removeprefix("generation "), running,
-                        tuple(self._front), self._hypervolume, self._hypervolume_before, self._evaluated,
-                        self._infeasible, spent, str(journal.budget), self._left(spent, now))
+        return Snapshot(journal.session.schedule.generation + 1, self._phase().removeprefix("generation "), running,
+                        tuple(record.to_json() for record in self._front), self._hypervolume,
+                        self._hypervolume_before, self._evaluated, self._infeasible, spent, str(journal.budget),
+                        self._left(spent, now))
 
     def _left(self, spent: float, now: float) -> float | None:
         """Seconds to the end of the budget, then to the end of the round; None while little is known."""

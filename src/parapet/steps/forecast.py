@@ -53,7 +53,7 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class Course:
+class Cost:
     """Of a whole search: seconds of the clock, and genomes looked at."""
 
     seconds: float
@@ -72,9 +72,9 @@ class Forecast:
     time that timing them took."""
 
     timed: tuple[Timed, ...]
-    low: Course
-    middle: Course
-    high: Course
+    low: Cost
+    middle: Cost
+    high: Cost
     devices: tuple[str, ...]
     budget: str
     counted: bool
@@ -107,7 +107,8 @@ def run(params: Params, dataset: Path, *, devices: list[str]) -> Forecast:
                 timed.append(Timed(drawn[place], **outcome.result))
     if not timed:
         raise WorkError(f"nothing could be timed: {reasons[0].rstrip('.')}.")
-    low, middle, high = (course(params, timed, len(devices), factor, max(waits)) for factor in spread(params, timed))
+    low, middle, high = (search_cost(params, timed, len(devices), factor, max(waits))
+                         for factor in spread(params, timed))
     counted = params.search.budget is None or "candidate" in params.search.budget.lower()
     search = params.search
     budget = search.budget or (f"{search.generations} generation{'s' * (search.generations > 1)} of "
@@ -132,13 +133,13 @@ def climbing(params: Params, one: Timed) -> float:
     return seconds
 
 
-def course(params: Params, timed: Sequence[Timed], workers: int, factor: float, wait: float) -> Course:
+def search_cost(params: Params, timed: Sequence[Timed], workers: int, factor: float, wait: float) -> Cost:
     """A search whose candidates cost `factor` times what the timed ones cost, in seconds of the clock."""
     search = params.search
     budget = Budget.parse(search.budget, search.population, search.generations)
     mean = factor * statistics.fmean(climbing(params, one) for one in timed)
     last = factor * statistics.fmean(scratch(params, one) for one in timed)
-    look = factor * statistics.fmean(one.attacks for one in timed)
+    evaluation = factor * statistics.fmean(one.attacks for one in timed)
     waiting = idle(params, timed, workers)
 
     def device_seconds(candidates: float) -> float:
@@ -147,21 +148,21 @@ def course(params: Params, timed: Sequence[Timed], workers: int, factor: float, 
         front = min(candidates, max(1, search.population // 2))
         again = bool(search.rungs or search.warm_start) and not search.full_from_scratch
         end = front * last * (search.final_seeds - 1 + again)
-        looks = (search.looks - 1) * look * (front + candidates / 3 / search.reduction ** len(search.rungs))
-        return candidates * mean + last + end + looks
+        evaluated = front + candidates / 3 / search.reduction ** len(search.rungs)
+        return candidates * mean + last + end + (search.evaluations - 1) * evaluation * evaluated
 
     def seconds(candidates: float) -> float:
         return wait + device_seconds(candidates) * waiting / workers
 
     if budget.unit == "candidate":
-        return Course(seconds(budget.amount), budget.amount)
+        return Cost(seconds(budget.amount), budget.amount)
     # The costs are linear in the number of candidates, once there are as many as the end takes.
     ends = [(count, device_seconds(count), seconds(count)) for count in (1000.0, 2000.0)]
     place = 1 if budget.unit == "gpu-hour" else 2
     slope = (ends[1][place] - ends[0][place]) / 1000
     allowed = budget.amount * (60.0 if budget.unit == "minute" else 3600.0)
     candidates = max(1.0, 1000 + (allowed - ends[0][place]) / slope)
-    return Course(seconds(candidates), candidates)
+    return Cost(seconds(candidates), candidates)
 
 
 def idle(params: Params, timed: Sequence[Timed], workers: int) -> float:

@@ -11,13 +11,13 @@ from parapet.config import Params, to_dict
 from parapet.data.info import read_info
 from parapet.errors import InputError, WorkError
 from parapet.files import file_digest, read_json, replacing_folder, write_json
-from parapet.genome import Genome
 from parapet.replacement import ID, refuse_foreign
 from parapet.report.dvc_plots import metrics
 from parapet.search.front import ties
-from parapet.search.seeds import spread
-from parapet.store import archive, results
+from parapet.search.seed_spread import spread
+from parapet.store import results
 from parapet.store.front_file import EVALUATE, SCHEMA_VERSION
+from parapet.store.records import Record, latest
 from parapet.store.search_folder import SearchFolder
 
 SECTIONS = ("seed", "data", "threat", "search", "front")
@@ -34,18 +34,18 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
     info = read_info(dataset)
     found = SearchFolder(search)
     found.check_data(info["fingerprint"], dataset)
-    everything, undefended, ids = archive.latest(found.records()), found.undefended(), found.ids()
-    records = {record["id"]: record for record in everything}
-    if undefended is None or undefended["status"] != "feasible":
-        reason = undefended["reason"] if undefended else "it was not measured"
+    everything, undefended, ids = latest(found.records()), found.undefended(), found.ids()
+    records = {record.id: record for record in everything}
+    if undefended is None or not undefended.is_feasible:
+        reason = undefended.reason if undefended else "it was not measured"
         raise WorkError(f"the undefended network that the front is compared with failed ({reason}); run the search "
                         "again.")
     for name in found.all_ids():
         found.candidate(name)
     evaluations = _evaluations(found, sealed.SealedFolder(evaluation, EVALUATE), params)
-    members = [{**_member(records[name], evaluations[name], search, evaluation, out, runs),
-                "seeds": spread(records[name], everything),
-                "ties": ties(records[name], [records[other] for other in ids])} for name in ids]
+    members = [_member(records[name], evaluations[name], search, evaluation, out, runs) for name in ids]
+    members = [{**member, "seeds": spread(records[member["id"]], everything), "ties": ties(member, members)}
+               for member in members]
     kept = [member for member in members if member["audit"]["verdict"] != "fail" or params.front.keep_failed_audits]
     variants = [variant for member in kept
                 if (variant := _variant(member, evaluations[member["id"]], out)) is not None]
@@ -66,7 +66,7 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
         "data": {name: info[name] for name in ("name", "fingerprint", "classes", "image_shape", "images")},
         "search": {"id": found.search_id, "sha256": found.checksum, **summary},
         "mlflow": runs and {name: runs[name] for name in ("tracking_uri", "experiment_id", "parent_run_id")},
-        "undefended": _member(undefended, evaluations[undefended["id"]], search, evaluation, out, runs,
+        "undefended": _member(undefended, evaluations[undefended.id], search, evaluation, out, runs,
                               undefended=True),
         "candidates": kept, "variants": variants}
     schemas.validate("front", sealed.write(out / "front.json", front))
@@ -109,16 +109,16 @@ def _evaluations(search: SearchFolder, folder: sealed.SealedFolder, params: Para
     return found
 
 
-def _member(record: dict[str, Any], result: dict[str, Any], search: Path, evaluation: Path, out: Path,
+def _member(record: Record, result: dict[str, Any], search: Path, evaluation: Path, out: Path,
             runs: dict[str, Any] | None, undefended: bool = False) -> dict[str, Any]:
-    name = record["id"]
+    name, line = record.id, record.to_json()
     weights = search / "candidates" / name / results.WEIGHTS
     onnx = search / "candidates" / name / results.ONNX if undefended else out / "onnx" / f"{name}.onnx"
     return {
-        "id": name, "genome": record["genome"], "description": str(Genome.from_dict(record["genome"])),
-        "generation": record["generation"], "seed": record["seed"], "validation": record["validation"],
+        "id": name, "genome": line["genome"], "description": str(record.genome),
+        "generation": record.generation, "seed": record.seed, "validation": line["validation"],
         **results.tested(result),
-        **{field: record[field] for field in
+        **{field: line[field] for field in
            ("flops", "params", "training_seconds", "training_flops", "latency_ms")},
         "weights": weights.relative_to(out).as_posix(), "onnx": onnx.relative_to(out).as_posix(),
         "evaluation": (evaluation / f"{name}.json").relative_to(out).as_posix(),

@@ -1,11 +1,10 @@
-"""What a search on this machine knows and has spent: its state and its archive in one folder, safe from any kill."""
+"""What a search on this machine knows and has spent: its session and its archive in one folder, safe from any kill."""
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,58 +12,50 @@ from parapet import schemas, sealed
 from parapet.config import Params
 from parapet.errors import InputError
 from parapet.files import digest
-from parapet.genome import Point, point
+from parapet.genome import Point
 from parapet.search.budget import Budget
-from parapet.search.course import Course, outcome, seen
-from parapet.search.front import front, hypervolume
-from parapet.steps import candidates
-from parapet.store import archive
+from parapet.search.front import front
+from parapet.search.session import Session
+from parapet.store import records as store
+from parapet.store.records import Proposal, Record
+from parapet.store.search_folder import ARCHIVE, STATE, UNDEFENDED
 
 # Which search a file belongs to: the name of its folder.
 _OWNER = "search_id"
 
 
 class Journal:
-    """The records of a search, the course that they have taken so far, and the budget.
+    """The session of a search, kept in the folder `home`, and the budget.
 
-    `home` holds state.json, archive.jsonl and undefended.json. `records` are all lines of the archive.
+    `home` holds state.json, archive.jsonl and undefended.json.
     """
 
-    def __init__(self, home: Path, params: Params, info: dict[str, Any], course: Course,
-                 records: list[dict[str, Any]], state: dict[str, Any], workers: int) -> None:
-        search = params.search
-        self.home, self.params, self.info, self.course, self.records = home, params, info, course, records
-        self.workers, self.budget = workers, Budget.parse(search.budget, search.population, search.generations)
+    def __init__(self, home: Path, session: Session, state: Mapping[str, Any], workers: int) -> None:
+        search = session.params.search
+        self.home, self.session, self.workers = home, session, workers
+        self.budget = Budget.parse(search.budget, search.population, search.generations)
         # By earlier attempts; of the clock, and of all workers together.
         self._before, self.device_seconds = state.get("seconds", 0.0), state.get("device_seconds", 0.0)
         self._started = time.monotonic()
-        self._told, self._generation = len(course.notes), course.generation
-        # Lines of the end of this search; another budget has another end, whose lines may be there too.
-        self._finals: set[tuple[Any, ...]] = set()
-        # Measured in the first round; without it there is nothing to compare the front with.
-        self._undefended = self.undefended() is not None
-        self._ending = False
-        self._known = {line_of(record): record for record in records}
+        schedule = session.schedule
+        self._notes_told, self._generation_told = len(schedule.notes), schedule.generation
+        self._end_told = False
         # Genomes among the first so many records.
         self._points: set[Point] = set()
         self._counted = 0
-        # What was worked out of all records, and when: an archive of thousands is gone through once a round.
-        self._found: dict[str, Any] = {}
-        self._found_at: tuple[Any, ...] = ()
         if search.budget is None:
-            course.generations = search.generations
+            schedule.generations = search.generations
 
     @classmethod
-    def open(cls, home: Path, params: Params, info: dict[str, Any], workers: int) -> Journal:
-        """The search in folder `home`, where it stopped, or a new one, with so many workers."""
-        course, records = candidates.new_course(params, info), archive.read(home / candidates.ARCHIVE)
+    def open(cls, home: Path, params: Params, info: Mapping[str, Any], device: str, workers: int) -> Journal:
+        """The search in folder `home`, where it stopped, or a new one, with so many workers on `device`."""
+        records = store.read(home / ARCHIVE)
         state = _state(home, records)
-        if state:
-            course.restore(state["course"])
-        journal = cls(home, params, info, course, records, state, workers)
+        session = Session(params, info, device, records=records, undefended=_undefended(home),
+                          state=state.get("course"))
         # The end is gone through again: what is measured costs nothing, and a budget that has changed has another end.
-        course.reopen()
-        return journal
+        session.schedule.reopen()
+        return cls(home, session, state, workers)
 
     @property
     def seconds(self) -> float:
@@ -72,142 +63,82 @@ class Journal:
         return self._before + time.monotonic() - self._started
 
     def spent(self) -> float:
-        """The share of the budget that is gone, with what training the front from scratch will take."""
-        reserve = self._once("reserve", lambda: self._reserve(seen(self._visible())))
-        return self.budget.spent(self.looked_at(), self.seconds + reserve / self.workers, self.device_seconds + reserve)
+        """The share of the budget that is spent, with what training the front from scratch will take."""
+        reserve = self.session.once("reserve", lambda: self._reserve(self.session.of_generations()))
+        return self.budget.spent(self.genomes(), self.seconds + reserve / self.workers, self.device_seconds + reserve)
 
     def is_over(self) -> bool:
         """Whether no generation follows."""
-        if self.params.search.budget is None:
-            return self.course.generation >= self.params.search.generations
-        return self.course.generation > 0 and self.spent() >= 1
+        generation, search = self.session.schedule.generation, self.session.params.search
+        if search.budget is None:
+            return generation >= search.generations
+        return generation > 0 and self.spent() >= 1
 
-    def propose(self, device: str) -> list[dict[str, Any]]:
-        """The proposals of the next round, the same ones until they are added; empty when the search is over."""
-        counted = self.params.search.budget is not None and self.budget.unit == "candidate"
-        most = int(self.budget.amount) - self.looked_at() if counted else None
-        requests = self.course.ask(self._lines(), self.is_over, most=most)
-        proposals = candidates.propose(self.course, requests, self.params, self.info, device,
-                                       undefended=not self._undefended)
-        self._finals |= {line_of(proposal) for proposal in proposals if proposal.get("final")}
+    def ask(self) -> list[Proposal]:
+        """The proposals of the next round, the same ones until they are told; empty when the search is over."""
+        counted = self.session.params.search.budget is not None and self.budget.unit == "candidate"
+        most = int(self.budget.amount) - self.genomes() if counted else None
+        proposals = self.session.ask(self.is_over, most=most)
         self._save()
         return proposals
 
-    def add(self, proposals: Sequence[dict[str, Any]], fresh: list[dict[str, Any]]) -> None:
+    def tell(self, proposals: Sequence[Proposal], measured: Sequence[Record]) -> None:
         """The records of a round, in the order of its proposals."""
-        if proposals[0].get("undefended"):
-            self._undefended = True
-            sealed.write(self.home / candidates.UNDEFENDED, {**fresh[0], _OWNER: self.home.name})
-            fresh = fresh[1:]
-            if not fresh:
-                return
-        known = self._known
-        # As they will be read, so that a resumed search sees nothing else.
-        added = [json.loads(json.dumps(entry)) for entry in fresh if line_of(entry) not in known]
-        archive.append(self.home / candidates.ARCHIVE, added)
-        self.records += added
-        known |= {line_of(record): record for record in added}
-        self.course.tell(self._lines())
+        fresh = self.session.tell(proposals, measured)
+        undefended = self.session.undefended
+        if undefended is not None and any(proposal.undefended for proposal in proposals):
+            sealed.write(self.home / UNDEFENDED, {**undefended.to_json(), _OWNER: self.home.name})
+        store.append(self.home / ARCHIVE, fresh)
         self._save()
-
-    def known(self) -> dict[tuple[Any, ...], dict[str, Any]]:
-        """Every record by what distinguishes its line."""
-        return self._known
-
-    def undefended(self) -> dict[str, Any] | None:
-        """The record of the undefended network; None where it is not measured yet, or its file is damaged."""
-        try:
-            found = sealed.look(self.home / candidates.UNDEFENDED)
-        except (FileNotFoundError, sealed.Damaged):
-            return None
-        found.pop(sealed.CHECKSUM)
-        if found.pop(_OWNER, None) != self.home.name:
-            return None
-        return found if schemas.problem("archive_record", found) is None else None
-
-    def outcome(self) -> list[dict[str, Any]]:
-        """One record a candidate, of the generations that the budget covers and of the search's end."""
-        return self._once("outcome", lambda: archive.latest(self._visible()))
-
-    def front(self) -> list[dict[str, Any]]:
-        """The front of candidates of full fidelity so far."""
-        return self._once("front", self._front)
-
-    def hypervolume(self) -> float:
-        """Of the front so far."""
-        search = self.params.search
-        return self._once("hypervolume", lambda: hypervolume(self.front(), search.ideal, search.reference))
 
     def notes(self) -> list[str]:
         """What is new since the last call: of the generation that ended, and of rungs."""
-        told, self._told = self.course.notes[self._told:], len(self.course.notes)
-        if self.course.generation > self._generation:
-            self._generation = self.course.generation
-            members = self.front()
-            best = max((record["validation"]["robust_accuracy"] for record in members), default=0.0)
-            told = [f"generation {self._generation} is done: {len(members)} on the front, best robust accuracy "
-                    f"{best:.1%} (validation, {self.params.threat}), hypervolume {self.hypervolume():.4f}", *told]
-        if self.course.phase == "final" and not self._ending:
-            self._ending = True
-            told = [*told, "no generation follows; what is left is the front: trained from scratch, looked at again"]
+        session, schedule = self.session, self.session.schedule
+        told, self._notes_told = schedule.notes[self._notes_told:], len(schedule.notes)
+        if schedule.generation > self._generation_told:
+            self._generation_told = schedule.generation
+            members = session.front()
+            best = max((member.validation.robust_accuracy for member in members if member.validation), default=0.0)
+            told = [f"generation {schedule.generation} is done: {len(members)} on the front, best robust accuracy "
+                    f"{best:.1%} (validation, {session.params.threat}), hypervolume {session.hypervolume():.4f}", *told]
+        if schedule.phase == "final" and not self._end_told:
+            self._end_told = True
+            told = [*told, "no generation follows; the front is now trained from scratch and evaluated again"]
         return told
 
-    def looked_at(self) -> int:
-        """Genomes measured so far, at whatever fidelity."""
-        fresh, self._counted = self.records[self._counted:], len(self.records)
-        self._points |= {point(record["genome"]) for record in fresh
-                         if not record["final"] and record["generation"] < self.course.generations}
+    def genomes(self) -> int:
+        """How many genomes have been measured so far, at whatever fidelity."""
+        records = self.session.records
+        fresh, self._counted = records[self._counted:], len(records)
+        self._points |= {record.point for record in fresh
+                         if not record.final and record.generation < self.session.schedule.generations}
         return len(self._points)
 
-    def _front(self) -> list[dict[str, Any]]:
-        scratch = outcome(self.outcome()) if self.course.phase in ("final", "done") else []
-        return front(scratch or self.outcome(), self.params.search.objectives)
-
-    def _visible(self) -> list[dict[str, Any]]:
-        """Lines without those of generations that a smaller budget does not reach; the end belongs to the last one."""
-        last = min(self.course.generation, self.course.generations)
-        return self._once("visible", lambda: [
-            {**record, "generation": max(0, last - 1)} if record["final"] else record for record in self._lines()
-            if record["final"] or record["generation"] < self.course.generations])
-
-    def _lines(self) -> list[dict[str, Any]]:
-        """What the course goes by: records without those of other ends."""
-        return self._once("lines", lambda: [record for record in self.records
-                                            if not record["final"] or line_of(record) in self._finals])
-
-    def _once(self, name: str, work: Callable[[], Any]) -> Any:
-        """What `work` gives, until a record is added, a generation is told, or the end begins."""
-        course = self.course
-        ended = course.phase in ("final", "done")
-        now = len(self.records), len(self._finals), course.generation, course.generations, ended
-        if now != self._found_at:
-            self._found, self._found_at = {}, now
-        if name not in self._found:
-            self._found[name] = work()
-        return self._found[name]
-
-    def _reserve(self, records: list[dict[str, Any]]) -> float:
+    def _reserve(self, records: Sequence[Record]) -> float:
         """Seconds of devices for training the front from scratch, where it was not."""
-        trained = [record for record in records if record["fidelity"]["full"] and record["training_seconds"]]
+        trained = [(record.training_seconds, record) for record in records
+                   if record.fidelity.full and record.training_seconds]
         if self.budget.unit == "candidate" or not trained:
             return 0.0
-        epochs = self.course.ladder[-1].epochs
-        whole = statistics.fmean(record["training_seconds"] * epochs / (epochs - _behind(record)) for record in trained)
-        search = self.params.search
-        return whole * sum(search.final_seeds - (record["parent"] is None)
+        epochs = self.session.schedule.ladder[-1].epochs
+        whole = statistics.fmean(seconds * epochs / (epochs - (record.parent.epochs if record.parent else 0))
+                                 for seconds, record in trained)
+        search = self.session.params.search
+        return whole * sum(search.final_seeds - (record.parent is None)
                            for record in front(records, search.objectives))
 
     def _save(self) -> None:
-        sealed.write(self.home / candidates.STATE, {
-            "course": self.course.state(), "seconds": self.seconds, "device_seconds": self.device_seconds,
-            "lines": len(self.records), "last": digest(self.records[-1]) if self.records else None,
+        records = self.session.records
+        sealed.write(self.home / STATE, {
+            "course": self.session.schedule.state(), "seconds": self.seconds, "device_seconds": self.device_seconds,
+            "lines": len(records), "last": digest(records[-1].to_json()) if records else None,
             _OWNER: self.home.name})
 
 
-def _state(home: Path, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _state(home: Path, records: Sequence[Record]) -> dict[str, Any]:
     """state.json of the search in `home`, whose archive has these records; empty where there is no search yet."""
     lines = len(records)
-    path, advice = home / candidates.STATE, f"put it back, or move {home} away to start the search anew"
+    path, advice = home / STATE, f"put it back, or move {home} away to start the search anew"
     try:
         state = sealed.look(path)
         expected, last, owner, _ = state["lines"], state["last"], state[_OWNER], state["course"]
@@ -220,18 +151,19 @@ def _state(home: Path, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} is damaged, or from another version of Parapet; {advice}.") from None
     if lines < expected:
-        raise InputError(f"{home / candidates.ARCHIVE} has {lines} lines, and the search had written {expected}; "
-                         f"{advice}.")
-    if owner != home.name or (expected and digest(records[expected - 1]) != last):
-        raise InputError(f"{path} and {home / candidates.ARCHIVE} are not of one search, this one; {advice}.")
+        raise InputError(f"{home / ARCHIVE} has {lines} lines, and the search had written {expected}; {advice}.")
+    if owner != home.name or (expected and digest(records[expected - 1].to_json()) != last):
+        raise InputError(f"{path} and {home / ARCHIVE} are not of one search, this one; {advice}.")
     return state
 
 
-def _behind(record: dict[str, Any]) -> int:
-    """Epochs that the training of a record did not have to do."""
-    return record["parent"]["epochs"] if record["parent"] else 0
-
-
-def line_of(entry: dict[str, Any]) -> tuple[Any, ...]:
-    """What distinguishes a line of the archive, from its proposal or its record."""
-    return entry["id"], entry["looks"] if "looks" in entry else entry["look"], entry["final"]
+def _undefended(home: Path) -> Record | None:
+    """The record of the undefended network; None where it is not measured yet, or its file is damaged."""
+    try:
+        found = sealed.look(home / UNDEFENDED)
+    except (FileNotFoundError, sealed.Damaged):
+        return None
+    found.pop(sealed.CHECKSUM)
+    if found.pop(_OWNER, None) != home.name or schemas.problem("archive_record", found) is not None:
+        return None
+    return Record.from_json(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from parapet.config import Params, parse, to_dict
 from parapet.cores import Cores
 from parapet.data.info import read_info
 from parapet.errors import WorkError
-from parapet.genome import Genome
 from parapet.processes.pool import Task
-from parapet.search import ceilings, looks, lost
+from parapet.search import ceilings, lost
+from parapet.search.feasibility import infeasible, judged
 from parapet.search.network_space import SearchSpace
-from parapet.steps import candidates
+from parapet.search.repeated_evaluations import pooled
 from parapet.store import results
 from parapet.store.keys import evaluation_key, export_key
+from parapet.store.records import Proposal, Record
 
 # Shares of a candidate's time, for the progress line alone.
 _TRAINING_SHARE, _ATTACK_SHARE = 0.7, 0.15
@@ -25,15 +26,14 @@ _KEY_LENGTH = 16
 _RUN = "parapet.steps.measure:run"
 
 
-def task(proposal: dict[str, Any], params: Params, dataset: Path, cache: Path, info: dict[str, Any],
+def task(proposal: Proposal, params: Params, dataset: Path, cache: Path, info: Mapping[str, Any],
          revision: str) -> Task:
     """What a worker is given to `run`; `info` is the prepared data set's dataset.json."""
-    genome = Genome.from_dict(proposal["genome"])
     space = SearchSpace(params.search.space, info["image_shape"])
-    return Task(proposal["id"], _RUN, {
-        "proposal": proposal, "params": to_dict(params), "dataset": str(dataset), "cache": str(cache),
-        "revision": revision}, step="measuring", about=lost.about(proposal["id"], genome),
-        advice=lost.how_to_leave_out(genome, space), candidate=proposal["id"])
+    return Task(proposal.id, _RUN, {
+        "proposal": proposal.to_json(), "params": to_dict(params), "dataset": str(dataset), "cache": str(cache),
+        "revision": revision}, step="measuring", about=lost.about(proposal.id, proposal.genome),
+        advice=lost.how_to_leave_out(proposal.genome, space), candidate=proposal.id)
 
 
 def run(*, proposal: dict[str, Any], params: dict[str, Any], dataset: str, cache: str, device: str,
@@ -42,46 +42,51 @@ def run(*, proposal: dict[str, Any], params: dict[str, Any], dataset: str, cache
 
     Everything is JSON, because it comes from another process. `revision` is the code's.
     """
+    return _run(Proposal.from_json(proposal), parse(Params, params), Path(dataset), Path(cache), device, revision,
+                progress).to_json()
+
+
+def _run(proposal: Proposal, params: Params, dataset: Path, cache: Path, device: str, revision: str,
+         progress: results.Report) -> Record:
     # torch stays out of whoever only asks for what is stored
     from parapet.steps import attack_evaluation, export, training
 
-    settings, home, data, name = parse(Params, params), Path(cache), Path(dataset), proposal["id"]
-    place, cores, parent = folder_of(home, proposal["training_key"]), Cores(home / "locks"), proposal["parent"]
+    place, cores, parent = folder_of(cache, proposal.training_key), Cores(cache / "locks"), proposal.parent
     # A promoted one was timed on the rung below.
-    if not proposal.get("undefended") and (parent is None or parent["kind"] == "inherited"):
-        with log.span("ceilings", name):
-            reason = ceilings.too_slow(settings, Genome.from_dict(proposal["genome"]), read_info(data),
-                                       home / "latency", cores)
+    if not proposal.undefended and (parent is None or parent.kind == "inherited"):
+        with log.span("ceilings", proposal.id):
+            reason = ceilings.too_slow(params, proposal.genome, read_info(dataset), cache / "latency", cores)
         if reason is not None:
             # Nothing is left in the cache: to a search without this ceiling the candidate is worth training.
-            return candidates.record(proposal, [{"status": "infeasible", "reason": reason}], settings)
-    start = folder_of(home, parent["training_key"]) / results.WEIGHTS if parent else None
-    with log.span("training", name):
-        training.run(settings, proposal, data, place, device=device, start=start, cores=cores,
+            return infeasible(proposal, reason, params)
+    start = folder_of(cache, parent.training_key) / results.WEIGHTS if parent else None
+    with log.span("training", proposal.id):
+        training.run(params, proposal, dataset, place, device=device, start=start, cores=cores,
                      progress=lambda text, share: progress(text, share * _TRAINING_SHARE))
-    attacked, exported = _attacked(place, proposal, settings), _exported(place, proposal, settings)
-    with log.span("attack_evaluation", name):
-        for look, folder in enumerate(attacked, start=1):
-            attack_evaluation.run(settings, place, data, folder, device=device, look=look, cores=cores,
+    attacked = _attacked(place, proposal.training_key, params, proposal.evaluation)
+    exported = _exported(place, proposal.training_key, params)
+    with log.span("attack_evaluation", proposal.id):
+        for number, folder in enumerate(attacked, start=1):
+            attack_evaluation.run(params, place, dataset, folder, device=device, number=number, cores=cores,
                                   progress=lambda text, share: progress(text, _TRAINING_SHARE + share * _ATTACK_SHARE))
-    if _is_exported(proposal, settings):
-        with log.span("export", name):
-            export.run(settings, place, data, exported, attacks=attacked[0], revision=revision, cores=cores,
+    if _is_exported(proposal, params):
+        with log.span("export", proposal.id):
+            export.run(params, place, dataset, exported, attacks=attacked[0], revision=revision, cores=cores,
                        progress=lambda text, share: progress(text, 0.85 + share * _ATTACK_SHARE))
-    found = stored(proposal, settings, place)
+    found = stored(proposal, params, place)
     if found is None:
-        raise WorkError(f"what was measured of candidate {name} was damaged while it was written to {place}; run the "
-                        "same command again.")
+        raise WorkError(f"what was measured of candidate {proposal.id} was damaged while it was written to {place}; "
+                        "run the same command again.")
     return found
 
 
-def stored(proposal: dict[str, Any], params: Params, folder: Path,
-           tell: Callable[[str], None] = lambda text: None) -> dict[str, Any] | None:
+def stored(proposal: Proposal, params: Params, folder: Path,
+           tell: Callable[[str], None] = lambda text: None) -> Record | None:
     """The archive record of a proposal whose steps have all been done in `folder`, else None.
 
     What is damaged is not done, and `tell` is told of it.
     """
-    key = proposal["training_key"]
+    key = proposal.training_key
     trained = results.done(folder / results.TRAINING, key, tell)
     if trained is None:
         return None
@@ -91,19 +96,19 @@ def stored(proposal: dict[str, Any], params: Params, folder: Path,
         # Of other weights: they were trained again since, and came out otherwise.
         return result if result is not None and result.get("weights", weights) == weights else None
 
-    looked = [found(path / results.ATTACK_EVALUATION, evaluation_key(key, params, "attack_evaluation", look))
-              for look, path in enumerate(_attacked(folder, proposal, params), start=1)]
-    attacked = [result for result in looked if result is not None]
-    if len(attacked) < len(looked):
+    evaluated = [found(path / results.ATTACK_EVALUATION, evaluation_key(key, params, "attack_evaluation", number))
+                 for number, path in enumerate(_attacked(folder, key, params, proposal.evaluation), start=1)]
+    attacked = [result for result in evaluated if result is not None]
+    if len(attacked) < len(evaluated):
         return None
     done = [result for result in attacked if result["status"] == "done"]
-    parts = [trained, looks.pooled(done) if len(done) == len(attacked) else attacked[-1]]
+    parts = [trained, pooled(done) if len(done) == len(attacked) else attacked[-1]]
     if _is_exported(proposal, params):
-        exported = found(_exported(folder, proposal, params) / results.EXPORT, export_key(key, params))
+        exported = found(_exported(folder, key, params) / results.EXPORT, export_key(key, params))
         if exported is None:
             return None
         parts.append(exported)
-    return candidates.record(proposal, parts, params)
+    return judged(proposal, parts, params)
 
 
 def folder_of(cache: Path, training_key: str) -> Path:
@@ -111,26 +116,26 @@ def folder_of(cache: Path, training_key: str) -> Path:
     return cache / "candidates" / training_key[:32]
 
 
-def folders(cache: Path, record: dict[str, Any], params: Params) -> tuple[Path, Path, Path]:
-    """Where training, first attack evaluation and export of a record lie.
+def folders(cache: Path, training_key: str, params: Params) -> tuple[Path, Path, Path]:
+    """Where training, first attack evaluation and export of a training lie.
 
     One training may be attacked and exported under several configurations, and each keeps its own results.
     """
-    folder = folder_of(cache, record["training_key"])
-    return folder, _attacked(folder, {**record, "look": 1}, params)[0], _exported(folder, record, params)
+    folder = folder_of(cache, training_key)
+    return folder, _attacked(folder, training_key, params, 1)[0], _exported(folder, training_key, params)
 
 
-def _attacked(folder: Path, proposal: dict[str, Any], params: Params) -> list[Path]:
-    """A folder a look, up to that of the proposal."""
-    keys = [evaluation_key(proposal["training_key"], params, "attack_evaluation", look)
-            for look in range(1, proposal["look"] + 1)]
+def _attacked(folder: Path, training_key: str, params: Params, evaluations: int) -> list[Path]:
+    """A folder for each of the first so many evaluations."""
+    keys = [evaluation_key(training_key, params, "attack_evaluation", number)
+            for number in range(1, evaluations + 1)]
     return [folder / f"attacks-{key[:_KEY_LENGTH]}" for key in keys]
 
 
-def _exported(folder: Path, proposal: dict[str, Any], params: Params) -> Path:
-    return folder / f"export-{export_key(proposal['training_key'], params)[:_KEY_LENGTH]}"
+def _exported(folder: Path, training_key: str, params: Params) -> Path:
+    return folder / f"export-{export_key(training_key, params)[:_KEY_LENGTH]}"
 
 
-def _is_exported(proposal: dict[str, Any], params: Params) -> bool:
+def _is_exported(proposal: Proposal, params: Params) -> bool:
     """Cheap rungs do without a graph, which may take longer than their training, unless somebody asks for latency."""
-    return proposal["fidelity"]["full"] or "latency_ms" in params.search.objectives
+    return proposal.fidelity.full or "latency_ms" in params.search.objectives

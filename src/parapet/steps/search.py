@@ -15,20 +15,20 @@ from typing import Any, cast
 
 from filelock import FileLock, Timeout
 
-from parapet import log
 from parapet.config import Params
 from parapet.data.info import check_files, read_info
 from parapet.errors import InputError
-from parapet.files import replacing_folder, write_text
-from parapet.processes.pool import Outcome, Workers
+from parapet.files import replacing_folder
+from parapet.processes.pool import Workers
 from parapet.replacement import refuse_to_replace
-from parapet.search import course, lost
 from parapet.search.front import hypervolume
+from parapet.search.schedule import trained_from_scratch
 from parapet.steps import candidates, measure, tracked
+from parapet.steps.bench import Bench
 from parapet.steps.display import Display
-from parapet.steps.journal import Journal, line_of
-from parapet.steps.mending import Mender
+from parapet.steps.journal import Journal
 from parapet.store import keys, search_folder
+from parapet.store.records import Record
 from parapet.tracking.tracker import Tracker
 
 # What `go_on` leaves of the candidate cache, and where.
@@ -51,46 +51,32 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
     search_id = keys.short_id(keys.search_key(params, info["fingerprint"], devices[0]))
     with only_search(cache), Workers(devices, attempts=params.search.attempts,
                                      timeout=params.search.timeout_seconds) as workers:
-        journal = Journal.open(cache / "searches" / search_id, params, info, len(devices))
+        journal = Journal.open(cache / "searches" / search_id, params, info, devices[0], len(devices))
+        session = journal.session
         tracked.begin(tracker, search_id, params, info, tags or {})
-
-        def track(entry: dict[str, Any], undefended: bool) -> None:
-            tracked.candidate(tracker, search_id, entry, measure.folders(cache, entry, params), info, tags or {},
-                              undefended=undefended)
-
-        revision = (tags or {}).get("git_revision", "unknown")
         with Display(journal, watch=watch) as display:
-            def measure_all(proposals: list[dict[str, Any]]) -> list[Outcome]:
-                return [outcome for _, outcome in sorted(
-                    workers.run([measure.task(proposal, params, dataset, cache, info, revision)
-                                 for proposal in proposals],
-                                on_wait=display.tick), key=lambda each: each[0])]
-
-            mender = Mender(params, info, cache, measure_all, display.note)
-            if journal.records:
-                display.note(f"going on with search {search_id}: {len(journal.records)} candidates are there already")
-            while (end or not journal.is_over()) and (proposals := journal.propose(devices[0])):
+            bench = Bench(journal, dataset, cache, workers, display, tracker, search_id, tags or {})
+            if session.records:
+                display.note(f"going on with search {search_id}: {len(session.records)} candidates are there already")
+            while (end or not journal.is_over()) and (proposals := journal.ask()):
                 for note in journal.notes():
                     display.note(note)
-                fresh = _measure(proposals, journal, params, dataset, cache, workers, display, track, revision, mender)
-                journal.add(proposals, fresh)
+                journal.tell(proposals, bench.measure(proposals))
             for note in journal.notes():
                 display.note(note)
             if not end:
-                return {"search_id": search_id, "evaluated": len(journal.outcome()), "front": len(journal.front()),
-                        "hypervolume": journal.hypervolume()}
-            records = journal.outcome()
-            full = [record for record in records if record["fidelity"]["full"]]
-            candidates.refuse_empty_front(course.outcome(records) or full or records)
+                return {"search_id": search_id, "evaluated": len(session.candidates()),
+                        "front": len(session.front()), "hypervolume": session.hypervolume()}
             # The undefended network is measured before all others.
-            records, undefended = mender.members(records, cast(dict[str, Any], journal.undefended()), journal.records)
-        folders = {record["id"]: measure.folders(cache, record, params) for record in [*records, undefended]}
+            records, undefended = bench.mender.members(session.finish(), cast(Record, session.undefended),
+                                                       session.records)
+        folders = {record.id: measure.folders(cache, record.training_key, params) for record in [*records, undefended]}
         with replacing_folder(out) as partial:
             ids = candidates.write_search(partial, search_id, records, undefended, params, folders)
             search_folder.seal(partial, search_id, info["fingerprint"])
     summary = candidates.summarise(records, params)
     # Of what is handed over; the curve in the summary is also of networks that were trained anew since.
-    volume = hypervolume(course.outcome(records), params.search.ideal, params.search.reference)
+    volume = hypervolume(trained_from_scratch(records), params.search.ideal, params.search.reference)
     tracker.front(search_id, ids)
     tracker.finish(search_id, {"hypervolume": volume, "front_size": len(ids), "evaluated": summary["evaluated"],
                                "infeasible": summary["infeasible"]}, {})
@@ -119,69 +105,6 @@ def go_on(params: Params, dataset: Path, out: Path, cache: Path, *, devices: lis
     for name in _KEPT:
         shutil.copytree(cache / name, out / _CACHE / name, dirs_exist_ok=True)
     return numbers
-
-
-def _measure(proposals: list[dict[str, Any]], journal: Journal, params: Params, dataset: Path,
-             cache: Path, workers: Workers, display: Display,
-             track: Callable[[dict[str, Any], bool], None], revision: str,
-             mender: Mender | None = None) -> list[dict[str, Any]]:
-    """The archive records of `proposals`, in their order: from the journal, from the cache, or measured now.
-
-    Raises WorkError where too many of them are lost; nobody is told of these then, so that they are tried again.
-    """
-    folders = [measure.folder_of(cache, proposal["training_key"]) for proposal in proposals]
-    known = journal.known()
-    # What another search trained may be above this one's ceiling, and only a worker can time it.
-    timed = params.search.maximum_latency_ms is not None
-    found = [known.get(line_of(proposal)) or (None if timed else measure.stored(proposal, params, folder, display.note))
-             for proposal, folder in zip(proposals, folders)]
-    missing = [place for place, entry in enumerate(found) if entry is None]
-    display.begin(proposals, missing)
-    records: dict[int, dict[str, Any]] = {}
-
-    def keep(index: int, entry: dict[str, Any]) -> None:
-        records[index] = entry
-        log.event(entry["reason"] or entry["status"], step="search", candidate=entry["id"], status=entry["status"],
-                  generation=entry["generation"], validation={
-                      name: (entry["validation"] or {}).get(name) for name in ("clean_accuracy", "robust_accuracy")})
-        track(entry, bool(proposals[index].get("undefended")))
-
-    for index, entry in enumerate(found):
-        if entry is not None:
-            keep(index, entry)
-    if mender is not None:  # what is not trained at all has nothing to mend
-        mender.parents([proposals[index] for index in missing], journal.records)
-    tasks = [measure.task(proposals[index], params, dataset, cache, journal.info, revision) for index in missing]
-    failed: dict[int, Outcome] = {}
-    for place, outcome in workers.run(tasks, lambda place, text, share: display.moved(missing[place], text, share),
-                                      display.tick):
-        index = missing[place]
-        display.moved(index, "", 1.0)
-        journal.device_seconds += outcome.seconds
-        if outcome.trace:
-            write_text(folders[index] / "failure.txt", outcome.trace)
-        if outcome.result is None:
-            failed[index] = outcome
-            if outcome.lost:
-                display.note(outcome.reason or "")
-        else:
-            keep(index, outcome.result)
-    lost.refuse_too_many([(outcome.lost, outcome.reason or "") for outcome in failed.values() if outcome.lost],
-                         len(proposals))
-    for index, outcome in failed.items():
-        keep(index, _failed(proposals[index], known, outcome, params))
-    return [records[index] for index in range(len(proposals))]
-
-
-def _failed(proposal: dict[str, Any], known: dict[tuple[Any, ...], dict[str, Any]], outcome: Outcome,
-            params: Params) -> dict[str, Any]:
-    """The record of a candidate that left none; a look that failed leaves what the looks before it had seen."""
-    before = [known.get((proposal["id"], look, final)) for look in range(1, proposal["look"])
-              for final in (False, True)]
-    if measured := [record for record in before if record is not None]:
-        return {**measured[-1], "looks": proposal["look"], "final": proposal["final"],
-                "generation": proposal["generation"]}
-    return candidates.record(proposal, [{"status": "infeasible", "reason": outcome.reason}], params)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from parapet.search.network_space import SearchSpace
 from parapet.steps import measure as measure_step
 from parapet.store import results
 from parapet.store.keys import evaluation_key, export_key
+from parapet.store.records import Proposal
 
 _WORK = "parapet.steps.supervised:work"
 
@@ -66,8 +67,8 @@ def measure(params: Params, proposals: Sequence[dict[str, Any]], dataset: Path, 
     candidate, for one that failed training.json with the reason. Returns the reasons of those.
     """
     reasons: list[str] = []
-    info = read_info(dataset)
-    tasks = [measure_step.task(proposal, params, dataset, cache, info, revision) for proposal in proposals]
+    info, asked = read_info(dataset), [Proposal.from_json(proposal) for proposal in proposals]
+    tasks = [measure_step.task(proposal, params, dataset, cache, info, revision) for proposal in asked]
     devices = resolve(params.device, workers=params.search.workers, threads=params.search.threads,
                       together=params.training.gpus)
     shares = [0.0] * len(tasks)
@@ -78,18 +79,18 @@ def measure(params: Params, proposals: Sequence[dict[str, Any]], dataset: Path, 
             line.update(sum(shares), f"{tasks[place].name[:6]} {text}")
 
         for place, outcome in workers.run(tasks, show):
-            proposal, folder = proposals[place], out / tasks[place].name
+            proposal, folder = asked[place], out / tasks[place].name
             show(place, "done", 1.0)
-            for source in measure_step.folders(cache, proposal, params):
+            for source in measure_step.folders(cache, proposal.training_key, params):
                 for name in results.FILES:
                     if (source / name).exists():
                         folder.mkdir(parents=True, exist_ok=True)
                         shutil.copyfile(source / name, folder / name)
             reason = outcome.reason if outcome.result is None else outcome.result["reason"]
             if reason is not None:
-                reasons.append(f"{proposal['id']}: {reason}")
+                reasons.append(f"{proposal.id}: {reason}")
             if outcome.result is None:
-                results.write(folder / results.TRAINING, candidate=proposal["id"], key=proposal["training_key"],
+                results.write(folder / results.TRAINING, candidate=proposal.id, key=proposal.training_key,
                               status="infeasible", reason=outcome.reason, lost=outcome.lost)
     return reasons
 
@@ -106,9 +107,9 @@ def work(*, step: str, params: dict[str, Any], subject: dict[str, Any] | str, da
     # The graph that ships is timed on the CPU, whatever trained it.
     where: dict[str, Any] = {} if step == "export" else {"device": device}
     where |= {name: value if name == "revision" else Path(value) for name, value in more.items() if value is not None}
+    worked_on = Path(subject) if isinstance(subject, str) else Proposal.from_json(subject)
     with log.span(step):
-        return run(parse(Params, params), Path(subject) if isinstance(subject, str) else subject, Path(dataset),
-                   Path(out), cores=cores, progress=progress, **where)
+        return run(parse(Params, params), worked_on, Path(dataset), Path(out), cores=cores, progress=progress, **where)
 
 
 def _supervise(step: str, params: Params, subject: dict[str, Any] | str, dataset: Path, result: Path, locks: str,

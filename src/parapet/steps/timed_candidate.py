@@ -13,7 +13,7 @@ from parapet.data.info import read_info
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome
 from parapet.store import results
-from parapet.store.request import Request
+from parapet.store.records import Request
 
 # What is timed of a candidate at most: epochs, steps in each of them, and images that are attacked.
 _EPOCHS, _STEPS, _IMAGES = 4, 24, 128
@@ -32,8 +32,8 @@ def run(*, genome: dict[str, Any], params: dict[str, Any], dataset: str, device:
     a genome whose training failed or that has no network for the images.
     """
     begun = time.monotonic()
+    from parapet.search.session import proposal_of
     from parapet.steps import attack_evaluation, export, training
-    from parapet.steps.candidates import proposal_of
 
     wait = time.monotonic() - begun
     settings, info = parse(Params, params), read_info(Path(dataset))

@@ -8,6 +8,7 @@ from typing import Any
 
 from parapet import sealed
 from parapet.config import Params, to_dict
+from parapet.store.records import Record
 from parapet.store.results import ARTIFACTS, TRAINING
 from parapet.tracking.tracker import Tracker
 
@@ -18,7 +19,7 @@ def begin(tracker: Tracker, search_id: str, params: Params, info: Mapping[str, A
                    dataset=info)
 
 
-def candidate(tracker: Tracker, search_id: str, entry: Mapping[str, Any], folders: Sequence[Path],
+def candidate(tracker: Tracker, search_id: str, record: Record, folders: Sequence[Path],
               info: Mapping[str, Any], tags: Mapping[str, str], *, undefended: bool) -> None:
     """A candidate is measured; its files lie in one or another of `folders`."""
     trained = next((folder / TRAINING for folder in folders if (folder / TRAINING).exists()), None)
@@ -28,7 +29,7 @@ def candidate(tracker: Tracker, search_id: str, entry: Mapping[str, Any], folder
         curves = []  # of a candidate that is not on the front; of its members everything is sound
     artifacts = {name: folder / file for folder in folders for name, file in ARTIFACTS.items()
                  if (folder / file).exists()}
-    tracker.candidate(search_id, entry, curves, artifacts, {
+    tracker.candidate(search_id, record.to_json(), curves, artifacts, {
         **tags, "data_fingerprint": info["fingerprint"], "undefended": str(undefended).lower()})
 
 

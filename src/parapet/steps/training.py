@@ -12,14 +12,13 @@ from parapet.config import Params, parse
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
 from parapet.errors import InputError, WorkError
-from parapet.fidelity import Fidelity
-from parapet.genome import Genome
 from parapet.models import Network, check_fit, load, save
 from parapet.models.cost import count_flops, count_parameters
 from parapet.models.inheritance import inherit
 from parapet.processes.launcher import launch
 from parapet.processes.training_request import request
 from parapet.store import results
+from parapet.store.records import Proposal
 from parapet.training.loop import TrainingFailed, Turn, train
 from parapet.training.team import ALONE, Team
 
@@ -27,10 +26,10 @@ SECTIONS = ("seed", "device", "data", "threat", "search", "training")
 _FOLDER_LENGTH = 32
 
 
-def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, device: str = "cpu",
+def run(params: Params, proposal: Proposal, dataset: Path, out: Path, *, device: str = "cpu",
         start: Path | None = None, checkpoints: Path | None = None, cores: Cores | FreeCores | None = None,
         progress: results.Report = results.ignore, team: Team | None = None) -> dict[str, Any]:
-    """Train `proposal` (an entry of proposals.json) on the prepared `dataset` into the folder `out`.
+    """Train `proposal` on the prepared `dataset` into the folder `out`.
 
     `start` is the file of the weights that a proposal with a parent begins with. Leaves model.safetensors and
     training.json; goes on from checkpoint.safetensors where an earlier attempt left it, in a folder of its own below
@@ -38,21 +37,20 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
     processes do it together, the first on `device` and the others on the cards after it; each of them calls this with
     its place in the `team`, and the first one writes. Raises WorkError where the parent's weights are gone or damaged.
     """
-    kept = out if checkpoints is None else checkpoints / proposal["training_key"][:_FOLDER_LENGTH]
-    if (result := results.done(out / results.TRAINING, proposal["training_key"])) is not None:
+    kept = out if checkpoints is None else checkpoints / proposal.training_key[:_FOLDER_LENGTH]
+    if (result := results.done(out / results.TRAINING, proposal.training_key)) is not None:
         (kept / results.CHECKPOINT).unlink(missing_ok=True)  # a kill at the very end leaves it
         return result
     out.mkdir(parents=True, exist_ok=True)
     if params.training.gpus > 1 and team is None:
-        launch(request(params, proposal, dataset, out, device=device, start=start, checkpoints=checkpoints,
+        launch(request(params, proposal.to_json(), dataset, out, device=device, start=start, checkpoints=checkpoints,
                        locks=cores.folder if cores else None), params.training.gpus, progress)
         return results.trained(out)
     team = team or ALONE
     torch.set_num_threads(params.search.threads)
-    genome, data = Genome.from_dict(proposal["genome"]), Dataset.open(dataset)
-    fidelity, parent = Fidelity.from_dict(proposal["fidelity"]), proposal["parent"]
-    results.check_data(data.fingerprint, proposal["fingerprint"], dataset)
-    common = {"candidate": proposal["id"], "key": proposal["training_key"], "fingerprint": data.fingerprint}
+    genome, fidelity, parent, data = proposal.genome, proposal.fidelity, proposal.parent, Dataset.open(dataset)
+    results.check_data(data.fingerprint, proposal.fingerprint, dataset)
+    common = {"candidate": proposal.id, "key": proposal.training_key, "fingerprint": data.fingerprint}
     started = time.time()
 
     def write(**values: Any) -> dict[str, Any]:
@@ -66,16 +64,16 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
 
     begin = None
     if parent is not None:
-        if start is None or results.done(start.parent / results.TRAINING, parent["training_key"]) is None:
-            raise WorkError(f"the weights that candidate {proposal['id']} begins with, those of "
-                            f"{parent['training_key'][:12]}, are not in the candidate cache, or damaged there; run the "
+        if start is None or results.done(start.parent / results.TRAINING, parent.training_key) is None:
+            raise WorkError(f"the weights that candidate {proposal.id} begins with, those of "
+                            f"{parent.training_key[:12]}, are not in the candidate cache, or damaged there; run the "
                             "search again, which trains them again.")
         ancestor = load(start)
 
         def begin(network: Network) -> None:
             inherit(network, ancestor)
 
-    config = fidelity.config(params.training, behind=parent["epochs"] if parent else 0, started=parent is not None)
+    config = fidelity.config(params.training, behind=parent.epochs if parent else 0, started=parent is not None)
     images = fidelity.images(data.images["train"], config.batch_size)
     kept.mkdir(parents=True, exist_ok=True)
     turn = (cores or FreeCores()).turn
@@ -92,7 +90,7 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
             fidelity.recipe(genome), data.split("train", device=device, limit=images),
             data.split("validation", device=device, limit=params.training.validation_images),
             classes=len(data.classes), mean=torch.tensor(data.mean), std=torch.tensor(data.std),
-            config=config, threat=params.threat, seed=proposal["seed"] + (parent is not None) * fidelity.epochs,
+            config=config, threat=params.threat, seed=proposal.seed + (parent is not None) * fidelity.epochs,
             device=device, checkpoint_path=kept / results.CHECKPOINT, progress=tell, turn=turn, beforehand=beforehand,
             begin=begin, team=team)
     except TrainingFailed as error:
@@ -122,5 +120,6 @@ def take_part(*, params: dict[str, Any], proposal: dict[str, Any], dataset: str,
                          "together; the cluster's file and params.yaml have to be compiled together.")
     # One lock is enough: the others wait for the first one before every batch.
     cores = Cores(Path(locks)) if locks and team.is_main else FreeCores()
-    run(settings, proposal, Path(dataset), Path(out), device=device, start=Path(start) if start else None,
-        checkpoints=Path(checkpoints) if checkpoints else None, cores=cores, team=team, progress=progress)
+    run(settings, Proposal.from_json(proposal), Path(dataset), Path(out), device=device,
+        start=Path(start) if start else None, checkpoints=Path(checkpoints) if checkpoints else None, cores=cores,
+        team=team, progress=progress)

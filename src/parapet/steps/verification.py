@@ -13,12 +13,13 @@ from parapet.data.info import check_files, read_info
 from parapet.errors import InputError, told
 from parapet.files import file_digest, read_json
 from parapet.report.dvc_plots import metrics
-from parapet.search.course import outcome
 from parapet.search.front import front, hypervolume_curve
+from parapet.search.schedule import trained_from_scratch
 from parapet.store import archive, results, search_folder
 from parapet.store.consistency import audit_problems
 from parapet.store.consistency import problems as contradictions
 from parapet.store.front_file import read as read_front
+from parapet.store.records import latest
 from parapet.store.search_folder import SearchFolder
 
 _AGAIN = "it is made again by the step that left it"
@@ -136,12 +137,13 @@ def _folder(folder: Path, again: str, found: Findings) -> None:
 
 def _search(search: SearchFolder, folder: Path) -> Iterator[str]:
     """What follows from the archive: the members of the front, the numbers of search.json."""
-    records, summary = archive.latest(search.records()), search.summary()
-    for record in [*records, *filter(None, [search.undefended()])]:
-        if (problem := schemas.problem("archive_record", record)) is not None:
-            yield f"{folder}: the record of {record.get('id')} does not meet the schema at {problem}"
+    summary = search.summary()
+    for line in [*archive.read(search.archive()), *filter(None, [search.json(search_folder.UNDEFENDED)])]:
+        if (problem := schemas.problem("archive_record", line)) is not None:
+            yield f"{folder}: the record of {line.get('id')} does not meet the schema at {problem}"
             return
-    ids = [record["id"] for record in front(outcome(records), summary["objectives"])]
+    records = latest(search.records())
+    ids = [record.id for record in front(trained_from_scratch(records), summary["objectives"])]
     if search.ids() != ids:
         yield f"{folder / search_folder.FRONT_IDS} names {', '.join(search.ids())}, and the front is {', '.join(ids)}"
     curve = hypervolume_curve(records, summary["ideal"], summary["reference"])
@@ -165,9 +167,9 @@ def _front(shown: dict[str, Any], out: Path, search: SearchFolder | None, evalua
            found: Findings) -> Iterator[str]:
     """What front.json says of each member beside its evaluation, its record and its files."""
     path = out / "front.json"
-    records = {record["id"]: record for record in archive.latest(search.records())} if search else {}
+    records = {record.id: record.to_json() for record in latest(search.records())} if search else {}
     if search and (undefended := search.undefended()):
-        records[undefended["id"]] = undefended
+        records[undefended.id] = undefended.to_json()
     for member in [shown["undefended"], *shown["candidates"], *shown["variants"]]:
         name, own = member["id"], member["derived_from"] or member["id"]
         evaluation, record = evaluations.get(own), records.get(own)

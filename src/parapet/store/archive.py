@@ -32,7 +32,7 @@ _VERSIONS = tuple(b"%d" % version for version in (_CONVERTED, SCHEMA_VERSION))
 # Where the record begins in its line.
 _HEAD = len(b'{"after":"","sha256":"","record":') + 2 * len(_BEFORE_THE_FIRST)
 _BLOCK = 1 << 16
-_REMEDY = "restore the file, or move it away to start a new archive"
+REMEDY = "restore the file, or move it away to start a new archive"
 
 
 def append(path: Path, records: Iterable[dict[str, Any]]) -> None:
@@ -200,10 +200,10 @@ def _checked(path: Path, where: str, line: bytes, before: bytes | None) -> tuple
     if match is None:
         _refuse_other_versions(path, where, _old_version(line))
     if match is None or _checksum(match[1], match[3]) != match[2]:
-        raise InputError(f"{path} is damaged in {where}: its checksum does not fit; {_REMEDY}.")
+        raise InputError(f"{path} is damaged in {where}: its checksum does not fit; {REMEDY}.")
     if before is not None and match[1] != before:
         raise InputError(f"{path} is damaged in {where}: it does not follow on the line before it, so lines were taken "
-                         f"out, put in or moved; {_REMEDY}.")
+                         f"out, put in or moved; {REMEDY}.")
     return match[3], match[2]
 
 
@@ -212,14 +212,14 @@ def _record(path: Path, where: str, text: bytes) -> dict[str, Any]:
     try:
         record = loads(text)
     except NotPlain as error:
-        raise InputError(f"{path} is damaged in {where}: its record is no JSON that can be read ({error}); {_REMEDY}."
+        raise InputError(f"{path} is damaged in {where}: its record is no JSON that can be read ({error}); {REMEDY}."
                          ) from None
     _refuse_other_versions(path, where, record.get("schema_version"))
     try:
         return _today(record)
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{path} is damaged in {where}: its record has another form than its schema version says; "
-                         f"{_REMEDY}.") from None
+                         f"{REMEDY}.") from None
 
 
 def _refused(text: str) -> None:
@@ -245,7 +245,7 @@ def _named(path: Path, where: str, text: bytes) -> tuple[str, int]:
     record = _record(path, where, text)
     name, looks = record.get("id"), record.get("looks")
     if type(name) is not str or type(looks) is not int:
-        raise InputError(f"{path} is damaged in {where}: its record has no id and looks; {_REMEDY}.")
+        raise InputError(f"{path} is damaged in {where}: its record has no id and looks; {REMEDY}.")
     return name, looks
 
 
@@ -306,4 +306,4 @@ def _old_version(line: bytes) -> int:
 def _refuse_other_ends(path: Path, end: bytes) -> None:
     """`end` stands behind the last whole line and will be cut off: not where it is no part of a line of a journal."""
     if not _START.startswith(end[:len(_START)].split(b"\0")[0]):
-        raise InputError(f"{path} is damaged at its end: what stands there is no part of a record; {_REMEDY}.")
+        raise InputError(f"{path} is damaged at its end: what stands there is no part of a record; {REMEDY}.")

@@ -16,7 +16,7 @@ from parapet.config import Params, subset, to_dict
 from parapet.fidelity import Fidelity
 from parapet.files import digest
 from parapet.genome import Genome
-from parapet.store.request import Request
+from parapet.store.records import Request
 from parapet.versions import ATTACK_VERSION, EXPORT_VERSION, TRAINING_VERSION
 
 _ID_LENGTH = 12
@@ -41,21 +41,23 @@ def training_key(request: Request, params: Params, fingerprint: str, device: str
                    "fidelity": [fidelity.epochs, fidelity.data_share, fidelity.crafting], "data": fingerprint,
                    "training": training, "threat": to_dict(params.threat), "device": device.split(":")[0],
                    "seed": candidate_seed(params.seed, request.genome, request.repeat),
-                   "threads": params.search.threads, "parent": request.parent, "version": TRAINING_VERSION,
+                   "threads": params.search.threads, "parent": request.parent and vars(request.parent),
+                   "version": TRAINING_VERSION,
                    **_plugins(request.genome.declarations())})
 
 
-def evaluation_key(training: str, params: Params, section: str, look: int = 1) -> str:
+def evaluation_key(training: str, params: Params, section: str, number: int = 1) -> str:
     """SHA-256 of a training's key and the evaluation's configuration, `attack_evaluation` or `full_evaluation`.
 
-    `look` counts evaluations of the same training with other noise and, where there are enough, other images.
+    `number` counts evaluations of the same training, from 1, each with other noise and, where there are enough, other
+    images.
     """
     evaluation = subset(params, [section])
     also = evaluation[section].pop("also")
     if also:  # so that keys of before this option are what they were
         evaluation[section]["also"] = also
     return digest({"training": training, "evaluation": evaluation, "seed": params.seed, "version": ATTACK_VERSION,
-                   **_plugins(ATTACKS[name] for name in also)} | ({"look": look} if look > 1 else {}))
+                   **_plugins(ATTACKS[name] for name in also)} | ({"look": number} if number > 1 else {}))
 
 
 def export_key(training: str, params: Params) -> str:
@@ -72,6 +74,7 @@ def search_key(params: Params, fingerprint: str, device: str) -> str:
     for name in ("generations", "budget", "final_seeds", "workers", "attempts", "timeout_seconds", "ideal",
                  "reference"):
         search.pop(name)
+    search["looks"] = search.pop("evaluations")  # its former name, so that keys stay what they were
     full = Fidelity.ladder(params.search.rungs, params.training.epochs)[-1]
     return digest({"search": search, "training": training_key(Request(Genome(), full), params, fingerprint, device),
                    "evaluation": evaluation_key("", params, "attack_evaluation"), "seed": params.seed,

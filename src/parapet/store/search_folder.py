@@ -13,7 +13,8 @@ from typing import Any
 from parapet.errors import InputError
 from parapet.files import read_json
 from parapet.sealed import CHECKSUM, DIGESTS, Damaged, SealedFolder, check_fields, seal_folder
-from parapet.store import archive, results
+from parapet.store import records, results
+from parapet.store.records import Proposal, Record
 
 STATE, ARCHIVE, PROPOSALS, FRONT_IDS, UNDEFENDED, SUMMARY = (
     "state.json", "archive.jsonl", "proposals.json", "front_ids.json", "undefended.json", "search.json")
@@ -47,24 +48,30 @@ class SearchFolder:
         """Of the front."""
         return self._held(FRONT_IDS, {"ids": list})["ids"]
 
-    def undefended(self) -> dict[str, Any] | None:
+    def undefended(self) -> Record | None:
         """The record of the undefended network; None before it is measured."""
-        return None if self.json(UNDEFENDED) is None else self._held(UNDEFENDED, {"status": str})
+        if self.json(UNDEFENDED) is None:
+            return None
+        return records.parsed(self._sealed.folder / UNDEFENDED, [self._held(UNDEFENDED, {"status": str})])[0]
+
+    def proposals(self) -> list[Proposal]:
+        """What the generation that follows consists of; between generations that are tasks."""
+        return [Proposal.from_json(entry) for entry in self.json(PROPOSALS)]
 
     def all_ids(self) -> list[str]:
         """The undefended network, if it was trained, and the front, in the order in which they are evaluated."""
         undefended = self.undefended()
-        if undefended is not None and undefended["status"] == "feasible":
-            return [undefended["id"], *self.ids()]
+        if undefended is not None and undefended.is_feasible:
+            return [undefended.id, *self.ids()]
         return self.ids()
 
     def archive(self) -> Path:
         """The path of the archive."""
         return self._sealed.path(ARCHIVE)
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[Record]:
         """Every line of the archive; none before there is one."""
-        return archive.read(self._sealed.path(ARCHIVE)) if ARCHIVE in self._sealed.files else []
+        return records.read(self._sealed.path(ARCHIVE)) if ARCHIVE in self._sealed.files else []
 
     def summary(self) -> dict[str, Any]:
         """search.json."""
@@ -88,6 +95,10 @@ class SearchFolder:
     def json(self, name: str) -> Any:
         """What the JSON file called `name` holds."""
         return read_json(self._sealed.path(name))
+
+    def candidates(self) -> list[str]:
+        """Ids of the candidates of which it holds files."""
+        return [folder.name for folder in (self._sealed.folder / "candidates").glob("*")]
 
     def candidate(self, name: str) -> Path:
         """The folder of a member of the front, or of the undefended network, with all its files."""

@@ -11,10 +11,10 @@ from parapet.config import Rung, SearchConfig
 from parapet.fidelity import Fidelity
 from parapet.files import digest
 from parapet.genome import Genome
-from parapet.search.course import Course
 from parapet.search.evolution import Evolution
 from parapet.search.network_space import SearchSpace
-from parapet.store.request import Request
+from parapet.search.schedule import Schedule
+from parapet.store.records import Record, Request
 from tests.search.archive_records import FULL, failed, record
 
 TWO_RUNGS = (Rung(2, 0.25, "n_fgsm"), Rung(4))
@@ -22,25 +22,26 @@ EPOCHS = 12
 Round = tuple[str, list[Request]]
 
 
-def course(seed: int = 3, population: int = 8, space: SearchSpace | None = None, **changes: Any) -> Course:
+def schedule(seed: int = 3, population: int = 8, space: SearchSpace | None = None, **changes: Any) -> Schedule:
     """A search of three objectives; `changes` go to its SearchConfig."""
     config = SearchConfig(population=population, **changes)
     evolution = Evolution(space or SearchSpace(), population=population, objectives=3, seed=seed)
-    return Course(evolution, config, Fidelity.ladder(config.rungs, EPOCHS))
+    return Schedule(evolution, config, Fidelity.ladder(config.rungs, EPOCHS))
 
 
-def revived(old: Course) -> Course:
+def revived(old: Schedule) -> Schedule:
     """Through strict JSON, into a search that began with another seed."""
     state = json.loads(json.dumps(old.state(), allow_nan=False))
-    new = Course(Evolution(old.evolution.space, population=old.evolution.population, objectives=3, seed=999),
+    new = Schedule(Evolution(old.evolution.space, population=old.evolution.population, objectives=3, seed=999),
                  old.config, old.ladder)
     new.restore(state)
     assert new.state() == state
     return new
 
 
-def measured(request: Request, generation: int, *, agree: float = 1.0) -> dict[str, Any]:
-    """The record of a request: better with size and epochs, with luck of its own for each fidelity, look and repeat.
+def measured(request: Request, generation: int, *, agree: float = 1.0) -> Record:
+    """The record of a request: better with size and epochs, and with luck of its own for each fidelity, evaluation and
+    repeat.
 
     With `agree` -1 what is best on cheap rungs is worst with full training.
     """
@@ -48,13 +49,13 @@ def measured(request: Request, generation: int, *, agree: float = 1.0) -> dict[s
     rung = FULL if fidelity.full else fidelity.rung
     common = {"genome": genome, "rung": rung, "generation": generation}
     if hopeless(genome):
-        return failed(**common) | {"fidelity": fidelity.to_dict(), "final": request.final, "repeat": request.repeat}
-    size = genome.width * genome.depth
-    luck = int(digest([genome.digest(), fidelity.epochs, request.look, request.repeat, request.parent])[:8], 16) / 2**32
+        return failed(**common, fidelity=fidelity.to_dict(), final=request.final, repeat=request.repeat)
+    size, parent = genome.width * genome.depth, request.parent and vars(request.parent)
+    luck = int(digest([genome.digest(), fidelity.epochs, request.evaluation, request.repeat, parent])[:8], 16) / 2**32
     quality = 0.01 * size ** 0.5 + 0.05 * (genome.loss == "trades") + 0.05 * (genome.activation == "silu")
     robust = 0.2 + 0.02 * fidelity.epochs + quality * (1 if fidelity.full else agree) + 0.02 * luck
-    return record(min(1.0, robust + 0.3 - 0.01 * genome.steps), robust, 1000 * size, **common, parent=request.parent,
-                  repeat=request.repeat, looks=request.look, fidelity=fidelity.to_dict(), final=request.final)
+    return record(min(1.0, robust + 0.3 - 0.01 * genome.steps), robust, 1000 * size, **common, parent=parent,
+                  repeat=request.repeat, looks=request.evaluation, fidelity=fidelity.to_dict(), final=request.final)
 
 
 def hopeless(genome: Genome) -> bool:
@@ -62,9 +63,9 @@ def hopeless(genome: Genome) -> bool:
     return genome.denoiser == "median" and genome.width > 8
 
 
-def run(search: Course, generations: int, records: list[dict[str, Any]] | None = None, *, interrupt: bool = False,
+def run(search: Schedule, generations: int, records: list[Record] | None = None, *, interrupt: bool = False,
         shuffle: random.Random | None = None, agree: float = 1.0,
-        answer: Callable[..., dict[str, Any]] = measured) -> tuple[Course, list[Round], list[dict[str, Any]]]:
+        answer: Callable[..., Record] = measured) -> tuple[Schedule, list[Round], list[Record]]:
     """The search to its end after so many generations: its rounds, (phase, requests) each, and its records."""
     records, rounds = list(records or []), []
     while requests := search.ask(records, lambda now=search: now.generation >= generations):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parapet.intervals import wilson
-from parapet.search.looks import pooled, window
+from parapet.search.repeated_evaluations import pooled, window
 
 
 def _result(look: int, n: int, clean: float, robust: float, available: int, verdict: str = "pass") -> dict:

@@ -7,7 +7,7 @@ from parapet.genome import Genome, settled
 from parapet.search.network_space import SearchSpace
 
 
-def anchors(space: SearchSpace, backbone: str) -> list[Genome]:
+def reference_genomes(space: SearchSpace, backbone: str) -> list[Genome]:
     """The middle and the largest network of a family, each with a middle and with the most expensive recipe.
 
     Plain ones, without denoiser and filter. Fewer than four where the space makes some of them equal.

@@ -1,0 +1,239 @@
+"""The records of a search: what it asks for, and what became of it; each with its JSON form.
+
+A `Request` asks for a candidate, a `Proposal` is a request with its keys, and a `Record` is a line of the archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from parapet.errors import InputError
+from parapet.fidelity import Fidelity
+from parapet.genome import Genome, Point, point
+from parapet.store import archive
+
+# What distinguishes a line of the archive: the candidate's id, the number of evaluations, and `final`.
+Line = tuple[str, int, bool]
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The candidate whose weights a training begins with.
+
+    kind: "promoted" from the rung below, or "inherited" from a member of the population. epochs: how many of the
+    child's epochs the parent's training stands for.
+    """
+
+    training_key: str
+    kind: str
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """One candidate to be measured.
+
+    `parent` is None for training from scratch. `repeat` counts trainings of the same genome with other seeds.
+    `evaluation` counts evaluations of the same training, from 1. `final` belongs to the end of the search, which a
+    longer search does not see.
+    """
+
+    genome: Genome
+    fidelity: Fidelity
+    parent: Parent | None = None
+    repeat: int = 0
+    evaluation: int = 1
+    final: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Strict JSON, as state.json holds it."""
+        return {"genome": self.genome.to_dict(), "fidelity": self.fidelity.to_dict(),
+                "parent": self.parent and vars(self.parent), "repeat": self.repeat, "look": self.evaluation,
+                "final": self.final}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Request:
+        """What `to_json` gave."""
+        return cls(**_request_fields(values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal(Request):
+    """A request with everything that a worker needs: an entry of proposals.json.
+
+    id: first digits of the training key. seed: of the training. fingerprint: of the prepared data. undefended: whether
+    it is the reference network that the front is compared with, trained without attacks.
+    """
+
+    id: str
+    generation: int
+    seed: int
+    fingerprint: str
+    training_key: str
+    evaluation_key: str
+    undefended: bool = False
+
+    @property
+    def line(self) -> Line:
+        """What distinguishes its line of the archive."""
+        return self.id, self.evaluation, self.final
+
+    def to_json(self) -> dict[str, Any]:
+        """Strict JSON, as proposals.json holds it."""
+        return {"id": self.id, "generation": self.generation, **super().to_json(), "seed": self.seed,
+                "fingerprint": self.fingerprint, "training_key": self.training_key,
+                "evaluation_key": self.evaluation_key, **({"undefended": True} if self.undefended else {})}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Proposal:
+        """What `to_json` gave."""
+        own = {name: values[name] for name in ("id", "generation", "seed", "fingerprint", "training_key",
+                                               "evaluation_key")}
+        return cls(**_request_fields(values), **own, undefended=values.get("undefended", False))
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Accuracies on one split, in [0, 1], of `n` images, with 95 % Wilson intervals.
+
+    attacks: for each attack {alone, left}: accuracy under this attack alone, and what all attacks so far have left.
+    """
+
+    n: int
+    clean_accuracy: float
+    clean_interval: list[float]
+    robust_accuracy: float
+    robust_interval: list[float]
+    attacks: Mapping[str, Mapping[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of a candidate: a line of the archive, described field by field in docs and in its JSON Schema.
+
+    genes: the genome as it was written. evaluations: how many evaluations of the training `validation` is the mean of.
+    violation: by how much an infeasible candidate misses feasibility, None where it was never measured.
+    """
+
+    id: str
+    training_key: str
+    evaluation_key: str
+    genes: Mapping[str, Any]
+    generation: int
+    seed: int
+    fidelity: Fidelity
+    parent: Parent | None
+    repeat: int
+    evaluations: int
+    final: bool
+    status: str
+    reason: str | None
+    violation: float | None
+    validation: Accuracies | None
+    audit: Mapping[str, Any] | None
+    flops: int | None
+    params: int | None
+    training_seconds: float | None
+    training_flops: int | None
+    latency_ms: Mapping[str, Any] | None
+
+    @cached_property
+    def genome(self) -> Genome:
+        """The genome. Raises InputError where it has genes that this installation does not know."""
+        return Genome.from_dict(dict(self.genes))
+
+    @cached_property
+    def point(self) -> Point:
+        """The genome as a key of dicts and sets, the same for all trainings of it."""
+        return point(self.genes)
+
+    @property
+    def line(self) -> Line:
+        """What distinguishes this line of the archive."""
+        return self.id, self.evaluations, self.final
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether it meets every constraint."""
+        return self.status == "feasible"
+
+    @property
+    def request(self) -> Request:
+        """The request that this record answers."""
+        return Request(self.genome, self.fidelity, self.parent, self.repeat, self.evaluations, self.final)
+
+    def proposal(self, fingerprint: str, *, undefended: bool = False) -> Proposal:
+        """The proposal that this record answers, on the data of this `fingerprint`."""
+        return Proposal(**{item.name: getattr(self.request, item.name) for item in fields(Request)}, id=self.id,
+                        generation=self.generation, seed=self.seed, fingerprint=fingerprint,
+                        training_key=self.training_key, evaluation_key=self.evaluation_key, undefended=undefended)
+
+    def to_json(self) -> dict[str, Any]:
+        """The line's `record`, as its JSON Schema has it."""
+        return {"schema_version": archive.SCHEMA_VERSION, "id": self.id, "training_key": self.training_key,
+                "evaluation_key": self.evaluation_key, "genome": self.genes, "generation": self.generation,
+                "seed": self.seed, "fidelity": self.fidelity.to_dict(), "parent": self.parent and vars(self.parent),
+                "repeat": self.repeat, "looks": self.evaluations, "final": self.final, "status": self.status,
+                "reason": self.reason, "violation": self.violation,
+                "validation": self.validation and vars(self.validation), "audit": self.audit, "flops": self.flops,
+                "params": self.params, "training_seconds": self.training_seconds,
+                "training_flops": self.training_flops, "latency_ms": self.latency_ms}
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Record:
+        """A line's `record`, of today's schema version, which `archive.read` gives. Raises KeyError or TypeError where
+        a field is missing or of another form."""
+        return cls(**{item.name: line[_WRITTEN.get(item.name, item.name)] for item in fields(cls)} | {
+            "fidelity": Fidelity.from_dict(line["fidelity"]), "parent": line["parent"] and Parent(**line["parent"]),
+            "validation": line["validation"] and Accuracies(**line["validation"])})
+
+
+# Fields that have another name in the file.
+_WRITTEN = {"genes": "genome", "evaluations": "looks"}
+
+
+def read(path: Path) -> list[Record]:
+    """Every record of the archive at `path`, in its order; none where there is no file.
+
+    Raises InputError where it is damaged (`archive.read`), or where a record lacks a field.
+    """
+    return parsed(path, archive.read(path))
+
+
+def parsed(path: Path, lines: Iterable[Mapping[str, Any]]) -> list[Record]:
+    """The records of `lines`, which `archive` gave from `path`. Raises InputError where one lacks a field."""
+    try:
+        return [Record.from_json(line) for line in lines]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: a record has another form than its schema version says "
+                         f"({type(error).__name__}: {error}); {archive.REMEDY}.") from None
+
+
+def append(path: Path, records: Iterable[Record]) -> None:
+    """Add records to the archive at `path`, as `archive.append` does."""
+    archive.append(path, [record.to_json() for record in records])
+
+
+def latest(records: Iterable[Record]) -> list[Record]:
+    """What is known of each candidate now: of several records with one id the one with most evaluations.
+
+    It stands where the first of them stood, and is of its generation; of equally many evaluations the first is kept.
+    """
+    kept: dict[str, Record] = {}
+    for record in records:
+        known = kept.get(record.id)
+        if known is None:
+            kept[record.id] = record
+        elif record.evaluations > known.evaluations:
+            kept[record.id] = replace(record, generation=known.generation)
+    return list(kept.values())
+
+
+def _request_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"genome": Genome.from_dict(values["genome"]), "fidelity": Fidelity.from_dict(values["fidelity"]),
+            "parent": values["parent"] and Parent(**values["parent"]), "repeat": values["repeat"],
+            "evaluation": values["look"], "final": values["final"]}
