@@ -45,7 +45,7 @@ class Quantity:
         if self.is_share:
             block = candidate["validation"]
             return None if block is None else block[self.name]
-        value = candidate[self.name]
+        value: float | dict[str, float] | None = candidate[self.name]
         return value["p50"] if isinstance(value, dict) else value
 
     def _computed(self, candidate: Mapping[str, Any]) -> float | None:

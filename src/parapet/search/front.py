@@ -89,7 +89,8 @@ def overlap(one: dict[str, Any], other: dict[str, Any], name: str) -> bool:
     if one["validation"] is None or other["validation"] is None:
         return False
     (low, high), (lowest, highest) = (candidate["validation"][f"{name}_interval"] for candidate in (one, other))
-    return low <= highest and lowest <= high
+    meet: bool = low <= highest and lowest <= high
+    return meet
 
 
 def rank_order(records: Sequence[dict[str, Any]], names: Sequence[str]) -> list[int]:
@@ -159,7 +160,7 @@ def _inside(records: Sequence[dict[str, Any]], ideal: Sequence[float], reference
     """The records' points (n, 3) in the box, scaled to [0, 1); what is better than the ideal lies on the box's side."""
     low, high = np.array(ideal, float), np.array(reference, float)
     points = _table([record for record in records if record["status"] == "feasible"], BOX)
-    scaled = np.clip((points - low) / (high - low), 0, None)
+    scaled: np.ndarray = np.clip((points - low) / (high - low), 0, None)
     return scaled[(scaled < 1).all(axis=1)]  # NaN, which was never measured, is not below 1
 
 

@@ -147,7 +147,7 @@ def course(params: Params, timed: Sequence[Timed], workers: int, factor: float, 
         front = min(candidates, max(1, search.population // 2))
         again = bool(search.rungs or search.warm_start) and not search.full_from_scratch
         end = front * last * (search.final_seeds - 1 + again)
-        looks = (search.looks - 1) * look * (front + candidates / 3 / search.reduction ** len(search.rungs))
+        looks: float = (search.looks - 1) * look * (front + candidates / 3 / search.reduction ** len(search.rungs))
         return candidates * mean + last + end + looks
 
     def seconds(candidates: float) -> float:

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from parapet import schemas, sealed
 from parapet.config import Params
@@ -18,10 +18,11 @@ from parapet.search.budget import Budget
 from parapet.search.course import Course, outcome, seen
 from parapet.search.front import front, hypervolume
 from parapet.steps import candidates
-from parapet.store import archive
+from parapet.store import archive, search_folder
 
 # Which search a file belongs to: the name of its folder.
 _OWNER = "search_id"
+_Found = TypeVar("_Found")
 
 
 class Journal:
@@ -36,7 +37,8 @@ class Journal:
         self.home, self.params, self.info, self.course, self.records = home, params, info, course, records
         self.workers, self.budget = workers, Budget.parse(search.budget, search.population, search.generations)
         # By earlier attempts; of the clock, and of all workers together.
-        self._before, self.device_seconds = state.get("seconds", 0.0), state.get("device_seconds", 0.0)
+        self._before: float = state.get("seconds", 0.0)
+        self.device_seconds: float = state.get("device_seconds", 0.0)
         self._started = time.monotonic()
         self._told, self._generation = len(course.notes), course.generation
         # Lines of the end of this search; another budget has another end, whose lines may be there too.
@@ -57,7 +59,7 @@ class Journal:
     @classmethod
     def open(cls, home: Path, params: Params, info: dict[str, Any], workers: int) -> Journal:
         """The search in folder `home`, where it stopped, or a new one, with so many workers."""
-        course, records = candidates.new_course(params, info), archive.read(home / candidates.ARCHIVE)
+        course, records = candidates.new_course(params, info), archive.read(home / search_folder.ARCHIVE)
         state = _state(home, records)
         if state:
             course.restore(state["course"])
@@ -97,14 +99,14 @@ class Journal:
         """The records of a round, in the order of its proposals."""
         if proposals[0].get("undefended"):
             self._undefended = True
-            sealed.write(self.home / candidates.UNDEFENDED, {**fresh[0], _OWNER: self.home.name})
+            sealed.write(self.home / search_folder.UNDEFENDED, {**fresh[0], _OWNER: self.home.name})
             fresh = fresh[1:]
             if not fresh:
                 return
         known = self._known
         # As they will be read, so that a resumed search sees nothing else.
         added = [json.loads(json.dumps(entry)) for entry in fresh if line_of(entry) not in known]
-        archive.append(self.home / candidates.ARCHIVE, added)
+        archive.append(self.home / search_folder.ARCHIVE, added)
         self.records += added
         known |= {line_of(record): record for record in added}
         self.course.tell(self._lines())
@@ -117,7 +119,7 @@ class Journal:
     def undefended(self) -> dict[str, Any] | None:
         """The record of the undefended network; None where it is not measured yet, or its file is damaged."""
         try:
-            found = sealed.look(self.home / candidates.UNDEFENDED)
+            found = sealed.look(self.home / search_folder.UNDEFENDED)
         except (FileNotFoundError, sealed.Damaged):
             return None
         found.pop(sealed.CHECKSUM)
@@ -175,7 +177,7 @@ class Journal:
         return self._once("lines", lambda: [record for record in self.records
                                             if not record["final"] or line_of(record) in self._finals])
 
-    def _once(self, name: str, work: Callable[[], Any]) -> Any:
+    def _once(self, name: str, work: Callable[[], _Found]) -> _Found:
         """What `work` gives, until a record is added, a generation is told, or the end begins."""
         course = self.course
         ended = course.phase in ("final", "done")
@@ -184,7 +186,8 @@ class Journal:
             self._found, self._found_at = {}, now
         if name not in self._found:
             self._found[name] = work()
-        return self._found[name]
+        found: _Found = self._found[name]
+        return found
 
     def _reserve(self, records: list[dict[str, Any]]) -> float:
         """Seconds of devices for training the front from scratch, where it was not."""
@@ -198,7 +201,7 @@ class Journal:
                            for record in front(records, search.objectives))
 
     def _save(self) -> None:
-        sealed.write(self.home / candidates.STATE, {
+        sealed.write(self.home / search_folder.STATE, {
             "course": self.course.state(), "seconds": self.seconds, "device_seconds": self.device_seconds,
             "lines": len(self.records), "last": digest(self.records[-1]) if self.records else None,
             _OWNER: self.home.name})
@@ -207,7 +210,7 @@ class Journal:
 def _state(home: Path, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """state.json of the search in `home`, whose archive has these records; empty where there is no search yet."""
     lines = len(records)
-    path, advice = home / candidates.STATE, f"put it back, or move {home} away to start the search anew"
+    path, advice = home / search_folder.STATE, f"put it back, or move {home} away to start the search anew"
     try:
         state = sealed.look(path)
         expected, last, owner, _ = state["lines"], state["last"], state[_OWNER], state["course"]
@@ -220,10 +223,10 @@ def _state(home: Path, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} is damaged, or from another version of Parapet; {advice}.") from None
     if lines < expected:
-        raise InputError(f"{home / candidates.ARCHIVE} has {lines} lines, and the search had written {expected}; "
+        raise InputError(f"{home / search_folder.ARCHIVE} has {lines} lines, and the search had written {expected}; "
                          f"{advice}.")
     if owner != home.name or (expected and digest(records[expected - 1]) != last):
-        raise InputError(f"{path} and {home / candidates.ARCHIVE} are not of one search, this one; {advice}.")
+        raise InputError(f"{path} and {home / search_folder.ARCHIVE} are not of one search, this one; {advice}.")
     return state
 
 

@@ -107,8 +107,9 @@ def work(*, step: str, params: dict[str, Any], subject: dict[str, Any] | str, da
     where: dict[str, Any] = {} if step == "export" else {"device": device}
     where |= {name: value if name == "revision" else Path(value) for name, value in more.items() if value is not None}
     with log.span(step):
-        return run(parse(Params, params), Path(subject) if isinstance(subject, str) else subject, Path(dataset),
-                   Path(out), cores=cores, progress=progress, **where)
+        result: dict[str, Any] = run(parse(Params, params), Path(subject) if isinstance(subject, str) else subject,
+                                     Path(dataset), Path(out), cores=cores, progress=progress, **where)
+        return result
 
 
 def _supervise(step: str, params: Params, subject: dict[str, Any] | str, dataset: Path, result: Path, locks: str,

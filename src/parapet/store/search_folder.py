@@ -45,7 +45,8 @@ class SearchFolder:
 
     def ids(self) -> list[str]:
         """Of the front."""
-        return self._held(FRONT_IDS, {"ids": list})["ids"]
+        ids: list[str] = self._held(FRONT_IDS, {"ids": list})["ids"]
+        return ids
 
     def undefended(self) -> dict[str, Any] | None:
         """The record of the undefended network; None before it is measured."""
