@@ -160,7 +160,8 @@ def parse(expression: str) -> Calendar | Every:
         raise CronError(f"it has {len(words)} fields; allowed are five (minute, hour, day of month, month, day of "
                         "week) and six with seconds first")
     parsed = [field.parse(word) for field, word in zip(FIELDS, words, strict=True)]
-    return Calendar(*(values for values, _ in parsed), any_day=parsed[3][1] or parsed[5][1])
+    seconds, minutes, hours, days, months, weekdays = (values for values, _ in parsed)
+    return Calendar(seconds, minutes, hours, days, months, weekdays, any_day=parsed[3][1] or parsed[5][1])
 
 
 def _every(text: str) -> Every:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from parapet import errors
 from parapet.catalogue import plugins
@@ -59,7 +59,8 @@ def run(params: Params, out: Path, data_root: str, layout: Layout | None = None,
            "arguments": {"data_root": data_root, "locks": str(work / "locks")}}
     with (_started(job, log, work / "tmp") as process,
           Progress("pipeline", layout.tasks(params), "tasks") as progress):
-        code, seen = None, set()
+        code: int | None = None
+        seen: set[Path] = set()
         while code is None:
             with suppress(subprocess.TimeoutExpired):
                 code = process.wait(_TICK)
@@ -85,15 +86,16 @@ def _started(job: dict[str, Any], log: Path, temporary: Path) -> Iterator[subpro
     with log.open("wb") as stream:
         process = subprocess.Popen([sys.executable, "-m", "pipelines.local_process"], stdin=subprocess.PIPE,
                                    stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, env=environment)
+    stdin = cast(IO[bytes], process.stdin)  # there is one: stdin=PIPE asks for it
     try:
-        process.stdin.write(json.dumps(job).encode() + b"\n")
-        process.stdin.flush()
+        stdin.write(json.dumps(job).encode() + b"\n")
+        stdin.flush()
         yield process
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        process.stdin.close()
+        stdin.close()
 
 
 def _finished(work: Path) -> Iterator[Path]:
@@ -104,7 +106,8 @@ def _finished(work: Path) -> Iterator[Path]:
 
 def _describe(task: Path, work: Path) -> str:
     """`training is done: generation 1, candidate 3` for .../for-loop-2-iteration-2/training-1."""
-    match = _TASK.fullmatch("/".join(task.relative_to(work).parts[1:]))
+    # The folders that `_finished` looks into have such names.
+    match = cast(re.Match[str], _TASK.fullmatch("/".join(task.relative_to(work).parts[1:])))
     name = match["name"].replace("-", "_")
     if match["generation"] is not None:
         what = "batch" if name == "measure" else "candidate"
@@ -117,7 +120,8 @@ def _failure(log: Path) -> Exception:
     """What the log says of the failure: the last error of ours, else where to read on."""
     found = _ERROR.findall(log.read_text(encoding="utf-8", errors="replace"))
     if found and isinstance(kind := getattr(errors, found[-1][0], None), type):
-        return kind(found[-1][1])
+        failure: Exception = kind(found[-1][1])
+        return failure
     return WorkError(f"a task of the pipeline failed; {log} tells which, and why.")
 
 

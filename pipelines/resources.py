@@ -130,7 +130,8 @@ class Resources:
     @property
     def gpus(self) -> bool:
         """Whether candidates are trained on accelerators."""
-        return getattr(self, self._trainer).gpus > 0
+        gpus: int = getattr(self, self._trainer).gpus
+        return gpus > 0
 
     @property
     def _trainer(self) -> str:

@@ -126,23 +126,23 @@ def plan(client: Any, endpoint: Endpoint, entries: Sequence[Entry],
 
 def apply(client: Any, endpoint: Endpoint, change: Change, upload: Callable[[Entry], Version]) -> None:
     """Do one change."""
-    new = change.keep
-    if change.action in ("create", "replace"):
-        version = upload(change.entry)
+    new, entry = change.keep, change.entry
+    if entry is not None and change.action in ("create", "replace"):
+        version = upload(entry)
         with asking(endpoint):
-            home = client.create_experiment(change.entry.experiment, namespace=endpoint.namespace)
+            home = client.create_experiment(entry.experiment, namespace=endpoint.namespace)
             # Off until the old one is gone: both must not run at once.
             new = client.create_recurring_run(
                 home.experiment_id, change.name, description=_MARK + json.dumps(change.wanted, sort_keys=True),
-                cron_expression=change.entry.kubeflow_cron, max_concurrency=1, no_catchup=True,
+                cron_expression=entry.kubeflow_cron, max_concurrency=1, no_catchup=True,
                 pipeline_id=version.pipeline_id, version_id=version.version_id, enabled=False,
-                service_account=change.entry.service_account)
+                service_account=entry.service_account)
     for job in change.remove:
         with asking(endpoint):
             client.delete_recurring_run(job.recurring_run_id)
-    if change.entry is not None and new is not None and _is_on(new) != change.entry.enabled:
+    if entry is not None and new is not None and _is_on(new) != entry.enabled:
         with asking(endpoint):
-            switch = client.enable_recurring_run if change.entry.enabled else client.disable_recurring_run
+            switch = client.enable_recurring_run if entry.enabled else client.disable_recurring_run
             switch(new.recurring_run_id)
 
 
@@ -194,7 +194,8 @@ def _ours(client: Any, endpoint: Endpoint) -> Iterator[Any]:
 
 def _made_from(job: Any) -> dict[str, Any]:
     try:
-        return json.loads(job.description.removeprefix(_MARK))
+        wanted: dict[str, Any] = json.loads(job.description.removeprefix(_MARK))
+        return wanted
     except ValueError:
         return {}
 

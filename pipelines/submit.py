@@ -73,13 +73,14 @@ def run(client: Any, endpoint: Endpoint, version: Version, *, experiment: str, t
         made = client.run_pipeline(home.experiment_id, title, pipeline_id=version.pipeline_id,
                                    version_id=version.version_id, params=arguments or {},
                                    service_account=service_account)
-    say(f"run {made.run_id} of {version.name}" + (f": {page.rstrip('/')}/#/runs/details/{made.run_id}" if page else ""))
+    run_id: str = made.run_id
+    say(f"run {run_id} of {version.name}" + (f": {page.rstrip('/')}/#/runs/details/{run_id}" if page else ""))
     if not wait:
-        return made.run_id
-    done = follow(client, endpoint, made.run_id, say, interval=interval, patience=patience, longest=longest)
+        return run_id
+    done = follow(client, endpoint, run_id, say, interval=interval, patience=patience, longest=longest)
     if str(done.state) != "SUCCEEDED":
-        raise WorkError(f"run {made.run_id} {str(done.state).lower()}: {failure(done)}")
-    return made.run_id
+        raise WorkError(f"run {run_id} {str(done.state).lower()}: {failure(done)}")
+    return run_id
 
 
 def _version(client: Any, endpoint: Endpoint, pipeline_id: str, name: str) -> Any | None:

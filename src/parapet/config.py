@@ -27,6 +27,11 @@ from parapet.errors import InputError
 from parapet.quoting import name as named
 from parapet.quoting import quote
 
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Config = typing.TypeVar("_Config", bound="DataclassInstance")
+
 
 def option(default: Any, *, low: float | None = None, high: float | None = None,
            choices: Collection[Any] | None = None, factory: bool = False, formerly: str | None = None) -> Any:
@@ -360,7 +365,7 @@ def load(path: Path, *, complete: bool = False) -> Params:
         raise InputError(f"{path}: {error}") from None
 
 
-def parse(kind: type, values: Any, prefix: str = "") -> Any:
+def parse(kind: type[_Config], values: Any, prefix: str = "") -> _Config:
     """Build a dataclass from a mapping, strictly: unknown keys, wrong types and ranges raise InputError.
 
     Whole floats are taken for integers, because JSON numbers that pass through Kubeflow come back as floats.
@@ -399,7 +404,8 @@ def _with_new_names(values: dict[str, Any], fields: Iterable[dataclasses.Field[A
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as plain dicts and lists, ready for JSON, hashing and `parse`."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
 
 
 def subset(params: Params, names: Iterable[str]) -> dict[str, Any]:

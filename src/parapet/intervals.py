@@ -24,4 +24,5 @@ def sign_test(only_first: int, only_second: int) -> float:
     `only_first` images survive the first attack alone, `only_second` the second alone.
     """
     n = only_first + only_second
-    return sum(math.comb(n, k) for k in range(only_first, n + 1)) / 2**n
+    p_value: float = sum(math.comb(n, k) for k in range(only_first, n + 1)) / 2**n
+    return p_value

@@ -184,7 +184,7 @@ def _plain(event: Any, text: str) -> Any:
 
 
 def _text(event: Any) -> str:
-    text = event.value
+    text: str = event.value
     if len(text) > LONGEST_TEXT:
         raise NotPlain(_at(event.start_mark, f"a text has {len(text):,} characters, and at most {LONGEST_TEXT:,} are "
                            "read"))
@@ -195,7 +195,7 @@ def _text(event: Any) -> str:
 
 def _tag(event: Any) -> str:
     """The name of one of the plain types, empty where there is no tag."""
-    tag = event.tag
+    tag: str | None = event.tag
     if tag is None or tag == "!":
         return "str" if tag == "!" and isinstance(event, yaml.ScalarEvent) else ""
     short = tag.removeprefix(_PREFIX)

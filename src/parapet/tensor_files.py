@@ -59,7 +59,8 @@ class TensorFile:
         """A tensor, or the first `count` rows of it, on the CPU."""
         if key not in self.forms:
             raise DamagedTensors(f"it has no tensor {name(key)}")
-        return self._stream.get_tensor(key) if count is None else self._stream.get_slice(key)[:count]
+        rows: Tensor = self._stream.get_tensor(key) if count is None else self._stream.get_slice(key)[:count]
+        return rows
 
     def check(self, wanted: Mapping[str, Form]) -> None:
         """Raise DamagedTensors, naming the first that differs, unless the file holds just these tensors."""

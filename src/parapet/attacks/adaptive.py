@@ -46,7 +46,8 @@ def soft_staircase(layer: nn.Module, images: Tensor) -> Tensor:
     treads = images * levels
     below = torch.floor(treads).detach()
     rise = torch.tanh(_STEEPNESS * (treads - below - 0.5)) / (2 * math.tanh(_STEEPNESS / 2)) + 0.5
-    return (below + rise) / levels
+    staircase: Tensor = (below + rise) / levels
+    return staircase
 
 
 STAND_INS: dict[str, StandIn] = {"identity": identity, "staircase": soft_staircase}

@@ -96,7 +96,8 @@ def unit(directions: Tensor) -> Tensor:
     dimensions = tuple(range(1, directions.dim()))
     largest = torch.linalg.vector_norm(directions, torch.inf, dimensions, keepdim=True)
     scaled = directions / torch.where(largest > 0, largest, 1)
-    return scaled / torch.linalg.vector_norm(scaled, 2, dimensions, keepdim=True).clamp(min=1)
+    lengths: Tensor = torch.linalg.vector_norm(scaled, 2, dimensions, keepdim=True)
+    return scaled / lengths.clamp(min=1)
 
 
 def dual_length(normals: Tensor, norm: str) -> Tensor:
@@ -104,7 +105,8 @@ def dual_length(normals: Tensor, norm: str) -> Tensor:
     if norm == "linf":
         return normals.abs().sum(-1)
     largest = normals.abs().amax(-1, keepdim=True)
-    return (normals / torch.where(largest > 0, largest, 1)).norm(dim=-1) * largest.squeeze(-1)
+    scaled: Tensor = (normals / torch.where(largest > 0, largest, 1)).norm(dim=-1)
+    return scaled * largest.squeeze(-1)
 
 
 def _inward(bound: Tensor, images: Tensor, eps: float) -> Tensor:
@@ -113,4 +115,5 @@ def _inward(bound: Tensor, images: Tensor, eps: float) -> Tensor:
 
 
 def _length(difference: Tensor) -> Tensor:
-    return difference.flatten(1).norm(dim=1).clamp(min=1e-12).reshape(-1, 1, 1, 1)
+    lengths: Tensor = difference.flatten(1).norm(dim=1)
+    return lengths.clamp(min=1e-12).reshape(-1, 1, 1, 1)

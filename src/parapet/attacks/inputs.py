@@ -122,7 +122,8 @@ def predict(model: Model, images: Tensor, batch_size: int = 1024) -> Tensor:
 @torch.no_grad()
 def answers(model: Model, images: Tensor) -> Tensor:
     """Logits (N, classes) without gradients, asked for in halves where the whole does not fit into memory."""
-    return in_halves(partial(ask, model), images)
+    logits: Tensor = in_halves(partial(ask, model), images)
+    return logits
 
 
 def in_halves(work: Callable[..., Any], *parts: Tensor) -> Any:

@@ -54,7 +54,8 @@ def uniform(seeds: Tensor, shape: torch.Size | tuple[int, ...], draw: int = 0) -
 
 def normal(seeds: Tensor, shape: torch.Size | tuple[int, ...], draw: int = 0) -> Tensor:
     """Float32 standard normal noise of shape (N, *shape), by the inverse of its distribution function."""
-    return torch.special.ndtri(uniform(seeds, shape, draw).double() + 2**-25).float()
+    noise: Tensor = torch.special.ndtri(uniform(seeds, shape, draw).double() + 2**-25)
+    return noise.float()
 
 
 def _mixed(state: Tensor) -> Tensor:

@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from parapet.cli import plugins
 
         plugins.register(os.environ, params or Path("params.yaml"))
-        return options.verb(options)
+        code: int | None = options.verb(options)
+        return code
 
     return guarded("parapet", work, arguments=arguments, debug=options.debug, step=options.command, params=params)
 

@@ -86,7 +86,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def archive(options: argparse.Namespace) -> int | None:
     """Do one action; ends quietly where the reader of the output does (`| head`)."""
     try:
-        code = options.action(options)
+        code: int | None = options.action(options)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -314,11 +314,13 @@ def _objectives(path: Path) -> Sequence[str]:
     if _is_folder_of_search(path.parent):
         from parapet.store.search_folder import SearchFolder
 
-        return SearchFolder(path.parent).summary()["objectives"]
+        objectives: Sequence[str] = SearchFolder(path.parent).summary()["objectives"]
+        return objectives
     try:
-        return read_json(path.parent / "search.json")["objectives"]
+        objectives = read_json(path.parent / "search.json")["objectives"]
     except (OSError, ValueError, KeyError, TypeError):
         return _DEFAULT_OBJECTIVES
+    return objectives
 
 
 def _find(records: Sequence[dict[str, Any]], beginning: str, path: Path) -> dict[str, Any]:

@@ -39,7 +39,8 @@ def read_cifar(content: bytes) -> dict[str, Any]:
 
     Raises pickle.UnpicklingError for anything else, before it is called.
     """
-    return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
+    batch: dict[str, Any] = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
+    return batch
 
 
 def read_svhn(content: bytes) -> tuple[np.ndarray, np.ndarray]:

@@ -95,5 +95,6 @@ def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any
 def _free() -> int:
     import psutil
 
-    machine, own = psutil.virtual_memory().available, quota.memory_left()
+    machine: int = psutil.virtual_memory().available
+    own = quota.memory_left()
     return machine if own is None else min(machine, own)

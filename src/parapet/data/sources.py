@@ -73,7 +73,8 @@ def load(name: str, *roots: Path) -> Source:
     """
     check_name(name)
     try:
-        return resolve(DATASETS[name].reader)(name, places(name, roots))
+        source: Source = resolve(DATASETS[name].reader)(name, places(name, roots))
+        return source
     except InputError:
         raise
     except Exception as error:

@@ -83,4 +83,6 @@ def _run(path: Path, outputs: list[str], images: Tensor) -> list[np.ndarray]:
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(outputs) if name not in known)
     # Fused nodes have no outputs in between.
     running = session(model.SerializeToString(), fused=False)
-    return running.run(outputs, {INPUT: np.ascontiguousarray(images.cpu().numpy(), dtype=np.float32)})
+    values: list[np.ndarray] = running.run(
+        outputs, {INPUT: np.ascontiguousarray(images.cpu().numpy(), dtype=np.float32)})
+    return values

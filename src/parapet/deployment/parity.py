@@ -141,4 +141,5 @@ def _compared(expected: np.ndarray, found: np.ndarray, truth: np.ndarray, tolera
 
 
 def _allowed(logits: np.ndarray, tolerance: float) -> np.ndarray:
-    return tolerance * np.maximum(1.0, np.abs(logits).max(1, initial=0.0))
+    allowed: np.ndarray = tolerance * np.maximum(1.0, np.abs(logits).max(1, initial=0.0))
+    return allowed

@@ -26,10 +26,10 @@ class ShippedGraph(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of float images (N, C, H, W) in [0, 1], on the images' device."""
-        answer = self._graph(images)
+        answer: Tensor = self._graph(images)
         if not (torch.is_grad_enabled() and images.requires_grad):
             return answer
-        logits = self.network(images)
+        logits: Tensor = self.network(images)
         return answer + (logits - logits.detach())
 
     def extra_repr(self) -> str:

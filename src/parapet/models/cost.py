@@ -20,7 +20,8 @@ def count_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
             network(torch.zeros(1, *image_shape, device=device))
     finally:
         network.train(training)
-    return counter.get_total_flops()
+    flops: int = counter.get_total_flops()
+    return flops
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -33,7 +33,8 @@ class Denoiser(Defence):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
-        return features + self.mix(self.smooth(features))
+        mixed: Tensor = self.mix(self.smooth(features))
+        return features + mixed
 
 
 class MeanDenoiser(Denoiser):

@@ -24,7 +24,7 @@ class BitDepth(Defence):
 
     def __init__(self, bits: int = 3) -> None:
         super().__init__()
-        self.levels = 2**bits - 1
+        self.levels: int = 2**bits - 1
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] to the same shape."""

@@ -70,7 +70,8 @@ class Program(nn.Module):
         if any(size is not None and size != given for size, given in zip(self.shape, images.shape[1:])):
             raise InputError(f"{self.name} was exported for images of shape {_words(self.shape)}, and these have "
                              f"{_words(tuple(images.shape[1:]))}; give data of that shape.")
-        return self.program(images)
+        logits: Tensor = self.program(images)
+        return logits
 
 
 def _program(path: Path, device: str | torch.device, trust: bool) -> nn.Module:

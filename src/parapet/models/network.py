@@ -69,7 +69,8 @@ class Network(nn.Module):
             features = getattr(self, f"stage{number}")(features)
             if self.denoiser is not None and self.genome.denoiser_stage == number:
                 features = self.denoiser(features)
-        return self.head(features)
+        logits: Tensor = self.head(features)
+        return logits
 
 
 def _layer(spec: Layer, channels: int) -> nn.Module | None:

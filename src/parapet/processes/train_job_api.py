@@ -46,8 +46,9 @@ def find(client: ApiClient, namespace: str, name: str) -> dict[str, Any] | None:
 
     with refused("reading a TrainJob", "Kubeflow Trainer, and the role parapet-pipeline"):
         try:
-            return CustomObjectsApi(client).get_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, name,
-                                                                          _request_timeout=_TIMEOUT)
+            job: dict[str, Any] = CustomObjectsApi(client).get_namespaced_custom_object(
+                GROUP, VERSION, namespace, PLURAL, name, _request_timeout=_TIMEOUT)
+            return job
         except ApiException as error:
             if error.status != 404:
                 raise

@@ -73,7 +73,8 @@ def _changed(path: Path, chosen: dict[str, Any], name: str, what: str, again: st
     if not path.is_file():
         state = "is a folder and no file" if path.is_dir() else "does not exist"
         raise InputError(f"{path}, {what} of candidate {chosen['id']}, {state}; {again}.")
-    return file_digest(path) != chosen["sha256"][name]
+    expected: str = chosen["sha256"][name]
+    return file_digest(path) != expected
 
 
 def _differs(path: Path, chosen: dict[str, Any], name: str) -> str:

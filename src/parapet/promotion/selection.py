@@ -164,7 +164,8 @@ def _losses(candidates: Sequence[dict[str, Any]], quantity: Quantity) -> np.ndar
     """
     values = np.array([quantity.position(cast(float, quantity.of(candidate))) for candidate in candidates])
     behind = values.max() - values if quantity.more_is_better else values - values.min()
-    return behind / _range(candidates, quantity)
+    losses: np.ndarray = behind / _range(candidates, quantity)
+    return losses
 
 
 def _lowest(candidates: Sequence[dict[str, Any]], losses: np.ndarray) -> int:

@@ -215,7 +215,7 @@ def _expiry(ticket: ModelVersion) -> float:
 def _journal(ticket: ModelVersion) -> dict[str, Any]:
     """What the owner of a ticket had begun. InputError where somebody wrote something else there."""
     try:
-        found = json.loads(ticket.tags.get(_BEGAN, "{}"))
+        found: dict[str, Any] = json.loads(ticket.tags.get(_BEGAN, "{}"))
         aliases = found.get("aliases", {})
         if not all(isinstance(text, str) for pair in aliases.items() for text in pair):
             raise ValueError

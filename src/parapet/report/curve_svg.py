@@ -18,7 +18,7 @@ def curve_svg(eps: Sequence[float], accuracy: Sequence[float], threat: dict[str,
     The radius of `threat` is marked. Text takes the colour of what is around it, for light and dark pages.
     """
     points = sorted(zip(eps, accuracy))
-    widest = max([radius for radius, _ in points] + [threat["eps"]])
+    widest: float = max([radius for radius, _ in points] + [threat["eps"]])
 
     def x(radius: float) -> float:
         return _LEFT + radius / widest * (_WIDTH - _LEFT - _RIGHT)

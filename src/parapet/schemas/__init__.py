@@ -73,7 +73,9 @@ def _compiled(name: str, declared: int) -> jsonschema_rs.Draft202012Validator:
 
 
 def _read(name: str) -> dict[str, Any]:
-    return json.loads(resources.files(__name__).joinpath(f"{name}.schema.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(
+        resources.files(__name__).joinpath(f"{name}.schema.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _inside(value: Any) -> Any:

@@ -91,7 +91,7 @@ def overlap(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool
     if one["validation"] is None or other["validation"] is None:
         return False
     (low, high), (lowest, highest) = (candidate["validation"][f"{name}_interval"] for candidate in (one, other))
-    return low <= highest and lowest <= high
+    return bool(low <= highest and lowest <= high)
 
 
 def rank_order(records: Sequence[Record], names: Sequence[str]) -> list[int]:
@@ -155,7 +155,7 @@ def _inside(records: Sequence[Record], ideal: Sequence[float], reference: Sequen
     """The records' points (n, 3) in the box, scaled to [0, 1); what is better than the ideal lies on the box's side."""
     low, high = np.array(ideal, float), np.array(reference, float)
     points = _table([record for record in records if record.is_feasible], BOX)
-    scaled = np.clip((points - low) / (high - low), 0, None)
+    scaled: np.ndarray = np.clip((points - low) / (high - low), 0, None)
     return scaled[(scaled < 1).all(axis=1)]  # NaN, which was never measured, is not below 1
 
 

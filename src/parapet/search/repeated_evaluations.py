@@ -19,7 +19,7 @@ def pooled(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     from parapet.intervals import wilson  # torch comes with it
 
     records = [result["evaluation"] for result in results]
-    weights = [record["n"] for record in records]
+    weights: list[int] = [record["n"] for record in records]
     images = len(set().union(*(_images(result) for result in results)))
 
     def mean(values: Sequence[float]) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from parapet.config import Params
 from parapet.fidelity import Fidelity
@@ -24,6 +24,8 @@ from parapet.search.space import Space
 from parapet.search.surrogate import Surrogate
 from parapet.store import keys
 from parapet.store.records import Line, Proposal, Record, Request, latest
+
+T = TypeVar("T")
 
 
 class Session:
@@ -105,7 +107,7 @@ class Session:
         """One record a candidate of the generations that the budget covers."""
         return of_generations(self._visible())
 
-    def once(self, name: str, work: Callable[[], Any]) -> Any:
+    def once(self, name: str, work: Callable[[], T]) -> T:
         """What `work` gives, until a record is added, a generation is told, or the end begins."""
         schedule = self.schedule
         now = (len(self.records), len(self._finals), schedule.generation, schedule.generations, schedule.is_ending)
@@ -113,7 +115,8 @@ class Session:
             self._found, self._found_at = {}, now
         if name not in self._found:
             self._found[name] = work()
-        return self._found[name]
+        found: T = self._found[name]
+        return found
 
     def _front(self) -> list[Record]:
         scratch = trained_from_scratch(self.candidates()) if self.schedule.is_ending else []

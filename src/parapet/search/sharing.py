@@ -70,7 +70,8 @@ def per_card(params: Params, dataset: Path, device: str, kept: Path) -> int:
         most = min(_MOST, max(1, cpu_count() // params.search.threads))
         known[key] = processes(lambda count: steps_per_second(params, genome, dataset, device, count), most)
         sealed.write(kept, known)
-    return known[key]
+    count: int = known[key]
+    return count
 
 
 def steps_per_second(params: Params, genome: Genome, dataset: Path, device: str, count: int, *,
@@ -87,7 +88,8 @@ def steps_per_second(params: Params, genome: Genome, dataset: Path, device: str,
     whole = [result for result in found if result is not None and not result["crowded"]]
     if len(whole) < len(found):
         return 0.0
-    return sum(result["steps"] / result["seconds"] for result in whole)
+    rate: float = sum(result["steps"] / result["seconds"] for result in whole)
+    return rate
 
 
 def timed_steps(*, genome: dict[str, Any], params: dict[str, Any], steps: int, dataset: str, gate: str, count: int,

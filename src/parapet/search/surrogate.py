@@ -60,7 +60,8 @@ class Surrogate:
         # Sums of matrix products depend on how many threads share them; trees of 500 rows gain nothing by threads.
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a length scale at its bound is no news to who runs a search
-            return self._model(state).fit(known, values).predict(pool).reshape(len(pool), -1)
+            predicted: np.ndarray = self._model(state).fit(known, values).predict(pool)
+            return predicted.reshape(len(pool), -1)
 
     def _model(self, state: int) -> Any:
         if self.kind == "forest":

@@ -149,7 +149,7 @@ def search_cost(params: Params, timed: Sequence[Timed], workers: int, factor: fl
         again = bool(search.rungs or search.warm_start) and not search.full_from_scratch
         end = front * last * (search.final_seeds - 1 + again)
         evaluated = front + candidates / 3 / search.reduction ** len(search.rungs)
-        return candidates * mean + last + end + (search.evaluations - 1) * evaluation * evaluated
+        return float(candidates * mean + last + end + (search.evaluations - 1) * evaluation * evaluated)
 
     def seconds(candidates: float) -> float:
         return wait + device_seconds(candidates) * waiting / workers

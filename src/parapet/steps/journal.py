@@ -35,7 +35,8 @@ class Journal:
         self.home, self.session, self.workers = home, session, workers
         self.budget = Budget.parse(search.budget, search.population, search.generations)
         # By earlier attempts; of the clock, and of all workers together.
-        self._before, self.device_seconds = state.get("seconds", 0.0), state.get("device_seconds", 0.0)
+        self._before: float = state.get("seconds", 0.0)
+        self.device_seconds: float = state.get("device_seconds", 0.0)
         self._started = time.monotonic()
         schedule = session.schedule
         self._notes_told, self._generation_told = len(schedule.notes), schedule.generation

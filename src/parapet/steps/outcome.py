@@ -40,6 +40,7 @@ def run(workspace: Path, *, state: str, task: str, error: str) -> str:
 
 def _left(path: Path) -> dict[str, Any] | None:
     try:
-        return read_json(path)
+        left: dict[str, Any] = read_json(path)
+        return left
     except (OSError, ValueError):
         return None

@@ -133,8 +133,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
 
 def _challenge(registry: Registry, ticket: Ticket, shipment: Shipment, tags: dict[str, str], card: Path) -> Version:
     """The version of `shipment`, registered unless it is there, as challenger."""
-    from parapet.registry.promotion_lock import TICKET_TAG
-    from parapet.registry.registration import home, known, register
+    from parapet.registry.registration import TICKET_TAG, home, known, register
     from parapet.registry.registry import CHALLENGER
 
     ticket.begin(aliases=registry.aliases(), model_created=not registry.exists(), experiment=home(registry, shipment))

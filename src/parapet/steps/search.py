@@ -85,7 +85,7 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
 
 def check_place(out: Path, kept: Iterable[Path]) -> None:
     """Raise InputError where a search put at `out` would delete any of `kept`, or what is not of a search."""
-    refuse_to_replace(out, kept, [*candidates.MARKS, f"{_CACHE}/{_KEPT[0]}"], search_folder.OWN)
+    refuse_to_replace(out, kept, [*search_folder.MARKS, f"{_CACHE}/{_KEPT[0]}"], search_folder.OWN)
 
 
 def go_on(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[str], tracker: Tracker,

@@ -109,7 +109,9 @@ def work(*, step: str, params: dict[str, Any], subject: dict[str, Any] | str, da
     where |= {name: value if name == "revision" else Path(value) for name, value in more.items() if value is not None}
     worked_on = Path(subject) if isinstance(subject, str) else Proposal.from_json(subject)
     with log.span(step):
-        return run(parse(Params, params), worked_on, Path(dataset), Path(out), cores=cores, progress=progress, **where)
+        result: dict[str, Any] = run(parse(Params, params), worked_on, Path(dataset), Path(out), cores=cores,
+                                     progress=progress, **where)
+        return result
 
 
 def _supervise(step: str, params: Params, subject: dict[str, Any] | str, dataset: Path, result: Path, locks: str,

@@ -124,7 +124,8 @@ def _dataset(folder: Path, found: Findings) -> str:
     found.files += 1 + len(info["files"])
     check_files(folder, info)
     Dataset.open(folder).verify()
-    return info["fingerprint"]
+    fingerprint: str = info["fingerprint"]
+    return fingerprint
 
 
 def _folder(folder: Path, again: str, found: Findings) -> None:

@@ -298,7 +298,8 @@ def _today(record: dict[str, Any]) -> dict[str, Any]:
 def _old_version(line: bytes) -> int:
     """The schema version of a line as versions up to 3 wrote it, with the record as text; else this version."""
     try:
-        return loads(loads(line)["record"])["schema_version"]
+        version: int = loads(loads(line)["record"])["schema_version"]
+        return version
     except (ValueError, KeyError, TypeError, AttributeError):
         return SCHEMA_VERSION
 

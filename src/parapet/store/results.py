@@ -97,7 +97,8 @@ def trained(folder: Path, *, registered: bool = False) -> dict[str, Any]:
     """
     path = folder / TRAINING
     if registered and is_old(path):
-        return read_json(path)
+        old: dict[str, Any] = read_json(path)
+        return old
     return read(path, "run the step training again, or `parapet search`, which measures again what is damaged")
 
 

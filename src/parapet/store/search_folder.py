@@ -46,7 +46,8 @@ class SearchFolder:
 
     def ids(self) -> list[str]:
         """Of the front."""
-        return self._held(FRONT_IDS, {"ids": list})["ids"]
+        ids: list[str] = self._held(FRONT_IDS, {"ids": list})["ids"]
+        return ids
 
     def undefended(self) -> Record | None:
         """The record of the undefended network; None before it is measured."""

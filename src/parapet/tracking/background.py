@@ -30,8 +30,9 @@ class BackgroundSender:
                  pause: float = 5.0) -> None:
         """`pause` is the time between two looks at the queue, in seconds; it grows while MLflow is away."""
         self._outbox, self._tell, self._pause = outbox, tell, pause
-        self._flush = lambda: flush(outbox, uri, experiment, artifact_root, parent_run_id=parent_run_id, gate=gate,
-                                    stop=self._out_of_time)
+        self._flush: Callable[[], Flushed] = lambda: flush(outbox, uri, experiment, artifact_root,
+                                                           parent_run_id=parent_run_id, gate=gate,
+                                                           stop=self._out_of_time)
         self._told: set[str] = set()
         self._awake = threading.Event()
         self._closing = threading.Event()

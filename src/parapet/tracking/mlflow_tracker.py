@@ -86,7 +86,7 @@ class _Flush:
                  parent_run_id: str | None) -> None:
         self.queue, self.uri = outbox.queue, uri
         self.target = target(uri, experiment)
-        self.open = lambda: Runs(connect(uri), experiment, artifact_root, parent_run_id)
+        self.open: Callable[[], Runs] = lambda: Runs(connect(uri), experiment, artifact_root, parent_run_id)
         self.sent = self.rejected = 0
         self.warnings: list[str] = []
         self.reason: str | None = None

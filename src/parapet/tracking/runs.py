@@ -131,7 +131,8 @@ class Runs:
             tags = {SEARCH_TAG: search_id, KIND_TAG: "candidate", "candidate": candidate_id, "on_front": "false",
                     _PARENT_TAG: self.parent(search_id)}
             found = self._make(tags, candidate_id, started)
-        return found.info.run_id
+        run_id: str = found.info.run_id
+        return run_id
 
     def find(self, search_id: str, kind: str, candidate_id: str | None = None) -> Run | None:
         """The run of this kind that was made first, or None."""

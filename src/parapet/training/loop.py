@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from parapet.attacks.noise import derived, image_seeds
 from parapet.config import ThreatModel, TrainingConfig
-from parapet.data.dataset import Images
+from parapet.data.images import Images
 from parapet.errors import InputError, ParapetError
 from parapet.genome import Genome
 from parapet.models.cost import count_flops
@@ -236,8 +236,9 @@ def _keep_best(learner: Learner, state: checkpoint.Progress, images: Images, con
                threat: ThreatModel, turn: Turn, team: Team) -> dict[str, float]:
     network = learner.network
     with learner.average.in_place_of(network):
-        metrics = team.decided(lambda: validate(network, images, threat, steps=config.validation_steps,
-                                                batch_size=config.batch_size, turn=turn))
+        metrics: dict[str, float] = team.decided(
+            lambda: validate(network, images, threat, steps=config.validation_steps, batch_size=config.batch_size,
+                             turn=turn))
         if metrics["validation_robust_accuracy"] >= state.best_robust_accuracy:
             state.best_epoch, state.best_robust_accuracy = state.epoch, metrics["validation_robust_accuracy"]
             state.best_weights = {name: value.clone() for name, value in network.state_dict().items()}

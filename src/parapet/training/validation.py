@@ -11,7 +11,7 @@ from torch import nn
 from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.inputs import frozen, predict
 from parapet.config import ThreatModel
-from parapet.data.dataset import Images
+from parapet.data.images import Images
 from parapet.training.adaptation import Feedback
 
 _REACH = 2.5  # radii that several steps could walk (Madry et al. 2018)

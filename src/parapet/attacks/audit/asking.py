@@ -84,7 +84,8 @@ def served(model: Model) -> Model:
 
     def asked(images: Tensor) -> Tensor:
         # Copied out here, so that a model that keeps what it is given may use it later.
-        return thread.submit(answer, images.clone()).result().clone()
+        logits: Tensor = thread.submit(answer, images.clone()).result()
+        return logits.clone()
     return asked
 
 

@@ -47,7 +47,8 @@ class _Surrogate(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes)."""
-        return self.layers(images - 0.5)
+        logits: Tensor = self.layers(images - 0.5)
+        return logits
 
 
 def imitated(model: Model, images: Tensor, seeds: Tensor, *, classes: int, eps: float, norm: str) -> nn.Module:

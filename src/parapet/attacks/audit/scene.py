@@ -96,7 +96,7 @@ class Scene:
         self.logits = logits[self.right]
         self.state = state_of(model)
 
-    def survives(self, attack: Callable[..., Any], *, stream: int = 0, eps: float | None = None,
+    def survives(self, attack: Callable[..., Tensor], *, stream: int = 0, eps: float | None = None,
                  model: Model | None = None, among: Tensor | None = None, **options: Any) -> Tensor:
         """Which images the model still gets right after `attack`, which sees `model` if another one is given.
 

@@ -48,7 +48,8 @@ def _same(images: Tensor) -> Tensor:
 
 def rounded(images: Tensor, levels: int = LEVELS) -> Tensor:
     """The nearest pixels of so many steps between black and white, with the gradient of the identity."""
-    return _StraightThrough.apply(images, lambda images: torch.round(images * levels) / levels)
+    nearest: Tensor = _StraightThrough.apply(images, lambda images: torch.round(images * levels) / levels)
+    return nearest
 
 
 def _of_few_bits(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

@@ -114,5 +114,6 @@ def _stretches(queries: int, initial: float, *, rescale: bool) -> Iterator[tuple
 def share_of_pixels(query: int, queries: int, initial: float, *, rescale: bool) -> float:
     """The share of pixels that a square covers at `query`."""
     place = int(query / queries * 10_000) if rescale else query
-    return initial / 2 ** sum(place > bound for bound in _HALVINGS)
+    share: float = initial / 2 ** sum(place > bound for bound in _HALVINGS)
+    return share
 

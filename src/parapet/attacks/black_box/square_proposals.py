@@ -184,4 +184,5 @@ def _peak(height: int, width: int) -> Tensor:
     row, column = height // 2, width // 2
     for ring in range(max(row, column) + 1):
         peak[max(row - ring, 0):row + ring + 1, max(column - ring, 0):column + ring + 1] += 1 / (ring + 1) ** 2
-    return peak / peak.norm().clamp(min=_TINY)
+    length: Tensor = peak.norm()
+    return peak / length.clamp(min=_TINY)

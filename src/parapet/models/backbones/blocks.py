@@ -12,7 +12,8 @@ from parapet.catalogue.spec import resolve
 
 def activation_of(name: str) -> nn.Module:
     """A new activation, called by its word in the catalogue."""
-    return resolve(ACTIVATIONS[name].builder)()
+    activation: nn.Module = resolve(ACTIVATIONS[name].builder)()
+    return activation
 
 
 def relu() -> nn.Module:
@@ -74,7 +75,8 @@ class NormalisedConvolution(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, inputs, H, W) to (N, outputs, H/stride, W/stride)."""
         if self.training:
-            return self.norm(self.convolution(features))
+            normalised: Tensor = self.norm(self.convolution(features))
+            return normalised
         return self.convolution.convolve(features, *self._folded())
 
     def _folded(self) -> tuple[Tensor, Tensor]:
@@ -130,5 +132,6 @@ class ResidualBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, inputs, H, W) to (N, outputs, H/stride, W/stride)."""
         active = self.before(features)
-        shortcut = features if self.shortcut is None else self.shortcut(active)
-        return shortcut + self.residual(active)
+        shortcut: Tensor = features if self.shortcut is None else self.shortcut(active)
+        residual: Tensor = self.residual(active)
+        return shortcut + residual

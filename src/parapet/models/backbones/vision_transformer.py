@@ -45,7 +45,8 @@ class PatchEmbedding(nn.Module):
         """(N, C, H, W) to a grid of patches (N, dimension, rows, columns)."""
         if any(self.margin):
             images = pad(images, self.margin)
-        return self.project(images) + self.position
+        patches: Tensor = self.project(images)
+        return patches + self.position
 
 
 class SelfAttention(nn.Module):
@@ -67,7 +68,8 @@ class SelfAttention(nn.Module):
         split = self.query_key_value(tokens).unflatten(2, (3, self.heads, -1))
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
         weights = torch.softmax(query @ key.transpose(2, 3) / math.sqrt(query.shape[3]), dim=-1)
-        return self.project((weights @ value).transpose(1, 2).flatten(2))
+        mixed: Tensor = self.project((weights @ value).transpose(1, 2).flatten(2))
+        return mixed
 
 
 class TransformerBlock(nn.Module):
@@ -82,7 +84,8 @@ class TransformerBlock(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, tokens, dimension) to the same shape."""
         tokens = tokens + self.attention(tokens)
-        return tokens + self.perceptron(tokens)
+        change: Tensor = self.perceptron(tokens)
+        return tokens + change
 
 
 class TransformerStage(nn.Sequential):
@@ -94,7 +97,8 @@ class TransformerStage(nn.Sequential):
     def forward(self, features: Tensor) -> Tensor:
         """(N, dimension, rows, columns) to the same shape."""
         tokens = super().forward(features.flatten(2).transpose(1, 2))
-        return tokens.transpose(1, 2).unflatten(2, features.shape[2:])
+        grid: Tensor = tokens.transpose(1, 2).unflatten(2, features.shape[2:])
+        return grid
 
 
 class TransformerHead(nn.Module):
@@ -107,7 +111,8 @@ class TransformerHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, dimension, rows, columns) to logits (N, classes)."""
-        return self.classifier(self.norm(features.flatten(2).transpose(1, 2)).mean(1))
+        logits: Tensor = self.classifier(self.norm(features.flatten(2).transpose(1, 2)).mean(1))
+        return logits
 
 
 def vit(genome: Genome, image_shape: tuple[int, int, int], classes: int) -> Body:

@@ -44,7 +44,8 @@ def logit_centres(classes: int, scale: float = 10.0) -> Tensor:
     if classes < 2:
         raise InputError(f"{classes} Max-Mahalanobis centres were asked for; there must be at least 2.")
     corners = torch.eye(classes, dtype=torch.float64) - 1 / classes
-    return (scale * corners * (classes / (classes - 1)) ** 0.5).float()
+    centres: Tensor = scale * corners * (classes / (classes - 1)) ** 0.5
+    return centres.float()
 
 
 def max_mahalanobis(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
