@@ -163,8 +163,9 @@ def test_where_one_is_killed_the_other_ends_too_and_the_signal_is_told(digits_fo
 
 
 def test_nobody_trains_for_somebody_who_gives_no_sign_of_life(tmp_path: Path) -> None:
-    code = ("import sys; from pathlib import Path; from parapet.processes import launcher; "
-            "launcher._LOOK_EVERY = 0.05; launcher._end_without(Path(sys.argv[1]), 1.0)")
+    code = ("import sys, time; from pathlib import Path; "
+            "from parapet.processes.parent_watch import end_when, is_silent; "
+            "end_when(is_silent(Path(sys.argv[1]), 1.0)); time.sleep(60)")
     heart = tmp_path / "heartbeat"
     heart.touch()
     process = subprocess.Popen([sys.executable, "-c", code, str(heart)], cwd=ROOT)

@@ -16,10 +16,9 @@ THREADS = {
     "pipelines/local_process.py": "reads a pipe and kills its group",
     "src/parapet/attacks/audit/asking.py": "asks a model, for which the thread that asks waits",
     "src/parapet/attacks/audit/copies.py": "waits for its parent to end",
-    "src/parapet/cli/lifetime.py": "looks at processes",
+    "src/parapet/processes/parent_watch.py": "looks at a process, or at a file's time",
     "src/parapet/progress.py": "writes a line; in a terminal rich has drawn once before its thread starts",
     "src/parapet/processes/worker.py": "reads lines of JSON",
-    "src/parapet/processes/launcher.py": "looks at a process, or at a file's time",
     "src/parapet/tracking/background.py": "load_sending, before it starts",
     "src/parapet/registry/promotion_lock.py": "the first sign of life is given before it starts",
     "src/parapet/tracking/system_metrics.py": "load_monitors, before it starts",
@@ -84,7 +83,7 @@ def test_no_function_that_a_thread_runs_has_an_import_in_it(path: str) -> None:
     functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     targets = {ast.unparse(word.value).removeprefix("self.") for node in ast.walk(tree) if isinstance(node, ast.Call)
                and ast.unparse(node.func).endswith("Thread") for word in node.keywords if word.arg == "target"}
-    targets |= {name for name in ("_end_with", "_end_without") if name in functions}
+    targets |= {"is_over"} & functions.keys()
     targets |= {ast.unparse(node.args[0]) for node in ast.walk(tree) if isinstance(node, ast.Call)
                 and ast.unparse(node.func).endswith(".submit")}
     assert targets

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from types import FrameType
 
 import psutil
 
 from parapet.errors import Interrupted
+from parapet.processes.parent_watch import end_when, is_alive
 
-_LOOK_EVERY = 0.5
 _GRACE = 10.0
 # Between these and the run there may be shells; killing any of them must not leave a search behind.
 _DRIVERS = ("dvc", "make", "gmake")
@@ -33,7 +32,7 @@ def end_with_parent() -> None:
     if _driver_is_gone(watched):
         raise Interrupted("the driver was killed before this began to watch it")
     if watched:
-        threading.Thread(target=_watch, args=(watched,), daemon=True).start()
+        end_when(lambda: not all(map(is_alive, watched)), _end)
 
 
 def _watched() -> list[psutil.Process]:
@@ -56,20 +55,10 @@ def _driver_is_gone(watched: list[psutil.Process]) -> bool:
                for mark, names in _DRIVEN_BY.items() if not any(_is_driver(process, names) for process in watched))
 
 
-def _watch(watched: list[psutil.Process]) -> None:
-    while all(map(_is_alive, watched)):
-        time.sleep(_LOOK_EVERY)
+def _end() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE)
     os._exit(Interrupted.exit_code)
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        alive: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        return alive
-    except psutil.Error:
-        return False
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -6,7 +6,6 @@ file REQUEST names, with its place in the group.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -14,20 +13,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from parapet.catalogue import plugins
 from parapet.catalogue.spec import resolve
 from parapet.errors import InputError, ProcessDied, WorkError, is_out_of_memory
 from parapet.files import read_json, write_json
 from parapet.processes import deaths
+from parapet.processes.parent_watch import end_when, has_ended, is_silent
 
 Report = Callable[[str, float], None]
 
@@ -36,7 +32,7 @@ _PROGRESS, _KEPT_LINES = "parapet-progress ", 500
 # Beside the request: what was wrong in a sentence, and a sign of life of whoever waits on another machine.
 ERROR, HEARTBEAT = "error.json", "heartbeat"
 _KINDS = {kind.__name__: kind for kind in (InputError, WorkError)}
-_LOOK_EVERY, _ABANDONED = 1.0, 1800.0
+_ABANDONED = 1800.0
 COMMAND = ("-m", "torch.distributed.run")
 MODULE = ("-m", "parapet.processes.launcher")
 
@@ -102,40 +98,14 @@ def _cause(said: Iterable[str]) -> tuple[str, str]:
     return last, deaths.MEMORY if memory else last.split(":", 1)[0]
 
 
-def _end_with(parent: int) -> None:
-    """End this process where the one that started torchrun was killed: another attempt would meet it otherwise."""
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(parent)
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(_LOOK_EVERY)
-    os._exit(1)
-
-
-def _end_without(heartbeat: Path, longest: float) -> None:
-    """End this process where nobody waits for it any more: the file's time has not changed for so many seconds.
-
-    Only changes count, because clocks of machines differ.
-    """
-    seen, changed = None, time.monotonic()
-    while time.monotonic() - changed <= longest:
-        with contextlib.suppress(OSError):
-            if (now := heartbeat.stat().st_mtime_ns) != seen:
-                seen, changed = now, time.monotonic()
-        time.sleep(_LOOK_EVERY)
-    os._exit(1)
-
-
 def main(path: str) -> None:
     """Take part in the request at `path`, as the process that torchrun's environment says."""
     from parapet.training.team import joined
 
     place = Path(path).parent
     asked = read_json(Path(path))
-    if asked["parent"] is not None:
-        watch = threading.Thread(target=_end_with, args=(asked["parent"],), daemon=True)
-    else:
-        watch = threading.Thread(target=_end_without, args=(place / HEARTBEAT, _ABANDONED), daemon=True)
-    watch.start()
+    # Where torchrun's parent was killed, another attempt would meet this process; on another machine nobody may wait.
+    end_when(is_silent(place / HEARTBEAT, _ABANDONED) if asked["parent"] is None else has_ended(asked["parent"]))
     with joined(device=asked["device"]) as (team, device):
         try:
             plugins.inherit(asked["plugins"])
