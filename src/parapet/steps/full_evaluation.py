@@ -126,7 +126,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
         return run_suite(
             network, images, labels, norm=threat.norm, eps=threat.eps, suite=suite, batch_size=config.batch_size,
             generator=torch.Generator().manual_seed(settings.seed), state=state,
-            progress=lambda name, share: progress(f"attack {name}", share * 0.7), turn=cores.turn)
+            progress=lambda name, share: progress(f"attack {name}", share * 0.7), turn=cores.shared)
 
     try:
         record, adversarial = attack()
@@ -134,7 +134,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
         shutil.rmtree(state)
         record, adversarial = attack()
     rows = audited_rows(labels, config.audit_images, settings.seed)
-    with cores.turn():
+    with cores.shared():
         record, adversarial, verdict = examine(
             network, images, labels, record, adversarial, rows, norm=threat.norm, eps=threat.eps, seed=settings.seed,
             surrogates=[load(Path(folder) / results.WEIGHTS, device) for folder in surrogates],
