@@ -33,7 +33,7 @@ def machine(root: Path, groups: str, mounts: str, **files: str) -> Path:
 @pytest.fixture
 def sixty_four(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine of 64 cores."""
-    monkeypatch.setattr(cores, "bound", lambda: list(range(64)))
+    monkeypatch.setattr(cores, "affinity", lambda: list(range(64)))
 
 
 @pytest.mark.usefixtures("sixty_four")
@@ -99,7 +99,7 @@ def test_spaces_in_the_place_of_a_mount(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("sixty_four")
 def test_two_cores_of_64_are_two_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = machine(tmp_path, "0::/\n", V2, **{"cpu.max": "200000 100000"})
-    assert cores.described(root) == "2 of 64 cores" and cores.described(tmp_path / "nowhere") == ""
+    assert cores.describe(root) == "2 of 64 cores" and cores.describe(tmp_path / "nowhere") == ""
     monkeypatch.setattr(quota, "granted", lambda root, honest=quota.granted: honest(tmp_path))
     assert devices.resolve("cpu", workers=None, threads=1) == ["cpu"] * 2
     assert devices.resolve("cpu", workers=None, threads=2) == ["cpu"]

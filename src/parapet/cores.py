@@ -1,7 +1,8 @@
-"""How many cores there are to use, and who may use them: training in small turns side by side, latency timing alone.
+"""How many CPU cores this process may use, and a readers-writer lock on them.
 
-The lock is a readers-writer lock over two files, fair by a turnstile: whoever wants to time waits there, and no new
-turn begins behind it. The kernel drops the locks of a process that dies, however it dies.
+Training and attacks hold the lock shared, batch by batch; latency timing holds it exclusively. The lock consists of two
+files. A process that waits for the exclusive lock holds the first one, the turnstile, so that no new shared lock is
+granted and timing is not starved. The kernel releases the locks of a process that dies.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from pathlib import Path
 
 from parapet import quota
 
-# What OpenMP (torch), OpenBLAS (numpy, scipy) and MKL read when they are loaded.
+# Read by OpenMP (torch), OpenBLAS (numpy, scipy) and MKL when they are loaded.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Cores:
-    """The lock in folder `folder`; every process of a machine that shares the folder takes part."""
+    """The readers-writer lock in `folder`, for all processes of a machine that use the same folder."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -27,8 +28,9 @@ class Cores:
         self._turnstile, self._room = folder / "turnstile.lock", folder / "cores.lock"
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """A short piece of work (a batch) beside others; waits while somebody times or wants to."""
+    def shared(self) -> Iterator[None]:
+        """Hold the shared lock for a short piece of work (a batch); waits while another process holds the exclusive
+        lock or waits for it."""
         with _locked(self._turnstile, fcntl.LOCK_SH):
             room = _lock(self._room, fcntl.LOCK_SH)
         try:
@@ -37,59 +39,59 @@ class Cores:
             os.close(room)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Nobody else has a turn inside the block."""
+    def exclusive(self) -> Iterator[None]:
+        """Hold the exclusive lock: no other process holds the lock inside the block."""
         with _locked(self._turnstile, fcntl.LOCK_EX), _locked(self._room, fcntl.LOCK_EX):
             yield
 
 
 class FreeCores:
-    """Stands in for `Cores` where nothing else shares the machine."""
+    """Replaces `Cores` where no other work runs on the machine; never waits."""
 
     folder: Path | None = None
 
-    def turn(self) -> AbstractContextManager[object]:
-        """No waiting."""
+    def shared(self) -> AbstractContextManager[object]:
+        """A context that does nothing."""
         return nullcontext()
 
-    def alone(self) -> AbstractContextManager[object]:
-        """No waiting."""
+    def exclusive(self) -> AbstractContextManager[object]:
+        """A context that does nothing."""
         return nullcontext()
 
 
 def cpu_count(root: Path = Path("/")) -> int:
-    """Cores that this process may use: those it is bound to, and no more than it is granted time for; at least 1.
+    """Number of cores that this process may use, at least 1: its CPU affinity, limited by its CPU quota.
 
-    Half a core more is none more: two workers on 1.5 cores only wait for each other. `root` is as in `quota.granted`.
+    A quota is rounded down: two workers on 1.5 cores would only wait for each other. `root` is as in `quota.granted`.
     """
     granted = quota.granted(root)
-    return _there_are() if granted is None else max(1, min(_there_are(), int(granted)))
+    return _available() if granted is None else max(1, min(_available(), int(granted)))
 
 
-def bound() -> list[int] | None:
-    """The numbers of the cores that this process is bound to; None where the system does not say."""
+def affinity() -> list[int] | None:
+    """The numbers of the cores that this process may run on; None where the system does not tell."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
-def described(root: Path = Path("/")) -> str:
-    """For example "2 of 64 cores", where fewer are granted than there are; else empty."""
+def describe(root: Path = Path("/")) -> str:
+    """For example "2 of 64 cores" where the quota is smaller than the affinity; else empty."""
     count = cpu_count(root)
-    return f"{count} of {_there_are()} cores" if count < _there_are() else ""
+    return f"{count} of {_available()} cores" if count < _available() else ""
 
 
 def limit_threads(environment: MutableMapping[str, str], root: Path = Path("/")) -> None:
-    """Have numerical libraries that are loaded later start as many threads as there are cores granted.
+    """Set the number of threads of numerical libraries that are loaded later to the number of granted cores.
 
-    They count the machine's cores themselves. For the entry of a process, with its `environment`; what is set there
-    already stays, and where no quota says less nothing is set.
+    By themselves they count the cores of the machine and ignore the quota. Called at the start of a process with its
+    `environment`. Variables that are set already keep their values; without a smaller quota nothing is set.
     """
-    if (count := cpu_count(root)) < _there_are():
+    if (count := cpu_count(root)) < _available():
         for name in _THREADS:
             environment.setdefault(name, str(count))
 
 
-def _there_are() -> int:
-    cores = bound()
+def _available() -> int:
+    cores = affinity()
     return len(cores) if cores is not None else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""Which devices the work runs on."""
+"""Translates the setting `device` of params.yaml into one device for each worker."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from parapet.cores import cpu_count
 from parapet.errors import InputError
 from parapet.quoting import quote
 
-# The NVIDIA driver of Linux, and that of Linux inside Windows.
-_DRIVER_SIGNS = ("/proc/driver/nvidia/version", "/dev/dxg")
+# Files of the NVIDIA driver on Linux, and on Linux inside Windows (WSL).
+_DRIVER_FILES = ("/proc/driver/nvidia/version", "/dev/dxg")
 
 
 def resolve(device: str, *, workers: int | None, threads: int, per_card: Callable[[str], int] = lambda card: 1,
             together: int = 1) -> list[str]:
-    """One device a worker for params.yaml's `device`: auto, cpu, cuda or cuda:N.
+    """One device for each worker. `device` is auto, cpu, cuda or cuda:N; `threads` is the number of threads a worker.
 
-    On the CPU there are cores // threads workers unless `workers` says otherwise; on CUDA as many a card as `per_card`
-    says of the first of them, which is asked only then. Where `together` cards (or processes on the CPU) train one
-    candidate, a worker has so many, of which its device is the first.
+    `workers` is the number of workers. By default there are cores // (threads * together) of them on the CPU, and on
+    CUDA `per_card(first card)` of them on each card; `per_card` is called only then. `together` cards (or CPU
+    processes) train one candidate; a worker then uses that many cards, and its device is the first of them.
+    Raises InputError for an unknown device and for more cards than the machine has.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
         raise InputError(f"device is {quote(device)}; allowed: auto, cpu, cuda, cuda:0, cuda:1, ...")
@@ -35,7 +36,7 @@ def resolve(device: str, *, workers: int | None, threads: int, per_card: Callabl
                          f"cuda:{cards - 1}); choose one of them, or auto.")
     first = int(device.split(":")[1]) if ":" in device else 0
     if first + together > cards:
-        raise InputError(f"training.gpus is {together}, but from {f'cuda:{first}'} on this machine has "
+        raise InputError(f"training.gpus is {together}, but from cuda:{first} on this machine has "
                          f"{cards - first} of its {cards} CUDA devices; set training.gpus to at most that.")
     chosen = [device] if ":" in device else [f"cuda:{place}" for place in range(0, cards - together + 1, together)]
     if together > 1:
@@ -44,8 +45,8 @@ def resolve(device: str, *, workers: int | None, threads: int, per_card: Callabl
 
 
 def _cuda_devices() -> int:
-    # Without the driver torch finds nothing either, and importing it costs seconds and a third of a gigabyte.
-    if not any(Path(sign).exists() for sign in _DRIVER_SIGNS):
+    # Without the driver torch finds no device either, and importing torch costs seconds and a third of a gigabyte.
+    if not any(Path(path).exists() for path in _DRIVER_FILES):
         return 0
     import torch
 

@@ -1,4 +1,8 @@
-"""Statistics of shares of images, in closed form: attacks must import with torch and numpy alone."""
+"""Confidence intervals and tests for shares of images, in closed form.
+
+scipy.stats.binomtest gives the same numbers to 4e-16 (a test compares them), but it takes whole counts only, 3 ms
+instead of 1 us a call, and 1.4 s of processor time and 65 MB for its import; attacks import torch and numpy only.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ _Z95 = 1.959963984540054
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), as fractions of 1; n >= 1.
+    """The 95 % score interval (low, high) of a share (Wilson 1927), as fractions of 1; n >= 1.
 
-    Successes that are a mean over several looks need not be whole.
+    `successes` need not be whole: it may be a mean over several evaluations.
     """
     share, z2 = successes / n, _Z95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
@@ -19,9 +23,10 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
 
 
 def sign_test(only_first: int, only_second: int) -> float:
-    """One-sided exact p-value that two paired shares are equal (McNemar 1947), against "the second is lower".
+    """One-sided p-value of the exact McNemar test (1947) that two paired shares are equal, against "the second is
+    lower".
 
-    `only_first` images survive the first attack alone, `only_second` the second alone.
+    `only_first` images survive only the first attack, `only_second` only the second; 1 where both are 0.
     """
     n = only_first + only_second
     p_value: float = sum(math.comb(n, k) for k in range(only_first, n + 1)) / 2**n

@@ -41,7 +41,7 @@ def test_every_defence_layer_declares_how_it_is_attacked(layer) -> None:
 
 
 def test_a_defence_that_does_not_say_cannot_be_defined() -> None:
-    with pytest.raises(TypeError, match="Forgetful does not say how it is attacked; set attacked_through to one of"):
+    with pytest.raises(TypeError, match="Forgetful does not declare how it is attacked; set attacked_through to one"):
         type("Forgetful", (Defence,), {})
 
 

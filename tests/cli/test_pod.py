@@ -59,7 +59,7 @@ def test_a_log_that_is_not_known_is_refused() -> None:
 
 def test_no_more_threads_than_are_granted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cores, "cpu_count", lambda root=None: 1)
-    monkeypatch.setattr(cores, "_there_are", lambda: 64)
+    monkeypatch.setattr(cores, "_available", lambda: 64)
     monkeypatch.setattr("os.environ", {})
     pod.begin("training")
     assert os.environ["OMP_NUM_THREADS"] == "1"

@@ -63,7 +63,7 @@ def test_a_split_of_a_prepared_data_set(digits_folder: Path, digits) -> None:
     ({"images": np.zeros((3, 8, 8, 3)), "labels": LABELS}, "with the channels last; transpose them"),
     ({"images": GREY.astype(np.int32), "labels": LABELS}, "are int32; they must be uint8 in 0..255, or float"),
     ({"images": GREY > 100, "labels": LABELS}, "are bool; they must be uint8 in 0..255, or float in [0, 1]."),
-    ({"images": (GREY > 0).astype(np.uint8), "labels": LABELS}, "hold only 0 and 1, which of 0..255 are both black"),
+    ({"images": (GREY > 0).astype(np.uint8), "labels": LABELS}, "hold only 0 and 1, which are nearly black on a"),
     ({"images": GREY, "labels": np.full(3, 2**64 - 1, np.uint64)}, f"images.npz is {2**64 - 1}; labels are"),
     ({"images": GREY, "labels": LABELS[:2]}, "3 images need 3 whole numbers"),
     ({"images": GREY, "labels": LABELS / 2}, "are float64 of shape (3,)"),
@@ -99,8 +99,8 @@ def _zipped(folder: Path, members: list[tuple[str, bytes]], method: int = zipfil
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(("members", "sentence"), [
-    ([("images.npy", _npy(GREY, (10**9, 17, 14)))], "the header of images promises 238,000,000,000 bytes, and 48"),
-    ([("images.npy", _npy(GREY, (2, 4, 4)))], "the header of images promises 32 bytes, and 48 follow"),
+    ([("images.npy", _npy(GREY, (10**9, 17, 14)))], "the header of images says 238,000,000,000 bytes, and 48"),
+    ([("images.npy", _npy(GREY, (2, 4, 4)))], "the header of images says 32 bytes, and 48 follow"),
     ([("images.npy", _npy(GREY, (3, -4, -4)))], "images has 3 dimensions of the sizes 3, -4, -4"),
     ([("images.npy", b"no array")], "the magic string is not correct"),
     ([("images.npy", b"\x93NUMPY\x03\x00" + bytes(200))], "images has version 3.0 of the format"),

@@ -213,11 +213,11 @@ def test_a_folder_that_may_not_be_written_is_wrong_input(source, tmp_path, monke
     def refused(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("parapet.data.dataset._save", refused)
+    monkeypatch.setattr("parapet.data.dataset.save", refused)
     with pytest.raises(InputError) as error:
         write(tmp_path / "new", source, split(source, DataPrepConfig(), 1))
-    assert str(error.value) == (f"{tmp_path / 'new'} cannot be written (Permission denied); mend the permissions of "
-                                "its folder, or give another folder with --out.")
+    assert str(error.value) == (f"{tmp_path / 'new'} cannot be written (Permission denied); correct the permissions "
+                                "of its folder, or give another folder with --out.")
 
 
 def test_the_old_folder_stays_until_the_new_one_is_whole(source, folder, monkeypatch):
@@ -226,8 +226,8 @@ def test_the_old_folder_stays_until_the_new_one_is_whole(source, folder, monkeyp
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("parapet.data.dataset._save", full_disk)
-    with pytest.raises(WorkError, match="cannot be written .*No space left on device.*; make room"):
+    monkeypatch.setattr("parapet.data.dataset.save", full_disk)
+    with pytest.raises(WorkError, match="cannot be written .*No space left on device.*; free some space"):
         write(folder, source, split(source, DataPrepConfig(), 1))
     assert Dataset.open(folder).fingerprint == before
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]

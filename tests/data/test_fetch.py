@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from parapet.data import digits, load
-from parapet.data.fetch import _alone, fetch
+from parapet.data.fetch import _locked, fetch
 from parapet.data.published import md5
 from parapet.errors import InputError, WorkError
 
@@ -94,7 +94,7 @@ def test_broken_download_goes_on_where_it_was(mirror, tmp_path):
         fetch("mnist", tmp_path)
     assert str(error.value) == (
         f"{TRAIN} of mnist could not be downloaded ({mirror.url}{TRAIN}: the connection broke off after 1000 of {size} "
-        "bytes); run `parapet data fetch mnist` again, which goes on where it was, or take a local copy with "
+        "bytes); run `parapet data fetch mnist` again, which resumes the download, or take a local copy with "
         "--from DIR.")
     raw = tmp_path / "mnist/MNIST/raw"
     assert not (raw / TRAIN).exists()
@@ -165,14 +165,14 @@ def test_full_disk(mirror, tmp_path):
     with pytest.raises(WorkError) as error:
         fetch("mnist", tmp_path)
     assert str(error.value) == (
-        f"mnist could not be brought to {tmp_path}/mnist: the disk is full; make room, then run `parapet data fetch "
-        "mnist` again, which goes on where it was.")
+        f"mnist could not be fetched to {tmp_path}/mnist: the disk is full; free some space, then run `parapet data "
+        "fetch mnist` again, which resumes the work.")
 
 
-def test_a_second_process_that_brings_the_same_is_refused(mirror, tmp_path):
-    with _alone("mnist", tmp_path / "mnist"), pytest.raises(InputError) as error:
+def test_a_second_process_that_fetches_the_same_is_refused(mirror, tmp_path):
+    with _locked("mnist", tmp_path / "mnist"), pytest.raises(InputError) as error:
         fetch("mnist", tmp_path)
-    assert str(error.value) == (f"another process is bringing mnist to {tmp_path}/mnist; wait for its end, or give "
+    assert str(error.value) == (f"another process is fetching mnist to {tmp_path}/mnist; wait until it ends, or give "
                                 "another folder with --root.")
     fetch("mnist", tmp_path)
     assert len(load("mnist", tmp_path).labels) == 60
@@ -186,9 +186,9 @@ def test_a_folder_that_may_not_be_written_is_wrong_input(tmp_path, monkeypatch):
     with pytest.raises(InputError) as error:
         fetch("digits", tmp_path)
     assert str(error.value) == (
-        f"digits could not be brought to {tmp_path}/digits: data/.digits.part cannot be written (Permission denied); "
-        "mend its permissions, or give another folder with --root, then run `parapet data fetch digits` again, which "
-        "goes on where it was.")
+        f"digits could not be fetched to {tmp_path}/digits: data/.digits.part cannot be written (Permission denied); "
+        "correct its permissions, or give another folder with --root, then run `parapet data fetch digits` again, "
+        "which resumes the work.")
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist"])
@@ -199,7 +199,7 @@ def test_a_place_that_cannot_be_a_folder_is_wrong_input_and_no_want_of_room(tmp_
     for root in ("file", "x" * 300, "folder"):
         with pytest.raises(InputError) as error:
             fetch(name, tmp_path / root)
-        assert "make room" not in str(error.value) and len(str(error.value)) < 600
+        assert "free some space" not in str(error.value) and len(str(error.value)) < 600
     assert (tmp_path / "folder" / name).read_text() == "mine"
 
 
@@ -265,7 +265,7 @@ def test_folder_in_an_archive_under_the_name_of_a_file_is_told(tiny_cifar, tmp_p
         folder.type = tarfile.DIRTYPE
         tar.addfile(folder)
     monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", md5(path.read_bytes()).hexdigest())
-    with pytest.raises(InputError, match="is damaged: cifar-10-batches-py/data_batch_1 is no file in it; replace it"):
+    with pytest.raises(InputError, match="damaged: cifar-10-batches-py/data_batch_1 is not a file in it; replace it"):
         fetch("cifar10", tmp_path / "data", path.parent)
 
 
@@ -291,13 +291,13 @@ def test_from_a_folder_that_lacks_a_file(tiny_mnist, tmp_path):
     (root / "MNIST/raw" / TRAIN).unlink()
     with pytest.raises(InputError) as error:
         fetch("mnist", tmp_path / "data", root)
-    assert str(error.value) == (f"{root}/MNIST/raw/{TRAIN} is missing; complete that folder, or leave --from away to "
+    assert str(error.value) == (f"{root}/MNIST/raw/{TRAIN} is missing; complete that folder, or leave --from out to "
                                 "download mnist.")
     with pytest.raises(InputError) as error:
         fetch("mnist", tmp_path / "data", tmp_path / "nowhere")
     assert str(error.value) == (
         f"mnist is not in {tmp_path}/nowhere (MNIST/raw/{TRAIN} is not there); name a folder that holds it in "
-        "torchvision's layout, or leave --from away to download it.")
+        "torchvision's layout, or leave --from out to download it.")
 
 
 def test_from_a_folder_with_a_damaged_file(tiny_mnist, tmp_path):
@@ -309,7 +309,7 @@ def test_from_a_folder_with_a_damaged_file(tiny_mnist, tmp_path):
         fetch("mnist", tmp_path / "data", root)
     assert str(error.value) == (
         f"{path} is damaged: the md5 of {TRAIN} is {md5(b'damaged').hexdigest()[:12]}..., and {right[:12]}... is "
-        "right; replace it, or leave --from away to download it.")
+        "right; replace it, or leave --from out to download it.")
     assert not list((tmp_path / "data/mnist/MNIST/raw").iterdir())
 
 

@@ -22,9 +22,9 @@ def test_idx_of_known_bytes():
 @pytest.mark.parametrize("content, message", [
     (b"", "it does not begin like an IDX file of unsigned bytes"),
     (b"\x00\x00\x0d\x01\x00\x00\x00\x00", "it does not begin like an IDX file of unsigned bytes"),
-    (b"\x00\x00\x08\x03\x00\x00\x00\x01", "its IDX header is cut short"),
-    (b"\x00\x00\x08\x01\x00\x00\x00\x03ab", "its header promises 3 values and it holds 2"),
-    (b"\x00\x00\x08\x01\x00\x00\x00\x01ab", "its header promises 1 values and it holds 2"),
+    (b"\x00\x00\x08\x03\x00\x00\x00\x01", "buffer is smaller than requested size"),
+    (b"\x00\x00\x08\x01\x00\x00\x00\x03ab", "cannot reshape array of size 2 into shape"),
+    (b"\x00\x00\x08\x01\x00\x00\x00\x01ab", "cannot reshape array of size 2 into shape"),
 ])
 def test_idx_that_is_none(content, message):
     with pytest.raises(ValueError, match=message):

@@ -144,7 +144,7 @@ def test_file_with_the_right_checksum_in_another_format(tiny_mnist, monkeypatch)
     monkeypatch.setattr(datasets.MNIST, "resources", resources)
     assert message(load, "mnist", root) == (
         f"{path} has the right checksum and cannot be parsed (it does not begin like an IDX file of unsigned bytes); "
-        "it was published in another format than the one Parapet reads.")
+        "its format is not the one that Parapet reads.")
 
 
 def test_svhn(tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ def test_parity_fails_where_the_graph_is_another_network(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_the_layer_where_they_part_is_named(tmp_path: Path, place: int) -> None:
+def test_the_first_layer_that_differs_is_named(tmp_path: Path, place: int) -> None:
     path, network = tmp_path / "model.onnx", small_network(Genome(backbone="residual", input_filter="smoothing"))
     export(network, path, opset=20)
     layers = [(name, module) for name, module in network.named_modules()
@@ -56,7 +56,7 @@ def test_the_layer_where_they_part_is_named(tmp_path: Path, place: int) -> None:
     planted.weight.data += 0.5 * torch.randn(planted.weight.shape, generator=torch.Generator().manual_seed(1))
     with pytest.raises(ParityError) as caught:
         check_parity(network, path, torch.rand(20, 1, 8, 8), tolerance=1e-3)
-    part = str(caught.value).split("they part at ")[1].split(" (by up to")[0]
+    part = str(caught.value).split("they diverge at ")[1].split(" (by up to")[0]
     # Where a batch norm was folded into it, its own output is not in the graph: its block or its norm is named.
     assert name.startswith(part) or part.startswith(name.rpartition(".")[0]), (part, name)
 
@@ -94,7 +94,7 @@ def test_a_file_that_is_not_what_it_should_be_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not say which network it is: it was not exported by Parapet"):
         check_identity(path, genome.to_dict())
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match="is no ONNX file, or a damaged one"):
+    with pytest.raises(InputError, match="is not an ONNX file, or is damaged"):
         check_identity(path, genome.to_dict())
     with pytest.raises(InputError, match="does not exist; export the model again"):
         read_metadata(tmp_path / "none.onnx")

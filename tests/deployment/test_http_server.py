@@ -94,10 +94,12 @@ def test_many_images_are_answered_in_batches(client: Client, monkeypatch: pytest
 
 
 WRONG = [
-    (b"", 400, "the request is no JSON ("), (b"\xff", 400, "the request is no JSON ("), (b"{", 400, "is no JSON"),
-    (b"[" * 100_000, 400, "the request is no JSON ("), (b'{"inputs": ' + b"9" * 5000 + b"}", 400, "the request is no"),
-    (b"3", 400, "the request is no JSON object with one of inputs, instances, dataframe_split and dataframe_records"),
-    (b"{}", 400, "is no JSON object with one of"), (b'{"inputs": [], "instances": []}', 400, "is no JSON object with"),
+    (b"", 400, "the request is not JSON ("), (b"\xff", 400, "the request is not JSON ("), (b"{", 400, "is not JSON"),
+    (b"[" * 100_000, 400, "the request is not JSON ("),
+    (b'{"inputs": ' + b"9" * 5000 + b"}", 400, "the request is not"),
+    (b"3", 400, "the request is not a JSON object with exactly one of inputs, instances, dataframe_split and"),
+    (b"{}", 400, "is not a JSON object with exactly one of"),
+    (b'{"inputs": [], "instances": []}', 400, "is not a JSON object with"),
     (b'{"inputs": [], "more": 1}', 400, "and nothing else"),
     (b'{"inputs": [], "params": {"a": 1}}', 400, "nothing else"),
     (b'{"inputs": []}', 400, "the images have shape (0,); send them in shape (N, 1, 2, 2), at least one."),
@@ -155,7 +157,7 @@ def test_a_model_that_fails_is_told_without_its_words() -> None:
     def not_finite(images: np.ndarray) -> dict[str, np.ndarray]:
         return {"logits": np.full((len(images), 2), np.nan)}
     for answer, sentence in ((broken, "the model could not answer (RuntimeError)."),
-                             (not_finite, "the model gave outputs that are no finite numbers.")):
+                             (not_finite, "the model gave outputs that are not finite numbers.")):
         with answering(answer) as client:
             told = client.post("/invocations", json={"inputs": IMAGES.tolist()})
         assert (told.status_code, told.json()) == (500, {"error_code": "INTERNAL_ERROR", "message": sentence})

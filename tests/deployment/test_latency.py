@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parapet.cores import bound, cpu_count
+from parapet.cores import affinity, cpu_count
 from parapet.deployment import export, measure_latency
 from parapet.deployment.latency import _median_interval, _noise
 from parapet.genome import Genome
@@ -25,7 +25,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_is_told_with_its_circumstances(graph: Path) -> None:
-    before = bound()
+    before = affinity()
     found = measure_latency(graph, (1, 8, 8), batch=3, threads=1, warmup=2, runs=50, seconds=0.0, throughput_batch=64)
     assert 0 < found["p50"] <= found["p90"] <= found["p99"]
     assert found["runs"] == 50 and found["batch"] == 3 and found["threads"] == 1 and len(found["pinned"]) == 1
@@ -34,7 +34,7 @@ def test_it_is_told_with_its_circumstances(graph: Path) -> None:
     assert low <= found["p50"] <= high
     assert found["throughput"]["batch"] == 64 and found["throughput"]["images_per_second"] > 0
     assert found["noise"]["verdict"] in ("quiet", "busy")
-    assert bound() == before
+    assert affinity() == before
 
 
 def test_runs_go_on_until_the_median_is_known(graph: Path) -> None:

@@ -92,7 +92,7 @@ def test_weights_and_masks_come_from_the_passed_generator_alone(backbone: str) -
 
 def test_dropout_goes_on_where_its_state_says() -> None:
     layer, features = SeededDropout(0.5), torch.ones(40, 50)
-    layer.reset(_generator())
+    layer.initialise(_generator())
     first, again = layer(features), copy.deepcopy(layer)
     second = layer(features)
     assert not torch.equal(first, second) and torch.equal(again(features), second)

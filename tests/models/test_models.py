@@ -73,7 +73,7 @@ def test_bit_depth_rounds_and_lets_the_gradient_through() -> None:
 
 def test_learned_smoothing_starts_with_half_its_weight_on_the_centre() -> None:
     smoothing = LearnedSmoothing(1)
-    smoothing.reset()
+    smoothing.initialise(torch.Generator())
     image = torch.zeros(1, 1, 5, 5)
     image[0, 0, 2, 2] = 1
     smoothed = smoothing(image).detach()

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from parapet import __version__
-from parapet.cores import cpu_count, described
+from parapet.cores import cpu_count, describe
 from parapet.redaction import HIDDEN, redacted
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pymoo", "safetensors", "onnx", "onnxruntime",
@@ -82,7 +82,7 @@ def _machine() -> str:
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(tempfile.gettempdir())
     return "\n".join([f"{platform.platform()}, {platform.machine()}",
                       f"Python {sys.version.split()[0]} ({platform.python_implementation()})",
-                      f"{described() or f'{cpu_count()} cores'}; {_gigabytes(memory.available)} of "
+                      f"{describe() or f'{cpu_count()} cores'}; {_gigabytes(memory.available)} of "
                       f"{_gigabytes(memory.total)} memory and {_gigabytes(disk.free)} of the disk for temporary files "
                       "are free"])
 

@@ -73,7 +73,7 @@ def tracked(params: Params, cache: Path) -> Iterator[Tracker]:
         yield NullTracker()
         return
     where, outbox, said = gateway(), Outbox(cache / "outbox"), cache / "outbox-said.txt"
-    gate, every = Cores(cache / "locks").turn, params.tracking.system_metrics_seconds
+    gate, every = Cores(cache / "locks").shared, params.tracking.system_metrics_seconds
     sender = BackgroundSender(outbox, where.uri, params.tracking.experiment, where.artifacts, gate=gate,
                               tell=lambda text: _tell_once(text, said))
     machine = SystemMetrics(outbox, every, gate) if every else None

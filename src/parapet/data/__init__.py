@@ -1,9 +1,9 @@
-"""Data sets: fetch, verify, split, fingerprint; batches that live on the device.
+"""Data sets: fetch, verify, split, fingerprint; batches on the device.
 
-`load` reads a published data set, `split` divides it, `write` puts the prepared folder down, and `Dataset.open`
-gives it back. `parapet.data.fetch` brings a data set from the network or from a local folder. Each name is imported
-when it is first used: reading dataset.json needs no torch, and reading a prepared folder needs torch, numpy and
-safetensors alone; torchvision, scikit-learn and scipy are imported where published files are read.
+`load` reads a published data set, `split` divides it, `write` writes the prepared folder, and `Dataset.open` reads it.
+`parapet.data.fetch` fetches a data set from the network or from a local folder. Each name is imported when it is first
+used: reading dataset.json needs no torch, and reading a prepared folder needs only torch, numpy and safetensors;
+torchvision, scikit-learn and scipy are imported where published files are read.
 """
 
 from importlib import import_module

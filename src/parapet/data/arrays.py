@@ -1,4 +1,4 @@
-"""Images and labels for an evaluation: a split of a prepared data set, or an .npz of the user's own."""
+"""Images and labels for an evaluation: a split of a prepared data set, or an .npz file of the user."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def load_images(path: Path, *, split: str = "test", limit: int | None = None, se
     """(images, labels, how they were drawn): float32 (N, C, H, W) in [0, 1] and int64 (N,), at most `limit`, on
     `device`.
 
-    `path` is the folder of a prepared data set, of which `split` is taken, or an .npz file. Nothing is unpickled. Fewer
-    than all are stratified by label: of an .npz a draw from `seed`, in the file's order; of a prepared split its first,
-    because it was written in a drawn and stratified order.
+    `path` is the folder of a prepared data set, from which `split` is read, or an .npz file. Nothing is unpickled. A
+    limit gives a part that is stratified by label: of an .npz file a random draw from `seed`, in the order of the file;
+    of a prepared split its first images, because their order was drawn and stratified when it was written.
+    Raises InputError for a file or folder that does not hold such images.
     """
     if limit is not None and limit < 1:
         raise InputError(f"--images is {limit}; it must be at least 1.")
@@ -57,8 +58,8 @@ def _check_images(images: np.ndarray, path: Path) -> None:
     if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
         raise InputError(f"the images of {path} are {images.dtype}; they must be uint8 in 0..255, or float in [0, 1].")
     if images.dtype == np.uint8 and images.max() == 1:
-        raise InputError(f"the images of {path} are uint8 and hold only 0 and 1, which of 0..255 are both black; "
-                         "multiply them by 255, or give them as float32.")
+        raise InputError(f"the images of {path} are uint8 and hold only 0 and 1, which are nearly black on a scale of "
+                         "0..255; multiply them by 255, or give them as float32.")
 
 
 def _as_fractions(images: np.ndarray) -> Tensor:

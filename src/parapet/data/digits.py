@@ -1,14 +1,14 @@
-"""The embedded default data set: the UCI handwritten digits that scikit-learn carries.
+"""The embedded default data set: the UCI handwritten digits that scikit-learn contains.
 
-1,797 grey images of 8x8 pixels with 17 levels (0..16), 10 classes, about 180 images each. Exported once to a folder
-of three files, with the same bytes every time, so that DVC pins them by their content:
+1,797 grey images of 8x8 pixels with 17 levels (0..16), 10 classes, about 180 images each. `export` writes a folder of
+three files. Their bytes are always the same, so that DVC identifies them by their content:
 
     images.npy    uint8, (1797, 1, 8, 8), 0..16
     labels.npy    int64, (1797,), 0..9
     dataset.json  name, source, licence, levels, and the SHA-256 of the two
 
 Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (1998),
-https://doi.org/10.24432/C50P49, CC BY 4.0; scikit-learn carries the test part of it.
+https://doi.org/10.24432/C50P49, CC BY 4.0; scikit-learn contains its test part.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SOURCE = "Optical Recognition of Handwritten Digits, UCI Machine Learning Reposi
 
 
 def export(folder: Path) -> None:
-    """Write scikit-learn's digits to `folder` (replaced as a whole). Raises InputError as `write`."""
+    """Write scikit-learn's digits to `folder`, which is replaced as a whole. Raises InputError as `write` does."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -38,9 +38,8 @@ def export(folder: Path) -> None:
 
 
 def write(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Write digits, images uint8 (N, 1, 8, 8) in 0..16 and labels int64 (N,), to `folder` (replaced as a whole).
-
-    Raises InputError where that would delete a file that is not of them.
+    """Write images uint8 (N, 1, 8, 8) in 0..16 and labels int64 (N,), to `folder`, which is replaced as a
+    whole. Raises InputError where that would delete another file.
     """
     refuse_foreign(folder, ("dataset.json", *FILES), "give another folder with --root, or move that file away")
     with files.replacing_folder(folder) as partial:
@@ -52,7 +51,7 @@ def write(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
 
 
 def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (N, 1, 8, 8) in 0..16 and labels int64 (N,), after their checksums hold.
+    """Images uint8 (N, 1, 8, 8) in 0..16 and labels int64 (N,), after their checksums were verified.
 
     Raises InputError where a file is missing or damaged.
     """
@@ -63,7 +62,7 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     except FileNotFoundError:
         raise InputError(f"{path} is missing; {ADVICE}.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); mend its permissions, or {ADVICE}.") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}); correct its permissions, or {ADVICE}.") from None
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} is damaged: it does not hold the SHA-256 of images.npy and labels.npy; "
                          f"delete it, then {ADVICE}.") from None

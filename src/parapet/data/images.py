@@ -1,4 +1,4 @@
-"""The images of one split, kept whole on the device: no loader, no workers, nothing to wait for."""
+"""The images of one split, all of them on the device, so that training needs no data loader and no workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Images:
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, index: torch.Tensor, levels: int) -> None:
         self.images, self.labels, self.index = images, labels, index
-        # A tensor on the device: CUDA divides by a Python number through its reciprocal, which is not exact.
+        # A tensor on the device: CUDA multiplies by the reciprocal of a Python number, which is not exact.
         self._levels = torch.tensor(float(levels), device=images.device)
 
     def __len__(self) -> int:
@@ -42,10 +42,10 @@ class Images:
 
     def shuffled(self, batch_size: int, generator: torch.Generator | None = None
                  ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """One epoch in random order, in full batches: what is left over at the end is dropped.
+        """One epoch in random order, in full batches; an incomplete last batch is dropped.
 
-        Where there are fewer images than `batch_size`, one smaller batch holds them all. The order depends on the
-        generator alone, so a CPU generator gives the same order on every device.
+        With fewer images than `batch_size` there is one smaller batch of all images. The order depends on the
+        generator only, so a CPU generator gives the same order on every device.
         """
         where = "cpu" if generator is None else generator.device
         order = torch.randperm(len(self), generator=generator, device=where).to(self.labels.device)

@@ -1,4 +1,4 @@
-"""What a prepared data set says of itself (dataset.json), and whether its files are what was written; without torch."""
+"""Reads dataset.json of a prepared data set and checks the digests of its files; needs no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from parapet import sealed
 from parapet.errors import InputError
 from parapet.quoting import quote
 
-# 2 brought `files`, the SHA-256 of each split's file, and `checksum`, that of dataset.json itself.
+# Version 2 added `files`, the SHA-256 of each split's file, and `checksum`, that of dataset.json itself.
 SCHEMA_VERSION = 2
 FIELDS = {"name": str, "classes": list, "levels": int, "image_shape": list, "images": dict, "mean": list, "std": list,
           "fingerprint": str, "files": dict}
@@ -30,14 +30,14 @@ def read_info(folder: Path) -> dict[str, Any]:
     try:
         return _checked(path, folder)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); mend its permissions, or {prepare(folder)}."
+        raise InputError(f"{path} cannot be read ({error.strerror}); correct its permissions, or {prepare(folder)}."
                          ) from None
 
 
 def check_files(folder: Path, info: dict[str, Any], names: Iterable[str] | None = None) -> None:
-    """Raise InputError unless the files called `names`, by default all, are those that `info` was written with.
+    """Raise InputError unless the files `names`, by default all, have the digests in `info`.
 
-    They are read in blocks, and once a process while they stay what they are.
+    A file is read in blocks, and again in the same process only after it has changed.
     """
     for name in info["files"] if names is None else names:
         path = folder / name
@@ -46,7 +46,7 @@ def check_files(folder: Path, info: dict[str, Any], names: Iterable[str] | None 
         try:
             found = sealed.digest_of(path)
         except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}); mend its permissions, or {prepare(folder)}."
+            raise InputError(f"{path} cannot be read ({error.strerror}); correct its permissions, or {prepare(folder)}."
                              ) from None
         if found != info["files"].get(name):
             raise InputError(f"{path} is damaged, or not of this data set (its SHA-256 is {found[:12]} instead of "

@@ -1,7 +1,6 @@
-"""Arrays from an .npz of somebody else's: what each member promises is compared with what it has before it is read.
+"""Arrays from an untrusted .npz file: the size in each member's header is compared with its content before reading.
 
-numpy.load believes the header of a member, which may promise any size, and the directory of the zip file, which may
-unpack to any size.
+numpy.load allocates whatever size the header of a member gives, and unpacks whatever the zip file contains.
 """
 
 from __future__ import annotations
@@ -22,24 +21,24 @@ from parapet import quota
 from parapet.errors import is_of_the_machine
 from parapet.quoting import LONGEST, listed, words
 
-# Images and labels that compress more than this are none, from a size on that would be noticed.
+# No real images compress more than this (a protection against zip bombs); smaller members are always read.
 _HIGHEST_RATIO, _NOTICED = 300, 2**26
 _MOST_DIMENSIONS = 4
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-# What zipfile, the decompressors and numpy make of bytes that are none of theirs.
+# What zipfile, the decompressors and numpy raise for damaged bytes.
 _DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, SyntaxError, TokenError,
             RuntimeError, OverflowError, BadZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError)
 
 
 class BadArrays(ValueError):
-    """A file is no .npz, or does not hold the arrays that are wanted; says why in a few words."""
+    """A file is not an .npz, or does not hold the requested arrays; the message gives the reason in a few words."""
 
 
 def read(path: Path, names: Sequence[str]) -> list[np.ndarray]:
-    """The arrays called `names` of an .npz: of numbers, of one to four dimensions, none of which is 0.
+    """The arrays `names` of an .npz file: real numbers in one to four dimensions.
 
-    Nothing is unpickled. Raises BadArrays where one is missing, is no such array, has another size than its header
-    promises, or would not fit into memory as 32-bit numbers, and OSError where the file may not be read.
+    Nothing is unpickled. Raises BadArrays where one is missing, is of another kind, has another size than its header
+    says, or would not fit into memory as 32-bit numbers; OSError where the file may not be read.
     """
     try:
         with ZipFile(path) as archive:
@@ -66,14 +65,14 @@ def _member(archive: ZipFile, info: ZipInfo, name: str) -> np.ndarray:
         shape, dtype = _header(stream, name)
         size, there = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
     if size != there:
-        raise BadArrays(f"the header of {name} promises {size:,} bytes, and {there:,} follow")
+        raise BadArrays(f"the header of {name} says {size:,} bytes, and {there:,} follow")
     if info.file_size > max(_NOTICED, _HIGHEST_RATIO * info.compress_size):
         raise BadArrays(f"{name} unpacks from {info.compress_size:,} bytes to {info.file_size:,}, which no images do")
     if (needed := size + 4 * math.prod(shape)) > (free := _free()):
         raise BadArrays(f"{name} needs {needed / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} are free")
     with archive.open(info) as stream:
         found = np.lib.format.read_array(stream, allow_pickle=False)
-        if stream.read(1):  # at the end the checksum is compared
+        if stream.read(1):  # at the end of the member zipfile compares the checksum
             raise BadArrays(f"{name} is longer than its header says")
     return found
 

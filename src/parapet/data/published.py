@@ -1,7 +1,7 @@
-"""The files of the published data sets: where they lie, which checksum they have, where to get them.
+"""The files of the published data sets: their paths, checksums and addresses.
 
 Names, MD5 checksums and addresses are the class attributes of torchvision's data sets, read when they are needed,
-so that a newer torchvision brings newer mirrors. Files lie in torchvision's own layout.
+so that a newer torchvision provides newer mirrors. Paths follow torchvision's layout.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from parapet.catalogue.datasets import DATASETS
 from parapet.errors import InputError
 from parapet.quoting import quote
 
-# MD5 tells a damaged file from a whole one; it is what the authors published, and no secret hangs on it.
+# The checksum that the authors published; it detects damage and is no protection against forgery.
 md5 = partial(hashlib.md5, usedforsecurity=False)
 
-# torchvision leaves the unpacked files beside the .gz and publishes no checksum for them. By MD5 of the .gz:
+# MD5 of the unpacked file by MD5 of its .gz: torchvision stores both and publishes no checksum of the unpacked ones.
 # MNIST's are those of the unpacked published files, Fashion-MNIST's are the ones in common use.
 UNPACKED_MD5 = {
     "f68b3c2dcbeaaa9fbdd348bbdeb94873": "6bbc9ace898e44ae57da46a324031adb",
@@ -57,9 +57,9 @@ class PublishedFile:
 
 @dataclass(frozen=True)
 class Published:
-    """The files of one data set, in the order in which its reader takes them.
+    """The files of one data set, in the order in which its reader reads them.
 
-    `archive` is the tar file that holds them all, where they were published as one (CIFAR).
+    `archive` is the tar file with all of them, where they were published as one (CIFAR).
     """
 
     name: str
@@ -67,7 +67,7 @@ class Published:
     archive: PublishedFile | None = None
 
     def present(self, base: Path) -> list[PublishedFile | None]:
-        """For each file, what lies below `base`: the file itself, else its unpacked form, else None."""
+        """For each file, what exists below `base`: the file itself, else its unpacked form, else None."""
         return [next((form for form in (file, file.unpacked()) if form and (base / form.path).is_file()), None)
                 for file in self.files]
 
@@ -77,7 +77,7 @@ class Published:
 
 
 def check_name(name: str) -> None:
-    """Raise InputError, with the nearest right name, unless `name` is a data set that Parapet knows."""
+    """Raise InputError, with the most similar known name, unless `name` is a data set that Parapet knows."""
     if name not in DATASETS:
         near = difflib.get_close_matches(name.lower().replace("-", "_"), DATASETS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
@@ -85,21 +85,21 @@ def check_name(name: str) -> None:
 
 
 def places(name: str, roots: Sequence[Path]) -> list[Path]:
-    """Where the files of `name` may lie, in order: each root's own folder for it, then the root itself."""
+    """Folders that may hold the files of `name`, in order: for each root the subfolder `name`, then the root itself."""
     return [place for root in roots for place in (Path(root) / name, Path(root))]
 
 
 def published(name: str) -> Published:
-    """The published files of a data set that torchvision has (imports torchvision).
+    """The published files of a data set; imports torchvision.
 
-    Raises InputError for one that it does not have, of which no addresses are known.
+    Raises InputError for a data set that torchvision does not have: its addresses are not known.
     """
     from torchvision import datasets
 
     wanted = DATASETS[name].torchvision
     if wanted is None:
-        raise InputError(f"{name} is not published by torchvision, so that there is nothing to bring; its declaration "
-                         f"reads it with {DATASETS[name].reader}.")
+        raise InputError(f"{name} is not published by torchvision, so it cannot be fetched; its declaration reads it "
+                         f"with {DATASETS[name].reader}.")
     kind = getattr(datasets, wanted)
     if hasattr(kind, "split_list"):
         return Published(name, tuple(PublishedFile(path, digest, (url,)) for url, path, digest in (
@@ -114,10 +114,10 @@ def published(name: str) -> Published:
 
 
 def read_whole(path: Path, digest: str, algorithm: str, advice: str) -> bytes:
-    """The bytes of a file, given out only if their checksum holds.
+    """The content of a file whose digest by `algorithm` is `digest`.
 
-    The bytes that were checked are the bytes returned, so nothing can change in between.
-    Raises InputError (what is wrong, where, then `advice`) for a missing, unreadable or damaged file.
+    The bytes that were verified are the bytes returned, so the file cannot change in between.
+    Raises InputError, which ends with `advice`, for a missing, unreadable or damaged file.
     """
     if files.is_endless(path):
         raise InputError(f"{path} is a pipe or a device, and no file; delete it, then {advice}.")
@@ -126,7 +126,7 @@ def read_whole(path: Path, digest: str, algorithm: str, advice: str) -> bytes:
     except FileNotFoundError:
         raise InputError(f"{path} is missing; {advice}.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); mend its permissions, or {advice}.") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}); correct its permissions, or {advice}.") from None
     found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
     if found != digest:
         raise InputError(f"{path} is damaged: its {algorithm} is {found[:12]}..., and {digest[:12]}... is right; "

@@ -1,6 +1,7 @@
-"""Fewer images than there are: a draw from a seed, stratified by label, whatever order the images come in.
+"""A random sample of images from a seed, stratified by label, whatever the order of the images.
 
-Intervals assume that the images were drawn at random. The first images of a file that is sorted by class are not.
+Confidence intervals assume that the images were drawn at random. The first images of a file that is sorted by class
+are no random sample.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import numpy as np
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Positions (int64, ascending) of `count` of the images with these `labels` (N,), all where there are no more.
+    """Positions (int64, ascending) of `count` of the images with these `labels` (N,); all positions if count >= N.
 
-    Of each label they hold its share of all images, rounded up or down. Each image is as likely as any other to be
-    among them, and the same seed gives the same positions. `count` must be at least 1 and `seed` at least 0.
+    The sample holds each label in proportion to its share of all images, rounded up or down. Every image is drawn with
+    the same probability, and the same seed gives the same positions. `count` is at least 1, `seed` at least 0.
     """
     total = len(labels)
     if count >= total:
@@ -22,15 +23,17 @@ def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(total)
     by_label = shuffled[np.argsort(np.asarray(labels)[shuffled], kind="stable")]
-    # Every (total / count)-th from a random start, in whole numbers: Madow 1949, systematic sampling.
+    # Systematic sampling (Madow 1949): every (total / count)-th from a random start, in integer arithmetic.
     places = (int(rng.integers(total)) + np.arange(count, dtype=np.int64) * total) // count
     return np.sort(by_label[places])
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Of how many images `count` were taken, and with what `seed`: None where they are the first of an order that was
-    drawn when the data set was prepared."""
+    """How a sample was drawn: `count` of `available` images with `seed`.
+
+    The seed is None where the sample is the beginning of an order that was drawn when the data set was prepared.
+    """
 
     count: int
     available: int

@@ -1,9 +1,9 @@
-"""A data set as it was published: verified, whole, still unsplit."""
+"""A data set as it was published: its files verified, not yet split."""
 
 from __future__ import annotations
 
-import pickle  # nosec B403 # for the name of its error
-from collections.abc import Callable
+import pickle  # nosec B403 # for its exception
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -29,7 +29,7 @@ class Source:
     images: uint8 (N, C, H, W); pixel / levels lies in [0, 1].
     labels: int64 (N,), the position in `classes`.
     test_images, test_labels: the published test split, or None where there is none (digits).
-    levels: the largest pixel value there can be, 16 for digits and 255 for the others.
+    levels: the largest possible pixel value, 16 for digits and 255 for the others.
     """
 
     name: str
@@ -65,10 +65,10 @@ class Source:
 
 
 def load(name: str, *roots: Path) -> Source:
-    """Read a data set, every file verified against its published checksum before it is parsed.
+    """Read a data set. The published checksum of every file is verified before the file is parsed.
 
     name: one of `parapet.catalogue.datasets.DATASETS`.
-    roots: folders to look in, in this order; in each first `root`/`name`, then `root` itself.
+    roots: folders to search, in this order; in each first `root`/`name`, then `root` itself.
     Raises InputError for an unknown name and for a missing or damaged folder or file.
     """
     check_name(name)
@@ -81,11 +81,11 @@ def load(name: str, *roots: Path) -> Source:
         if DATASETS[name].reader.startswith(f"{__name__}:") or is_of_the_machine(error):
             raise
         raise InputError(f"the data set {name} cannot be read by {DATASETS[name].reader} ({type(error).__name__}: "
-                         f"{words(error)}); mend the plugin that declares it.") from error
+                         f"{words(error)}); correct the plugin that declares it.") from error
 
 
 def read_idx_files(name: str, where: list[Path]) -> Source:
-    """MNIST, or what was published in its format, from the first of the folders `where` that holds its files."""
+    """MNIST or Fashion-MNIST, from the first of the folders `where` that holds its files."""
     from torchvision import datasets
 
     images, labels, test_images, test_labels = (_parse(read_idx, *entry) for entry in _contents(name, where))
@@ -95,7 +95,7 @@ def read_idx_files(name: str, where: list[Path]) -> Source:
 
 
 def read_digits(name: str, where: list[Path]) -> Source:
-    """The digits that scikit-learn carries, from the first of the folders `where` that holds them."""
+    """The digits of scikit-learn, from the first of the folders `where` that holds them."""
     base = next((place for place in where if any((place / name).exists() for name in digits.FILES)), None)
     if base is None:
         raise InputError(f"digits is not in {' nor in '.join(map(str, where))}; {digits.ADVICE}.")
@@ -120,19 +120,17 @@ def read_svhn_files(name: str, where: list[Path]) -> Source:
     return Source(name, images, labels, test_images, test_labels, 255, DIGIT_CLASSES)
 
 
-def _contents(name: str, where: list[Path]) -> list[tuple[Path, bytes]]:
-    """Path and verified bytes of each published file; InputError for what is missing or damaged."""
+def _contents(name: str, where: list[Path]) -> Iterator[tuple[Path, bytes]]:
+    """Path and verified bytes of each published file, one after the other; InputError for a missing or damaged one."""
     wanted = published(name)
     base = wanted.find(where)
     advice = f"run `parapet data fetch {name}`"
     if base is None:
         raise InputError(f"{name} is not in {' nor in '.join(map(str, where))} ({wanted.files[0].path} is not there); "
                          f"{advice}, or name a folder that holds it in torchvision's layout with PARAPET_DATA.")
-    contents = []
     for file, form in zip(wanted.files, wanted.present(base)):
         form = form or file
-        contents.append((base / form.path, read_whole(base / form.path, form.md5, "md5", advice)))
-    return contents
+        yield base / form.path, read_whole(base / form.path, form.md5, "md5", advice)
 
 
 def _parse(reader: Callable[[bytes], _Parsed], path: Path, content: bytes) -> _Parsed:
@@ -140,4 +138,4 @@ def _parse(reader: Callable[[bytes], _Parsed], path: Path, content: bytes) -> _P
         return reader(content)
     except (ValueError, KeyError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise InputError(f"{path} has the right checksum and cannot be parsed ({error}); "
-                         "it was published in another format than the one Parapet reads.") from None
+                         "its format is not the one that Parapet reads.") from None

@@ -1,4 +1,4 @@
-"""Train, validation and test: stratified, seeded, and the published test split kept as it is."""
+"""Train, validation and test splits: stratified, drawn from a seed; a published test split is kept."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ def split(source: Source, config: DataPrepConfig, seed: int) -> dict[str, np.nda
     """Positions (int64) of the images of `train`, `validation` and `test`; no image is in two of them.
 
     Validation and test hold the same share of every class, to within one image. Where the source has a published
-    test split, `test` holds all of it, as positions in `source.test_images`, and only validation is cut out of the
-    training images; else all three are cut out of `source.images`. `limit_train` and `limit_test` then keep a
-    stratified part; they change neither validation nor each other. Inside a class the order is random, drawn from
-    `seed`.
+    test split, `test` is all of it, as positions in `source.test_images`, and only validation is taken from the
+    training images; otherwise all three are taken from `source.images`. `limit_train` and `limit_test` then keep a
+    stratified part of their split and change no other split. The order inside a class is drawn from `seed`.
 
     Raises InputError where a split lacks a class.
     """
@@ -47,10 +46,10 @@ def split(source: Source, config: DataPrepConfig, seed: int) -> dict[str, np.nda
 
 
 def interleave(labels: np.ndarray) -> np.ndarray:
-    """An order (int64 positions) in which every prefix is stratified; inside a class the order stays as it is.
+    """An order (int64 positions) in which every prefix is stratified; the order inside a class is kept.
 
-    The i-th of the n images of a class stands at (i + 1/2) / n of the way, so a prefix of k images holds k times
-    the class's share of it, to within one image or so.
+    The i-th of the n images of a class (i from 0) is sorted by (i + 1/2) / n, so that a prefix of k images holds k
+    times the share of the class, to within about one image.
     """
     counts = np.bincount(labels)
     rank = np.empty(len(labels), dtype=np.int64)
@@ -74,8 +73,8 @@ def _sizes(by_class: list[np.ndarray]) -> np.ndarray:
 
 
 def _allocate(sizes: np.ndarray, total: int) -> np.ndarray:
-    """How many of each class make `total` images: its quota rounded down or up, by the largest remainder."""
-    # Whole numbers, so that equal remainders are equal on every machine; ties go to the lower class.
+    """Number of images of each class that make `total`: quotas, rounded by the largest-remainder method."""
+    # Integer arithmetic, so that equal remainders are equal on every machine; ties go to the lower class.
     counts, remainders = np.divmod(sizes * total, sizes.sum())
     short = total - counts.sum()
     counts[np.argsort(-remainders, kind="stable")[:short]] += 1

@@ -1,4 +1,4 @@
-"""The graph that ships: ONNX export, parity with torch, latency."""
+"""The deployed graph: ONNX export, parity with torch, quantisation, latency, HTTP server."""
 
 from parapet.deployment.export import check_identity, export, read_metadata
 from parapet.deployment.footprint import footprint

@@ -1,4 +1,4 @@
-"""Torch to one ONNX file with a named dynamic batch."""
+"""Exports a network to one ONNX file with a named dynamic batch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,26 +23,27 @@ from parapet.quoting import name as named
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 # The key of Parapet's own entry in the file's metadata.
 METADATA = "parapet"
+_CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
 def export(network: Network, path: Path, *, opset: int, metadata: dict[str, Any] | None = None) -> None:
     """Write `network` as a single-file ONNX graph: images (batch, C, H, W) in [0, 1] to logits (batch, classes).
 
-    `metadata` is kept in the file as JSON under the key `parapet`, with what goes in and comes out, opset, IR version
+    `metadata` is stored in the file as JSON under the key `parapet`, together with input, output, opset, IR version
     and torch's version. Raises RuntimeError where the graph has no symbolic batch.
     """
-    import onnx  # several seconds of import that training and attacks do not pay
+    import onnx  # takes seconds, and training and attacks do not need it
 
     network = network.cpu().eval().to(memory_format=torch.contiguous_format)
-    # Two images, not one: a batch of 1 is specialised to a constant by torch.export.
+    # Two images, not one: torch.export specialises a batch of 1 to a constant.
     example = torch.full((2, *network.image_shape), 0.5)
-    # Without gradients: surrogates for them (BPDA, the median's) are for attacks and have no place in the graph.
-    with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
+    # Without gradients: their substitutes (BPDA, the median's) are for attacks and must not be in the graph.
+    with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), quiet(*_CHATTY):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network, (example,), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],
             dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},), verbose=False)
-    model = cast(torch.onnx.ONNXProgram, program).model_proto  # with `dynamo` there is one
+    model = cast(torch.onnx.ONNXProgram, program).model_proto  # with `dynamo` it is never None
     if model.graph.input[0].type.tensor_type.shape.dim[0].dim_param != BATCH:
         raise RuntimeError("the exported graph has a fixed batch size; the network's forward pass depends on it")
     entry = model.metadata_props.add()
@@ -65,17 +67,17 @@ def read_metadata(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; export the model again.") from None
     except (DecodeError, ValueError, OSError) as error:
-        raise InputError(f"{path} is no ONNX file, or a damaged one ({words(error)}); export the model again."
+        raise InputError(f"{path} is not an ONNX file, or is damaged ({words(error)}); export the model again."
                          ) from None
     if not isinstance(value, dict):
-        raise InputError(f"{path} is damaged (its entry {METADATA} is no mapping); export the model again.")
+        raise InputError(f"{path} is damaged (its entry {METADATA} is not a mapping); export the model again.")
     return value
 
 
 def check_identity(path: Path, genome: dict[str, Any]) -> dict[str, Any]:
-    """The metadata of the ONNX file at `path`, which must be of the network with `genome`.
+    """The metadata of the ONNX file at `path`, after checking that it was exported from the network of `genome`.
 
-    Raises InputError where the file is damaged, not one of Parapet's, or of another genome.
+    Raises InputError where the file is damaged, was not exported by Parapet, or has another genome.
     """
     metadata = read_metadata(path)
     if "genome" not in metadata:
@@ -92,9 +94,9 @@ def check_identity(path: Path, genome: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
-    """torch.onnx and onnxscript log progress of their own; Parapet has one progress line."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+def quiet(*names: str) -> Iterator[None]:
+    """Only errors of the loggers `names` are shown inside the block: Parapet has its own progress line."""
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

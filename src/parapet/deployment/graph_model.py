@@ -1,4 +1,4 @@
-"""An exported graph as the attacks see a model: images in, logits out, no gradients."""
+"""An exported graph as a model for attacks: images in, logits out, no gradients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from parapet.deployment.runtime import predict, session
 
 
 class GraphModel:
-    """The ONNX graph at `path`, for attacks that ask for logits alone."""
+    """The ONNX graph at `path`, for attacks that need only logits."""
 
     def __init__(self, path: Path, *, threads: int = 1, batch_size: int = 512) -> None:
         self._running, self._batch_size = session(path, threads=threads), batch_size

@@ -1,6 +1,6 @@
-"""A graph that answers over HTTP: an ASGI application around one function from images to outputs.
+"""Serves a graph over HTTP: an ASGI application around one function from images to outputs.
 
-It reads JSON and nothing else, at most so much of it, and says in a sentence what is wrong with a request.
+It reads JSON only, up to a maximum size, and answers a wrong request with one sentence.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from starlette.routing import Route
 import parapet
 
 LARGEST_REQUEST = 32 << 20
-# Times as much is read of one that is larger, and dropped.
+# A larger request is read and dropped up to this multiple of LARGEST_REQUEST.
 _READ_AT_MOST = 4
-# Seconds that a client may take to send one.
-_PATIENCE = 60.0
-# Requests that are read into numbers and answered at once; more wait.
-_AT_ONCE = 2
+# Seconds that a client may take to send a request.
+_TIMEOUT = 60.0
+# Number of requests that are parsed and answered at the same time; others wait.
+_CONCURRENT = 2
 _BATCH = 256
 _FORMS = ("inputs", "instances", "dataframe_split", "dataframe_records")
 
@@ -38,17 +38,17 @@ Answer = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 def application(answer: Answer, name: str, shape: Sequence[int], ready: Callable[[], None]) -> Starlette:
     """GET /ping, /health, /version and POST /invocations.
 
-    `answer` takes float32 images (N, *`shape`) in [0, 1] and gives outputs by name; `name` is what its input is called.
-    `ready` is called once requests are taken. A request is JSON with one of `inputs` (images, or {`name`: images}),
-    `instances` (a list of images), `dataframe_split` or `dataframe_records` (an image a row, its pixels in order); the
-    answer is {"predictions": {output: values}}, or {"error_code", "message"} with a status of 4xx or 5xx.
+    `answer` maps float32 images (N, *`shape`) in [0, 1] to outputs by name; `name` is the name of its input. `ready` is
+    called when the server accepts requests. A request is JSON with one of `inputs` (images, or {`name`: images}),
+    `instances` (a list of images), `dataframe_split` or `dataframe_records` (one image per row, its pixels in order);
+    the answer is {"predictions": {output: values}}, or {"error_code", "message"} with a status of 4xx or 5xx.
     """
-    turns = asyncio.Semaphore(_AT_ONCE)
+    slots = asyncio.Semaphore(_CONCURRENT)
 
     async def invocations(request: Request) -> Response:
         _check_headers(request)
         body = await _body(request)
-        async with turns:
+        async with slots:
             return Response(await run_in_threadpool(_answered, body, answer, name, tuple(shape)),
                             media_type="application/json")
 
@@ -63,8 +63,8 @@ def application(answer: Answer, name: str, shape: Sequence[int], ready: Callable
         ready()
         yield
 
-    # Each is called with errors of its own class alone.
-    handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {HTTPException: _told, Exception: _failed}
+    # Each handler is called only with errors of its own class.
+    handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {HTTPException: _refused, Exception: _failed}
     return Starlette(
         routes=[Route("/invocations", invocations, methods=["POST"]), Route("/version", version),
                 *(Route(path, alive) for path in ("/ping", "/health"))],
@@ -75,23 +75,23 @@ def _check_headers(request: Request) -> None:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" or request.headers.get("content-encoding", "identity") != "identity":
         raise HTTPException(415, "the request is not plain JSON; send Content-Type: application/json, not compressed.")
-    if _promised(request) > _READ_AT_MOST * LARGEST_REQUEST:
+    if _content_length(request) > _READ_AT_MOST * LARGEST_REQUEST:
         raise _too_large()
 
 
-def _promised(request: Request) -> int:
-    """Bytes of the body, as its header says; 0 where it does not."""
+def _content_length(request: Request) -> int:
+    """Content-Length in bytes; 0 where the header is missing or not a number."""
     length = request.headers.get("content-length", "")
     return int(length[:20]) if length.isdigit() else 0
 
 
 async def _body(request: Request) -> bytes:
-    """The body. What is too large is read and dropped for a while: whoever is still sending would miss the answer."""
+    """The body. Much of a too large one is read and dropped: a client that is still sending would miss the answer."""
     body, dropped = bytearray(), 0
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             async for part in request.stream():
-                if dropped or max(len(body) + len(part), _promised(request)) > LARGEST_REQUEST:
+                if dropped or max(len(body) + len(part), _content_length(request)) > LARGEST_REQUEST:
                     dropped += len(body) + len(part)
                     body.clear()
                     if dropped > _READ_AT_MOST * LARGEST_REQUEST:
@@ -101,9 +101,9 @@ async def _body(request: Request) -> bytes:
         if dropped:
             raise _too_large()
     except TimeoutError:
-        raise HTTPException(408, f"the request did not arrive within {_PATIENCE:.0f} seconds; send it again.") from None
+        raise HTTPException(408, f"the request did not arrive within {_TIMEOUT:.0f} seconds; send it again.") from None
     except ClientDisconnect:
-        raise HTTPException(400, "the request ended before all of it was there; send it again.") from None
+        raise HTTPException(400, "the request ended before it was complete; send it again.") from None
     return bytes(body)
 
 
@@ -116,11 +116,11 @@ def _answered(body: bytes, answer: Answer, name: str, shape: tuple[int, ...]) ->
     images = _images(_parsed(body), name, shape)
     try:
         parts = [answer(images[start:start + _BATCH]) for start in range(0, len(images), _BATCH)]
-    except Exception as error:  # onnxruntime raises classes of its own that share no base
+    except Exception as error:  # onnxruntime's exceptions have no common base class
         raise HTTPException(500, f"the model could not answer ({type(error).__name__}).") from None
     outputs = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     if not all(np.isfinite(values).all() for values in outputs.values()):
-        raise HTTPException(500, "the model gave outputs that are no finite numbers.")
+        raise HTTPException(500, "the model gave outputs that are not finite numbers.")
     return json.dumps({"predictions": {key: values.tolist() for key, values in outputs.items()}},
                       separators=(",", ":")).encode()
 
@@ -129,11 +129,11 @@ def _parsed(body: bytes) -> dict[str, Any]:
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"the request is no JSON ({str(error)[:80]}); send {{\"inputs\": images}}.") from None
+        raise HTTPException(400, f"the request is not JSON ({str(error)[:80]}); send {{\"inputs\": images}}.") from None
     if not isinstance(found, dict) or len(given := set(_FORMS) & set(found)) != 1 or \
             set(found) - given - {"params"} or found.get("params"):
-        raise HTTPException(400, "the request is no JSON object with one of inputs, instances, dataframe_split and "
-                                 "dataframe_records in it and nothing else; send {\"inputs\": images}.")
+        raise HTTPException(400, "the request is not a JSON object with exactly one of inputs, instances, "
+                                 "dataframe_split and dataframe_records and nothing else; send {\"inputs\": images}.")
     return found
 
 
@@ -142,7 +142,7 @@ def _images(request: dict[str, Any], name: str, shape: tuple[int, ...]) -> np.nd
     wanted = f"(N, {', '.join(map(str, shape))})"
     try:
         values = _values(request, name)
-        # Without a type, so that texts are not read as numbers.
+        # Without a dtype, so that strings are not converted to numbers.
         images = np.array(values)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError):
         images = np.array(None)
@@ -153,7 +153,7 @@ def _images(request: dict[str, Any], name: str, shape: tuple[int, ...]) -> np.nd
     if images.ndim != 1 + len(shape) or images.shape[1:] != shape or not len(images):
         raise HTTPException(400, f"the images have shape {images.shape}; send them in shape {wanted}, at least one.")
     low, high = images.min(), images.max()
-    if not (low >= 0 and high <= 1):  # so written, NaN is refused too
+    if not (low >= 0 and high <= 1):  # this form refuses NaN, too
         raise HTTPException(400, f"the pixels lie in {low:g} to {high:g}; send them in 0 to 1.")
     return images.astype(np.float32)
 
@@ -177,7 +177,7 @@ def _named(value: Any, name: str) -> Any:
     return value
 
 
-async def _told(request: Request, error: HTTPException) -> Response:
+async def _refused(request: Request, error: HTTPException) -> Response:
     known = {404: "there is nothing at this address; POST to /invocations, or GET /ping.",
              405: "this address takes another method; POST to /invocations, or GET /ping."}
     code = "BAD_REQUEST" if error.status_code < 500 else "INTERNAL_ERROR"

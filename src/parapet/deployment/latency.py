@@ -1,7 +1,7 @@
-"""Latency of an ONNX graph: one session, pinned threads, warm-up left out, percentiles of enough runs.
+"""Latency of an ONNX graph: one session, pinned threads, percentiles of many calls after a warm-up.
 
-After the MLPerf Inference rules: single stream (batch 1, percentiles of the latency of a call) and offline (large
-batches, images in a second). A check beside it says whether the machine was quiet enough to trust.
+As in the MLPerf Inference rules: single stream (batch 1, percentiles of the latency of a call) and offline (large
+batches, images per second). A check tells whether the machine was quiet enough for the result to be trusted.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from typing import Any
 import numpy as np
 import psutil
 
-from parapet.cores import bound, described
+from parapet.cores import affinity, describe
 from parapet.deployment.export import INPUT
 from parapet.deployment.runtime import session
 
-# Half the width of the median's 95 % interval, as a share of it, below which more runs add nothing.
+# The median is stable where half the width of its 95 % interval is at most this share of it.
 _STABLE = 0.02
-# Blocks of runs, between whose medians a drift shows, and the longest that timing goes on for a stable median.
-_BLOCKS, _PATIENCE = 8, 4.0
-# Beyond these the machine was busy: processor time of others as a share of one core, and of the median.
+# Number of blocks of calls whose medians are compared, and how many times `seconds` the timing may take at most.
+_BLOCKS, _LONGEST = 8, 4.0
+# The machine was busy beyond these: processor time of other processes as a share of one core, and drift as a share of
+# the median.
 _OTHERS, _DRIFT = 0.25, 0.10
 
 
 def measure_latency(path: Path, image_shape: tuple[int, int, int], *, batch: int = 1, threads: int = 1,
                     warmup: int = 30, runs: int = 200, seconds: float = 0.2,
                     throughput_batch: int = 0) -> dict[str, Any]:
-    """Milliseconds a call on random images of fixed seed.
+    """Milliseconds per call on random images from a fixed seed.
 
-    Times at least `runs` calls and at least `seconds`, after `warmup` calls, and then until the median is known to 2 %,
-    but not longer than four times as long. On Linux the process is pinned to `threads` cores meanwhile. Returns p50,
-    p90, p99, mean, runs, median_interval (95 %), stable; batch, threads, pinned; throughput {batch, images_per_second},
-    None where `throughput_batch` is 0; machine, versions and the providers that are really active; noise {verdict
+    After `warmup` calls it times at least `runs` calls and at least `seconds`, and goes on until the median is known to
+    2 %, but at most four times `seconds`. On Linux the process is pinned to `threads` cores during the timing. Returns
+    p50, p90, p99, mean, runs, median_interval (95 %), stable; batch, threads, pinned; throughput {batch,
+    images_per_second}, None where `throughput_batch` is 0; machine, versions and the providers in use; noise {verdict
     "quiet" or "busy", others, drift, reason}: `others` is the processor time of other processes as a share of one core.
     """
     import onnxruntime
@@ -63,8 +64,8 @@ def measure_latency(path: Path, image_shape: tuple[int, int, int], *, batch: int
 
 
 def processor() -> str:
-    """The processor's name, as the operating system tells it, and how many of its cores a quota leaves."""
-    return ", ".join(filter(None, [_name(), described()]))
+    """The name of the processor, and how many of its cores may be used where a quota limits them."""
+    return ", ".join(filter(None, [_name(), describe()]))
 
 
 def _name() -> str:
@@ -81,7 +82,7 @@ def _timed(running: Any, feed: dict[str, np.ndarray], runs: int, seconds: float)
     """Nanoseconds of each call."""
     durations: list[int] = []
     begun = time.perf_counter_ns()
-    least, most = begun + int(seconds * 1e9), begun + int(_PATIENCE * seconds * 1e9)
+    least, most = begun + int(seconds * 1e9), begun + int(_LONGEST * seconds * 1e9)
     checked = runs
     while True:
         started = time.perf_counter_ns()
@@ -92,7 +93,7 @@ def _timed(running: Any, feed: dict[str, np.ndarray], runs: int, seconds: float)
             continue
         if ended >= most or _is_stable(durations):
             return durations
-        checked = len(durations) + runs  # sorting after every call would be seen in the next one
+        checked = len(durations) + runs  # sorting after every call would slow down the next one
 
 
 def _is_stable(durations: list[int]) -> bool:
@@ -102,7 +103,7 @@ def _is_stable(durations: list[int]) -> bool:
 
 
 def _median_interval(ordered: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of the median by order statistics, whatever the distribution."""
+    """The 95 % interval of the median by order statistics, for any distribution."""
     half = 0.98 * math.sqrt(len(ordered))
     middle = len(ordered) / 2
     low, high = max(0, math.floor(middle - half)), min(len(ordered) - 1, math.ceil(middle + half))
@@ -110,7 +111,7 @@ def _median_interval(ordered: np.ndarray) -> tuple[float, float]:
 
 
 def _throughput(running: Any, images: np.ndarray, seconds: float) -> dict[str, Any]:
-    """Images in a second, in batches: the median of calls that take at least `seconds` together."""
+    """Images per second in batches: from the median of calls that together take at least `seconds`."""
     feed = {INPUT: images}
     durations: list[float] = []
     running.run(None, feed)
@@ -123,7 +124,7 @@ def _throughput(running: Any, images: np.ndarray, seconds: float) -> dict[str, A
 
 
 class _Watch:
-    """Processor time of everybody else while a block runs."""
+    """Measures the processor time of all other processes while a block runs."""
 
     def __enter__(self) -> _Watch:
         self._others = -self._by_others()
@@ -137,7 +138,7 @@ class _Watch:
     @property
     def others(self) -> float:
         """As a share of one core."""
-        # The kernel counts in ticks of 10 ms: over a shorter time less than a few of them means nothing.
+        # The kernel counts in ticks of 10 ms, so a difference of up to two ticks is no evidence.
         ticks = 0.02 / max(self._clock, 1e-9)
         return max(0.0, self._others / max(self._clock, 1e-9) - ticks)
 
@@ -162,11 +163,11 @@ def _noise(watch: _Watch, milliseconds: np.ndarray, median: float) -> dict[str, 
 
 @contextlib.contextmanager
 def _pinned(threads: int) -> Iterator[list[int] | None]:
-    """Pin this process to `threads` of its cores; which ones, None where the system cannot.
+    """Pin this process to `threads` of its cores; gives their numbers, None where the system cannot pin.
 
-    The first core is left to the kernel's interrupts where there are others.
+    The last cores are taken, because the first one handles the kernel's interrupts.
     """
-    before = bound() if hasattr(os, "sched_setaffinity") else None
+    before = affinity() if hasattr(os, "sched_setaffinity") else None
     if before is None:
         yield None
         return

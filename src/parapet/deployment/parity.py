@@ -1,4 +1,4 @@
-"""Is the graph that ships the network that was measured? Logits, labels and robust accuracy."""
+"""Checks that the exported graph computes what the torch network computes: logits, labels and robust accuracy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parapet.deployment.divergence import parting_layer
+from parapet.deployment.divergence import divergent_layer
 from parapet.deployment.runtime import predict, session
 from parapet.errors import WorkError, is_of_the_machine
 from parapet.models.network import Network
@@ -27,14 +27,14 @@ class ParityError(WorkError):
 
 @dataclass(frozen=True)
 class Replay:
-    """What torch and the graph make of the same images.
+    """The outputs of torch and of the graph on the same images, compared.
 
-    largest_difference: of logits, of the image where it is the largest share of what is allowed there, and
-    allowed_difference what that is. accuracy, graph_accuracy: shares of 1, by torch's labels and by onnxruntime's.
+    largest_difference: of logits, for the image on which it is largest in relation to allowed_difference, the largest
+    difference allowed on that image. accuracy, graph_accuracy: shares of correct labels, of torch and of onnxruntime.
 
-    ties: images whose two highest logits lie closer than the tolerance, so that either label is right; there the two
-    may name different ones. label_agreement: share of images with the same label, ties counted as agreeing.
-    untied_difference: by how much the accuracies differ, ties left out, as a share of all images.
+    ties: number of images whose two highest logits are closer than the tolerance; there both labels count as right.
+    label_agreement: share of images with the same label, ties counted as agreeing.
+    untied_difference: difference of the accuracies without ties, as a share of all images.
     """
 
     images: int
@@ -47,7 +47,7 @@ class Replay:
     untied_difference: float
 
     def why_not(self) -> str | None:
-        """In what the two differ more than they may; None where they do not."""
+        """The first limit that is exceeded, in words; None where the two agree."""
         if not self.largest_difference <= self.allowed_difference:
             return f"logits differ by up to {self.largest_difference:.3g} (allowed {self.allowed_difference:.3g})"
         if self.label_agreement < LABEL_AGREEMENT:
@@ -61,9 +61,9 @@ class Replay:
 
 def replay(network: Network, running: Any, images: Tensor, labels: Tensor, *, tolerance: float,
            batch_size: int = 512) -> Replay:
-    """Run `images`, float (N, C, H, W) in [0, 1], through `network` and the onnxruntime session `running`.
+    """Compare `network` and the onnxruntime session `running` on `images`, float (N, C, H, W) in [0, 1].
 
-    An image's logits may differ by `tolerance` times the largest of them, but at least by `tolerance`.
+    The logits of an image may differ by `tolerance` times the largest of them, but at least by `tolerance`.
     """
     truth, parts = labels.cpu().numpy(), []
     device = next(network.parameters()).device
@@ -80,17 +80,16 @@ def check_parity(network: Network, path: Path, images: Tensor, *, tolerance: flo
                  adversarial: tuple[Tensor, Tensor] | None = None) -> dict[str, Any]:
     """Compare torch and onnxruntime on float images (N, C, H, W) in [0, 1], N >= 1, at batch sizes 1, 7 and N.
 
-    `adversarial` are images, the ones that an evaluation left, with their `labels`: robust accuracy on them must be the
-    same within 0.1 points. Returns {largest_difference, label_agreement, batch_sizes, images, adversarial}. Raises
-    ParityError, with the layer where the two part, where an image's logits differ by more than `tolerance` times the
-    largest of them (but at least 1), or labels on more than one image in a thousand although their logits are further
-    apart than that.
+    `adversarial` is (images, labels) of an evaluation: robust accuracy on them must be the same to within 0.1 points.
+    Returns {largest_difference, label_agreement, batch_sizes, images, adversarial}. Raises ParityError, with the first
+    layer that differs, where the logits of an image differ by more than `tolerance` times the largest of them (but at
+    least `tolerance`), or where the labels of more than one image in a thousand differ, ties not counted.
     """
     running = session(path)
     network = network.cpu().eval()
     labels = torch.zeros(len(images), dtype=torch.long) if labels is None else labels
     sizes = sorted({min(size, len(images)) for size in (*BATCH_SIZES, len(images))})
-    # A few batches of each size are enough to see a frozen batch; the largest size covers every image.
+    # A few batches of each size show a fixed batch size in the graph; the largest size covers every image.
     found = [replay(network, running, images[:max(size, 8)], labels[:max(size, 8)], tolerance=tolerance,
                     batch_size=size) for size in sizes]
     attacked = None if adversarial is None or len(adversarial[0]) == 0 else replay(
@@ -99,37 +98,37 @@ def check_parity(network: Network, path: Path, images: Tensor, *, tolerance: flo
                           *([("on adversarial images", attacked)] if attacked else [])]:
         if (reason := result.why_not()) is not None:
             raise ParityError(f"{path.name} differs from the torch network {where}: {reason}; "
-                              f"{where_they_part(network, path, images, tolerance)}; raise export.tolerance only if "
-                              "that difference is harmless to you.")
+                              f"{describe_divergence(network, path, images, tolerance)}; raise export.tolerance "
+                              "only if that difference is harmless to you.")
     return {"largest_difference": max(result.largest_difference for result in found),
             "label_agreement": min(result.label_agreement for result in found), "batch_sizes": sizes,
             "images": len(images), "adversarial": attacked and asdict(attacked)}
 
 
 def tied_images(logits: np.ndarray, tolerance: float) -> np.ndarray:
-    """Which images (N,) of these logits (N, classes) have two highest ones that are equal to within `tolerance` times
-    the largest, but at least 1: which of the two is the higher one is nobody's fault."""
+    """Which images (N,) have two highest logits (N, classes) that are equal to within the tolerance, so that rounding
+    decides which of the two is higher. The tolerance of an image is as in `replay`."""
     top = np.partition(logits, -2, axis=1)
     tied: np.ndarray = top[:, -1] - top[:, -2] <= _allowed(logits, tolerance)
     return tied
 
 
-def where_they_part(network: Network, path: Path, images: Tensor, tolerance: float) -> str:
-    """The layer from which on they differ, in words."""
+def describe_divergence(network: Network, path: Path, images: Tensor, tolerance: float) -> str:
+    """The first layer that differs, as the end of a sentence."""
     part = images[:_LAYER_IMAGES] if len(images) > 1 else images.repeat(2, 1, 1, 1)
     try:
-        found = parting_layer(network, path, part, tolerance=tolerance)
-    except Exception as error:  # a graph that is broken in other ways has no layers to tell of
+        found = divergent_layer(network, path, part, tolerance=tolerance)
+    except Exception as error:  # a damaged graph may raise anything
         if is_of_the_machine(error):
             raise
         return f"no layer can be named ({type(error).__name__})"
     return "no single layer differs" if found is None else (
-        f"they part at {found[0]} (by up to {found[1]:.3g})")
+        f"they diverge at {found[0]} (by up to {found[1]:.3g})")
 
 
 def _compared(expected: np.ndarray, found: np.ndarray, truth: np.ndarray, tolerance: float) -> Replay:
     allowed = _allowed(expected, tolerance)
-    # Written so that a logit that is no number counts as infinitely far off.
+    # A NaN counts as an infinite difference.
     differences = np.nan_to_num(np.abs(found - expected), nan=np.inf).max(1, initial=0.0)
     worst = int((differences / allowed).argmax())
     ours, theirs = expected.argmax(1), found.argmax(1)

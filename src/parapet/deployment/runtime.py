@@ -1,4 +1,4 @@
-"""Running an exported graph in onnxruntime."""
+"""Runs an exported graph in onnxruntime."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from parapet.deployment.export import INPUT
 from parapet.errors import InputError, is_out_of_memory
 from parapet.quoting import words
 
-# More than any machine has: a graph that asks for it is damaged, and more memory would not help.
+# More memory than any machine has: a graph that requests it is damaged.
 _MOST_BYTES = 2**44
 
 
 def session(graph: Path | bytes, *, threads: int = 1, fused: bool = True) -> Any:
     """An onnxruntime session on the CPU with `threads` intra-op threads, one operator at a time.
 
-    Left alone onnxruntime starts a thread a core of the machine, however few this process is granted. `graph` is a file
-    or its content; without `fused` every node keeps its own outputs. Raises InputError where it cannot be loaded.
+    The number is given because onnxruntime by default starts one thread for each core of the machine, whatever the
+    quota of this process. `graph` is a file or its content; without `fused` every node keeps its own outputs.
+    Raises InputError where the graph cannot be loaded.
     """
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()  # a library does not report on its own what its users run
+    onnxruntime.disable_telemetry_events()  # users have not agreed to report what they run
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -35,9 +36,8 @@ def session(graph: Path | bytes, *, threads: int = 1, fused: bool = True) -> Any
     try:
         return onnxruntime.InferenceSession(str(graph) if isinstance(graph, Path) else graph, options,
                                             providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises classes of its own that share no base
-        asked = re.search(r"requested buffer of size (\d+)", str(error))
-        if is_out_of_memory(error) and (asked is None or int(asked[1]) <= _MOST_BYTES):
+    except Exception as error:  # onnxruntime's exceptions have no common base class
+        if _lacks_memory(error):
             raise
         name = graph if isinstance(graph, Path) else "the graph"
         raise InputError(f"{name} cannot be loaded by onnxruntime ({words(error)}); export the model again.") from None
@@ -52,9 +52,8 @@ def predict(running: Any, images: np.ndarray, batch_size: int = 1024) -> np.ndar
 def _answers(running: Any, images: np.ndarray) -> np.ndarray:
     try:
         found = running.run(None, {INPUT: images})[0]
-    except Exception as error:  # onnxruntime raises classes of its own that share no base
-        asked = re.search(r"requested buffer of size (\d+)", str(error))
-        if is_out_of_memory(error) and (asked is None or int(asked[1]) <= _MOST_BYTES):
+    except Exception as error:  # onnxruntime's exceptions have no common base class
+        if _lacks_memory(error):
             raise
         raise InputError(f"the graph cannot be run on images of shape {images.shape} ({words(error)}); export the "
                          "model again.") from None
@@ -62,3 +61,9 @@ def _answers(running: Any, images: np.ndarray) -> np.ndarray:
         raise InputError(f"the graph makes {str(getattr(found, 'shape', type(found).__name__))} of {len(images)} "
                          "images, and has to make logits of shape (N, classes); export the model again.")
     return found
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether the machine has too little memory for an undamaged graph."""
+    requested = re.search(r"requested buffer of size (\d+)", str(error))
+    return is_out_of_memory(error) and (requested is None or int(requested[1]) <= _MOST_BYTES)

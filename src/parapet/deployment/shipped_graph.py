@@ -1,4 +1,4 @@
-"""An exported graph as the attacks see a model that they have gradients of: its answers, and its network's slopes."""
+"""An exported graph as a model for gradient attacks: logits of the graph, gradients of its torch network."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from parapet.files import file_digest
 
 
 class ShippedGraph(nn.Module):
-    """The ONNX graph at `path` on the way forward, and on the way back `network`, of which it was exported.
+    """The ONNX graph at `path` in the forward pass, and in the backward pass `network`, from which it was exported.
 
-    Every image is judged by the graph's own logits; the gradients only say where to look (BPDA, Athalye, Carlini,
-    Wagner 2018). Layers of the network that declare `attacked_through` can be wrapped as ever: what is put in their
-    place changes the gradients alone. onnxruntime runs on the CPU with `threads` threads, `network` where it is.
+    Every image is judged by the logits of the graph; the gradients only give the attack its direction (BPDA, Athalye,
+    Carlini, Wagner 2018). Layers of the network that declare `attacked_through` can be wrapped as usual: their
+    replacement changes only the gradients. onnxruntime runs on the CPU with `threads` threads, `network` on its device.
     """
 
     def __init__(self, path: Path, network: nn.Module, *, threads: int = 1) -> None:
@@ -33,5 +33,5 @@ class ShippedGraph(nn.Module):
         return answer + (logits - logits.detach())
 
     def extra_repr(self) -> str:
-        """The graph by its SHA-256: two graphs of the same network are two models."""
+        """The SHA-256 of the graph: two graphs of the same network are two models."""
         return self._digest

@@ -1,6 +1,6 @@
 """Networks built from a genome: images in [0, 1], shape (N, C, H, W), to logits (N, classes).
 
-Normalisation, input filters and denoisers are inside the network, so that every attack meets them.
+Normalisation, input filters and denoisers are inside the network, so that every attack passes through them.
 """
 
 from parapet.models.network import Network, build, check_fit

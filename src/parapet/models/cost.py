@@ -1,4 +1,4 @@
-"""What a network costs: FLOPs by torch's counter, and parameters."""
+"""The cost of a network: FLOPs by torch's counter, and the number of parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 def count_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
     """FLOPs of one forward pass of one image (C, H, W), a multiply-add counted as two.
 
-    torch's counter sees convolutions and matrix products; minima, maxima and activations count nothing.
+    torch's counter counts convolutions and matrix products; minima, maxima and activations count as 0.
     """
     device = next(network.parameters()).device
     training = network.training
@@ -25,5 +25,5 @@ def count_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """How many numbers training adjusts."""
+    """The number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,4 +1,4 @@
-"""Feature denoisers: a smoothing of the features, a 1x1 convolution and a residual (Xie et al. 2019).
+"""Feature denoisers: a smoothing operation, a 1x1 convolution and a residual connection (Xie et al. 2019).
 
 Xie, Wu, van der Maaten, Yuille, He: "Feature Denoising for Improving Adversarial Robustness", section 4.
 """
@@ -17,7 +17,7 @@ from parapet.models.median import median3x3
 
 
 class Denoiser(Defence):
-    """features + conv1x1(smooth(features)); the mixing starts at zero, so training begins from identity."""
+    """features + conv1x1(smooth(features)); the convolution starts at zero, so the layer starts as the identity."""
 
     attacked_through = "gradients"
 
@@ -72,8 +72,8 @@ class GaussianNonLocalDenoiser(Denoiser):
 class DotProductNonLocalDenoiser(Denoiser):
     """Non-local means with dot products as weights, over the number of positions (section 4.1, "dot product").
 
-    The result is cubic in the features, so that a batch norm has to follow the convolution, as in the paper's code; it
-    is its scale that starts at zero.
+    The result is cubic in the features, so that a batch norm follows the convolution, as in the paper's code; here the
+    scale of the batch norm starts at zero.
     """
 
     def __init__(self, channels: int) -> None:
@@ -86,7 +86,7 @@ class DotProductNonLocalDenoiser(Denoiser):
         """Each position x becomes the mean over all positions y of (x.y) y."""
         flat = features.flatten(2)
         channels, positions = flat.shape[1:]
-        # The product is associative, and the smaller of the two matrices between is the cheaper way.
+        # The product is associative: the order with the smaller intermediate matrix is cheaper.
         if channels < positions:
             smoothed = (flat @ flat.transpose(1, 2)) @ flat
         else:

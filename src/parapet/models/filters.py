@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
+from parapet.models.backbones.blocks import SelfInitialised
 from parapet.models.defence import Defence
 from parapet.models.median import median3x3
 
@@ -16,8 +17,8 @@ from parapet.models.median import median3x3
 class BitDepth(Defence):
     """Rounds pixels to 2**bits grey levels.
 
-    Backward, rounding counts as the identity (BPDA, Athalye et al. 2018), so that every gradient attack on the
-    network is adaptive without knowing of the filter.
+    In the backward pass rounding is replaced by the identity (BPDA, Athalye et al. 2018), so that every gradient attack
+    on the network is adaptive, even one that does not know the filter.
     """
 
     attacked_through = "bpda"
@@ -33,7 +34,7 @@ class BitDepth(Defence):
 
 
 def bit_depth(channels: int) -> BitDepth:
-    """The filter of the gene's word bit_depth: eight grey levels, the same for any number of channels."""
+    """The filter named bit_depth: eight grey levels, the same for any number of channels."""
     return BitDepth()
 
 
@@ -48,11 +49,11 @@ class MedianFilter(Defence):
 
 
 def median_filter(channels: int) -> MedianFilter:
-    """The filter of the gene's word median, the same for any number of channels."""
+    """The filter named median, the same for any number of channels."""
     return MedianFilter()
 
 
-class LearnedSmoothing(Defence):
+class LearnedSmoothing(Defence, SelfInitialised):
     """A 3x3 kernel shared by all channels, non-negative and of sum 1 by softmax; starts peaked at its centre."""
 
     attacked_through = "gradients"
@@ -62,8 +63,8 @@ class LearnedSmoothing(Defence):
         self.channels = channels
         self.kernel_logits = nn.Parameter(torch.zeros(9))
 
-    def reset(self) -> None:
-        """The start of training: weight 1/2 on the centre pixel, the rest spread over its neighbours."""
+    def initialise(self, generator: torch.Generator) -> None:
+        """Give the centre pixel weight 1/2 and its neighbours the rest."""
         with torch.no_grad():
             self.kernel_logits.zero_()
             self.kernel_logits[4] = 2.0794  # log 8: the centre weighs as much as the eight neighbours together

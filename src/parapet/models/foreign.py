@@ -1,4 +1,4 @@
-"""Models from anywhere: weights of Parapet, programs saved with torch.export, a user's own code."""
+"""Loads models of several kinds: weights of Parapet, programs saved with torch.export, the user's own code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parapet.models.weights import load
 from parapet.quoting import name as named
 from parapet.quoting import words
 
-# More images than anyone sends through a network at once.
+# Stands for a batch of any size.
 _ANY = 2**31
 _KINDS = ("a weights file of Parapet (.safetensors), a program saved with torch.export.save (.pt2), or "
           "package.module:factory, a function without arguments that returns the model")
@@ -25,8 +25,8 @@ _KINDS = ("a weights file of Parapet (.safetensors), a program saved with torch.
 def load_any(model: str, device: str | torch.device = "cpu", *, trust: bool = False) -> Callable[[Tensor], Tensor]:
     """The model called `model`, from float images (N, C, H, W) in [0, 1] to logits, on `device`.
 
-    A path to .safetensors or .pt2, or `package.module:factory`, which is imported and called. A .pt2 can run any code
-    while it is read, so it needs `trust`. Raises InputError where there is no such model.
+    `model` is a path to .safetensors or .pt2, or `package.module:factory`, which is imported and called. A .pt2 file
+    can run any code while it is read, so it needs `trust`. Raises InputError where there is no such model.
     """
     suffix = Path(model).suffix.lower()
     if suffix == ".safetensors":
@@ -42,7 +42,7 @@ def load_any(model: str, device: str | torch.device = "cpu", *, trust: bool = Fa
 
 
 class BoundedBatch(nn.Module):
-    """A program that was exported for `smallest` to `largest` images, for any number: cut, filled up, put together."""
+    """Runs a program that was exported for `smallest` to `largest` images on any number: splits or pads the batch."""
 
     def __init__(self, program: nn.Module, smallest: int, largest: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class BoundedBatch(nn.Module):
 
 
 class Program(nn.Module):
-    """An exported program that says in a sentence which images it takes, where torch would only say no."""
+    """An exported program that checks the shape of the images; its error names the right one, torch's does not."""
 
     def __init__(self, program: nn.Module, shape: tuple[int | None, ...], name: str) -> None:
         super().__init__()
@@ -80,10 +80,10 @@ def _program(path: Path, device: str | torch.device, trust: bool) -> nn.Module:
     if is_endless(path):
         raise InputError(f"{path} is a pipe or a device; give a file with a program saved with torch.export.save.")
     if not trust:
-        raise InputError(f"{path} can run any code while it is read; say --trust if you know where it comes from.")
+        raise InputError(f"{path} can run any code while it is read; say --trust if you know its origin.")
     try:
         exported = torch.export.load(path)
-    except Exception as error:  # whatever zip, pickle or torch make of a file that is none of theirs
+    except Exception as error:  # zip, pickle and torch raise various errors for a damaged file
         if is_out_of_memory(error):
             raise
         raise InputError(f"{path} cannot be read as a program of torch.export ({type(error).__name__}: "
@@ -124,7 +124,7 @@ def _made(model: str, device: str | torch.device) -> Callable[[Tensor], Tensor]:
                          "the model.")
     try:
         made = factory()
-    except Exception as error:  # whatever a user's own code may raise
+    except Exception as error:  # the user's code may raise anything
         if is_out_of_memory(error):
             raise
         text = words(error) or "no reason given"

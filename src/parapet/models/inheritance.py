@@ -1,8 +1,8 @@
-"""A network that begins with another's weights: width by slicing, depth by copies and blocks that do nothing yet.
+"""Warm start of a network with the weights of another one, whose width and depth may differ.
 
-Function-preserving growth is Net2Net's (Chen, Goodfellow, Shlens 2016) and network morphism's (Wei et al. 2016): a unit
-that is new passes nothing on to one that is inherited, and a block that is new passes on what it is given. Shrinking
-keeps the first channels and blocks, as in slimmable networks (Yu et al. 2019).
+Growth preserves the function, as in Net2Net (Chen, Goodfellow, Shlens 2016) and network morphism (Wei et al. 2016):
+inherited units have weight 0 for new inputs, and a new block is the identity. Shrinking keeps the first channels and
+blocks, as in slimmable networks (Yu et al. 2019).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from parapet.models.network import Network
 
 @torch.no_grad()
 def inherit(network: Network, parent: Network) -> int:
-    """Copy into `network` what fits of `parent`, both on the CPU; returns how many numbers were inherited.
+    """Copy the common weights of `parent` into `network`, both on the CPU; returns how many numbers were copied.
 
-    Where `network` has more units, those are as they were initialised, and inherited units do not hear them; where it
-    has more blocks, those pass on what they get, as far as their form allows. The images' statistics stay the child's.
+    Further units of `network` keep their initial weights, and inherited units have weight 0 for them. Further blocks
+    become the identity where their form allows it. The statistics of the images stay those of `network`.
     """
     _pass_through(network, parent)
     theirs, inherited = parent.state_dict(), 0
@@ -41,7 +41,7 @@ def inherit(network: Network, parent: Network) -> int:
 
 
 def _copy_overlap(own: Tensor, theirs: Tensor) -> int:
-    """Copy the common corner; the inputs beyond it reach none of the inherited outputs."""
+    """Copy the common part; inherited outputs get weight 0 for the other inputs."""
     corner = tuple(slice(min(mine, other)) for mine, other in zip(own.shape, theirs.shape))
     if own.dim() >= 2 and own.shape[1] > theirs.shape[1]:
         own[corner[0], theirs.shape[1]:] = 0
@@ -50,7 +50,7 @@ def _copy_overlap(own: Tensor, theirs: Tensor) -> int:
 
 
 def _pass_through(network: Network, parent: Network) -> None:
-    """Make every block that `parent` lacks an identity; each keeps its shape, so that this can be done."""
+    """Make every block that `parent` lacks the identity, which is possible because each keeps the shape."""
     known = {name for name, _ in parent.named_modules()}
     for name, block in network.named_modules():
         if name in known:

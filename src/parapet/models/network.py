@@ -11,10 +11,8 @@ from parapet.catalogue.networks import BACKBONES, DENOISERS, FILTERS, Layer
 from parapet.catalogue.spec import resolve
 from parapet.errors import InputError
 from parapet.genome import Genome
+from parapet.models.backbones.blocks import SelfInitialised
 from parapet.models.backbones.body import Body
-from parapet.models.backbones.small_cnn import SeededDropout
-from parapet.models.backbones.vision_transformer import PatchEmbedding
-from parapet.models.filters import LearnedSmoothing
 
 
 class Normalise(nn.Module):
@@ -79,10 +77,10 @@ def _layer(spec: Layer, channels: int) -> nn.Module | None:
 
 def build(genome: Genome, image_shape: tuple[int, int, int], classes: int, *, generator: torch.Generator,
           mean: Tensor | None = None, std: Tensor | None = None) -> Network:
-    """A freshly initialised network on the CPU.
+    """A newly initialised network on the CPU.
 
-    `mean` and `std` are the training images' statistics per channel, shape (C,). Weights are drawn from
-    `generator` alone (He et al. 2015 for convolutions); the global generator is left as it was.
+    `mean` and `std` are the statistics of the training images per channel, shape (C,). Weights are drawn from
+    `generator` only (He et al. 2015 for convolutions); the state of the global generator does not change.
     """
     with torch.random.fork_rng(devices=[]):
         network = Network(genome, image_shape, classes)
@@ -94,7 +92,7 @@ def build(genome: Genome, image_shape: tuple[int, int, int], classes: int, *, ge
 
 
 def outline(genome: Genome, image_shape: tuple[int, int, int], classes: int) -> Network:
-    """The network without memory for its weights (on torch's meta device): shapes can be asked for, nothing else.
+    """The network on torch's meta device: the shapes of its weights, without memory for them.
 
     Raises InputError where the genome has no network for images (C, H, W).
     """
@@ -103,7 +101,7 @@ def outline(genome: Genome, image_shape: tuple[int, int, int], classes: int) -> 
 
 
 def check_fit(genome: Genome, image_shape: tuple[int, int, int], classes: int) -> None:
-    """InputError where the genome has no network for images (C, H, W): too small for it, or a stage that is not there.
+    """Raise InputError where the genome has no network for images (C, H, W): they are too small, or a stage is missing.
     """
     outline(genome, image_shape, classes)
 
@@ -119,7 +117,5 @@ def _initialise(network: Network, generator: torch.Generator) -> None:
         elif isinstance(module, nn.Linear):
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
             nn.init.zeros_(module.bias)
-        elif isinstance(module, LearnedSmoothing):
-            module.reset()
-        elif isinstance(module, PatchEmbedding | SeededDropout):
-            module.reset(generator)
+        elif isinstance(module, SelfInitialised):
+            module.initialise(generator)

@@ -1,4 +1,4 @@
-"""Weights as safetensors with the genome as JSON metadata: nothing is pickled, and `load` needs the file alone."""
+"""Weights as safetensors with the genome as JSON metadata: nothing is pickled, and `load` needs only the file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from parapet.quoting import quote
 from parapet.tensor_files import DamagedTensors, TensorFile, forms, opened, refuse_not_finite
 
 SCHEMA_VERSION = 3
-# Genes that files of an earlier version lack, at the value at which they have no effect.
+# Genes that files of an earlier version lack, with the value at which they have no effect.
 _LACKING = {2: {"temperature": 1.0}}
-# Channels, height and width; beyond these nothing of ours was ever made.
+# Largest allowed channels, height and width, and number of classes; a file with more is damaged.
 _LARGEST_IMAGE, _MOST_CLASSES = (1024, 8192, 8192), 1_000_000
 
 
 def save(network: Network, path: Path) -> None:
-    """Write weights, buffers and the genome; atomically."""
+    """Write weights, buffers and the genome, atomically."""
     metadata = {"schema_version": SCHEMA_VERSION, "genome": network.genome.to_dict(),
                 "image_shape": list(network.image_shape), "classes": network.classes}
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -35,9 +35,9 @@ def save(network: Network, path: Path) -> None:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """{schema_version, genome, image_shape, classes} of a weights file, each of its type and in its range.
+    """{schema_version, genome, image_shape, classes} of a weights file, with types and ranges checked.
 
-    The genome is as it is written, with all its genes. Raises InputError where there is no such file.
+    The genome is a dict of all its genes. Raises InputError where the file is missing or is no weights file.
     """
     with _reading(path) as stored:
         return _metadata(stored, path)
@@ -46,8 +46,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def load(path: Path, device: str | torch.device = "cpu") -> Network:
     """The network of a weights file, in eval mode on `device`.
 
-    The network that the metadata promise is laid out without memory first, and its tensors are compared with those of
-    the file: nothing larger than the file is ever made. Raises InputError where they differ, or hold NaN or infinity.
+    The shapes of the network in the metadata are compared with the tensors of the file before any memory is reserved,
+    so that a damaged file cannot make it reserve more than its own size. Raises InputError where they differ, or where
+    a tensor holds NaN or infinity.
     """
     with _reading(path) as stored:
         metadata = _metadata(stored, path)

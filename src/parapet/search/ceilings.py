@@ -100,14 +100,14 @@ def _time(params: Params, genome: Genome, info: dict[str, Any], path: Path,
     with scratch_folder(path) as folder:
         graph = folder / "graph.onnx"
         try:
-            with cores.turn():
+            with cores.shared():
                 network = build(genome, shape, len(info["classes"]), generator=torch.Generator().manual_seed(0)).eval()
                 export(network, graph, opset=config.opset, metadata={})
         except (InputError, RuntimeError) as error:
             if is_of_the_machine(error):
                 raise
             return
-        with cores.alone():
+        with cores.exclusive():
             if not path.exists():
                 sealed.write(path, {_OWNER: path.stem, **measure_latency(
                     graph, shape, batch=config.latency_batch, threads=config.latency_threads,

@@ -64,7 +64,7 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
     places = window(number, config.images, available)
     images, labels = data.split("validation", device=device, limit=max(places) + 1).batch(
         torch.tensor(places, device=device))
-    seed, turn = params.seed + number - 1, (cores or FreeCores()).turn
+    seed, turn = params.seed + number - 1, (cores or FreeCores()).shared
     try:
         record, adversarial = run_suite(
             network, images, labels, norm=threat.norm, eps=threat.eps, batch_size=config.batch_size,

@@ -49,7 +49,7 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, attacks: P
     images, labels = data.split("validation", limit=_PARITY_IMAGES).all()
     progress("export", 0.0)
     try:
-        with cores.turn():
+        with cores.shared():
             export_onnx(network, out / results.ONNX, opset=config.opset, metadata={
                 "id": trained["id"], "genome": network.genome.to_dict(), "threat": str(params.threat),
                 "fingerprint": data.fingerprint, "classes": list(data.classes), "git_revision": revision})
@@ -60,7 +60,7 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, attacks: P
             raise
         return results.write(out / results.EXPORT, **common, status="infeasible", reason=f"export: {error}")
     progress("latency", 0.9)
-    with cores.alone():
+    with cores.exclusive():
         latency = measure_latency(out / results.ONNX, network.image_shape, batch=config.latency_batch,
                                   threads=config.latency_threads, warmup=config.latency_warmup,
                                   runs=config.latency_runs, seconds=config.latency_seconds,

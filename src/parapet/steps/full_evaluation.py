@@ -126,7 +126,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
         return run_suite(
             network, images, labels, norm=threat.norm, eps=threat.eps, suite=suite, batch_size=config.batch_size,
             generator=torch.Generator().manual_seed(settings.seed), state=state,
-            progress=lambda name, share: progress(f"attack {name}", share * 0.7), turn=cores.turn)
+            progress=lambda name, share: progress(f"attack {name}", share * 0.7), turn=cores.shared)
 
     try:
         record, adversarial = attack()
@@ -134,7 +134,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
         shutil.rmtree(state)
         record, adversarial = attack()
     rows = audited_rows(labels, config.audit_images, settings.seed)
-    with cores.turn():
+    with cores.shared():
         record, adversarial, verdict = examine(
             network, images, labels, record, adversarial, rows, norm=threat.norm, eps=threat.eps, seed=settings.seed,
             surrogates=[load(Path(folder) / results.WEIGHTS, device) for folder in surrogates],
@@ -187,7 +187,7 @@ def _replay(path: Path, network: Any, images: Any, labels: Any, adversarial: Any
     Where they do not, that is told and not raised: the evaluation is worth keeping, and the gate reads it.
     """
     from parapet.deployment import runtime
-    from parapet.deployment.parity import replay, where_they_part
+    from parapet.deployment.parity import describe_divergence, replay
 
     running = runtime.session(path)
     clean, robust = (replay(network, running, batch, labels, tolerance=tolerance) for batch in (images, adversarial))
@@ -197,7 +197,7 @@ def _replay(path: Path, network: Any, images: Any, labels: Any, adversarial: Any
     reasons = [f"on {name} images {why}" for name, each in (("clean", clean), ("adversarial", robust))
                if (why := each.why_not()) is not None]
     if reasons:
-        reasons.append(where_they_part(network.cpu(), path, images.cpu(), tolerance))
+        reasons.append(describe_divergence(network.cpu(), path, images.cpu(), tolerance))
     return {**found, "parity": "failed" if reasons else "held", "reason": "; ".join(reasons) or None}
 
 

@@ -39,14 +39,14 @@ def run(params: Params, candidate: Path, data: Dataset, out: Path, images: Tenso
     path = out / f"{trained['id']}{SUFFIX}.onnx"
     progress("int8", 0.0)
     calibration, _ = data.split("train", limit=config.calibration_images).all()
-    with cores.turn():
+    with cores.shared():
         done = quantize(candidate / results.ONNX, path, calibration.numpy())
     model, count = GraphModel(path), min(config.int8_images, len(images))
     record = _attacked(model, images[:count].cpu(), labels[:count].cpu(), adversarial[:count].cpu(), params, cores)
     validation = _validated(model, candidate, data, params, cores)
     progress("int8 latency", 0.9)
     shape, export = data.image_shape, params.export
-    with cores.alone():
+    with cores.exclusive():
         latency = measure_latency(path, shape, batch=export.latency_batch, threads=export.latency_threads,
                                   warmup=export.latency_warmup, runs=export.latency_runs,
                                   seconds=export.latency_seconds, throughput_batch=export.throughput_batch)
@@ -58,7 +58,7 @@ def run(params: Params, candidate: Path, data: Dataset, out: Path, images: Tenso
 def _attacked(model: GraphModel, images: Tensor, labels: Tensor, adversarial: Tensor, params: Params,
               cores: Cores | FreeCores) -> dict[str, Any]:
     """Accuracies on test images: clean, on the float network's adversarial images, and under Square."""
-    with cores.turn():
+    with cores.shared():
         clean = (model(images).argmax(1) == labels).numpy()
         survived = {"transfer": (model(adversarial).argmax(1) == labels).numpy()}
     if params.full_evaluation.int8_queries:
@@ -77,7 +77,7 @@ def _validated(model: GraphModel, candidate: Path, data: Dataset, params: Params
         results.read(candidate / results.ATTACK_EVALUATION, "run `parapet search` again")
         stored = load_file(candidate / results.ADVERSARIAL)
     images, labels = data.split("validation", limit=min(len(stored["labels"]), data.images["validation"])).all()
-    with cores.turn():
+    with cores.shared():
         clean = (model(images).argmax(1) == labels).numpy()
         if torch.equal(labels, stored["labels"]):
             return _block(clean, {"transfer": (model(stored["adversarial"]).argmax(1) == labels).numpy()})
@@ -91,7 +91,7 @@ def _under_square(model: GraphModel, images: Tensor, labels: Tensor, clean: np.n
     right, stands, size = np.flatnonzero(clean), clean.copy(), params.full_evaluation.batch_size
     for start in range(0, len(right), size):
         places = torch.from_numpy(right[start:start + size])
-        with cores.turn():
+        with cores.shared():
             found = square(model, images[places], labels[places], eps=params.threat.eps, norm=params.threat.norm,
                            queries=queries, early_stop=True,
                            generator=torch.Generator().manual_seed(params.seed + start))

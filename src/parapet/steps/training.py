@@ -76,7 +76,7 @@ def run(params: Params, proposal: Proposal, dataset: Path, out: Path, *, device:
     config = fidelity.config(params.training, behind=parent.epochs if parent else 0, started=parent is not None)
     images = fidelity.images(data.images["train"], config.batch_size)
     kept.mkdir(parents=True, exist_ok=True)
-    turn = (cores or FreeCores()).turn
+    turn = (cores or FreeCores()).shared
 
     def beforehand(name: str) -> Turn:
         progress(f"the {name} first", 0.0)

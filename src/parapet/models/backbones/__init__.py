@@ -1,6 +1,6 @@
 """Backbones: functions of (genome, image shape, classes) that give a `Body`, listed in `parapet.catalogue.networks`."""
 
 from parapet.models.backbones.blocks import NormalisedConvolution
-from parapet.models.backbones.body import Backbone, Body
+from parapet.models.backbones.body import Body
 
-__all__ = ["Backbone", "Body", "NormalisedConvolution"]
+__all__ = ["Body", "NormalisedConvolution"]

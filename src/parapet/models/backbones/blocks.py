@@ -17,18 +17,26 @@ def activation_of(name: str) -> nn.Module:
 
 
 def relu() -> nn.Module:
-    """A ReLU that writes over its input: what it follows, a convolution or a batch norm, does without in backward."""
+    """An in-place ReLU: the convolution or batch norm before it does not need its output in the backward pass."""
     return nn.ReLU(inplace=True)
 
 
-class Convolution(nn.Conv2d):
-    """A convolution that leaves out the skipped pixels itself where its kernel is 1x1 and its stride is larger than 1.
+class SelfInitialised(nn.Module):
+    """A module whose own parameters or buffers are initialised by itself when a network is built."""
 
-    oneDNN 3.13 (torch 2.15) writes beyond a buffer in the backward pass for the weights of such a convolution, on
-    processors with AVX2 and without AVX-512, for channels last and fewer than 8 input channels.
+    def initialise(self, generator: torch.Generator) -> None:
+        """Set the start values; random ones are drawn from `generator`."""
+        raise NotImplementedError
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that selects the pixels itself where its kernel is 1x1 and its stride is larger than 1.
+
+    oneDNN 3.13 (torch 2.15) writes past the end of a buffer in the backward pass for the weights of such a convolution,
+    on processors with AVX2 and without AVX-512, for channels last and fewer than 8 input channels.
     """
 
-    # Whether `build` gives it weights of zero.
+    # Whether `build` initialises its weights with zeros.
     starts_at_zero = False
 
     def forward(self, features: Tensor) -> Tensor:
@@ -36,7 +44,7 @@ class Convolution(nn.Conv2d):
         return self.convolve(features, self.weight, self.bias)
 
     def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The same with another weight and bias, of the shapes of its own."""
+        """The same convolution with another weight and bias of the same shapes."""
         if self.kernel_size == (1, 1) and self.stride != (1, 1):
             down, right = self.stride
             return conv2d(features[..., ::down, ::right], weight, bias, groups=self.groups)
@@ -49,11 +57,11 @@ def convolution(inputs: int, outputs: int, *, size: int = 3, stride: int = 1, gr
 
 
 class NormalisedConvolution(nn.Module):
-    """A convolution and its batch norm; in evaluation the two are one convolution.
+    """A convolution and its batch norm; in evaluation mode the two are folded into one convolution.
 
-    Crafting and attacking happen in evaluation mode, and there a batch norm of its own costs a fifth of the time.
-    Whoever promises to leave the parameters alone for a while sets `remembers`, and the one convolution is kept from
-    pass to pass until it is unset.
+    Adversarial images are computed in evaluation mode, where a separate batch norm costs a fifth of the time. While
+    `remembers` is set, the folded convolution is kept from one forward pass to the next; the caller promises not to
+    change the parameters meanwhile.
     """
 
     def __init__(self, inputs: int, outputs: int, *, size: int = 3, stride: int = 1, groups: int = 1) -> None:
@@ -65,7 +73,7 @@ class NormalisedConvolution(nn.Module):
 
     @property
     def remembers(self) -> bool:
-        """Whether parameters and statistics are promised not to change; setting it forgets what was kept."""
+        """Whether parameters and statistics are promised not to change; setting it deletes the kept convolution."""
         return self._remembers
 
     @remembers.setter
@@ -80,9 +88,9 @@ class NormalisedConvolution(nn.Module):
         return self.convolution.convolve(features, *self._folded())
 
     def _folded(self) -> tuple[Tensor, Tensor]:
-        """(weight, bias) of the one convolution."""
+        """(weight, bias) of the folded convolution."""
         layer, norm = self.convolution, self.norm
-        mean: Tensor = norm.running_mean  # type: ignore[assignment] # None in norms without statistics alone
+        mean: Tensor = norm.running_mean  # type: ignore[assignment] # None only in norms without statistics
         variance: Tensor = norm.running_var  # type: ignore[assignment] # likewise
         parts = (layer.weight, norm.weight, norm.bias, mean, variance)
         if not self._remembers or torch.compiler.is_compiling() or any(part.requires_grad for part in parts):
@@ -91,7 +99,7 @@ class NormalisedConvolution(nn.Module):
         if kept is None:
             with torch.inference_mode(False):
                 weight, bias = _fold(*parts, norm.eps)
-                # Channels last spares oneDNN a copy into its own layout and back at every convolution.
+                # With channels last oneDNN need not convert to its own layout and back at every convolution.
                 self._kept = kept = weight.contiguous(memory_format=torch.channels_last), bias
         return kept
 

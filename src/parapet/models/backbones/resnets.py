@@ -8,28 +8,29 @@ from __future__ import annotations
 
 from torch import nn
 
+from parapet.catalogue.networks import BACKBONES
 from parapet.genome import Genome
 from parapet.models.backbones.blocks import ResidualBlock, activation_of, convolution
 from parapet.models.backbones.body import Body, check_size
 
-# The paper's stem has 16 channels whatever the widening factor.
+# The paper's stem has 16 channels for every widening factor.
 WIDE_STEM = 16
 
 
 def preact_resnet(genome: Genome, image_shape: tuple[int, int, int], classes: int) -> Body:
     """Four stages of `depth` blocks with w, 2w, 4w and 8w channels; PreActResNet-18 is width 64, depth 2."""
-    return _residual_network("preact_resnet", genome, image_shape, classes, genome.width, stages=4)
+    return _residual_network(genome, image_shape, classes, genome.width)
 
 
 def wide_resnet(genome: Genome, image_shape: tuple[int, int, int], classes: int) -> Body:
     """Three stages of `depth` blocks with w, 2w and 4w channels; WRN-n-k is width 16k, depth (n - 4) / 6."""
-    return _residual_network("wide_resnet", genome, image_shape, classes, min(WIDE_STEM, genome.width), stages=3)
+    return _residual_network(genome, image_shape, classes, min(WIDE_STEM, genome.width))
 
 
-def _residual_network(name: str, genome: Genome, image_shape: tuple[int, int, int], classes: int, stem: int,
-                      stages: int) -> Body:
-    # The last stage halves two pixels into one; it would stride over a single one.
-    check_size(image_shape, 2 ** (stages - 2) + 1, f"the {stages} stages of {name}")
+def _residual_network(genome: Genome, image_shape: tuple[int, int, int], classes: int, stem: int) -> Body:
+    stages = BACKBONES[genome.backbone].stages
+    # The last stage needs at least two pixels per side, which it halves to one.
+    check_size(image_shape, 2 ** (stages - 2) + 1, f"the {stages} stages of {genome.backbone}")
     widths = tuple(genome.width * 2**place for place in range(stages))
     strides = (1, *[2] * (stages - 1))
     bodies = tuple(_stage(inputs, outputs, stride, genome)

@@ -1,4 +1,4 @@
-"""SmallCNN, the reference network for MNIST of Zhang et al. 2019 (TRADES) and of much that came after.
+"""SmallCNN, the reference network for MNIST of Zhang et al. 2019 (TRADES) and many later papers.
 
 "Theoretically Principled Trade-off between Robustness and Accuracy"; the layers are those of the paper's code.
 """
@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from parapet.genome import Genome
-from parapet.models.backbones.blocks import activation_of
+from parapet.models.backbones.blocks import SelfInitialised, activation_of
 from parapet.models.backbones.body import Body, check_size
 
-# Two unpadded convolutions and a halving, twice, leave one pixel of this many.
+# The side of the smallest image of which two unpadded convolutions and a halving, twice, leave one pixel.
 SMALLEST = 16
 
 
-class SeededDropout(nn.Module):
-    """Dropout (Srivastava et al. 2014) whose masks depend on its own buffers alone.
+class SeededDropout(SelfInitialised):
+    """Dropout (Srivastava et al. 2014) whose masks depend only on its own buffers.
 
-    The global generator belongs to whoever calls us, and a resumed training has to draw the masks that it would have
-    drawn: seed and number of draws travel with the weights.
+    The global generator is not used, and a resumed training has to draw the same masks as an uninterrupted one: seed
+    and number of draws are stored with the weights.
     """
 
     seed: Tensor
@@ -34,8 +34,8 @@ class SeededDropout(nn.Module):
         self.register_buffer("seed", torch.zeros((), dtype=torch.int64))
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
 
-    def reset(self, generator: torch.Generator) -> None:
-        """Another sequence of masks."""
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the seed of the masks."""
         self.seed.copy_(torch.randint(2**62, (), generator=generator))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class SeededDropout(nn.Module):
 def small_cnn(genome: Genome, image_shape: tuple[int, int, int], classes: int) -> Body:
     """Four convolutions of 32, 32, 64 and 64 channels, three linear layers; a stage ends after each pooling.
 
-    Width and depth are the paper's. The last layer starts at random where the paper's starts at zero: an attack on the
+    Width and depth are the paper's. The last layer starts at random, the paper's at zero, with which an attack on the
     first batch would have no gradient.
     """
     check_size(image_shape, SMALLEST, "small_cnn")

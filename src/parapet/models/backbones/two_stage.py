@@ -18,12 +18,12 @@ from parapet.models.backbones.blocks import (
 )
 from parapet.models.backbones.body import Body
 
-# From this image size on, 2x2 pixels become channels first: convolutions over one or three channels starve the cores.
+# From this image size on 2x2 pixels become channels: convolutions of one or three channels use the cores badly.
 SPACE_TO_DEPTH_FROM = 16
 
 
 def plain(genome: Genome, image_shape: tuple[int, int, int], classes: int) -> Body:
-    """Convolution, batch norm, activation, again and again."""
+    """Blocks of convolution, batch norm and activation."""
     return _two_stage(PlainBlock, genome, image_shape, classes)
 
 
@@ -33,7 +33,7 @@ def residual(genome: Genome, image_shape: tuple[int, int, int], classes: int) ->
 
 
 def separable(genome: Genome, image_shape: tuple[int, int, int], classes: int) -> Body:
-    """Depthwise-separable blocks, the cheap end (Howard et al. 2017, "MobileNets")."""
+    """Depthwise-separable blocks, the cheapest ones (Howard et al. 2017, "MobileNets")."""
     return _two_stage(SeparableBlock, genome, image_shape, classes)
 
 

@@ -15,19 +15,19 @@ from torch.nn.functional import pad
 
 from parapet.errors import InputError
 from parapet.genome import Genome
-from parapet.models.backbones.blocks import activation_of
+from parapet.models.backbones.blocks import SelfInitialised, activation_of
 from parapet.models.backbones.body import Body, check_size
 
-# Attention grows with the square of the number of patches; 8x8 of them are what 4x4 pixels make of CIFAR.
+# Patches per side. Attention grows with the square of their number; CIFAR has 8x8 patches of 4x4 pixels.
 LONGEST_SIDE = 8
 HEAD_WIDTH = 32
-# Layer normalisation makes one number zero and two numbers signs, through which no gradient goes.
+# Layer normalisation of one number gives zero, and of two numbers only signs, without a gradient.
 SMALLEST_WIDTH = 3
 MLP_RATIO = 2
 
 
-class PatchEmbedding(nn.Module):
-    """Square patches, each to a vector by one linear map, plus a learned vector for its place."""
+class PatchEmbedding(SelfInitialised):
+    """Square patches, each mapped to a vector by one linear map, plus a learned position embedding."""
 
     def __init__(self, image_shape: tuple[int, int, int], dimension: int) -> None:
         super().__init__()
@@ -37,8 +37,8 @@ class PatchEmbedding(nn.Module):
         self.project = nn.Conv2d(channels, dimension, size, size)
         self.position = nn.Parameter(torch.zeros(1, dimension, math.ceil(height / size), math.ceil(width / size)))
 
-    def reset(self, generator: torch.Generator) -> None:
-        """The start of training for the places; the linear map starts like any other convolution."""
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the position embeddings; the linear map is initialised like any other convolution."""
         nn.init.normal_(self.position, std=0.02, generator=generator)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -50,10 +50,10 @@ class PatchEmbedding(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention (Vaswani et al. 2017) with heads of at most `HEAD_WIDTH` numbers.
+    """Multi-head self-attention (Vaswani et al. 2017) with heads of at most `HEAD_WIDTH` dimensions.
 
-    What the heads share is `dimension` rounded up to a multiple of their count, so that any width is a network of
-    its own. Written as matrix products, which the FLOP counter sees and which can be differentiated twice.
+    The heads together have `dimension` rounded up to a multiple of their number, so that every width is allowed.
+    Written as matrix products, which the FLOP counter counts and which can be differentiated twice.
     """
 
     def __init__(self, dimension: int) -> None:
