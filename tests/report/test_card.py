@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from parapet.report.card import card_html, model_card, plain
+from parapet.report.card import card_html, model_card
+from parapet.report.wording import plain
 
 
 def test_card_says_threat_attacks_n_intervals_audit_and_latency(made) -> None:

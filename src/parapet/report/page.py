@@ -9,7 +9,6 @@ from importlib import resources
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 from markupsafe import Markup
 
 from parapet.config import ReportConfig
@@ -19,6 +18,7 @@ from parapet.report import plots, wording
 from parapet.report.images import AdversarialImages, Example, examples, magnification
 from parapet.report.members import attack_names, best, drawn, infeasible, members, others, ties
 from parapet.report.packing import packed, safe
+from parapet.report.templates import asset, environment
 
 Record = dict[str, Any]
 # plotly.js takes 4.8 MB of the 8 MB that a page may weigh; a large front shows fewer images.
@@ -49,7 +49,7 @@ def render(front: Record, *, evaluations: dict[str, Record], archive: list[Recor
     panels = [*own, *beside, undefended]
     folded = len(panels) > INLINE
     shown = _within_budget(front, images, config.images, FOLDED_IMAGE_BYTES if folded else IMAGE_BYTES)
-    script, plotly = _asset("page.js"), _plotly()
+    script, plotly = asset("page.js"), _plotly()
     threat = Markup('<span class="figure">{}</span>').format(wording.threat(front["threat"]))
     rest, failed = others(front, archive), infeasible(archive)
     counts = counts or {"others": len(rest), "infeasible": len(failed)}
@@ -64,31 +64,29 @@ def render(front: Record, *, evaluations: dict[str, Record], archive: list[Recor
         "magnified": {key: magnification(value) for key, value in images.items()},
         "attack_of": {key: value.attack for key, value in images.items()},
         # Files of the package and of plotly.
-        "style": Markup(_asset("page.css")),  # nosec B704
+        "style": Markup(asset("page.css")),  # nosec B704
         "script": Markup(script), "plotly": Markup(plotly),  # nosec B704
         # Only these two scripts may run, and nothing may be loaded: the browser itself keeps the page offline.
         "policy": ("default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
                    f"script-src {_hash(plotly)} {_hash(script)}"),
         "mlflow": lambda candidate: _run_link(front, candidate, mlflow_ui),
     }
-    environment = _environment()
     figures = _figures(front, rest)
     if folded:
         # The figures of the whole front are packed too: with a thousand members they are megabytes of hover texts.
-        parts = packed([("figures", {"html": "", "figures": figures}), *_parts(environment, values, evaluations)])
+        parts = packed([("figures", {"html": "", "figures": figures}), *_parts(values, evaluations)])
         values["packed"] = Markup(parts)  # nosec B704 # escaped by `packed`
         figures = {}
     else:
         for candidate in panels:
             figures |= _own_figures(candidate, front, evaluations)
     values["figures"] = Markup(safe(figures))  # nosec B704 # escaped by `safe`
-    return environment.get_template("page.html").render(values)
+    return environment().get_template("page.html").render(values)
 
 
-def _parts(environment: jinja2.Environment, values: Record,
-           evaluations: dict[str, Record]) -> Iterator[tuple[str, Record]]:
+def _parts(values: Record, evaluations: dict[str, Record]) -> Iterator[tuple[str, Record]]:
     """(name, {html, figures}) of every panel, by its candidate's id, and of every table that is folded."""
-    made: Any = environment.get_template("parts.html").make_module(values)
+    made: Any = environment().get_template("parts.html").make_module(values)
     for candidate in values["panels"]:
         yield candidate["id"], {"html": str(made.panel(candidate)),
                                 "figures": _own_figures(candidate, values["front"], evaluations)}
@@ -135,25 +133,6 @@ def _run_link(front: Record, candidate: Record, mlflow_ui: str) -> str | None:
     experiment, run = (quote(value, safe="") for value in (front["mlflow"]["experiment_id"],
                                                           candidate["mlflow_run_id"]))
     return f"{mlflow_ui.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
-
-
-def _up(path: str) -> str:
-    """A path of front.json as a link from the page, which lies one folder below; never an address elsewhere."""
-    return "../" + quote(path.lstrip("/"), safe="/")
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(loader=jinja2.FunctionLoader(_asset), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"percent": wording.percent, "interval": wording.interval, "si": wording.count,
-                            "duration": wording.duration, "milliseconds": wording.milliseconds, "up": _up,
-                            "number": wording.number, "describe": wording.describe,
-                            "distances": wording.distances}
-    return environment
-
-
-def _asset(name: str) -> str:
-    return resources.files("parapet.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _plotly() -> str:

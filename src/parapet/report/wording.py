@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from html import escape
 from typing import Any
 
 from parapet.genome import Genome
@@ -72,6 +73,14 @@ def number(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " ".join(number(item) for item in value)
     return str(value)
+
+
+def plain(text: Any) -> str:
+    """Text that Markdown shows as it is: on one line, without markup, HTML or the end of a table cell."""
+    line = " ".join(str(text).split())
+    for mark in "\\`*_[]|":
+        line = line.replace(mark, "\\" + mark)
+    return escape(line, quote=False)
 
 
 def attacks(block: dict[str, dict[str, float | None]]) -> list[tuple[str, str]]:

@@ -14,10 +14,10 @@ from parapet.replacement import ID, refuse_foreign
 from parapet.report import pareto
 from parapet.report.card import card_html, model_card
 from parapet.report.dvc_plots import metrics, plot_tables
+from parapet.report.front_svg import front_svg
 from parapet.report.images import AdversarialImages
 from parapet.report.members import best, drawn, infeasible, others
 from parapet.report.page import LISTED, render
-from parapet.report.svg import front_svg
 from parapet.store import archive
 from parapet.store.front_file import read as read_front
 from parapet.store.front_file import read_evaluation
