@@ -1,4 +1,4 @@
-"""The model card of one candidate, in Markdown and HTML: what it is for, what was measured, and what was not."""
+"""The model card of one candidate, in Markdown and HTML: intended use, measurements and limits."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from parapet.report import colours, wording
 from parapet.report.members import attack_names
 from parapet.report.templates import environment
 
-# The picture of the curves stands before this section of the HTML card.
+# The HTML card shows the curve before this section.
 _AFTER_CURVES = "\n## Audit\n"
 
 
 def model_card(candidate: dict[str, Any], front: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """The card of `candidate`, a member or variant of `front`, with its record evaluation/<id>.json, as Markdown.
 
-    An `evaluation` that went through the gate has `gate` (parapet.promotion.reattack). An empty one is allowed: then
-    the card lacks intervals of single attacks, curves and the audit's checks. So does that of a variant, whose
-    `evaluation` is its float model's.
+    An `evaluation` that went through the gate has `gate` (parapet.promotion.reattack). It may be empty: then the card
+    lacks the intervals of single attacks, the curves and the audit's checks. The `evaluation` of a variant is not used,
+    because it is its float model's.
     """
     evaluation = {} if candidate["derived_from"] else evaluation
     measured = evaluation.get("evaluation", {}).get("attacks", {})

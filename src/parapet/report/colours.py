@@ -1,4 +1,4 @@
-"""The colours that the page's plots and the README's picture share; both print well and suit colour-blind eyes."""
+"""The colours that the page's plots and the README's picture share; they suit print and colour-blind readers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SCALE: tuple[tuple[float, str], ...] = ((0.0, "#4b2a7b"), (0.25, "#3e5f9e"), (0.
 
 
 def span(values: list[float], least: float = 0.02) -> tuple[float, float]:
-    """The ends of a colour bar over accuracies; never so narrow that noise takes the whole scale."""
+    """The ends of a colour bar over accuracies; at least `least` apart, so that noise does not fill the scale."""
     low, high = min(values), max(values)
     missing = max(0.0, least - (high - low)) / 2
     return max(0.0, low - missing), min(1.0, high + missing)

@@ -41,7 +41,7 @@ class Example:
 
 
 def magnification(images: AdversarialImages) -> float:
-    """The factor that makes the largest change of any pixel reach black or white around a mid grey."""
+    """The factor that scales the largest change of any pixel to black or white around mid grey."""
     change = np.abs(np.asarray(images.adversarial, np.float64) - np.asarray(images.clean, np.float64))
     return 0.5 / max(float(change.max(initial=0.0)), 1e-3)
 
@@ -61,7 +61,7 @@ def examples(images: AdversarialImages, classes: list[str], limit: int) -> list[
 
 
 def data_uri(image: np.ndarray) -> str:
-    """One image, shape (C, H, W) in [0, 1], as `data:image/png;base64,...`; values outside are cut off."""
+    """One image, shape (C, H, W) in [0, 1], as `data:image/png;base64,...`; values outside are clipped."""
     return "data:image/png;base64," + base64.b64encode(png(image)).decode("ascii")
 
 

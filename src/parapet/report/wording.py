@@ -1,4 +1,4 @@
-"""How numbers are put into words, the same in the page, the cards and the picture."""
+"""Numbers as text, the same in the page, the cards and the pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def threat(model: dict[str, Any]) -> str:
     """{"norm": "linf", "eps": 0.0313725} as `L-inf, eps = 8/255`: the literature writes radii in 255ths."""
     norm = {"linf": "L-inf", "l2": "L2"}.get(model["norm"], str(model["norm"]))
     levels = model["eps"] * 255
-    # 0.2 is 51/255 exactly, and nobody calls it that: only small radii are known by their 255ths.
+    # 0.2 is exactly 51/255, but only small radii are usually given in 255ths.
     if model["norm"] == "linf" and 1 <= round(levels) <= 32 and abs(levels - round(levels)) < 1e-3:
         return f"{norm}, eps = {round(levels)}/255"
     return f"{norm}, eps = {model['eps']:.4g}"
@@ -58,7 +58,7 @@ def milliseconds(value: float) -> str:
 
 
 def describe(genome: dict[str, Any]) -> str:
-    """A genome in a few words, for records that carry no description of their own."""
+    """A short description of a genome, for records without one."""
     return str(Genome.from_dict(genome))
 
 
@@ -84,7 +84,7 @@ def plain(text: Any) -> str:
 
 
 def attacks(block: dict[str, dict[str, float | None]]) -> list[tuple[str, str]]:
-    """The attacks of a block `validation` or `test` in words, as (what the numbers are, them); two kinds, two lines."""
+    """The accuracies of a block `validation` or `test` under its attacks, as (kind of accuracy, text) for each kind."""
     parts = {kind: ", ".join(f"{name} {percent(share)}" for name, shares in block.items()
                              if (share := shares[kind]) is not None) for kind in ("alone", "left")}
     return [(heading, parts[kind]) for kind, heading in (("alone", "each attack alone"), ("left", "after all so far"))
@@ -92,7 +92,7 @@ def attacks(block: dict[str, dict[str, float | None]]) -> list[tuple[str, str]]:
 
 
 def reattacked(found: dict[str, Any]) -> str:
-    """What the gate's own attack came to (`gate` in parapet.promotion.reattack), as a sentence."""
+    """The result of the gate's attack (`gate` in parapet.promotion.reattack), as a sentence."""
     return (f"Attacked again on the graph that ships (rapid suite, seed {found['seed']}), {percent(found['attacked'])} "
             f"of {found['n']:,} test images are robust, in the record {percent(found['recorded'])}; the number that is "
             f"kept is the share that stands under both, {percent(found['kept'])}."
