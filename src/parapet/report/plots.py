@@ -97,19 +97,11 @@ def eps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]) 
     The curve is the audit's radius check: one attack, on the images that are right without it. So it starts at 1 and
     lies above the suite's robust accuracy, and the axis must not be labelled robust accuracy.
     """
-    lines = [(front["undefended"], "undefended net", colours.UNDEFENDED, "dash"),
-             (candidate, legend_name(candidate, front), colours.ACCENT, "solid")]
-    if candidate["id"] == front["undefended"]["id"]:
-        lines = lines[:1]
-    traces = []
-    for record, name, colour, dash in lines:
-        points = curve(evaluations.get(record["id"]))
-        if points:
-            traces.append({**_line(name, colour, dash), "x": [point[0] for point in points],
-                           "y": [_short(point[1]) for point in points],
-                           "hovertemplate": "eps %{x:.4g}: %{y:.1%}<extra>" + name + "</extra>"})
     if not curve(evaluations.get(candidate["id"])):
         return None
+    traces = [{**line, "x": [eps for eps, _ in points], "y": [_short(share) for _, share in points],
+               "hovertemplate": f"eps %{{x:.4g}}: %{{y:.1%}}<extra>{line['name']}</extra>"}
+              for record, line in _lines(candidate, front) if (points := curve(evaluations.get(record["id"])))]
     eps = front["threat"]["eps"]
     marked = {"type": "line", "x0": eps, "x1": eps, "y0": 0, "y1": 1, "xref": "x", "yref": "y domain",
               "line": {"color": colours.FAINT, "dash": "dot", "width": 1.5}}
@@ -127,18 +119,14 @@ def steps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]
     It is the audit's steps check: the log-odds of being wrong, above 0 if another class is likelier than the true one.
     It should rise, and level off before the number of steps that the suite's attacks take.
     """
-    lines = [(front["undefended"], "undefended net", colours.UNDEFENDED, "dash"),
-             (candidate, legend_name(candidate, front), colours.ACCENT, "solid")]
-    traces = []
-    for record, name, colour, dash in lines[:1] if candidate["id"] == front["undefended"]["id"] else lines:
-        curves = evaluations.get(record["id"], {}).get("curves")
-        if curves:
-            traces.append({**_line(name, colour, dash), "x": curves["steps"],
-                           "y": [_short(loss) for loss in curves["loss"]], "customdata": curves["steps_accuracy"],
-                           "hovertemplate": "%{x} steps: loss %{y:.3g}, %{customdata:.1%} stay right<extra>" + name
-                                            + "</extra>"})
     if not evaluations.get(candidate["id"], {}).get("curves"):
         return None
+    traces = [{**line, "x": curves["steps"], "y": [_short(loss) for loss in curves["loss"]],
+               "customdata": curves["steps_accuracy"],
+               "hovertemplate": "%{x} steps: loss %{y:.3g}, %{customdata:.1%} stay right"
+                                f"<extra>{line['name']}</extra>"}
+              for record, line in _lines(candidate, front)
+              if (curves := evaluations.get(record["id"], {}).get("curves"))]
     return _figure(traces, {"height": 340, "legend": _legend(-0.25), "margin": {"l": 54, "r": 16, "t": 24},
                             "showlegend": True},
                    x={"title": "steps of PGD", "type": "log", "tickvals": [1, 2, 5, 10, 20, 50, 100]},
@@ -178,9 +166,13 @@ def _points(records: list[Record], x: str, name: str, front: Record, marker: Rec
             "hoverinfo": "text", "error_y": _error(robust, [test["robust_interval"] for test in tests])}
 
 
-def _line(name: str, colour: str, dash: str) -> Record:
-    return {"type": "scatter", "name": name, "mode": "lines+markers", "line": {"color": colour, "dash": dash,
-                                                                              "width": 2.5}}
+def _lines(candidate: Record, front: Record) -> list[tuple[Record, Record]]:
+    """(candidate, the style of its line) for the undefended net and, if it is another network, for `candidate`."""
+    styles = [(front["undefended"], colours.UNDEFENDED, "dash"), (candidate, colours.ACCENT, "solid")]
+    if candidate["id"] == front["undefended"]["id"]:
+        del styles[1]
+    return [(record, {"type": "scatter", "name": legend_name(record, front), "mode": "lines+markers",
+                      "line": {"color": colour, "dash": dash, "width": 2.5}}) for record, colour, dash in styles]
 
 
 def _error(values: list[float], intervals: list[list[float] | None]) -> Record:

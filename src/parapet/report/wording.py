@@ -94,8 +94,8 @@ def attacks(block: dict[str, dict[str, float | None]]) -> list[tuple[str, str]]:
 def reattacked(found: dict[str, Any]) -> str:
     """The result of the gate's attack (`gate` in parapet.promotion.reattack), as a sentence."""
     return (f"Attacked again on the graph that ships (rapid suite, seed {found['seed']}), {percent(found['attacked'])} "
-            f"of {found['n']:,} test images are robust, in the record {percent(found['recorded'])}; the robust accuracy "
-            f"used is the share that survives both, {percent(found['kept'])}."
+            f"of {found['n']:,} test images are robust, in the record {percent(found['recorded'])}; its robust "
+            f"accuracy is now the share that survives both, {percent(found['kept'])}."
             + (f" The deep audit of the graph: {audit}." if (audit := found.get("audit")) else ""))
 
 
