@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from parapet.report.card import card_html, model_card, plain
+from parapet.report.card import card_html, model_card
+from parapet.report.wording import plain
 
 
 def test_card_says_threat_attacks_n_intervals_audit_and_latency(made) -> None:
@@ -100,7 +101,7 @@ def test_card_tells_of_a_busy_machine_of_throughput_and_of_size(made) -> None:
         "throughput": {"batch": 64, "images_per_second": 81_234.0}}
     card = model_card(candidate, made.front, {})
     assert "The machine was busy while it was measured: other processes took 90% of a core." in card
-    assert "At batch 64 it answers 81.2 k images a second." in card
+    assert "At batch 64 it classifies 81.2 k images per second." in card
     assert "The ONNX file has 58.3 kB, and a process that runs it takes at most 92 MB of memory." in card
     quiet = candidate | {"latency_ms": candidate["latency_ms"] | {"noise": {"verdict": "quiet", "reason": None}}}
     assert "busy" not in model_card(quiet, made.front, {})

@@ -216,7 +216,7 @@ def test_a_front_of_one_without_images_evaluations_or_archive(make_study) -> Non
     parsed = Page(html)
     assert len(parsed.rows[made.front["candidates"][0]["id"]]) == 3
     assert "1 candidate on the front" in html and "No images were kept" in html and "No curve was measured" in html
-    assert "Every candidate measured is on the front" in html
+    assert "Every measured candidate is on the front" in html
     assert not [values for tag, values in parsed.elements if tag == "img"]
 
 

@@ -38,7 +38,7 @@ def test_attack_bars_end_with_every_attack_and_stand_beside_the_undefended(made)
     assert [own["x"][0], own["x"][-1]] == pytest.approx([test["clean_accuracy"], test["robust_accuracy"]], abs=1e-6)
     attacks = candidate["test"]["attacks"]
     expected = [(f"{name} alone", shares["alone"]) for name, shares in attacks.items() if shares["left"] is None]
-    expected += [(f"left after {name} too", shares["left"]) for name, shares in attacks.items()
+    expected += [(f"all up to {name}", shares["left"]) for name, shares in attacks.items()
                  if shares["alone"] is None]
     assert own["y"][1:-1] == [name for name, _ in expected] and len(expected) == 7
     assert own["x"][1:-1] == pytest.approx([share for _, share in expected], abs=1e-6)

@@ -7,10 +7,9 @@ import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from parapet.report.images import AdversarialImages, data_uri, examples, magnification, png
-
-Image = pytest.importorskip("PIL.Image", reason="Pillow reads the PNGs back")
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 7)])

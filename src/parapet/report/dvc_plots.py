@@ -16,7 +16,7 @@ def plot_tables(front: dict[str, Any], evaluations: dict[str, dict[str, Any]]) -
     `front`: {id, flops, log10_flops, clean_accuracy, robust_accuracy}; `hypervolume`: {generation, candidates,
     hypervolume}; `attacks`: {id, attack, accuracy}, under each attack alone; `attacks_left`: {id, attack, left}, after
     an attack and all before it; `eps_curve`: {id, eps, accuracy}. Accuracies are fractions of 1 on the test split. The
-    undefended net has the id `undefended` and stands outside the table `front`.
+    undefended net has the id `undefended` and is not in the table `front`.
     """
     own = members(front)
     named = [("undefended", front["undefended"]), *((candidate["id"], candidate) for candidate in own)]
@@ -37,10 +37,10 @@ def plot_tables(front: dict[str, Any], evaluations: dict[str, dict[str, Any]]) -
 
 
 def metrics(front: dict[str, Any]) -> dict[str, float | int]:
-    """The numbers worth comparing between two runs.
+    """The numbers for comparing two runs.
 
-    `best_*` is the member that the validation split calls most robust, measured on the test split; `gap` is its
-    robust accuracy less the undefended net's; `flops_span` is the dearest member's FLOPs over the cheapest's.
+    `best_*` are test accuracies of the member that is most robust on validation; `gap` is its robust accuracy minus the
+    undefended net's; `flops_span` is the highest FLOPs of a member divided by the lowest.
     """
     own, top = members(front), best(front)
     undefended = front["undefended"]["test"]["robust_accuracy"]
@@ -60,6 +60,6 @@ def metrics(front: dict[str, Any]) -> dict[str, float | int]:
 
 
 def curve(evaluation: dict[str, Any] | None) -> list[tuple[float, float]]:
-    """(eps, accuracy) pairs of an evaluation record in the order of eps; empty where none was measured."""
+    """(eps, accuracy) pairs of an evaluation record in the order of eps; empty if none was measured."""
     curves = (evaluation or {}).get("curves")
     return sorted(zip(curves["eps"], curves["accuracy"])) if curves else []

@@ -1,13 +1,13 @@
-"""Images beside their adversarial versions, as PNG data URIs; no imaging library needed."""
+"""Images beside their adversarial versions, as PNG data URIs."""
 
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
+import io
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Example:
 
 
 def magnification(images: AdversarialImages) -> float:
-    """The factor that makes the largest change of any pixel reach black or white around a mid grey."""
+    """The factor that scales the largest change of any pixel to black or white around mid grey."""
     change = np.abs(np.asarray(images.adversarial, np.float64) - np.asarray(images.clean, np.float64))
     return 0.5 / max(float(change.max(initial=0.0)), 1e-3)
 
@@ -61,25 +61,17 @@ def examples(images: AdversarialImages, classes: list[str], limit: int) -> list[
 
 
 def data_uri(image: np.ndarray) -> str:
-    """One image, shape (C, H, W) in [0, 1], as `data:image/png;base64,...`; values outside are cut off."""
+    """One image, shape (C, H, W) in [0, 1], as `data:image/png;base64,...`; values outside are clipped."""
     return "data:image/png;base64," + base64.b64encode(png(image)).decode("ascii")
 
 
 def png(image: np.ndarray) -> bytes:
-    """One image, shape (C, H, W) in [0, 1], as an 8-bit PNG: colour for three channels, else their mean in grey."""
-    channels, height, width = image.shape
-    pixels = image if channels == 3 else image.mean(axis=0, keepdims=True)
+    """One image, shape (C, H, W) in [0, 1], as an 8-bit PNG: RGB for three channels, else their mean as grey."""
+    pixels = image.transpose(1, 2, 0) if len(image) == 3 else image.mean(axis=0)
     pixels = np.rint(np.clip(np.nan_to_num(pixels), 0.0, 1.0) * 255).astype(np.uint8)
-    rows = np.ascontiguousarray(pixels.transpose(1, 2, 0)).reshape(height, -1)
-    # A PNG row starts with the number of its filter; 0 is none.
-    body = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1).tobytes()
-    colour_type = 2 if channels == 3 else 0
-    header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(body, 9)) + _chunk(b"IEND")
-
-
-def _chunk(kind: bytes, data: bytes = b"") -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    written = io.BytesIO()
+    Image.fromarray(pixels).save(written, "PNG", optimize=True)
+    return written.getvalue()
 
 
 def _name(classes: list[str], index: int) -> str:

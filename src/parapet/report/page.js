@@ -1,5 +1,5 @@
 "use strict";
-// What went wrong is written on the root element, where a test and a curious reader can find it.
+// An error is written to an attribute of the root element, where tests and readers can find it.
 addEventListener("error", (event) => { document.documentElement.dataset.error = event.message; });
 addEventListener("unhandledrejection", (event) => { document.documentElement.dataset.error = String(event.reason); });
 
@@ -8,23 +8,23 @@ const panels = new Map([...document.querySelectorAll(".panel")].map((panel) => [
 const scatter = document.getElementById("scatter");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const narrow = matchMedia("(max-width: 640px)");
-// The buttons are listed one by one: plotly's own choice has one that sends the data to a server.
+// The buttons are listed one by one: plotly's default has one that sends the data to a server.
 const buttons = [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]];
 const settings = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtons: buttons };
 // A large front packs its panels and tables: {groups, of}, see packing.py.
 const packed = JSON.parse((document.getElementById("packed") || { textContent: '{"groups":[],"of":{}}' }).textContent);
 const opened = new Map();
-// Rows of a long table that are shown before all are asked for; page.css has the same number.
+// Number of rows that a long table shows at first; page.css has the same number.
 const SHORT = 100;
 let selected = null;
-// Of radius 12 pixels. plotly's own circle loses its left half on a logarithmic axis, where it takes pixels for values.
+// Radius 12 pixels. A plotly circle loses its left half on a logarithmic axis, where plotly takes pixels for values.
 const CIRCLE = "M-12,0C-12,6.6 -6.6,12 0,12C6.6,12 12,6.6 12,0C12,-6.6 6.6,-12 0,-12C-6.6,-12 -12,-6.6 -12,0Z";
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-// Python makes the figures once; ink and grid follow the reader's theme, sizes the window.
+// Python makes the figures once; the colours of text and grid depend on the reader's theme, the sizes on the window.
 function themed(figure) {
   const layout = structuredClone(figure.layout);
   const [ink, soft, line, card] = ["--ink", "--soft", "--line", "--card"].map(colour);
@@ -50,7 +50,7 @@ function themed(figure) {
   return { data, layout };
 }
 
-// A shape, and not a trace: plotly draws shapes alone, and every point again for a trace.
+// A shape and not a trace: a new trace makes plotly draw every point again, a new shape does not.
 function ring(figure) {
   for (const trace of figure.data) {
     const at = trace.meta === "archive" ? -1 : (trace.customdata || []).indexOf(selected);
@@ -134,8 +134,8 @@ function show(id, panel, { scroll = false, remember = true } = {}) {
   // A hidden element has no width to draw in, so a panel's plots are drawn when it is first shown.
   panel.querySelectorAll(".plot").forEach(draw);
   if (remember && location.hash.slice(1) !== id) {
-    // A page inside a sandboxed frame may not touch its address; the selection works all the same.
-    try { history.replaceState(null, "", "#" + id); } catch { /* no address to keep */ }
+    // A page in a sandboxed frame may not change its address; the selection works without it.
+    try { history.replaceState(null, "", "#" + id); } catch { /* the address stays as it is */ }
   }
   if (scroll) document.getElementById("candidate").scrollIntoView({ behavior: "smooth", block: "start" });
 }
@@ -177,7 +177,7 @@ function sortable(root) {
   }
 }
 
-// A browser takes a quarter of a second to lay out 500 rows, each time that they are sorted.
+// A browser needs a quarter of a second to lay out 500 rows, each time that they are sorted.
 function shorten(table) {
   const count = table.tBodies[0].rows.length;
   if (count <= 150) return;

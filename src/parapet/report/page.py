@@ -9,7 +9,6 @@ from importlib import resources
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 from markupsafe import Markup
 
 from parapet.config import ReportConfig
@@ -17,15 +16,16 @@ from parapet.errors import InputError
 from parapet.redaction import redacted
 from parapet.report import plots, wording
 from parapet.report.images import AdversarialImages, Example, examples, magnification
-from parapet.report.members import attack_names, best, drawn, infeasible, members, others, ties
-from parapet.report.packing import packed, safe
+from parapet.report.members import attack_names, best, infeasible, members, others, sample, ties
+from parapet.report.packing import pack, script_json
+from parapet.report.templates import asset, environment
 
 Record = dict[str, Any]
 # plotly.js takes 4.8 MB of the 8 MB that a page may weigh; a large front shows fewer images.
 IMAGE_BYTES, FOLDED_IMAGE_BYTES = 2_000_000, 700_000
-# So many panels stand in the page as they are, to be read without JavaScript; more are packed.
+# Up to this number of panels are plain HTML, readable without JavaScript; more are packed.
 INLINE = 60
-# So many of the archive's other candidates are drawn and listed; a browser is fluid with them.
+# At most this number of the archive's other candidates are drawn and listed: browsers stay responsive with them.
 LISTED = 2000
 
 
@@ -37,10 +37,9 @@ def render(front: Record, *, evaluations: dict[str, Record], archive: list[Recor
     `evaluations` (evaluation/<id>.json) and `images` are by candidate id and may lack any of them, the undefended
     net's included; `archive` is every record of archive.jsonl, or a part of them: then `counts` says how many
     `others` and `infeasible` ones there are. Links to weights, ONNX files and evaluations are those of front.json, one
-    folder up; links to MLflow runs go to the server at `mlflow_ui`, without its user, password and query.
+    folder up; links to MLflow runs go to the server at `mlflow_ui`, without user, password and query.
 
-    Of a front with more than `INLINE` members and variants the panels and the larger tables are packed, and put in
-    when they are asked for.
+    If members and variants are more than `INLINE`, the panels and the larger tables are packed and inserted on demand.
     """
     mlflow_ui = redacted(mlflow_ui).partition("?")[0]
     if not mlflow_ui.startswith(("http://", "https://")):
@@ -49,11 +48,11 @@ def render(front: Record, *, evaluations: dict[str, Record], archive: list[Recor
     panels = [*own, *beside, undefended]
     folded = len(panels) > INLINE
     shown = _within_budget(front, images, config.images, FOLDED_IMAGE_BYTES if folded else IMAGE_BYTES)
-    script, plotly = _asset("page.js"), _plotly()
+    script, plotly = asset("page.js"), _plotly()
     threat = Markup('<span class="figure">{}</span>').format(wording.threat(front["threat"]))
     rest, failed = others(front, archive), infeasible(archive)
     counts = counts or {"others": len(rest), "infeasible": len(failed)}
-    rest, failed = drawn(rest, LISTED), failed[:LISTED]
+    rest, failed = sample(rest, LISTED), failed[:LISTED]
     values = {
         "title": redacted(config.title), "front": front, "threat": threat, "own": own, "folded": folded,
         "variants": beside, "undefended": undefended, "panels": panels, "best": best(front),
@@ -63,32 +62,30 @@ def render(front: Record, *, evaluations: dict[str, Record], archive: list[Recor
         "evaluations": evaluations, "images": shown,
         "magnified": {key: magnification(value) for key, value in images.items()},
         "attack_of": {key: value.attack for key, value in images.items()},
-        # Files of the package and of plotly.
-        "style": Markup(_asset("page.css")),  # nosec B704
+        # Files of this package and of plotly.
+        "style": Markup(asset("page.css")),  # nosec B704
         "script": Markup(script), "plotly": Markup(plotly),  # nosec B704
         # Only these two scripts may run, and nothing may be loaded: the browser itself keeps the page offline.
         "policy": ("default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
                    f"script-src {_hash(plotly)} {_hash(script)}"),
         "mlflow": lambda candidate: _run_link(front, candidate, mlflow_ui),
     }
-    environment = _environment()
     figures = _figures(front, rest)
     if folded:
         # The figures of the whole front are packed too: with a thousand members they are megabytes of hover texts.
-        parts = packed([("figures", {"html": "", "figures": figures}), *_parts(environment, values, evaluations)])
-        values["packed"] = Markup(parts)  # nosec B704 # escaped by `packed`
+        parts = pack([("figures", {"html": "", "figures": figures}), *_parts(values, evaluations)])
+        values["packed"] = Markup(parts)  # nosec B704 # escaped by `pack`
         figures = {}
     else:
         for candidate in panels:
             figures |= _own_figures(candidate, front, evaluations)
-    values["figures"] = Markup(safe(figures))  # nosec B704 # escaped by `safe`
-    return environment.get_template("page.html").render(values)
+    values["figures"] = Markup(script_json(figures))  # nosec B704 # escaped by `script_json`
+    return environment().get_template("page.html").render(values)
 
 
-def _parts(environment: jinja2.Environment, values: Record,
-           evaluations: dict[str, Record]) -> Iterator[tuple[str, Record]]:
-    """(name, {html, figures}) of every panel, by its candidate's id, and of every table that is folded."""
-    made: Any = environment.get_template("parts.html").make_module(values)
+def _parts(values: Record, evaluations: dict[str, Record]) -> Iterator[tuple[str, Record]]:
+    """(name, {html, figures}) of every panel, named by its candidate's id, and of every folded table."""
+    made: Any = environment().get_template("parts.html").make_module(values)
     for candidate in values["panels"]:
         yield candidate["id"], {"html": str(made.panel(candidate)),
                                 "figures": _own_figures(candidate, values["front"], evaluations)}
@@ -107,7 +104,7 @@ def _figures(front: Record, rest: list[Record]) -> Record:
 
 
 def _own_figures(candidate: Record, front: Record, evaluations: dict[str, Record]) -> Record:
-    """The figures of one candidate, by name; those that were measured."""
+    """The figures of one candidate by name, without those that were not measured."""
     found = {f"{name}-{candidate['id']}": make(candidate, front, evaluations) for name, make in (
         ("attacks", plots.attack_bars), ("curve", plots.eps_curve), ("steps", plots.steps_curve))}
     return {name: figure for name, figure in found.items() if figure is not None}
@@ -115,7 +112,7 @@ def _own_figures(candidate: Record, front: Record, evaluations: dict[str, Record
 
 def _within_budget(front: Record, images: dict[str, AdversarialImages], limit: int,
                    budget: int) -> dict[str, list[Example]]:
-    """At most `limit` images of each candidate of the page; fewer where all together would weigh too much."""
+    """At most `limit` images of each candidate of the page; fewer if all together take more than `budget`."""
     wanted = {candidate["id"] for candidate in (*front["candidates"], front["undefended"])}
     shown = {key: examples(value, front["data"]["classes"], limit) for key, value in images.items() if key in wanted}
     while sum(map(_weight, shown.values())) > budget:
@@ -129,7 +126,7 @@ def _weight(row: list[Example]) -> int:
 
 
 def _run_link(front: Record, candidate: Record, mlflow_ui: str) -> str | None:
-    """The address of a candidate's run in the MLflow UI; None where it was not tracked."""
+    """The address of a candidate's run in the MLflow UI; None if it was not tracked."""
     if front["mlflow"] is None or candidate["mlflow_run_id"] is None:
         return None
     experiment, run = (quote(value, safe="") for value in (front["mlflow"]["experiment_id"],
@@ -137,27 +134,8 @@ def _run_link(front: Record, candidate: Record, mlflow_ui: str) -> str | None:
     return f"{mlflow_ui.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
 
 
-def _up(path: str) -> str:
-    """A path of front.json as a link from the page, which lies one folder below; never an address elsewhere."""
-    return "../" + quote(path.lstrip("/"), safe="/")
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(loader=jinja2.FunctionLoader(_asset), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"percent": wording.percent, "interval": wording.interval, "si": wording.count,
-                            "duration": wording.duration, "milliseconds": wording.milliseconds, "up": _up,
-                            "number": wording.number, "describe": wording.describe,
-                            "distances": wording.distances}
-    return environment
-
-
-def _asset(name: str) -> str:
-    return resources.files("parapet.report").joinpath(name).read_text(encoding="utf-8")
-
-
 def _plotly() -> str:
-    """plotly.js, as the package brings it; without the rest of the package, which takes pandas along."""
+    """plotly.js from the plotly package, which is not imported: it would import pandas."""
     return resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
 
 

@@ -1,6 +1,7 @@
 """The front as tables for people and programs: CSV, and the JSON that MLflow shows as a table.
 
-Members and INT8 variants have a table each: a variant's robust accuracy is an upper bound, and the two do not compare.
+Members and INT8 variants have a table each: a variant's robust accuracy is an upper bound, not comparable with a
+member's.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def variants(front: dict[str, Any]) -> Table:
 
 
 def as_csv(table: Table) -> str:
-    """The table with a line of headings."""
+    """The table as CSV with a header line."""
     columns, rows = table
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
@@ -39,7 +40,7 @@ def as_csv(table: Table) -> str:
 
 
 def as_json(table: Table) -> str:
-    """The table as MLflow's page of artifacts reads one: pandas' orientation "split"."""
+    """The table in the form that MLflow's artifact page reads: pandas' orientation "split"."""
     columns, rows = table
     return json.dumps({"columns": list(columns), "data": rows}, allow_nan=False)
 

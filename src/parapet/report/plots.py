@@ -1,8 +1,7 @@
-"""The page's plots as plotly reads them from JSON, one pure function each; the page's script adds the theme's ink and
-grid.
+"""The page's plots as plotly reads them from JSON, one pure function each; the page's script adds the theme's colours.
 
-Plain dicts, without plotly's own classes: to check a figure with them takes a tenth of a second, and a page may hold
-three for each of a thousand candidates.
+Plain dicts instead of plotly's classes: those take 0.1 s to check a figure, and a page may hold three figures for each
+of a thousand candidates.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ Record = dict[str, Any]
 # {data, layout}, as Plotly.react takes them.
 Figure = dict[str, Any]
 AXES = {"flops": "FLOPs per image", "latency": "latency per batch of the ONNX graph, p50 (ms)"}
-# More points than this stand close together, and are smaller.
+# More points than this are drawn smaller, because they lie close together.
 _CROWD = 60
-# The two kinds of number that an attack has, in the order in which they are drawn.
-ATTACK_LABELS = {"alone": "{} alone", "left": "left after {} too"}
+# An attack has one of two kinds of accuracy: alone, or what is left after it and all before it. In drawing order.
+ATTACK_LABELS = {"alone": "{} alone", "left": "all up to {}"}
 VOLUME_AXES = {"generation": "generation", "candidates": "candidates measured",
                "training_seconds": "training time spent (s)"}
 
@@ -36,7 +35,7 @@ def pareto(front: Record, archive: list[Record], x: str = "flops") -> Figure:
               "line": {"width": 1.5, "color": colours.FAINT}}
     bar = {"title": {"text": "clean accuracy", "side": "right", "font": {"size": 13}},
            "tickformat": ".0%" if high - low > 0.04 else ".1%", "thickness": 12, "len": 0.9, "outlinewidth": 0}
-    # The line joins the most robust members from left to right: below it, a member lives on its clean accuracy.
+    # The line joins the most robust members up to each cost: a member below it is on the front for its clean accuracy.
     steps = _staircase(own, x)
     traces: list[Record] = [
         {"type": "scatter", "x": [_cost(record, x) for record in rest],
@@ -53,7 +52,7 @@ def pareto(front: Record, archive: list[Record], x: str = "flops") -> Figure:
                 {**marker, "size": 12 if len(beside) <= _CROWD else 7, "symbol": "triangle-down"}, "variants"),
         _points([front["undefended"]], x, "undefended net (test)", front,
                 {"size": 13, "symbol": "x", "color": colours.UNDEFENDED}, "undefended")]
-    # A thousand triangles would hide the front; a click on their name in the legend shows them.
+    # Many triangles would hide the front: they are off until the reader clicks their name in the legend.
     traces[3]["visible"] = bool(beside) and (len(beside) <= _CROWD or "legendonly")
     shown = own + beside + [front["undefended"]]
     costs = [_cost(record, x) for record in shown + rest]
@@ -66,8 +65,8 @@ def pareto(front: Record, archive: list[Record], x: str = "flops") -> Figure:
 
 
 def attack_bars(candidate: Record, front: Record, evaluations: dict[str, Record]) -> Figure:
-    """Accuracy of one candidate under each attack of the test suite alone, then what is left after those that met
-    survivors only, the undefended net beside it."""
+    """Accuracy of one candidate under each attack of the test suite alone, then after those that were run on survivors
+    only, with the undefended net for comparison."""
     undefended = front["undefended"]
     shown = [(candidate, legend_name(candidate, front), colours.ACCENT)]
     if candidate["id"] != undefended["id"]:
@@ -93,24 +92,16 @@ def attack_bars(candidate: Record, front: Record, evaluations: dict[str, Record]
 
 
 def eps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]) -> Figure | None:
-    """Survival while the radius grows, the undefended net beside it; None where no curve was measured.
+    """Accuracy against the radius, with the undefended net for comparison; None if no curve was measured.
 
-    The curve is the audit's radius check: one attack, on the images that are right when clean. So it starts at 1
-    and lies above the suite's robust accuracy, and the axis must not call it that.
+    The curve is the audit's radius check: one attack, on the images that are right without it. So it starts at 1 and
+    lies above the suite's robust accuracy, and the axis must not be labelled robust accuracy.
     """
-    lines = [(front["undefended"], "undefended net", colours.UNDEFENDED, "dash"),
-             (candidate, legend_name(candidate, front), colours.ACCENT, "solid")]
-    if candidate["id"] == front["undefended"]["id"]:
-        lines = lines[:1]
-    traces = []
-    for record, name, colour, dash in lines:
-        points = curve(evaluations.get(record["id"]))
-        if points:
-            traces.append({**_line(name, colour, dash), "x": [point[0] for point in points],
-                           "y": [_short(point[1]) for point in points],
-                           "hovertemplate": "eps %{x:.4g}: %{y:.1%}<extra>" + name + "</extra>"})
     if not curve(evaluations.get(candidate["id"])):
         return None
+    traces = [{**line, "x": [eps for eps, _ in points], "y": [_short(share) for _, share in points],
+               "hovertemplate": f"eps %{{x:.4g}}: %{{y:.1%}}<extra>{line['name']}</extra>"}
+              for record, line in _lines(candidate, front) if (points := curve(evaluations.get(record["id"])))]
     eps = front["threat"]["eps"]
     marked = {"type": "line", "x0": eps, "x1": eps, "y0": 0, "y1": 1, "xref": "x", "yref": "y domain",
               "line": {"color": colours.FAINT, "dash": "dot", "width": 1.5}}
@@ -123,23 +114,19 @@ def eps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]) 
 
 
 def steps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]) -> Figure | None:
-    """The attacker's loss while PGD takes its steps, the undefended net beside it; None where it was not measured.
+    """The attacker's loss against the steps of PGD, with the undefended net for comparison; None if not measured.
 
-    It is the audit's steps check: the log-odds of being wrong, above 0 where another class is likelier than the true
-    one. It has to rise, and to level off before the budget of the suite's attacks ends.
+    It is the audit's steps check: the log-odds of being wrong, above 0 if another class is likelier than the true one.
+    It should rise, and level off before the number of steps that the suite's attacks take.
     """
-    lines = [(front["undefended"], "undefended net", colours.UNDEFENDED, "dash"),
-             (candidate, legend_name(candidate, front), colours.ACCENT, "solid")]
-    traces = []
-    for record, name, colour, dash in lines[:1] if candidate["id"] == front["undefended"]["id"] else lines:
-        curves = evaluations.get(record["id"], {}).get("curves")
-        if curves:
-            traces.append({**_line(name, colour, dash), "x": curves["steps"],
-                           "y": [_short(loss) for loss in curves["loss"]], "customdata": curves["steps_accuracy"],
-                           "hovertemplate": "%{x} steps: loss %{y:.3g}, %{customdata:.1%} stay right<extra>" + name
-                                            + "</extra>"})
     if not evaluations.get(candidate["id"], {}).get("curves"):
         return None
+    traces = [{**line, "x": curves["steps"], "y": [_short(loss) for loss in curves["loss"]],
+               "customdata": curves["steps_accuracy"],
+               "hovertemplate": "%{x} steps: loss %{y:.3g}, %{customdata:.1%} stay right"
+                                f"<extra>{line['name']}</extra>"}
+              for record, line in _lines(candidate, front)
+              if (curves := evaluations.get(record["id"], {}).get("curves"))]
     return _figure(traces, {"height": 340, "legend": _legend(-0.25), "margin": {"l": 54, "r": 16, "t": 24},
                             "showlegend": True},
                    x={"title": "steps of PGD", "type": "log", "tickvals": [1, 2, 5, 10, 20, 50, 100]},
@@ -147,7 +134,7 @@ def steps_curve(candidate: Record, front: Record, evaluations: dict[str, Record]
 
 
 def hypervolume(front: Record, against: str = "generation") -> Figure:
-    """Hypervolume of the front so far against `generation`, `candidates` or `training_seconds`."""
+    """Hypervolume of the front at each point of the search against `generation`, `candidates` or `training_seconds`."""
     points = front["search"]["hypervolume"]
     trace = {"type": "scatter", "x": [point[against] for point in points],
              "y": [point["hypervolume"] for point in points], "mode": "lines+markers", "name": "hypervolume",
@@ -157,7 +144,7 @@ def hypervolume(front: Record, against: str = "generation") -> Figure:
                             for point in points],
              "hovertemplate": "after generation %{customdata[0]}: %{y:.4g}<br>%{customdata[1]} candidates, "
                               "%{customdata[2]} of training<extra></extra>"}
-    # Not by the count of points: an archive that was joined may lack generations, and each tick is drawn.
+    # By the range and not by the number of points: a merged archive may lack generations, but every tick is drawn.
     each = against == "generation" and points and points[-1][against] - points[0][against] <= 20
     return _figure([trace], {"height": 340, "showlegend": False, "margin": {"l": 66, "r": 16, "t": 10}},
                    x={"title": VOLUME_AXES[against], **({"dtick": 1} if each else {})},
@@ -165,7 +152,7 @@ def hypervolume(front: Record, against: str = "generation") -> Figure:
 
 
 def legend_name(candidate: Record, front: Record) -> str:
-    """What legends call a candidate."""
+    """The name of a candidate in legends."""
     return "undefended net" if candidate["id"] == front["undefended"]["id"] else f"candidate {escape(candidate['id'])}"
 
 
@@ -179,9 +166,13 @@ def _points(records: list[Record], x: str, name: str, front: Record, marker: Rec
             "hoverinfo": "text", "error_y": _error(robust, [test["robust_interval"] for test in tests])}
 
 
-def _line(name: str, colour: str, dash: str) -> Record:
-    return {"type": "scatter", "name": name, "mode": "lines+markers", "line": {"color": colour, "dash": dash,
-                                                                              "width": 2.5}}
+def _lines(candidate: Record, front: Record) -> list[tuple[Record, Record]]:
+    """(candidate, the style of its line) for the undefended net and, if it is another network, for `candidate`."""
+    styles = [(front["undefended"], colours.UNDEFENDED, "dash"), (candidate, colours.ACCENT, "solid")]
+    if candidate["id"] == front["undefended"]["id"]:
+        del styles[1]
+    return [(record, {"type": "scatter", "name": legend_name(record, front), "mode": "lines+markers",
+                      "line": {"color": colour, "dash": dash, "width": 2.5}}) for record, colour, dash in styles]
 
 
 def _error(values: list[float], intervals: list[list[float] | None]) -> Record:
@@ -249,7 +240,7 @@ def _legend(y: float) -> Record:
 
 
 def _short(value: float) -> float:
-    """No pixel shows a seventh digit."""
+    """Six digits: more are not visible."""
     return round(value, 6)
 
 

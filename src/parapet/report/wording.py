@@ -1,8 +1,9 @@
-"""How numbers are put into words, the same in the page, the cards and the picture."""
+"""Numbers as text, the same in the page, the cards and the pictures."""
 
 from __future__ import annotations
 
 import math
+from html import escape
 from typing import Any
 
 from parapet.genome import Genome
@@ -27,7 +28,7 @@ def threat(model: dict[str, Any]) -> str:
     """{"norm": "linf", "eps": 0.0313725} as `L-inf, eps = 8/255`: the literature writes radii in 255ths."""
     norm = {"linf": "L-inf", "l2": "L2"}.get(model["norm"], str(model["norm"]))
     levels = model["eps"] * 255
-    # 0.2 is 51/255 exactly, and nobody calls it that: only small radii are known by their 255ths.
+    # 0.2 is exactly 51/255, but only small radii are usually given in 255ths.
     if model["norm"] == "linf" and 1 <= round(levels) <= 32 and abs(levels - round(levels)) < 1e-3:
         return f"{norm}, eps = {round(levels)}/255"
     return f"{norm}, eps = {model['eps']:.4g}"
@@ -57,7 +58,7 @@ def milliseconds(value: float) -> str:
 
 
 def describe(genome: dict[str, Any]) -> str:
-    """A genome in a few words, for records that carry no description of their own."""
+    """A short description of a genome, for records without one."""
     return str(Genome.from_dict(genome))
 
 
@@ -74,8 +75,16 @@ def number(value: Any) -> str:
     return str(value)
 
 
+def plain(text: Any) -> str:
+    """Text that Markdown shows as it is: on one line, without markup, HTML or the end of a table cell."""
+    line = " ".join(str(text).split())
+    for mark in "\\`*_[]|":
+        line = line.replace(mark, "\\" + mark)
+    return escape(line, quote=False)
+
+
 def attacks(block: dict[str, dict[str, float | None]]) -> list[tuple[str, str]]:
-    """The attacks of a block `validation` or `test` in words, as (what the numbers are, them); two kinds, two lines."""
+    """The accuracies of a block `validation` or `test` under its attacks, as (kind of accuracy, text) for each kind."""
     parts = {kind: ", ".join(f"{name} {percent(share)}" for name, shares in block.items()
                              if (share := shares[kind]) is not None) for kind in ("alone", "left")}
     return [(heading, parts[kind]) for kind, heading in (("alone", "each attack alone"), ("left", "after all so far"))
@@ -83,10 +92,10 @@ def attacks(block: dict[str, dict[str, float | None]]) -> list[tuple[str, str]]:
 
 
 def reattacked(found: dict[str, Any]) -> str:
-    """What the gate's own attack came to (`gate` in parapet.promotion.reattack), as a sentence."""
+    """The result of the gate's attack (`gate` in parapet.promotion.reattack), as a sentence."""
     return (f"Attacked again on the graph that ships (rapid suite, seed {found['seed']}), {percent(found['attacked'])} "
-            f"of {found['n']:,} test images are robust, in the record {percent(found['recorded'])}; the number that is "
-            f"kept is the share that stands under both, {percent(found['kept'])}."
+            f"of {found['n']:,} test images are robust, in the record {percent(found['recorded'])}; its robust "
+            f"accuracy is now the share that survives both, {percent(found['kept'])}."
             + (f" The deep audit of the graph: {audit}." if (audit := found.get("audit")) else ""))
 
 
