@@ -18,7 +18,7 @@ from parapet.deployment import check_parity, export
 from parapet.errors import InputError
 from parapet.genome import Genome
 from parapet.models import build, check_fit, load, save
-from parapet.training.loop import train
+from parapet.training import TrainingRun, train
 from tests.fuzz.mutations import VALUES, json_bytes, twisted
 from tests.fuzz.part import Part, demand
 
@@ -110,9 +110,10 @@ class Trained(_Networks):
         generator = torch.Generator().manual_seed(seed)
         images = Images(torch.randint(0, 256, (8, *shape), dtype=torch.uint8, generator=generator),
                         torch.arange(8) % classes, torch.arange(8), 255)
-        trained = train(genome, images, images, classes=classes, mean=torch.full((shape[0],), 0.5),
-                        std=torch.full((shape[0],), 0.3), threat=ThreatModel(eps=0.1), seed=seed,
-                        config=TrainingConfig(epochs=1, batch_size=8, validation_steps=1, validate_every=1))
+        trained = train(TrainingRun(
+            genome=genome, images=images, validation=images, classes=classes, mean=torch.full((shape[0],), 0.5),
+            std=torch.full((shape[0],), 0.3), threat=ThreatModel(eps=0.1), seed=seed,
+            config=TrainingConfig(epochs=1, batch_size=8, validation_steps=1, validate_every=1)))
         row = trained.curves[-1]
         demand(math.isfinite(row["loss"]), f"the loss of a finished epoch is {row['loss']}")
         save(trained.network, self.folder / "model.safetensors")

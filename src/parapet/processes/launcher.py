@@ -127,7 +127,7 @@ def _end_without(heartbeat: Path, longest: float) -> None:
 
 def main(path: str) -> None:
     """Take part in the request at `path`, as the process that torchrun's environment says."""
-    from parapet.training.team import joined
+    from parapet.training.team import process_group
 
     place = Path(path).parent
     asked = read_json(Path(path))
@@ -136,7 +136,7 @@ def main(path: str) -> None:
     else:
         watch = threading.Thread(target=_end_without, args=(place / HEARTBEAT, _ABANDONED), daemon=True)
     watch.start()
-    with joined(device=asked["device"]) as (team, device):
+    with process_group(device=asked["device"]) as (team, device):
         try:
             plugins.inherit(asked["plugins"])
             resolve(asked["function"])(**asked["arguments"], device=device, team=team,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from parapet.processes.pool import Task
 from parapet.quoting import name as named
 from parapet.redaction import redacted
 from parapet.store.results import CHECKPOINT, WEIGHTS
-from parapet.training.checkpoint import left_by
-from parapet.training.loop import TrainingFailed, train
+from parapet.training import TrainingFailed, TrainingRun, train
+from parapet.training.checkpoint import peek
 from parapet.training.recipes import NamedRecipe, load_recipe
 from parapet.versions import TRAINING_VERSION
 
@@ -150,14 +151,13 @@ def check_before_data(recipe: NamedRecipe, out: Path, seed: int) -> None:
 def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str, watcher: Watcher,
            result: dict[str, Any]) -> dict[str, Any]:
     config, checkpoint = recipe.training, out / CHECKPOINT
-    images = data.split("train", device=device)
-    looked_at = data.split("validation", device=device, limit=config.validation_images)
-    mean, std = torch.tensor(data.mean), torch.tensor(data.std)
-    validation_batches = -(-len(looked_at) // config.batch_size)
-    if (finished := left_by(checkpoint)[0].get("epoch", 0)) > 0:
+    training_run = TrainingRun.of(recipe.genome, data, config=config, threat=recipe.threat, seed=seed, device=device,
+                                  checkpoint=checkpoint)
+    validation_images = len(training_run.validation)
+    if (finished := peek(checkpoint)[0].get("epoch", 0)) > 0:
         watcher.goes_on(finished)
-    clock = _Clock(finished, len(images) // config.batch_size, validation_batches,
-                   config.batch_size, watcher)
+    clock = _Clock(finished, training_run.batches, -(-validation_images // config.batch_size), config.batch_size,
+                   watcher)
 
     begun = False
 
@@ -172,16 +172,14 @@ def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str
         clock.next_epoch(epoch)
 
     try:
-        trained = train(recipe.genome, images, looked_at, classes=len(data.classes), mean=mean, std=std, config=config,
-                        threat=recipe.threat, seed=seed, device=device, checkpoint_path=checkpoint, progress=tell,
-                        turn=clock.turn, beforehand=clock.beforehand)
+        trained = train(replace(training_run, progress=tell, turn=clock.turn, auxiliary_turn=clock.auxiliary_turn))
     except TrainingFailed as error:
         raise TrainingFailed(_restored(recipe, data, out, error, result)) from None
     network = trained.network.cpu()
     best = trained.curves[trained.best_epoch - 1]
     result |= {
         "status": "done", "best_epoch": trained.best_epoch, "seconds": trained.seconds, "curves": trained.curves,
-        "validation": {"n": len(looked_at), "attack": f"PGD-{config.validation_steps}",
+        "validation": {"n": validation_images, "attack": f"PGD-{config.validation_steps}",
                        "clean_accuracy": best["validation_clean_accuracy"],
                        "robust_accuracy": best["validation_robust_accuracy"]},
         "training_flops": trained.training_flops, "flops": count_flops(network, network.image_shape),
@@ -195,7 +193,7 @@ def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str
 def _restored(recipe: NamedRecipe, data: Dataset, out: Path, error: TrainingFailed, result: dict[str, Any]) -> str:
     """Save the best epoch of a failed run; the sentence for the failure, and what is left of the run."""
     reason = str(error)
-    numbers, best = left_by(out / CHECKPOINT)
+    numbers, best = peek(out / CHECKPOINT)
     if not best:
         return f"{reason}; there is no epoch to go back to, so lower genome.learning_rate or clip gradients."
     network = build(recipe.genome, data.image_shape, len(data.classes), generator=torch.Generator())
@@ -218,7 +216,7 @@ class _Clock:
     def next_epoch(self, epoch: int) -> None:
         self.epoch, self.turns, self.started = epoch, 0, time.monotonic()
 
-    def beforehand(self, name: str) -> Callable[[], AbstractContextManager[object]]:
+    def auxiliary_turn(self, name: str) -> Callable[[], AbstractContextManager[object]]:
         """The turns of a network that is trained first."""
         turns = 0
 

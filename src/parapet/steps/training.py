@@ -20,7 +20,8 @@ from parapet.models.inheritance import inherit
 from parapet.processes.launcher import launch
 from parapet.processes.training_request import request
 from parapet.store import results
-from parapet.training.loop import TrainingFailed, Turn, train
+from parapet.training import TrainingFailed, TrainingRun, train
+from parapet.training.run import Turn
 from parapet.training.team import ALONE, Team
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "training")
@@ -64,7 +65,7 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
         # The space may hold such genomes beside others that fit: the search goes on without them.
         return write(status="infeasible", reason=str(error), started=started)
 
-    begin = None
+    initialise = None
     if parent is not None:
         if start is None or results.done(start.parent / results.TRAINING, parent["training_key"]) is None:
             raise WorkError(f"the weights that candidate {proposal['id']} begins with, those of "
@@ -72,15 +73,14 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
                             "search again, which trains them again.")
         ancestor = load(start)
 
-        def begin(network: Network) -> None:
+        def initialise(network: Network) -> None:
             inherit(network, ancestor)
 
     config = fidelity.config(params.training, behind=parent["epochs"] if parent else 0, started=parent is not None)
-    images = fidelity.images(data.images["train"], config.batch_size)
     kept.mkdir(parents=True, exist_ok=True)
     turn = (cores or FreeCores()).turn
 
-    def beforehand(name: str) -> Turn:
+    def auxiliary_turn(name: str) -> Turn:
         progress(f"the {name} first", 0.0)
         return turn
 
@@ -88,13 +88,11 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
         progress(f"epoch {epoch}/{epochs}", epoch / epochs)
 
     try:
-        trained = train(
-            fidelity.recipe(genome), data.split("train", device=device, limit=images),
-            data.split("validation", device=device, limit=params.training.validation_images),
-            classes=len(data.classes), mean=torch.tensor(data.mean), std=torch.tensor(data.std),
+        trained = train(TrainingRun.of(
+            fidelity.recipe(genome), data, images=fidelity.images(data.images["train"], config.batch_size),
             config=config, threat=params.threat, seed=proposal["seed"] + (parent is not None) * fidelity.epochs,
-            device=device, checkpoint_path=kept / results.CHECKPOINT, progress=tell, turn=turn, beforehand=beforehand,
-            begin=begin, team=team)
+            device=device, checkpoint=kept / results.CHECKPOINT, progress=tell, turn=turn,
+            auxiliary_turn=auxiliary_turn, initialise=initialise, team=team))
     except TrainingFailed as error:
         return write(status="infeasible", reason=str(error), started=started)
     if not team.is_main:

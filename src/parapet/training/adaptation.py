@@ -27,7 +27,7 @@ _RADIUS_STEP, _SMALLEST_RADIUS, _LARGEST_RADIUS = 1.05, 0.75, 1.25
 
 
 @dataclass(frozen=True)
-class Defence:
+class DefenceParameters:
     """What the next epoch trains with, beside the recipe.
 
     extra_steps: added to the recipe's attack steps; step sizes shrink with them. radius_factor: on the training radius,
@@ -72,12 +72,12 @@ class Feedback:
         """Whether the gap is that of a network which misleads single steps (over 20 points)."""
         return self.gap > COLLAPSE
 
-    def collapsed(self, defence: Defence) -> bool:
+    def collapsed(self, defence: DefenceParameters) -> bool:
         """Whether the network has learnt to mislead single steps since the last good look."""
         return self.misleading and defence.good is not None and self.several_steps < defence.good - _FALL
 
 
-def adapt(defence: Defence, feedback: Feedback) -> Defence:
+def adapt(defence: DefenceParameters, feedback: Feedback) -> DefenceParameters:
     """The defence of the next epoch.
 
     A wide gap adds a step to the attack and a narrow one takes an added one away; an attack that breaks next to nothing
@@ -100,7 +100,7 @@ def adapt(defence: Defence, feedback: Feedback) -> Defence:
     return replace(defence, stalled=0, regulariser_factor=min(_LARGEST, _GROWTH * defence.regulariser_factor))
 
 
-def attack_harder(defence: Defence, *, rolled_back: bool = True) -> Defence:
+def strengthen_attack(defence: DefenceParameters, *, rolled_back: bool = True) -> DefenceParameters:
     """A stronger attack; the step that a rollback adds is never taken away again."""
     return replace(defence, extra_steps=min(defence.extra_steps + 1, _MOST_EXTRA_STEPS + defence.collapses + 1),
                    collapses=defence.collapses + rolled_back)

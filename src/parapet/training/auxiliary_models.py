@@ -28,13 +28,13 @@ class AuxiliaryModels:
 
     @classmethod
     def of(cls, networks: dict[str, nn.Module]) -> AuxiliaryModels:
-        """The finished networks by the names of `needed`."""
+        """The finished networks by the names of `auxiliary_genomes`."""
         for network in networks.values():
             network.eval().requires_grad_(False)
         return cls(networks.get(TEACHER), tuple(network for name, network in networks.items() if name != TEACHER))
 
 
-def needed(genome: Genome) -> dict[str, Genome]:
+def auxiliary_genomes(genome: Genome) -> dict[str, Genome]:
     """Name and genome of each network to be trained first; empty for most recipes.
 
     The teacher has the student's shape and temperature (Papernot et al. 2016, section IV). Static networks are the same

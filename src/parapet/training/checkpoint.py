@@ -14,7 +14,7 @@ from torch import Tensor
 
 from parapet import sealed_tensors
 from parapet.sealed import Damaged
-from parapet.training.adaptation import Defence
+from parapet.training.adaptation import DefenceParameters
 from parapet.training.learner import Learner, Snapshot
 
 _GROUPS = ("weights", "momentum", "average", "head", "steps")
@@ -34,7 +34,7 @@ class Progress:
     curves: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     flops: int = 0
-    defence: Defence = field(default_factory=Defence)
+    defence: DefenceParameters = field(default_factory=DefenceParameters)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     good: Snapshot = field(default_factory=dict)
 
@@ -63,12 +63,12 @@ def restore(path: Path, key: str, learner: Learner, generator: torch.Generator) 
         return None
     learner.restore({group: _part(tensors, f"now.{group}.") for group in _GROUPS})
     generator.set_state(tensors["generator"])
-    numbers["defence"] = Defence(**numbers["defence"])
+    numbers["defence"] = DefenceParameters(**numbers["defence"])
     good = {group: _part(tensors, f"good.{group}.") for group in _GROUPS}
     return Progress(**numbers, best_weights=_part(tensors, "best."), good=good if good["weights"] else {})
 
 
-def left_by(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def peek(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(`epoch`, `best_epoch`, `curves` and the like, best epoch's weights) of whichever run left a checkpoint.
 
     Both are empty where it is missing or damaged.

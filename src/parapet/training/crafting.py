@@ -13,7 +13,8 @@ from parapet.attacks.gradient.pgd import ascend
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import frozen
 from parapet.attacks.noise import uniform
-from parapet.attacks.objectives import Objective, cross_entropy, divergence_from, precise
+from parapet.attacks.objectives import Objective as AttackLoss
+from parapet.attacks.objectives import cross_entropy, divergence_from, precise
 from parapet.training.losses.ensemble import ensemble_images
 
 # Step of FGSM from a random start in radii (Wong et al. 2020), and how far N-FGSM's noise reaches (de Jorge et al.
@@ -62,24 +63,24 @@ def craft(network: nn.Module, images: Tensor, labels: Tensor, crafting: Crafting
         return ensemble_images(network, images, labels, static=static, eps=eps, norm=norm, generator=generator)[0]
     noise = uniform(seeds, images.shape[1:])
     with frozen(network):
-        objective = _objective(network, images, crafting)
+        loss = _attack_loss(network, images, crafting)
         if crafting.kind == "n_fgsm":
-            return _n_fgsm(network, images, labels, objective, eps, norm, noise)
+            return _n_fgsm(network, images, labels, loss, eps, norm, noise)
         around = ball(images, eps, norm)
-        return ascend(network, around.start(noise), labels, around, objective, crafting.passes, crafting.step_size(eps))
+        return ascend(network, around.start(noise), labels, around, loss, crafting.passes, crafting.step_size(eps))
 
 
-def _objective(network: nn.Module, images: Tensor, crafting: Crafting) -> Objective:
+def _attack_loss(network: nn.Module, images: Tensor, crafting: Crafting) -> AttackLoss:
     if not crafting.divergence:
         return cross_entropy
     with torch.no_grad():
         return divergence_from(precise(network(images)).softmax(1))
 
 
-def _n_fgsm(network: nn.Module, images: Tensor, labels: Tensor, objective: Objective, eps: float, norm: str,
+def _n_fgsm(network: nn.Module, images: Tensor, labels: Tensor, loss: AttackLoss, eps: float, norm: str,
             noise: Tensor) -> Tensor:
     """Noise twice as wide as the ball, one step of a radius, and no way back into the ball."""
     start = (images + _NOISE * eps * (2 * noise - 1)).clamp(0, 1) if norm == "linf" \
         else ball(images, _NOISE * eps, norm).start(noise)
-    _, _, gradient = input_gradient(network, start, labels, objective)
+    _, _, gradient = input_gradient(network, start, labels, loss)
     return ball(start, eps, norm).step(start, gradient, eps)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from parapet.models.network import Network
 from parapet.training.averaging import WeightAverage
+from parapet.training.losses import Pieces
 from parapet.training.morel import MorelHead
+from parapet.training.team import Team
+from parapet.training.weight_perturbation import perturbed
 
 MOMENTUM = 0.9
 # Groups of named tensors, by what they belong to.
@@ -19,19 +25,39 @@ Snapshot = dict[str, dict[str, Tensor]]
 class Learner:
     """`head` is dropped after training (MOREL's embedding head), or None."""
 
-    network: nn.Module
+    network: Network
     head: MorelHead | None
     optimiser: torch.optim.SGD
     average: WeightAverage
 
     @classmethod
-    def of(cls, network: nn.Module, head: MorelHead | None, *, learning_rate: float, weight_decay: float,
+    def of(cls, network: Network, head: MorelHead | None, *, learning_rate: float, weight_decay: float,
            decay: float) -> Learner:
         """SGD with Nesterov momentum on network and head; `decay` of the weights' moving average, 0 for none."""
         parameters = [*network.parameters(), *(head.parameters() if head is not None else ())]
         optimiser = torch.optim.SGD(parameters, lr=learning_rate, momentum=MOMENTUM, nesterov=True,
                                     weight_decay=weight_decay, fused=parameters[0].is_cuda or None)
         return cls(network, head, optimiser, WeightAverage(network, decay))
+
+    def descend(self, loss_fn: Callable[[], tuple[Tensor, Pieces]], *, rate: float, gamma: float, clip: float,
+                team: Team) -> tuple[Tensor, Pieces]:
+        """One step of the optimiser on `loss_fn()`, a scalar and its pieces, which are returned detached.
+
+        rate: the learning rate. gamma: of adversarial weight perturbation, 0 for none. clip: the largest norm of the
+        gradient, 0 for any.
+        """
+        with perturbed(self.network, lambda: loss_fn()[0], gamma, average=team.average) if gamma > 0 else nullcontext():
+            loss, pieces = loss_fn()
+            self.optimiser.zero_grad()
+            loss.backward()
+        team.average_step(self.parameters, self.network)
+        if clip > 0:
+            nn.utils.clip_grad_norm_(self.parameters, clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.average.update(self.network)
+        return loss.detach(), pieces
 
     def snapshot(self) -> Snapshot:
         """Copies of all that moves."""

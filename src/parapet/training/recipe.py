@@ -8,9 +8,9 @@ from parapet.catalogue.crafting import REGULARISERS
 from parapet.catalogue.losses import LOSSES, MOREL_WEIGHTS
 from parapet.config import TrainingConfig
 from parapet.genome import Genome
-from parapet.training.adaptation import Defence
+from parapet.training.adaptation import DefenceParameters
 from parapet.training.crafting import Crafting
-from parapet.training.objective import Objective
+from parapet.training.training_loss import TrainingLoss
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Recipe:
     training radius over the threat model's.
     """
 
-    objective: Objective
+    loss: TrainingLoss
     crafting: Crafting | None
     weight_perturbation: float
     eps_ratio: float
@@ -32,25 +32,25 @@ class Recipe:
         loss = LOSSES[genome.loss]
         weights = {weight.name: genome[weight.gene]
                    for weight in (*loss.weights, *(MOREL_WEIGHTS if loss.joins_morel else ()))}
-        objective = Objective(genome.loss, weights, {name: genome[name] for name in REGULARISERS},
+        training_loss = TrainingLoss(genome.loss, weights, {name: genome[name] for name in REGULARISERS},
                               genome.label_smoothing or config.label_smoothing)
         crafting = None if not loss.attacked else Crafting(genome.crafting, genome.steps,
                                                            divergence=loss.crafted_on_divergence)
-        return cls(objective, crafting, genome.weight_perturbation, genome.eps_ratio)
+        return cls(training_loss, crafting, genome.weight_perturbation, genome.eps_ratio)
 
-    def with_defence(self, defence: Defence) -> Recipe:
+    def adapted(self, defence: DefenceParameters) -> Recipe:
         """The recipe of an epoch: more attack steps, another radius, heavier regularisers."""
         crafting = self.crafting
         if crafting is not None and defence.extra_steps:
             steps = (crafting.steps if crafting.kind == "pgd" else 1) + defence.extra_steps
             crafting = replace(crafting, kind="pgd", steps=steps)
-        weights = {name: weight * defence.regulariser_factor for name, weight in self.objective.regularisers.items()}
+        weights = {name: weight * defence.regulariser_factor for name, weight in self.loss.regularisers.items()}
         return replace(self, crafting=crafting, eps_ratio=self.eps_ratio * defence.radius_factor,
-                       objective=replace(self.objective, regularisers=weights))
+                       loss=replace(self.loss, regularisers=weights))
 
-    def used(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """What to log of an epoch beside its losses: attack steps and each regulariser's weight."""
-        weights = {f"{name}_weight": weight for name, weight in self.objective.regularisers.items() if weight > 0}
+        weights = {f"{name}_weight": weight for name, weight in self.loss.regularisers.items() if weight > 0}
         return {"training_steps": float(self.crafting.passes if self.crafting else 0), **weights}
 
     def flops(self, forward: int) -> int:
@@ -60,7 +60,7 @@ class Recipe:
         """
         attack = 0 if self.crafting is None else 2 * self.crafting.passes + (
             self.crafting.divergence and self.crafting.kind != "ensemble")
-        teacher = self.objective.spec.teacher is not None
+        teacher = self.loss.spec.teacher is not None
         descents = 2 if self.weight_perturbation > 0 else 1
-        double = bool(self.objective.differentiated_twice)
-        return forward * (attack + descents * teacher + descents * (3 + 3 * double) * len(self.objective.parts))
+        double = bool(self.loss.differentiated_twice)
+        return forward * (attack + descents * teacher + descents * (3 + 3 * double) * len(self.loss.parts))

@@ -68,7 +68,7 @@ class Team:
         self.average([*(each.grad for each in parameters if each.grad is not None),
                       *(buffer for buffer in network.buffers() if buffer.is_floating_point())])
 
-    def decided(self, decide: Callable[[], Any]) -> Any:
+    def from_main(self, decide: Callable[[], Any]) -> Any:
         """What `decide` comes to in the main process, in all of them: cards may differ in a last digit, and a
         decision must not. The others wait meanwhile."""
         if self.size == 1:
@@ -77,7 +77,7 @@ class Team:
         dist.broadcast_object_list(said, src=0)
         return said[0]
 
-    def everyone(self, value: Any) -> list[Any]:
+    def gather(self, value: Any) -> list[Any]:
         """What each process says, in their order."""
         if self.size == 1:
             return [value]
@@ -95,7 +95,7 @@ ALONE = Team()
 
 
 @contextmanager
-def joined(environment: Mapping[str, str] = os.environ, *, device: str) -> Iterator[tuple[Team, str]]:
+def process_group(environment: Mapping[str, str] = os.environ, *, device: str) -> Iterator[tuple[Team, str]]:
     """(the team that torchrun put this process into, this process's device); over NCCL on cards, else over Gloo.
 
     `device` is that of the first process of each machine: cuda:2 for the first is cuda:3 for the second.

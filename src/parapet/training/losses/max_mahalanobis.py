@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from parapet.attacks.objectives import Objective, margin, precise
+from parapet.attacks.objectives import Objective as AttackLoss
+from parapet.attacks.objectives import margin, precise
 from parapet.errors import InputError
 from parapet.training.losses.one_pass import Logits, Pieces, required
 
@@ -70,8 +71,8 @@ def centre_logits(outputs: Tensor, centres: Tensor) -> Tensor:
     return -(outputs[:, None] - centres.to(outputs)).square().sum(2)
 
 
-def centre_margin(centres: Tensor) -> Objective:
-    """An objective over outputs (N, D): how much nearer the nearest wrong centre is than the label's, (N,).
+def centre_margin(centres: Tensor) -> AttackLoss:
+    """An attack's loss of outputs (N, D): how much nearer the nearest wrong centre is than the label's, (N,).
 
     Pang et al. 2020 attack the distances themselves in their adaptive attacks. As the centres have equal norms, this
     is linear in the outputs between two centres and never saturates. |z|^2, which every distance holds, is left out:

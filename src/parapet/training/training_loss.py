@@ -25,7 +25,7 @@ _SMOOTHING = Weight("smoothing", "label_smoothing", 0.0, below_one=True)
 
 
 @dataclass(frozen=True)
-class Objective:
+class TrainingLoss:
     """A sum of `loss` and regularisers; unknown names and weights that could make it negative raise InputError.
 
     `loss` is a name of `LOSSES`, `weights` are its own and, where it joins MOREL, `MOREL_WEIGHTS`; one that is left out
