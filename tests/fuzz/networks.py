@@ -35,9 +35,9 @@ def any_genome(chance: random.Random, widths: tuple[int, ...], depths: tuple[int
         if gene.known:
             genes[gene.name] = chance.choice(gene.known)
         elif isinstance(gene.choices[0], int):
-            genes[gene.name] = chance.choice((*gene.choices, chance.randint(int(gene.low), min(6, int(gene.high)))))
+            genes[gene.name] = chance.choice((*gene.choices, chance.randint(int(gene.low), min(6, int(gene.highest)))))
         else:
-            span = chance.choice((gene.low, gene.high, *gene.choices, chance.uniform(gene.low, gene.high)))
+            span = chance.choice((gene.low, gene.highest, *gene.choices, chance.uniform(gene.low, gene.highest)))
             genes[gene.name] = chance.choice((span, min(span, 1.0), *gene.choices))
             genes[gene.name] = max(gene.low, genes[gene.name])
     genes["denoiser_stage"] = chance.randint(1, BACKBONES[genes["backbone"]].stages)
@@ -55,7 +55,7 @@ class _Networks(Part):
         genes: Any = any_genome(chance, self.widths, self.depths)
         shape, classes = self._shape(chance, genes), chance.choice((2, 3, 10))
         if chance.random() < self.odd:
-            genes = twisted(chance, genes, (*VALUES, *(gene.high for gene in GENES.values() if gene.high is not None)))
+            genes = twisted(chance, genes, (*VALUES, *filter(None, (gene.highest for gene in GENES.values()))))
         return json_bytes({"genome": genes, "shape": shape, "classes": classes, "seed": chance.randrange(2**31)})
 
     def _shape(self, chance: random.Random, genes: dict[str, Any]) -> tuple[int, int, int]:

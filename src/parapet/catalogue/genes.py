@@ -22,7 +22,8 @@ class Gene:
     """One coordinate of the space.
 
     choices: what is searched by default. `ordered` genes mutate to a neighbour, the others to any other choice.
-    low, high: bounds of the numbers that params.yaml may list. words: the declarations that name its words.
+    low, high: bounds of the numbers that params.yaml may list; `high` may be a function where a plugin can raise it.
+    words: the declarations that name its words.
     off: its value where it has no effect. has_effect: whether it has one, given the values of the genes before it,
     those without effect at `off`; None for a gene that always has one.
     neutral: the value that changes nothing where it has an effect, for example the weight 0; None where there is none.
@@ -34,7 +35,7 @@ class Gene:
     choices: tuple[Any, ...]
     ordered: bool
     low: float | None = None
-    high: float | None = None
+    high: float | Callable[[], float] | None = None
     words: Catalogue[Any] | None = None
     off: Any = None
     has_effect: Callable[[Values], bool] | None = None
@@ -45,6 +46,11 @@ class Gene:
     def known(self) -> tuple[str, ...]:
         """The words that it may be, none for a number."""
         return () if self.words is None else tuple(self.words)
+
+    @property
+    def highest(self) -> float | None:
+        """The upper bound as it is now, None for a gene with words."""
+        return self.high() if callable(self.high) else self.high
 
     def counts(self, values: Values) -> bool:
         """Whether it has an effect beside the values of the genes before it."""
@@ -64,7 +70,11 @@ def weighs_loss(gene: str) -> Callable[[Values], bool]:
     return lambda values: gene in LOSSES[values["loss"]].genes.values()
 
 
-def _number(name: str, choices: tuple[float, ...], low: float, high: float, **rest: Any) -> Gene:
+def _most_stages() -> int:
+    return max(backbone.stages for backbone in BACKBONES.values())
+
+
+def _number(name: str, choices: tuple[float, ...], low: float, high: float | Callable[[], float], **rest: Any) -> Gene:
     return Gene(name, choices, True, low, high, **rest)
 
 
@@ -82,7 +92,7 @@ GENES: Catalogue[Gene] = Catalogue("a gene", (
     _number("depth", (1, 2), 1, 64, off=1, has_effect=_is_sized),
     Gene("activation", ("relu", "silu"), False, words=ACTIVATIONS),
     Gene("denoiser", ("none", "mean", "median", "gaussian"), False, words=DENOISERS, neutral="none"),
-    _number("denoiser_stage", (1, 2), 1, max(backbone.stages for backbone in BACKBONES.values()), off=1,
+    _number("denoiser_stage", (1, 2), 1, _most_stages, off=1,
             has_effect=lambda values: values["denoiser"] != "none"),
     Gene("input_filter", ("none", "bit_depth", "median", "smoothing"), False, words=FILTERS, neutral="none"),
     Gene("loss", ("pgd", "trades"), False, words=LOSSES),

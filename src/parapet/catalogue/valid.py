@@ -9,6 +9,7 @@ from typing import Any
 
 from parapet.catalogue.genes import GENES, Gene
 from parapet.catalogue.losses import Loss, Weight
+from parapet.catalogue.networks import Backbone
 from parapet.catalogue.quantities import OBJECTIVES, Quantity
 from parapet.quoting import words
 
@@ -23,6 +24,8 @@ def problem(one: Any, module: ModuleType) -> str | None:
         return wrong
     if isinstance(one, Loss) and not all(isinstance(weight, Weight) for weight in one.weights):
         return "whose weights have to be a tuple of Weight"
+    if isinstance(one, Backbone) and (type(one.stages) is not int or one.stages < 1):
+        return "whose stages has to be a whole number of at least 1"
     if isinstance(one, Gene):
         return _gene(one)
     return _quantity(one) if isinstance(one, Quantity) else None
@@ -44,7 +47,7 @@ def _references(one: Any, module: ModuleType) -> str | None:
 def _gene(gene: Gene) -> str | None:
     if not gene.choices:
         return "which has no choices"
-    if gene.words is None and not all(isinstance(bound, int | float) for bound in (gene.low, gene.high)):
+    if gene.words is None and not all(isinstance(bound, int | float) for bound in (gene.low, gene.highest)):
         return "which has numbers as choices and needs low and high, the bounds of what params.yaml may list"
     if gene.has_effect is None:
         return None if gene.neutral is not None else (

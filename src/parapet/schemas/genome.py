@@ -23,4 +23,4 @@ def _values(gene: Gene) -> dict[str, Any]:
     if gene.words is not None:
         return {"enum": list(gene.known)}
     kind = "integer" if isinstance(gene.choices[0], int) else "number"
-    return {"type": kind, "minimum": gene.low, "maximum": gene.high}
+    return {"type": kind, "minimum": gene.low, "maximum": gene.highest}

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from parapet.models.network import Network
-from parapet.training.averaging import WeightAverage
+from parapet.training.averaging import weight_average
 from parapet.training.losses import Pieces
 from parapet.training.morel import MorelHead
 from parapet.training.team import Team
@@ -28,7 +30,7 @@ class Learner:
     network: Network
     head: MorelHead | None
     optimiser: torch.optim.SGD
-    average: WeightAverage
+    average: AveragedModel | None
 
     @classmethod
     def of(cls, network: Network, head: MorelHead | None, *, learning_rate: float, weight_decay: float,
@@ -37,7 +39,7 @@ class Learner:
         parameters = [*network.parameters(), *(head.parameters() if head is not None else ())]
         optimiser = torch.optim.SGD(parameters, lr=learning_rate, momentum=MOMENTUM, nesterov=True,
                                     weight_decay=weight_decay, fused=parameters[0].is_cuda or None)
-        return cls(network, head, optimiser, WeightAverage(network, decay))
+        return cls(network, head, optimiser, weight_average(network, decay) if decay else None)
 
     def descend(self, loss_fn: Callable[[], tuple[Tensor, Pieces]], *, rate: float, gamma: float, clip: float,
                 team: Team) -> tuple[Tensor, Pieces]:
@@ -56,7 +58,8 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
-        self.average.update(self.network)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
         return loss.detach(), pieces
 
     def snapshot(self) -> Snapshot:
@@ -64,9 +67,11 @@ class Learner:
         momentum = {str(place): self.optimiser.state[parameter]["momentum_buffer"]
                     for place, parameter in enumerate(self.parameters)
                     if self.optimiser.state.get(parameter, {}).get("momentum_buffer") is not None}
-        groups = {"weights": self.network.state_dict(), "momentum": momentum, "average": self.average.weights,
+        average = self.average
+        groups = {"weights": self.network.state_dict(), "momentum": momentum,
+                  "average": average.module.state_dict() if average is not None else {},
                   "head": self.head.state_dict() if self.head is not None else {},
-                  "steps": {"average": torch.tensor(self.average.steps)}}
+                  "steps": {"average": average.n_averaged - 1 if average is not None else torch.tensor(0)}}
         return {group: {name: value.detach().clone() for name, value in tensors.items()}
                 for group, tensors in groups.items()}
 
@@ -75,9 +80,9 @@ class Learner:
         self.network.load_state_dict(snapshot["weights"])
         if self.head is not None:
             self.head.load_state_dict(snapshot["head"])
-        self.average.steps = int(snapshot["steps"]["average"])
-        self.average.weights = {name: value.clone().to(self.network.state_dict()[name].device)
-                                for name, value in snapshot["average"].items()}
+        if self.average is not None:
+            self.average.module.load_state_dict(snapshot["average"])
+            self.average.n_averaged.copy_(snapshot["steps"]["average"] + 1)
         for place, parameter in enumerate(self.parameters):
             found = snapshot["momentum"].get(str(place))
             if found is None:
@@ -85,6 +90,11 @@ class Learner:
             else:
                 # On the parameter's device and in its layout, so that the arithmetic afterwards is the same.
                 self.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(found)
+
+    @property
+    def evaluated(self) -> Network:
+        """The network that is validated and kept: the averaged one, where weights are averaged."""
+        return self.network if self.average is None else cast(Network, self.average.module)
 
     @property
     def parameters(self) -> list[Tensor]:

@@ -137,7 +137,8 @@ def _initialised(run: TrainingRun, recipe: Recipe, generator: torch.Generator) -
             raise InputError(f"training.compile is true, and {twice[0]} needs the gradient of a gradient, which "
                              "torch.compile cannot give; set training.compile to false, or the regulariser's weight to "
                              "0.")
-        network.compile()
+        for each in {learner.network, learner.evaluated}:
+            each.compile()
     return learner
 
 
@@ -189,14 +190,13 @@ def _adapt(run: TrainingRun, learner: Learner, state: checkpoint.Progress, craft
 
 
 def _keep_best(run: TrainingRun, learner: Learner, state: checkpoint.Progress) -> dict[str, float]:
-    network = learner.network
-    with learner.average.in_place_of(network):
-        metrics = run.team.from_main(lambda: validate(
-            network, run.validation, run.threat, steps=run.config.validation_steps, batch_size=run.config.batch_size,
-            turn=run.turn))
-        if metrics["validation_robust_accuracy"] >= state.best_robust_accuracy:
-            state.best_epoch, state.best_robust_accuracy = state.epoch, metrics["validation_robust_accuracy"]
-            state.best_weights = {name: value.clone() for name, value in network.state_dict().items()}
+    network = learner.evaluated
+    metrics = run.team.from_main(lambda: validate(
+        network, run.validation, run.threat, steps=run.config.validation_steps, batch_size=run.config.batch_size,
+        turn=run.turn))
+    if metrics["validation_robust_accuracy"] >= state.best_robust_accuracy:
+        state.best_epoch, state.best_robust_accuracy = state.epoch, metrics["validation_robust_accuracy"]
+        state.best_weights = {name: value.clone() for name, value in network.state_dict().items()}
     return metrics
 
 
