@@ -1,4 +1,4 @@
-"""What is wrong with a declaration from outside, before it can go wrong in the middle of a search."""
+"""Checks of a plugin's declaration, so that its mistakes are found before a search begins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def problem(one: Any, module: ModuleType) -> str | None:
-    """A clause about the declaration `one` of `module`, which follows its name; None where it can be used."""
+    """What is wrong with the declaration `one` of `module`, a clause that follows its name; None where it is valid."""
     if not isinstance(one.name, str) or not _NAME.fullmatch(one.name):
         return "whose name has to be small letters, digits and _, beginning with a letter"
     if (wrong := _references(one, module)) is not None:
@@ -32,7 +32,7 @@ def problem(one: Any, module: ModuleType) -> str | None:
 
 
 def _references(one: Any, module: ModuleType) -> str | None:
-    """Of code in the module itself; what lies elsewhere is imported where it is used."""
+    """Checks references to the module itself; other modules are imported where they are used."""
     for item in fields(one):
         value = getattr(one, item.name)
         if item.name in ("function", "builder", "reader", "source") and value is not None:
@@ -56,7 +56,7 @@ def _gene(gene: Gene) -> str | None:
         return "which needs off, the value that it has where it has no effect"
     try:
         gene.has_effect({name: other.choices[0] for name, other in GENES.items()})
-    except Exception as error:  # whatever a user's own code may raise
+    except Exception as error:  # a plugin may raise anything
         return f"whose has_effect fails ({type(error).__name__}: {words(error)})"
     return None
 

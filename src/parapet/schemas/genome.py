@@ -8,7 +8,7 @@ from parapet.catalogue.genes import GENES, Gene
 
 
 def genome_schema() -> dict[str, Any]:
-    """Every gene with its words or its range; required are those that no value stands for where they are missing."""
+    """Every gene with its words or its range; required are those without a neutral value that always have an effect."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A point of the search space",

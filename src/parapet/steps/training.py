@@ -1,4 +1,4 @@
-"""training: one candidate, adversarially; a candidate that fails is a result with its reason."""
+"""training: trains one candidate adversarially; a candidate that fails is a result with its reason."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
         progress: results.Report = results.ignore, team: Team | None = None) -> dict[str, Any]:
     """Train `proposal` (an entry of proposals.json) on the prepared `dataset` into the folder `out`.
 
-    `start` is the file of the weights that a proposal with a parent begins with. Leaves model.safetensors and
-    training.json; goes on from checkpoint.safetensors where an earlier attempt left it, in a folder of its own below
-    `checkpoints` (default: in `out`). What is damaged in `out` is made again. With `training.gpus` above 1 so many
-    processes do it together, the first on `device` and the others on the cards after it; each of them calls this with
-    its place in the `team`, and the first one writes. Raises WorkError where the parent's weights are gone or damaged.
+    `start` is the file of the weights from which a proposal with a parent starts. Writes model.safetensors and
+    training.json; resumes from checkpoint.safetensors of an earlier attempt, which is in its own folder below
+    `checkpoints` (default: in `out`). Damaged results in `out` are made again. With `training.gpus` above 1 that many
+    processes train together, the first on `device` and the others on the GPUs after it; each of them calls this with
+    its place in the `team`, and the first one writes. Raises WorkError where the parent's weights are missing or
+    damaged.
     """
     kept = out if checkpoints is None else checkpoints / proposal["training_key"][:_FOLDER_LENGTH]
     if (result := results.done(out / results.TRAINING, proposal["training_key"])) is not None:
-        (kept / results.CHECKPOINT).unlink(missing_ok=True)  # a kill at the very end leaves it
+        (kept / results.CHECKPOINT).unlink(missing_ok=True)  # left by a process that was killed at the very end
         return result
     out.mkdir(parents=True, exist_ok=True)
     if params.training.gpus > 1 and team is None:
@@ -62,7 +63,7 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
     try:
         check_fit(genome, data.image_shape, len(data.classes))
     except InputError as error:
-        # The space may hold such genomes beside others that fit: the search goes on without them.
+        # The search space may contain genomes that do not fit the images: the search continues without them.
         return write(status="infeasible", reason=str(error), started=started)
 
     initialise = None
@@ -110,15 +111,15 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, d
 
 def take_part(*, params: dict[str, Any], proposal: dict[str, Any], dataset: str, out: str, start: str | None,
               checkpoints: str | None, locks: str | None, device: str, team: Team, progress: results.Report) -> None:
-    """One of several processes that train a candidate together; the arguments are those of `run` as JSON.
+    """`run` in one of several processes that train a candidate together, with its arguments as plain values.
 
-    Raises InputError where the team has another size than params.yaml asks for.
+    Raises InputError where the number of processes is not that of params.yaml.
     """
     settings = parse(Params, params)
     if team.size != settings.training.gpus:
         raise InputError(f"training.gpus is {settings.training.gpus}, and {team.size} processes were started to train "
                          "together; the cluster's file and params.yaml have to be compiled together.")
-    # One lock is enough: the others wait for the first one before every batch.
+    # One lock is enough: before every batch the other processes wait for the main one.
     cores = Cores(Path(locks)) if locks and team.is_main else FreeCores()
     run(settings, proposal, Path(dataset), Path(out), device=device, start=Path(start) if start else None,
         checkpoints=Path(checkpoints) if checkpoints else None, cores=cores, team=team, progress=progress)

@@ -1,4 +1,4 @@
-"""Everything that training moves: the network, its training-only head, the optimiser and the averaged weights."""
+"""Everything that training updates: the network, its training-only head, the optimiser and the averaged weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Snapshot = dict[str, dict[str, Tensor]]
 
 @dataclass
 class Learner:
-    """`head` is dropped after training (MOREL's embedding head), or None."""
+    """`head` is MOREL's embedding head, which is dropped after training; `average` is None without an average."""
 
     network: Network
     head: MorelHead | None
@@ -35,7 +35,7 @@ class Learner:
     @classmethod
     def of(cls, network: Network, head: MorelHead | None, *, learning_rate: float, weight_decay: float,
            decay: float) -> Learner:
-        """SGD with Nesterov momentum on network and head; `decay` of the weights' moving average, 0 for none."""
+        """SGD with Nesterov momentum on network and head; `decay` is of the weights' moving average, 0 for none."""
         parameters = [*network.parameters(), *(head.parameters() if head is not None else ())]
         optimiser = torch.optim.SGD(parameters, lr=learning_rate, momentum=MOMENTUM, nesterov=True,
                                     weight_decay=weight_decay, fused=parameters[0].is_cuda or None)
@@ -63,7 +63,7 @@ class Learner:
         return loss.detach(), pieces
 
     def snapshot(self) -> Snapshot:
-        """Copies of all that moves."""
+        """Copies of all weights, averages and momentum."""
         momentum = {str(place): self.optimiser.state[parameter]["momentum_buffer"]
                     for place, parameter in enumerate(self.parameters)
                     if self.optimiser.state.get(parameter, {}).get("momentum_buffer") is not None}
@@ -76,7 +76,7 @@ class Learner:
                 for group, tensors in groups.items()}
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Put a snapshot back."""
+        """Load a snapshot."""
         self.network.load_state_dict(snapshot["weights"])
         if self.head is not None:
             self.head.load_state_dict(snapshot["head"])
@@ -98,5 +98,5 @@ class Learner:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """All that the optimiser moves, of network and head."""
+        """What the optimiser updates, of network and head."""
         return [parameter for group in self.optimiser.param_groups for parameter in group["params"]]

@@ -99,12 +99,13 @@ def train_epoch(run: TrainingRun, learner: Learner, recipe: Recipe, auxiliary: A
     """One epoch, the finished ones being `epoch`; the means of the loss and its pieces, and what it trained with."""
     config, device = run.config, run.images.images.device
     network, steps = learner.network.train(), config.epochs * run.batches
+    schedule = getattr(schedules, config.schedule)
     totals: dict[str, Tensor] = {}
     rate, eps = run.genome.learning_rate, 0.0
     for step, (images, labels) in enumerate(run.images.shuffled(config.batch_size, generator), epoch * run.batches):
         with run.turn(), _precision(run):
             run.team.barrier()
-            rate = schedules.SCHEDULES[config.schedule](step, steps, run.genome.learning_rate)
+            rate = schedule(step, steps, run.genome.learning_rate)
             eps = run.threat.eps * recipe.eps_ratio * schedules.ramp(step, steps, config.eps_ramp)
             images, labels, seeds = run.team.share(images, labels, image_seeds(len(images), generator, device))
             images = augment(images, seeds, config.augmentation)

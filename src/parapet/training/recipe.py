@@ -1,4 +1,4 @@
-"""From a genome and the training section of params.yaml to what the loop does: objective, crafting, perturbation."""
+"""What the training loop does, from a genome and the training section of params.yaml: loss, attack, perturbation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from parapet.training.training_loss import TrainingLoss
 
 @dataclass(frozen=True)
 class Recipe:
-    """What every step of one epoch descends on.
+    """The loss and the attack of every step of one epoch.
 
-    crafting is None for training without attacks; weight_perturbation is AWP's gamma, 0 for none; eps_ratio is the
-    training radius over the threat model's.
+    crafting: None for training without attacks. weight_perturbation: gamma of adversarial weight perturbation, 0 for
+    none. eps_ratio: the training radius divided by the threat model's.
     """
 
     loss: TrainingLoss
@@ -28,7 +28,7 @@ class Recipe:
 
     @classmethod
     def of(cls, genome: Genome, config: TrainingConfig) -> Recipe:
-        """The recipe half of `genome`; a gene's label smoothing goes before the configuration's."""
+        """The recipe genes of `genome`; label smoothing is the gene's where it is above 0, else the configuration's."""
         loss = LOSSES[genome.loss]
         weights = {weight.name: genome[weight.gene]
                    for weight in (*loss.weights, *(MOREL_WEIGHTS if loss.joins_morel else ()))}
@@ -39,24 +39,23 @@ class Recipe:
         return cls(training_loss, crafting, genome.weight_perturbation, genome.eps_ratio)
 
     def adapted(self, defence: DefenceParameters) -> Recipe:
-        """The recipe of an epoch: more attack steps, another radius, heavier regularisers."""
+        """The recipe of an epoch, with the attack steps, the radius and the regularisers that `defence` asks for."""
         crafting = self.crafting
         if crafting is not None and defence.extra_steps:
-            steps = (crafting.steps if crafting.kind == "pgd" else 1) + defence.extra_steps
-            crafting = replace(crafting, kind="pgd", steps=steps)
+            crafting = replace(crafting, kind="pgd", steps=crafting.passes + defence.extra_steps)
         weights = {name: weight * defence.regulariser_factor for name, weight in self.loss.regularisers.items()}
         return replace(self, crafting=crafting, eps_ratio=self.eps_ratio * defence.radius_factor,
                        loss=replace(self.loss, regularisers=weights))
 
     def metrics(self) -> dict[str, float]:
-        """What to log of an epoch beside its losses: attack steps and each regulariser's weight."""
+        """What is logged of an epoch beside its losses: attack steps and each regulariser's weight."""
         weights = {f"{name}_weight": weight for name, weight in self.loss.regularisers.items() if weight > 0}
         return {"training_steps": float(self.crafting.passes if self.crafting else 0), **weights}
 
     def flops(self, forward: int) -> int:
-        """Of training on one image once, `forward` being those of a forward pass.
+        """FLOPs of one training step per image, from those of a forward pass.
 
-        Forward 1, gradient of the image 1, gradient of the weights 1 more.
+        A forward pass counts 1, the gradient by the image 1, and the gradient by the weights 1 more.
         """
         attack = 0 if self.crafting is None else 2 * self.crafting.passes + (
             self.crafting.divergence and self.crafting.kind != "ensemble")

@@ -1,7 +1,7 @@
 """Training losses, one function each: (model, images, labels, adversarial images, weights) to a scalar and its pieces.
 
 Clean and adversarial images pass through the network as one batch, so that the statistics of batch norm in
-evaluation are those it was trained with. Each loss also takes the logits of a pass that was already made.
+evaluation are those it was trained with. Each loss also takes the logits of an earlier pass.
 """
 
 from __future__ import annotations
