@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -66,7 +67,7 @@ def train(run: TrainingRun) -> Trained:
         started = time.monotonic()
         now = recipe.adapted(state.defence)
         metrics = train_epoch(run, learner, now, auxiliary, generator, state.epoch)
-        if not all(torch.isfinite(torch.tensor(value)) for value in metrics.values()) or not _finite(network):
+        if not all(map(math.isfinite, metrics.values())) or not _finite(network):
             best = f"; epoch {state.best_epoch} had been the best" if state.best_epoch else ""
             raise TrainingFailed(f"the loss was not finite in epoch {state.epoch + 1} of {config.epochs} "
                                  f"(learning rate {run.genome.learning_rate:g}){best}")

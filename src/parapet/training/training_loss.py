@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from parapet.attacks.noise import Generator
 from parapet.catalogue.crafting import REGULARISERS
 from parapet.catalogue.losses import LOSSES, MOREL_WEIGHTS, Loss, Weight
-from parapet.catalogue.spec import resolve
+from parapet.catalogue.spec import Catalogue, resolve
 from parapet.errors import InputError
 from parapet.training.losses import Pieces, embedding_loss, one_pass
 from parapet.training.morel import MorelHead, classifier_layer, features_of
@@ -39,14 +38,15 @@ class TrainingLoss:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_name("loss", self.loss, LOSSES)
-        known = {weight.name: weight for weight in (*self.spec.weights,
-                                                    *(MOREL_WEIGHTS if self.spec.joins_morel else ()))}
+        LOSSES.find(self.loss, "loss")
+        known = Catalogue("a weight", (*self.spec.weights, *(MOREL_WEIGHTS if self.spec.joins_morel else ())))
         for name, value in self.weights.items():
-            _check_name(f"a weight of the loss {self.loss}", name, known)
-            _check_weight(f"weights.{name} of the loss {self.loss}", known[name], value)
+            if not known:
+                raise InputError(f"the loss {self.loss} has no weights; leave out {name}.")
+            weight = known.find(name, f"a weight of the loss {self.loss}")
+            _check_weight(f"weights.{name} of the loss {self.loss}", weight, value)
         for name, value in self.regularisers.items():
-            _check_name("a regulariser", name, REGULARISERS)
+            REGULARISERS.find(name, "a regulariser")
             _check_weight(f"regularisers.{name}", Weight(name, name, 0.0), value)
         _check_weight("smoothing", _SMOOTHING, self.smoothing)
 
@@ -121,15 +121,6 @@ class TrainingLoss:
 
     def _used(self) -> dict[str, float]:
         return {name: weight for name, weight in self.regularisers.items() if weight > 0}
-
-
-def _check_name(what: str, name: str, known: Iterable[str]) -> None:
-    names = list(known)
-    if name not in names:
-        near = difflib.get_close_matches(str(name), names, n=1)
-        hint = f"did you mean {near[0]}? Allowed" if near else "allowed"
-        allowed = f"{hint}: {', '.join(names)}." if names else "it has none."
-        raise InputError(f"{what} is {name!r}; {allowed}" if what == "loss" else f"{name!r} is not {what}; {allowed}")
 
 
 def _check_weight(where: str, weight: Weight, value: float) -> None:
