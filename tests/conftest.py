@@ -14,7 +14,7 @@ from parapet.config import DataPrepConfig, ThreatModel, TrainingConfig
 from parapet.data import dataset, splits
 from parapet.data.sources import Source
 from parapet.genome import Genome
-from parapet.training.loop import Trained, train
+from parapet.training import Trained, TrainingRun, train
 from tests.finished_search import finish
 from tests.in_process import InProcess
 from tests.shared import unchanged
@@ -70,9 +70,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def train_digits(digits: dataset.Dataset, genome: Genome, epochs: int) -> Trained:
     """`genome` trained on the digits at L-inf 0.2, on one thread."""
     torch.set_num_threads(1)
-    return train(genome, digits.split("train"), digits.split("validation"), classes=10,
-                 mean=torch.tensor(digits.mean), std=torch.tensor(digits.std), config=TrainingConfig(epochs=epochs),
-                 threat=ThreatModel(eps=DIGITS_EPS), seed=1)
+    return train(TrainingRun.of(genome, digits, config=TrainingConfig(epochs=epochs),
+                                threat=ThreatModel(eps=DIGITS_EPS), seed=1))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from parapet.config import DataPrepConfig, ThreatModel, TrainingConfig
@@ -16,7 +15,7 @@ from parapet.errors import InputError
 from parapet.files import write_json
 from parapet.genome import Genome
 from parapet.models import load, save
-from parapet.training.loop import train
+from parapet.training import TrainingRun, train
 
 EPS = 0.3
 # Of each data set the radius that its nets are trained for, and the share of images that training is watched on.
@@ -93,15 +92,14 @@ def train_net(name: str, data: dataset.Dataset, out: Path, *, device: str = "cpu
         return path
     net = NETS[name]
     eps = RADII[net.data]
-    trained = train(
-        net.genome, data.split("train", device=device), data.split("validation", device=device),
-        classes=len(data.classes), mean=torch.tensor(data.mean), std=torch.tensor(data.std),
-        threat=ThreatModel(eps=eps), seed=seed, device=device,
+    trained = train(TrainingRun.of(
+        net.genome, data, threat=ThreatModel(eps=eps), seed=seed, device=device,
         config=TrainingConfig(epochs=net.epochs, batch_size=128, validate_every=1, validation_steps=10,
+                              validation_images=data.images["validation"],
                               augmentation="none" if net.data == "mnist" else "crop_flip"),
-        checkpoint_path=out / f"{name}.checkpoint",
+        checkpoint=out / f"{name}.checkpoint",
         progress=lambda epoch, of, metrics: print(f"{name}: epoch {epoch}/{of}", {
-            key: round(value, 3) for key, value in metrics.items()}, flush=True))
+            key: round(value, 3) for key, value in metrics.items()}, flush=True)))
     save(trained.network, path)
     write_json(out / f"{name}.json", {"genome": net.genome.to_dict(), "epochs": net.epochs, "seed": seed, "eps": eps,
                                       "seconds": trained.seconds, "curves": trained.curves})

@@ -20,7 +20,7 @@ from parapet.config import ThreatModel, TrainingConfig
 from parapet.data.dataset import Dataset
 from parapet.genome import Genome
 from parapet.models import load, save
-from parapet.training.loop import train
+from parapet.training import TrainingRun, train
 
 _BODY = {"width": 8, "depth": 2, "activation": "silu", "learning_rate": 0.4, "steps": 2}
 _COLOUR = {**_BODY, "learning_rate": 0.2}
@@ -146,10 +146,9 @@ def loaded(name: str, folder: str) -> nn.Module:
 
 def _train(net: Honest, data: Dataset, path: Path) -> None:
     if isinstance(net.net, Genome):
-        network = train(net.net, data.split("train"), data.split("validation", limit=300), classes=len(data.classes),
-                        mean=torch.tensor(data.mean), std=torch.tensor(data.std), seed=1,
-                        threat=ThreatModel(norm=net.norm, eps=net.eps),
-                        config=TrainingConfig(epochs=net.epochs, label_smoothing=net.smoothing)).network
+        config = TrainingConfig(epochs=net.epochs, label_smoothing=net.smoothing, validation_images=300)
+        threat = ThreatModel(norm=net.norm, eps=net.eps)
+        network = train(TrainingRun.of(net.net, data, config=config, threat=threat, seed=1)).network
         save(network, path)
     else:
         save_file(_plainly(PLAIN[net.net], data, net).state_dict(), path)

@@ -102,12 +102,11 @@ class _Bench:
     def row(self, kind: str, fidelity: Fidelity, start: Path | None, *, behind: int,
             parent: str | None = None) -> dict[str, Any]:
         """Train at `fidelity` from the weights `start`, if any, attack, and keep the weights."""
-        import torch
 
         from parapet.models import load, save
         from parapet.models.cost import count_flops, count_parameters
         from parapet.models.inheritance import inherit
-        from parapet.training.loop import TrainingFailed, train
+        from parapet.training import TrainingFailed, TrainingRun, train
 
         training, threat = self.params.training, self.params.threat
         config = fidelity.config(training, behind=behind, started=start is not None)
@@ -115,12 +114,10 @@ class _Bench:
         result = {"genome": self.name, "kind": kind, "rung": fidelity.rung, "epochs": config.epochs, "parent": parent}
         began, wall = time.process_time(), time.time()
         try:
-            trained = train(
-                fidelity.recipe(self.genome), self.data.split("train", limit=limit),
-                self.data.split("validation", limit=training.validation_images), classes=len(self.data.classes),
-                mean=torch.tensor(self.data.mean), std=torch.tensor(self.data.std), config=config, threat=threat,
+            trained = train(TrainingRun.of(
+                fidelity.recipe(self.genome), self.data, images=limit, config=config, threat=threat,
                 seed=candidate_seed(self.params.seed, self.genome) + fidelity.rung,
-                begin=None if start is None else lambda network: inherit(network, load(start)))
+                initialise=None if start is None else lambda network: inherit(network, load(start))))
         except TrainingFailed as error:
             return result | {"failed": str(error), "cpu_seconds": round(time.process_time() - began, 3)}
         network = trained.network

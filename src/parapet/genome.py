@@ -174,7 +174,7 @@ def check_choice(gene: Gene, value: Any, where: str) -> Any:
     if gene.words is not None:
         return gene.words.find(value, where).name
     whole = isinstance(gene.choices[0], int)
-    low, high = cast(float, gene.low), cast(float, gene.high)  # a gene without words has both
+    low, high = cast(float, gene.low), cast(float, gene.highest)  # a gene without words has both
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high \
             or (whole and value % 1 != 0):
         kind = "a whole number" if whole else "a number"

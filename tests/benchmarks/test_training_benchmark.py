@@ -20,7 +20,7 @@ from parapet.config import ThreatModel, TrainingConfig
 from parapet.errors import InputError
 from parapet.genome import Genome
 from parapet.models import build
-from parapet.training.loop import train
+from parapet.training import TrainingRun, train
 
 TINY = Genome(width=4, depth=1, loss="pgd", steps=3, learning_rate=0.01, weight_decay=0.0)
 
@@ -32,15 +32,13 @@ def slow_toy(*_: object):
 
 def test_our_epoch_is_the_loops(digits) -> None:
     torch.set_num_threads(1)
-    images, threat = digits.split("train", limit=200), ThreatModel(eps=0.2)
-    moments = {"mean": torch.tensor(digits.mean), "std": torch.tensor(digits.std)}
-    config = TrainingConfig(epochs=1, batch_size=64, eps_ramp=0.0, schedule="constant")
-    trained = train(TINY, images, digits.split("validation", limit=64), classes=10, config=config, threat=threat,
-                    seed=3, **moments)
+    config = TrainingConfig(epochs=1, batch_size=64, eps_ramp=0.0, schedule="constant", validation_images=64)
+    run = TrainingRun.of(TINY, digits, config=config, threat=ThreatModel(eps=0.2), seed=3, images=200)
+    trained = train(run)
     generator = torch.Generator().manual_seed(3)
-    network = build(TINY, digits.image_shape, 10, generator=generator, **moments)
+    network = build(TINY, digits.image_shape, 10, generator=generator, mean=run.mean, std=run.std)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    ours(network, images, TINY, 64, threat, generator=generator)()
+    ours(network, run.images, TINY, 64, run.threat, generator=generator)()
     for name, value in trained.network.state_dict().items():
         assert torch.equal(value, network.state_dict()[name]), name
         assert name.startswith("normalise") or not torch.equal(value, before[name]), name

@@ -51,8 +51,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
 
 
-def python(folder: Path, code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120,
+def python(folder: Path, code: str, timeout: int = 120) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=timeout,
                           env=environment())
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -110,7 +110,83 @@ print(json.dumps(keys))
     assert [name for name in found[0] if found[0][name] != found[1][name]] == ["focal", "attacks", "search"]
 
 
+def test_a_backbone_of_more_stages_raises_the_bound_of_the_denoiser_s_place(tmp_path: Path) -> None:
+    deep = CODE.replace("for inputs in (channels, width))", "for inputs in (channels, *[width] * 5))").replace(
+        "(width, width), head)", "(width,) * 6, head)").replace("stride=2", "stride=1").replace(
+        'two_layers")', 'two_layers", stages=6)')
+    code = """
+from pathlib import Path
+import torch
+from parapet import schemas
+from parapet.config import load
+from parapet.errors import InputError
+from parapet.genome import Genome
+from parapet.models import build
+from parapet.search.network_space import SearchSpace
+
+before = schemas.schema("genome")["properties"]["denoiser_stage"]["maximum"]
+params = load(Path("params.yaml"))
+values = {**Genome(denoiser="mean").to_dict(), "backbone": "two_layers"}
+network = build(Genome.from_dict({**values, "denoiser_stage": 6}), (1, 8, 8), 3, generator=torch.Generator())
+print(before, tuple(network(torch.rand(2, 1, 8, 8)).shape), SearchSpace(params.search.space).choices("denoiser_stage"))
+print(schemas.problem("genome", {**values, "denoiser_stage": 6}))
+print(schemas.problem("genome", {**values, "denoiser_stage": 7}))
+for attempt in (lambda: Genome.from_dict({**values, "denoiser_stage": 7}),
+                lambda: SearchSpace({**params.search.space, "backbone": ["two_layers", "preact_resnet"]}),
+                lambda: build(Genome(denoiser="mean", denoiser_stage=5), (1, 8, 8), 3, generator=torch.Generator())):
+    try:
+        attempt()
+    except InputError as error:
+        print(error)
+"""
+    folder = project(tmp_path, deep, search={"space": {"denoiser_stage": [1, 6]}})
+    assert python(folder, code).splitlines() == [
+        "4 (2, 3) (1, 6)", "None", "$.denoiser_stage: 7 is greater than the maximum of 6",
+        "genome.denoiser_stage is 7; it must be a whole number from 1 to 6.",
+        "search.space.denoiser_stage lists 6, and the backbone preact_resnet has 4 stages; list stages up to 4, or "
+        "backbones with more of them: two_layers.",
+        "denoiser_stage is 5, and the backbone plain has 2 stages; it must be a whole number from 1 to 2."]
+
+
+@pytest.mark.slow
+def test_two_processes_train_with_what_plugins_declare(tmp_path: Path) -> None:
+    code = """
+import json
+from dataclasses import replace
+from pathlib import Path
+from parapet.config import load
+from parapet.errors import InputError
+from parapet.catalogue import plugins
+from parapet.data.info import read_info
+from parapet.fidelity import Fidelity
+from parapet.genome import Genome
+from parapet.models import load as load_network
+from parapet.steps import candidates, data_prep, training
+from parapet.store.request import Request
+
+params = load(Path("params.yaml"))
+data_prep.run(params, [], Path("dataset"))
+genome = Genome.from_dict({**Genome(width=4, depth=1, steps=1).to_dict(), "backbone": "two_layers",
+                           "activation": "tanh", "denoiser": "shrink", "input_filter": "grey", "loss": "focal",
+                           "focal_gamma": 2.0, "small_logits": 0.01})
+full = Fidelity.ladder((), params.training.epochs)[-1]
+proposal = candidates.proposal_of(Request(genome, full), params, read_info(Path("dataset")), "cpu", 0)
+done = training.run(params, proposal, Path("dataset"), Path("two"))
+print(done["status"], load_network(Path("two/model.safetensors")).genome == genome.canonical(),
+      "small_logits" in done["curves"][-1], len(done["curves"]))
+source = Path("stripes.py")
+source.write_text(source.read_text() + "# changed\\n")
+try:
+    training.run(params, proposal, Path("dataset"), Path("changed"))
+except InputError as error:
+    print(error)
+"""
+    assert python(project(tmp_path, training={"gpus": 2}), code, timeout=600).splitlines() == [
+        "done True True 2", "the plugin stripes was changed while the command ran; run the same command again."]
+
+
 LOSS = "from parapet.catalogue.losses import Loss, Weight, LOSSES\n"
+NETWORKS = "from parapet.catalogue.networks import Backbone\n"
 GENE = "from parapet.catalogue.genes import Gene\n"
 QUANTITY = "from parapet.catalogue.quantities import Quantity\n"
 
@@ -130,6 +206,8 @@ QUANTITY = "from parapet.catalogue.quantities import Quantity\n"
      "that name."),
     (LOSS + "DECLARATIONS = (Loss('mine', 'm:f', (('a', 'b', 1.0),)),)",
      "holds Loss mine, whose weights have to be a tuple of Weight."),
+    (NETWORKS + "DECLARATIONS = (Backbone('mine', 'm:f', stages=0),)",
+     "holds Backbone mine, whose stages has to be a whole number of at least 1."),
     (LOSS + "DECLARATIONS = (Loss('mine', 'stripes:f'),)",
      "holds Loss mine, whose function is stripes:f, and stripes has no f."),
     (LOSS + "DECLARATIONS = (Loss('mine', 'm:f', teacher='mine'),)",

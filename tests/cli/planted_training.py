@@ -11,10 +11,10 @@ from parapet.training import loop
 
 def work(**arguments: Any) -> dict[str, Any]:
     """The honest work, until epoch 2."""
-    how, honest = os.environ["PLANTED"], loop._epoch
+    how, honest = os.environ["PLANTED"], loop.train_epoch
 
     def epoch(*values: Any) -> Any:
-        if values[7] == 1:
+        if values[-1] == 1:
             if how == "wait":
                 time.sleep(600)
             if how == "fault":
@@ -24,5 +24,5 @@ def work(**arguments: Any) -> dict[str, Any]:
             os.write(2, b"double free or corruption (out)\n")
             os.kill(os.getpid(), getattr(signal, how))
         return honest(*values)
-    loop._epoch = epoch
+    loop.train_epoch = epoch
     return train.work(**arguments)

@@ -17,7 +17,7 @@ import torch
 from parapet import cli
 from parapet.models import load
 from parapet.training import loop
-from parapet.training.checkpoint import left_by
+from parapet.training.checkpoint import peek
 
 TINY = ["--recipe", "digits", "--threads", "1", "--set", "training.epochs=2", "--set", "genome.width=4",
         "--set", "genome.steps=1", "--set", "training.validation_steps=2"]
@@ -96,7 +96,7 @@ def test_killed_at_ten_random_moments_the_weights_are_the_same(here: Path, digit
                 assert next(epochs, None), f"the run was over before kill {kill}"
             time.sleep(moments.uniform(0, 1))
             run.kill()
-    assert 10 <= left_by(here / "killed/checkpoint.safetensors")[0]["epoch"] < 90
+    assert 10 <= peek(here / "killed/checkpoint.safetensors")[0]["epoch"] < 90
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert cli.main(["train", *options, "--out", "undisturbed"]) == 0
@@ -106,13 +106,13 @@ def test_killed_at_ten_random_moments_the_weights_are_the_same(here: Path, digit
 
 def test_an_interrupted_run_says_how_to_go_on(here: Path, digits_folder: Path, capsys: pytest.CaptureFixture,
                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = loop._epoch
+    honest = loop.train_epoch
 
     def interrupted(*arguments):
-        if arguments[7] == 1:
+        if arguments[-1] == 1:
             raise KeyboardInterrupt
         return honest(*arguments)
-    monkeypatch.setattr(loop, "_epoch", interrupted)
+    monkeypatch.setattr(loop, "train_epoch", interrupted)
     assert _train("--data", str(digits_folder)) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
     monkeypatch.undo()
@@ -123,9 +123,9 @@ def test_an_interrupted_run_says_how_to_go_on(here: Path, digits_folder: Path, c
 
 def test_numbers_that_go_bad_are_exit_code_1(here: Path, digits_folder: Path, capsys: pytest.CaptureFixture,
                                              monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = loop._epoch
-    monkeypatch.setattr(loop, "_epoch", lambda *arguments: {
-        **honest(*arguments), **({"loss": float("nan")} if arguments[7] == 1 else {})})
+    honest = loop.train_epoch
+    monkeypatch.setattr(loop, "train_epoch", lambda *arguments: {
+        **honest(*arguments), **({"loss": float("nan")} if arguments[-1] == 1 else {})})
     assert _train("--data", str(digits_folder)) == 1
     told = capsys.readouterr().err
     assert told.startswith("parapet: the loss was not finite in epoch 2 of 2") and told.count("\n") == 1

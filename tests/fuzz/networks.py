@@ -18,7 +18,7 @@ from parapet.deployment import check_parity, export
 from parapet.errors import InputError
 from parapet.genome import Genome
 from parapet.models import build, check_fit, load, save
-from parapet.training.loop import train
+from parapet.training import TrainingRun, train
 from tests.fuzz.mutations import VALUES, json_bytes, twisted
 from tests.fuzz.part import Part, demand
 
@@ -35,9 +35,9 @@ def any_genome(chance: random.Random, widths: tuple[int, ...], depths: tuple[int
         if gene.known:
             genes[gene.name] = chance.choice(gene.known)
         elif isinstance(gene.choices[0], int):
-            genes[gene.name] = chance.choice((*gene.choices, chance.randint(int(gene.low), min(6, int(gene.high)))))
+            genes[gene.name] = chance.choice((*gene.choices, chance.randint(int(gene.low), min(6, int(gene.highest)))))
         else:
-            span = chance.choice((gene.low, gene.high, *gene.choices, chance.uniform(gene.low, gene.high)))
+            span = chance.choice((gene.low, gene.highest, *gene.choices, chance.uniform(gene.low, gene.highest)))
             genes[gene.name] = chance.choice((span, min(span, 1.0), *gene.choices))
             genes[gene.name] = max(gene.low, genes[gene.name])
     genes["denoiser_stage"] = chance.randint(1, BACKBONES[genes["backbone"]].stages)
@@ -55,7 +55,7 @@ class _Networks(Part):
         genes: Any = any_genome(chance, self.widths, self.depths)
         shape, classes = self._shape(chance, genes), chance.choice((2, 3, 10))
         if chance.random() < self.odd:
-            genes = twisted(chance, genes, (*VALUES, *(gene.high for gene in GENES.values() if gene.high is not None)))
+            genes = twisted(chance, genes, (*VALUES, *filter(None, (gene.highest for gene in GENES.values()))))
         return json_bytes({"genome": genes, "shape": shape, "classes": classes, "seed": chance.randrange(2**31)})
 
     def _shape(self, chance: random.Random, genes: dict[str, Any]) -> tuple[int, int, int]:
@@ -110,9 +110,10 @@ class Trained(_Networks):
         generator = torch.Generator().manual_seed(seed)
         images = Images(torch.randint(0, 256, (8, *shape), dtype=torch.uint8, generator=generator),
                         torch.arange(8) % classes, torch.arange(8), 255)
-        trained = train(genome, images, images, classes=classes, mean=torch.full((shape[0],), 0.5),
-                        std=torch.full((shape[0],), 0.3), threat=ThreatModel(eps=0.1), seed=seed,
-                        config=TrainingConfig(epochs=1, batch_size=8, validation_steps=1, validate_every=1))
+        trained = train(TrainingRun(
+            genome=genome, images=images, validation=images, classes=classes, mean=torch.full((shape[0],), 0.5),
+            std=torch.full((shape[0],), 0.3), threat=ThreatModel(eps=0.1), seed=seed,
+            config=TrainingConfig(epochs=1, batch_size=8, validation_steps=1, validate_every=1)))
         row = trained.curves[-1]
         demand(math.isfinite(row["loss"]), f"the loss of a finished epoch is {row['loss']}")
         save(trained.network, self.folder / "model.safetensors")

@@ -141,4 +141,4 @@ class Checkpoints(_Files):
                    "a changed checkpoint was taken up")
             demand(all(torch.equal(value, self.whole.good["weights"][name]) for name, value in after.items()),
                    "other weights were taken up than were kept")
-        checkpoint.left_by(path)
+        checkpoint.peek(path)

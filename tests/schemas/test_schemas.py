@@ -26,7 +26,7 @@ def test_a_genome_meets_its_schema_and_one_out_of_range_does_not() -> None:
     values = Genome().canonical().to_dict()
     assert schemas.problem("genome", values) is None
     for name, gene in GENES.items():
-        wrong = "wgan" if gene.known else gene.high * 2
+        wrong = "wgan" if gene.known else gene.highest * 2
         assert name in schemas.problem("genome", values | {name: wrong})
     assert "unexpected" in schemas.problem("genome", values | {"colour": 1})
 

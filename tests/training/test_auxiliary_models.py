@@ -13,8 +13,8 @@ import torch
 from parapet.config import ThreatModel, TrainingConfig
 from parapet.genome import Genome
 from parapet.models import build
-from parapet.training import TrainingFailed, loop, train
-from parapet.training.auxiliary_models import AuxiliaryModels, checkpoint_of, needed
+from parapet.training import TrainingFailed, TrainingRun, loop, train
+from parapet.training.auxiliary_models import AuxiliaryModels, auxiliary_genomes, checkpoint_of
 
 PUPIL = Genome(width=4, depth=1, loss="distillation", temperature=30.0).canonical()
 ENSEMBLE = Genome(width=4, depth=1, loss="pgd", crafting="ensemble", clean_share=0.5).canonical()
@@ -27,24 +27,23 @@ class _Killed(Exception):
 def _train(digits, genome: Genome, path: Path | None = None, validate_every: int = 3, gradient_clip: float = 1.0,
            **options):
     config = TrainingConfig(epochs=3, validate_every=validate_every, validation_steps=1, checkpoint_seconds=0.0,
-                            gradient_clip=gradient_clip)
-    return train(genome, digits.split("train", limit=200), digits.split("validation", limit=60), classes=10,
-                 mean=torch.tensor(digits.mean), std=torch.tensor(digits.std), config=config,
-                 threat=ThreatModel(eps=0.2), seed=7, checkpoint_path=path, **options)
+                            gradient_clip=gradient_clip, validation_images=60)
+    return train(TrainingRun.of(genome, digits, images=200, config=config, threat=ThreatModel(eps=0.2), seed=7,
+                                checkpoint=path, **options))
 
 
 def test_who_needs_whom() -> None:
-    assert needed(Genome()) == {}
-    teacher = needed(PUPIL)["teacher"]
+    assert auxiliary_genomes(Genome()) == {}
+    teacher = auxiliary_genomes(PUPIL)["teacher"]
     assert (teacher.loss, teacher.temperature, teacher.width) == ("softened", 30.0, 4)
-    static = needed(ENSEMBLE)
+    static = auxiliary_genomes(ENSEMBLE)
     assert list(static) == ["static-1", "static-2"] and {genome.loss for genome in static.values()} == {"standard"}
-    assert all(needed(genome) == {} for genome in (*static.values(), teacher))
+    assert all(auxiliary_genomes(genome) == {} for genome in (*static.values(), teacher))
 
 
 def test_the_finished_ones_learn_no_more() -> None:
     networks = {name: build(genome, (1, 8, 8), 10, generator=torch.Generator()).train()
-                for name, genome in needed(ENSEMBLE).items()}
+                for name, genome in auxiliary_genomes(ENSEMBLE).items()}
     found = AuxiliaryModels.of(networks)
     assert found.teacher is None and len(found.static) == 2
     assert not any(network.training or parameter.requires_grad for network in found.static
@@ -63,12 +62,12 @@ def test_killed_in_the_pupil_s_second_epoch_nothing_is_trained_twice(digits, tmp
 
     with pytest.raises(_Killed):
         _train(digits, genome, path, progress=kill)
-    assert all(checkpoint_of(path, name).exists() for name in needed(genome))
+    assert all(checkpoint_of(path, name).exists() for name in auxiliary_genomes(genome))
     again: list[str] = []
 
     def beforehand(name: str) -> Callable[[], AbstractContextManager]:
         return lambda: again.append(name) or nullcontext()
-    resumed = _train(digits, genome, path, beforehand=beforehand)
+    resumed = _train(digits, genome, path, auxiliary_turn=beforehand)
     assert again == []
     for name, value in undisturbed.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[name]), name
@@ -79,7 +78,7 @@ def test_killed_in_the_pupil_s_second_epoch_nothing_is_trained_twice(digits, tmp
 @pytest.mark.parametrize("genome", [PUPIL, ENSEMBLE])
 def test_killed_in_the_middle_of_an_auxiliary_model_it_ends_the_same(digits, tmp_path: Path, genome: Genome) -> None:
     torch.set_num_threads(1)
-    path, last = tmp_path / "checkpoint.safetensors", list(needed(genome))[-1]
+    path, last = tmp_path / "checkpoint.safetensors", list(auxiliary_genomes(genome))[-1]
     undisturbed, turns = _train(digits, genome), 0
 
     @contextmanager
@@ -91,7 +90,7 @@ def test_killed_in_the_middle_of_an_auxiliary_model_it_ends_the_same(digits, tmp
         yield
 
     with pytest.raises(_Killed):
-        _train(digits, genome, path, beforehand=lambda name: dies if name == last else nullcontext)
+        _train(digits, genome, path, auxiliary_turn=lambda name: dies if name == last else nullcontext)
     assert not path.exists() and checkpoint_of(path, last).exists()
     resumed = _train(digits, genome, path)
     for name, value in undisturbed.network.state_dict().items():
@@ -102,9 +101,9 @@ def test_an_auxiliary_model_is_its_last_epoch(digits, monkeypatch: pytest.Monkey
     looks: list[int] = []
     honest = loop._keep_best
 
-    def looked(learner, state, *rest):
+    def looked(run, learner, state):
         looks.append(state.epoch)
-        return honest(learner, state, *rest)
+        return honest(run, learner, state)
     monkeypatch.setattr(loop, "_keep_best", looked)
     _train(digits, PUPIL, validate_every=1)
     assert looks == [3, 1, 2, 3]

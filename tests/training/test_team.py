@@ -15,8 +15,8 @@ from parapet.config import ThreatModel, TrainingConfig
 from parapet.data.dataset import Dataset
 from parapet.errors import InputError
 from parapet.genome import Genome
-from parapet.training.loop import train
-from parapet.training.team import ALONE, Team, joined
+from parapet.training import TrainingRun, train
+from parapet.training.team import ALONE, Team, process_group
 
 # Layer norm looks at one image only, so that a shared batch is the whole batch; weights that batch norm has had a hand
 # in depend on who shares it.
@@ -32,7 +32,7 @@ def _process(rank: int, size: int, meeting: str, target: Callable[..., Any], arg
     environment = {"LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": meeting}
     os.environ.update(environment)
-    with joined(environment, device="cpu") as (team, device):
+    with process_group(environment, device="cpu") as (team, device):
         assert device == "cpu"
         torch.save(target(team, *arguments), f"{out}/{rank}.pt")
 
@@ -64,8 +64,8 @@ def _arithmetic(team: Team) -> dict[str, Any]:
     team.average_step(network.parameters(), network)
     shared, = team.share(torch.arange(6))
     return {"gradient": network[0].weight.grad, "none": network[0].bias.grad is None, "mean": network[1].running_mean,
-            "counted": network[1].num_batches_tracked, "rows": shared, "everyone": team.everyone(team.rank),
-            "agreed": team.decided(lambda: {"rank": team.rank})}
+            "counted": network[1].num_batches_tracked, "rows": shared, "everyone": team.gather(team.rank),
+            "agreed": team.from_main(lambda: {"rank": team.rank})}
 
 
 def _trained(team: Team, genome: Genome, folder: str, changes: dict[str, Any],
@@ -82,10 +82,8 @@ def _trained(team: Team, genome: Genome, folder: str, changes: dict[str, Any],
                                "checkpoint_seconds": 0.0} | {name: value for name, value in changes.items()
                                                              if name != "stop"})
     try:
-        found = train(genome, data.split("train", limit=320), data.split("validation", limit=64),
-                      classes=len(data.classes), mean=torch.tensor(data.mean), std=torch.tensor(data.std),
-                      config=config, threat=ThreatModel(), seed=3, progress=stop, team=team,
-                      checkpoint_path=Path(checkpoint) if checkpoint else None)
+        found = train(TrainingRun.of(genome, data, images=320, config=config, threat=ThreatModel(), seed=3,
+                                     progress=stop, team=team, checkpoint=Path(checkpoint) if checkpoint else None))
     except KeyboardInterrupt:
         return {"epochs": epochs}
     return {"weights": found.network.state_dict(), "epochs": epochs,
@@ -158,8 +156,8 @@ def test_a_batch_that_cannot_be_shared_is_told() -> None:
 
 def test_one_alone_changes_nothing() -> None:
     batch, labels = torch.rand(4, 1, 2, 2), torch.zeros(4, dtype=torch.long)
-    assert ALONE.share(batch, labels)[0] is batch and ALONE.decided(lambda: 3) == 3
-    assert ALONE.everyone(3) == [3] and ALONE.is_main
+    assert ALONE.share(batch, labels)[0] is batch and ALONE.from_main(lambda: 3) == 3
+    assert ALONE.gather(3) == [3] and ALONE.is_main
     gradient = torch.ones(2)
     ALONE.average([gradient])
     assert gradient.tolist() == [1, 1]

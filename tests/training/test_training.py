@@ -19,8 +19,8 @@ from parapet.config import ThreatModel, TrainingConfig
 from parapet.errors import InputError
 from parapet.genome import Genome
 from parapet.models import build
-from parapet.training import TrainingFailed, losses, schedules, train
-from parapet.training.checkpoint import left_by
+from parapet.training import TrainingFailed, TrainingRun, losses, schedules, train
+from parapet.training.checkpoint import peek
 from parapet.training.crafting import Crafting, craft
 from tests.conftest import train_digits
 
@@ -84,10 +84,9 @@ def test_crafted_images_lie_in_the_ball_and_leave_batch_norm_alone(crafting: Cra
 
 def _train(digits, genome: Genome = SMALL, epochs: int = 4, path: Path | None = None, compile: bool = False, **options):
     config = TrainingConfig(epochs=epochs, validate_every=2, validation_steps=1, checkpoint_seconds=0.0,
-                            compile=compile)
-    return train(genome, digits.split("train", limit=200), digits.split("validation", limit=60), classes=10,
-                 mean=torch.tensor(digits.mean), std=torch.tensor(digits.std), config=config,
-                 threat=ThreatModel(eps=0.2), seed=7, checkpoint_path=path, **options)
+                            compile=compile, validation_images=60)
+    return train(TrainingRun.of(genome, digits, images=200, config=config, threat=ThreatModel(eps=0.2), seed=7,
+                                checkpoint=path, **options))
 
 
 class _Killed(Exception):
@@ -136,7 +135,7 @@ def test_killed_in_ten_random_batches_it_goes_on_to_the_same_weights(digits, tmp
         with pytest.raises(_Killed):
             _train(digits, epochs=12, path=path, turn=dies_in(moments.randint(0, 8)))
         kills += 1
-    assert 1 <= left_by(path)[0]["epoch"] < 12
+    assert 1 <= peek(path)[0]["epoch"] < 12
     resumed, undisturbed = _train(digits, epochs=12, path=path), _train(digits, epochs=12)
     for name, value in undisturbed.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[name]), name
@@ -154,11 +153,10 @@ def test_another_run_s_checkpoint_and_a_torn_one_are_not_taken_up(digits, tmp_pa
 
 def test_numbers_that_go_bad_are_a_failure_with_its_place(digits) -> None:
     wild = Genome(width=4, depth=1, loss="pgd", steps=1, learning_rate=10.0, weight_decay=1.0)
-    config = TrainingConfig(epochs=2, gradient_clip=0.0)
-    broken = digits.split("train", limit=200)
+    config = TrainingConfig(epochs=2, gradient_clip=0.0, validation_images=20)
+    run = TrainingRun.of(wild, digits, images=200, config=config, threat=ThreatModel(eps=0.2), seed=7)
     with pytest.raises(TrainingFailed, match="the loss was not finite in epoch 1 of 2"):
-        train(wild, broken, digits.split("validation", limit=20), classes=10, mean=torch.tensor([float("nan")]),
-              std=torch.tensor(digits.std), config=config, threat=ThreatModel(eps=0.2), seed=7)
+        train(replace(run, mean=torch.tensor([float("nan")])))
 
 
 @pytest.mark.slow

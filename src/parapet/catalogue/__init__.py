@@ -1,6 +1,6 @@
 """Everything that can be chosen by name, declared once: losses, networks, defences, data sets, quantities, genes.
 
-A declaration is a frozen dataclass with all that other parts of the library need to know of the thing. The thing itself
-is named as "module:function" and imported where it is used, so that this package needs neither torch nor numpy and the
-command line can list what there is at once.
+A declaration is a frozen dataclass with what the rest of the library needs to know. The code itself is named as
+"module:function" and imported where it is used, so that this package needs neither torch nor numpy and the command line
+starts quickly.
 """

@@ -22,10 +22,10 @@ STEPS, TARGETS, QUERIES = 100, 9, 5000
 class AttackSpec:
     """An attack with its customary budget.
 
-    function: "module:function" of (model, images, labels, *, norm, generator, **options), which also takes eps where it
-    is no minimum-norm attack; see `parapet.attacks`. options: its budget. norms: where it can be asked for.
-    minimum_norm: it gives (images, distances) and succeeds where the distance is within eps. takes_eps: a minimum-norm
-    attack that is told the radius all the same, so that it leaves alone what it broke within it.
+    function: "module:function" of (model, images, labels, *, norm, generator, **options), which also takes eps unless
+    it is a minimum-norm attack; see `parapet.attacks`. options: its budget. norms: those it supports.
+    minimum_norm: it gives (images, distances) and succeeds where the distance is at most eps. takes_eps: a minimum-norm
+    attack that takes eps nevertheless, to stop at images that it broke within that radius.
     """
 
     name: str
@@ -63,13 +63,13 @@ ATTACKS: Catalogue[AttackSpec] = Catalogue("an attack", (
                takes_eps=True),
 ))
 
-# What the suites of the search, by `attack_evaluation.suite`, and of the full evaluation hold.
+# The attacks of the suites of the search, by `attack_evaluation.suite`, and of the full evaluation.
 SEARCH_SUITES = {"rapid": ("fgsm", "rapid"), "pgd": ("fgsm", "pgd_ce", "pgd_margin")}
 FULL_SUITE = ("fgsm", "pgd_ce", "pgd_margin", "deepfool", "apgd_ce", "apgd_t", "fab_t", "square")
 
 
 def check_also(also: Iterable[str], suite: Iterable[str], where: str, norm: str) -> None:
-    """InputError for a name of `also` that `suite` holds, that is named twice, or that does not attack under `norm`."""
+    """InputError for a name of `also` that is in `suite`, that is named twice, or that does not support `norm`."""
     there = set(suite)
     for name in also:
         if name in there:

@@ -1,4 +1,4 @@
-"""How training images are attacked, and the regularisers that may join any loss."""
+"""The attacks of training, and the regularisers that can be added to any loss."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from parapet.catalogue.spec import Catalogue
 
 @dataclass(frozen=True)
 class Crafting:
-    """An attack of training, a word of the gene crafting; the attacks themselves are in `parapet.training.crafting`.
+    """An attack of training, a word of the gene crafting; the code is in `parapet.training.crafting`.
 
-    iterated: whether the gene steps sets its number of steps; the others take one.
-    borrows: whether it also crafts on other networks, which have to be trained without attacks beforehand.
+    iterated: whether the gene steps sets its number of steps; the others have one step.
+    borrows: whether it also attacks other networks, which are trained without attacks beforehand.
     """
 
     name: str
@@ -33,9 +33,9 @@ class Regulariser:
     """A term beside the loss, with the gene of the same name as its weight.
 
     function: "module:function" of (model, images, labels, adversarial, *, eps, norm, seeds, noisy, logits).
-    versions: the versions of each image that it needs in the pass, of clean and noisy.
+    versions: the versions of each image, clean or noisy, that it needs in the forward pass.
     differentiated_twice: whether its gradient needs second derivatives, which double the passes.
-    attacked: whether it means anything only where the loss trains on adversarial images.
+    attacked: whether it has an effect only where the loss trains on adversarial images.
     """
 
     name: str

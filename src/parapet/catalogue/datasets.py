@@ -13,7 +13,7 @@ class DataSet:
 
     reader: "module:function" of (name, folders to look in) that gives a `parapet.data.sources.Source`.
     torchvision: the name of torchvision's class, whose attributes list the published files, their checksums and
-    addresses; None for one that torchvision does not have.
+    addresses; None for a data set that torchvision does not have.
     """
 
     name: str

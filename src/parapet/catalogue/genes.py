@@ -1,6 +1,6 @@
-"""The genes of a genome: what each may be, and when it has no effect.
+"""The genes of a genome: their values, and when they have no effect.
 
-Their order is part of a search's course, because a vector's places are these; a new gene goes to the end.
+A search depends on their order, which is that of a vector's entries; a new gene goes to the end.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Gene:
-    """One coordinate of the space.
+    """One coordinate of the search space.
 
-    choices: what is searched by default. `ordered` genes mutate to a neighbour, the others to any other choice.
-    low, high: bounds of the numbers that params.yaml may list. words: the declarations that name its words.
+    choices: searched by default. ordered: whether it mutates to a neighbouring choice, and not to any other.
+    low, high: bounds of the numbers that params.yaml may list; `high` may be a function where a plugin can raise it.
+    words: the declarations that name its words.
     off: its value where it has no effect. has_effect: whether it has one, given the values of the genes before it,
     those without effect at `off`; None for a gene that always has one.
-    neutral: the value that changes nothing where it has an effect, for example the weight 0; None where there is none.
-    Genomes of older archives, which lack the gene, had this value.
-    added: what it adds to a loss as a weight, so that a genome in words names it where it is above 0.
+    neutral: the value that changes nothing, for example the weight 0; None where there is none. Genomes of older
+    archives, which lack the gene, have this value.
+    added: whether it is the weight of a term beside the loss, which a genome in words names where it is above 0.
     """
 
     name: str
     choices: tuple[Any, ...]
     ordered: bool
     low: float | None = None
-    high: float | None = None
+    high: float | Callable[[], float] | None = None
     words: Catalogue[Any] | None = None
     off: Any = None
     has_effect: Callable[[Values], bool] | None = None
@@ -43,11 +44,16 @@ class Gene:
 
     @property
     def known(self) -> tuple[str, ...]:
-        """The words that it may be, none for a number."""
+        """Its words, none for a number."""
         return () if self.words is None else tuple(self.words)
 
+    @property
+    def highest(self) -> float | None:
+        """The upper bound as it is now, None for a gene with words."""
+        return self.high() if callable(self.high) else self.high
+
     def counts(self, values: Values) -> bool:
-        """Whether it has an effect beside the values of the genes before it."""
+        """Whether it has an effect, given the values of the genes before it."""
         return self.has_effect is None or self.has_effect(values)
 
 
@@ -60,16 +66,20 @@ def _is_attacked(values: Values) -> bool:
 
 
 def weighs_loss(gene: str) -> Callable[[Values], bool]:
-    """Says of genomes whether `gene` gives their loss one of its weights."""
+    """A `has_effect`: whether `gene` is a weight of the genome's loss."""
     return lambda values: gene in LOSSES[values["loss"]].genes.values()
 
 
-def _number(name: str, choices: tuple[float, ...], low: float, high: float, **rest: Any) -> Gene:
+def _most_stages() -> int:
+    return max(backbone.stages for backbone in BACKBONES.values())
+
+
+def _number(name: str, choices: tuple[float, ...], low: float, high: float | Callable[[], float], **rest: Any) -> Gene:
     return Gene(name, choices, True, low, high, **rest)
 
 
 def regulariser_gene(name: str) -> Gene:
-    """The gene that weighs the regulariser of that name; it is not searched until params.yaml lists choices for it."""
+    """The weight of the regulariser of that name; it is not searched unless params.yaml lists choices for it."""
     return _number(name, (0.0,), 0.0, 1e4, off=0.0, neutral=0.0, added=True,
                    has_effect=lambda values: not REGULARISERS[name].attacked or _is_attacked(values))
 
@@ -82,7 +92,7 @@ GENES: Catalogue[Gene] = Catalogue("a gene", (
     _number("depth", (1, 2), 1, 64, off=1, has_effect=_is_sized),
     Gene("activation", ("relu", "silu"), False, words=ACTIVATIONS),
     Gene("denoiser", ("none", "mean", "median", "gaussian"), False, words=DENOISERS, neutral="none"),
-    _number("denoiser_stage", (1, 2), 1, max(backbone.stages for backbone in BACKBONES.values()), off=1,
+    _number("denoiser_stage", (1, 2), 1, _most_stages, off=1,
             has_effect=lambda values: values["denoiser"] != "none"),
     Gene("input_filter", ("none", "bit_depth", "median", "smoothing"), False, words=FILTERS, neutral="none"),
     Gene("loss", ("pgd", "trades"), False, words=LOSSES),

@@ -1,4 +1,4 @@
-"""The training losses: which genes weigh them, whether they meet an attack, what may be combined with them.
+"""The training losses: the genes of their weights, whether they train on attacks, what can be combined with them.
 
 The functions are in `parapet.training.losses`, one file each, with the paper each of them comes from.
 """
@@ -12,9 +12,9 @@ from parapet.catalogue.spec import Catalogue
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight of a loss: its name in the loss's signature, the gene that gives it, what its paper recommends.
+    """A weight of a loss: its name in the loss's signature, its gene, the value that its paper recommends.
 
-    `below_one` is for shares of a whole: at 1 the other part would vanish, above 1 it would count as negative.
+    `below_one` is for shares of a whole: at 1 the other part would have weight 0, above 1 a negative one.
     `above_zero` is for divisors.
     """
 
@@ -26,7 +26,7 @@ class Weight:
 
     @property
     def words(self) -> str:
-        """Its name in sentences."""
+        """Its name in messages."""
         return self.name.replace("_", " ")
 
 
@@ -35,12 +35,13 @@ class Loss:
     """A training loss.
 
     function: "module:function" of (model, images, labels, adversarial, *, smoothing, logits, **weights).
-    attacked: whether it trains on adversarial images; what is trained without them resists no attack.
-    clean_weight: the weight whose 0 leaves the clean images out; None where they always take part.
-    smoothable: whether label smoothing changes anything; distillation has no labels and Max-Mahalanobis has centres.
-    joins_morel: whether MOREL's embedding losses may be added to it (MOREL 2024 adds them to TRADES and MART).
-    teacher: the loss with which its teacher is trained first, where it has one.
-    crafted_on_divergence: its adversarial images maximise the KL divergence from the clean answer, not cross-entropy.
+    attacked: whether it trains on adversarial images; a network trained without them is not robust.
+    clean_weight: the weight that leaves the clean images out where it is 0; None where they are always used.
+    smoothable: whether label smoothing has an effect; distillation uses no labels, and Max-Mahalanobis uses centres.
+    joins_morel: whether MOREL's embedding losses can be added to it (MOREL 2024 adds them to TRADES and MART).
+    teacher: the loss of its teacher, which is trained first; None without a teacher.
+    crafted_on_divergence: whether its adversarial images maximise the KL divergence from the clean prediction, and not
+    cross-entropy.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Loss:
 
     @property
     def genes(self) -> dict[str, str]:
-        """Weight to the gene that gives it."""
+        """The gene of each weight."""
         return {weight.name: weight.gene for weight in self.weights}
 
 
@@ -81,6 +82,6 @@ LOSSES: Catalogue[Loss] = Catalogue("a loss", (
     Loss("max_mahalanobis", f"{_PACKAGE}.max_mahalanobis:max_mahalanobis", attacked=False, smoothable=False),
 ))
 
-# MOREL's share of the objective, the second entry of the paper's preference vector (0.1 there; 0 leaves it out), and
-# the weight of its cosine loss.
+# MOREL's share of the loss, the second entry of the paper's preference vector (0.1 there; 0 leaves MOREL out), and the
+# weight of its contrastive loss.
 MOREL_WEIGHTS = (Weight("morel", "morel", 0.0, below_one=True), Weight("morel_alpha", "morel_alpha", 1e-5))

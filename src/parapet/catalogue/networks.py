@@ -1,6 +1,6 @@
-"""The parts a network is built of: backbones, activations, feature denoisers and input filters.
+"""The parts of a network: backbones, activations, feature denoisers and input filters.
 
-The modules are in `parapet.models`; a defence layer says there how an attack goes through it (`attacked_through`).
+The modules are in `parapet.models`; a defence layer states there how an attack goes through it (`attacked_through`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ class Backbone:
     """A family of networks.
 
     builder: "module:function" of (genome, image shape, classes) that gives a `parapet.models.backbones.Body`.
-    stages: how many stages it has; a denoiser may follow any of them.
+    stages: how many stages it has; a denoiser can follow any of them.
     sized: whether the genes width and depth change it; a published network of fixed size has neither.
-    inherits_widths: whether a child of another width can begin with its weights.
+    inherits_widths: whether a child of another width can start from its weights.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation; `builder` is "module:function" of nothing that gives a module."""
+    """An activation; `builder` is "module:function" without arguments, which gives a module."""
 
     name: str
     builder: str
@@ -37,10 +37,10 @@ class Activation:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that is there to resist attacks; `builder` is "module:function" of the number of channels.
+    """A layer against attacks; `builder` is "module:function" of the number of channels.
 
-    What it builds is a `parapet.models.defence.Defence`, which says how an attack goes through it. The name "none" has
-    no builder and stands for the network without one.
+    It builds a `parapet.models.defence.Defence`, which states how an attack goes through it. The name "none" has no
+    builder and stands for a network without such a layer.
     """
 
     name: str

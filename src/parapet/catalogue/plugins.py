@@ -1,7 +1,7 @@
-"""Declarations from outside: of installed packages by entry points, and of a project's own modules.
+"""Declarations of plugins: installed packages with entry points, and a project's own modules.
 
 A module that params.yaml lists under `plugins` has a tuple `DECLARATIONS`; an entry point of one of the groups `GROUPS`
-names one declaration or a tuple of them. From then on their names can be used wherever those of Parapet can.
+names one declaration or a tuple of them. Once registered, their names can be used like the built-in ones.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ DECLARATIONS = "DECLARATIONS"
 TABLES: dict[type, Catalogue[Any]] = {
     Loss: LOSSES, Regulariser: REGULARISERS, Backbone: BACKBONES, Activation: ACTIVATIONS, Denoiser: DENOISERS,
     InputFilter: FILTERS, AttackSpec: ATTACKS, DataSet: DATASETS, Quantity: QUANTITIES, Gene: GENES}
-# Which module each declaration from outside came from, the digest of its source when it was imported, what was
-# registered, and where modules were looked for: these belong to the process, as the tables of the import system do.
+# The module of each plugin's declaration, the digest of its source at the time of import, what was registered, and the
+# folders of modules: these belong to the process, as the tables of the import system do.
 _origins: dict[int, str] = {}
 _digests: dict[str, str] = {}
 _modules: list[str] = []
@@ -56,13 +56,13 @@ _installed: list[str] = []
 
 
 def register(modules: Iterable[str], folder: Path | None = None) -> None:
-    """Add the declarations of `modules`, which may lie in `folder`; each once, however often it is asked for.
+    """Add the declarations of `modules`, which may lie in `folder`; a repeated call changes nothing.
 
-    Raises InputError for a module that cannot be imported, has no declarations, or declares what cannot be used.
+    Raises InputError for a module that cannot be imported, has no declarations, or has one that is not valid.
     """
     for name in modules:
         if folder is not None and (place := str(folder.resolve())) not in sys.path:
-            sys.path.append(place)  # at the end, so that no file there hides an installed package
+            sys.path.append(place)  # at the end: a file there must not hide an installed package
             _folders.append(place)
         module = _imported(name)
         if folder is not None:
@@ -77,15 +77,15 @@ def register(modules: Iterable[str], folder: Path | None = None) -> None:
 
 
 def register_installed() -> None:
-    """Add what installed packages declare by entry points of the groups `GROUPS`."""
+    """Add the declarations of installed packages, from entry points of the groups `GROUPS`."""
     for group in GROUPS:
         for entry in metadata.entry_points(group=group):
             try:
-                with _prints_elsewhere():
+                with _stdout_to_stderr():
                     found = entry.load()
-            except (Exception, SystemExit) as error:  # whatever another package may raise
+            except (Exception, SystemExit) as error:  # a package may raise anything
                 raise InputError(f"the entry point {named(entry.name)} of {group} cannot be loaded "
-                                 f"({type(error).__name__}: {words(error)}); mend or uninstall the package that has it."
+                                 f"({type(error).__name__}: {words(error)}); fix or uninstall its package."
                                  ) from error
             _add(found if isinstance(found, Sequence) else (found,), importlib.import_module(entry.module),
                  f"the entry point {entry.name}")
@@ -94,15 +94,15 @@ def register_installed() -> None:
 
 
 def inheritance() -> dict[str, Any]:
-    """What a child process needs for `inherit`, as JSON."""
+    """What a child process needs for `inherit`, as plain values for JSON."""
     return {"folders": list(_folders), "modules": list(_modules), "installed": list(_installed),
             "digests": dict(_digests)}
 
 
 def inherit(known: Mapping[str, Any]) -> None:
-    """Register what the process that gave its `inheritance` has registered.
+    """Register what the parent process, which gave its `inheritance`, has registered.
 
-    Raises InputError where the source of a plugin has changed since: results would be kept under a wrong key.
+    Raises InputError where the source of a plugin has changed since: results would have a wrong key.
     """
     sys.path.extend(folder for folder in known["folders"] if folder not in sys.path)
     _folders.extend(folder for folder in known["folders"] if folder not in _folders)
@@ -115,9 +115,9 @@ def inherit(known: Mapping[str, Any]) -> None:
 
 
 def sources(declarations: Iterable[Any]) -> dict[str, str]:
-    """SHA-256 of the source of each module that made any of `declarations`, as it was when it was imported.
+    """SHA-256 of the source, at the time of import, of each module that made any of `declarations`.
 
-    Part of the keys under which results are kept: what changed code has measured is measured again.
+    Part of the keys of results: they are measured again after the code has changed.
     """
     origins = {_origins[id(one)] for one in declarations if id(one) in _origins}
     return {name: _digests[name] for name in sorted(origins)}
@@ -125,23 +125,23 @@ def sources(declarations: Iterable[Any]) -> dict[str, str]:
 
 def _imported(name: str) -> ModuleType:
     try:
-        with _prints_elsewhere():
+        with _stdout_to_stderr():
             return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever a user's own code may raise
+    except (Exception, SystemExit) as error:  # a plugin may raise anything
         raise InputError(f"plugins lists {named(name)}, which cannot be imported ({type(error).__name__}: "
                          f"{words(error)}); give the name of a module that is installed or lies beside params.yaml."
                          ) from error
 
 
 @contextlib.contextmanager
-def _prints_elsewhere() -> Iterator[None]:
-    """Standard output is what a verb answers: what a plugin prints goes to standard error."""
+def _stdout_to_stderr() -> Iterator[None]:
+    """Standard output is for the answers of commands: what a plugin prints goes to standard error."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
 
 
 def _refuse_another(name: str, module: ModuleType, folder: Path) -> None:
-    """InputError where `folder` has a module of that name and another one is meant by it in this process."""
+    """InputError where `folder` has a module of that name, and this process has imported another one."""
     wanted = next((path for path in (folder / f"{name}.py", folder / name / "__init__.py") if path.exists()), None)
     if wanted is not None and Path(str(module.__file__)).resolve() != wanted.resolve():
         raise InputError(f"plugins lists {named(name)}, and {wanted} is hidden by {module.__file__}, which has the "
@@ -182,8 +182,8 @@ def _check_loss(loss: Loss, where: str) -> None:
 
 
 def _digest(module: ModuleType, declarations: Iterable[Any]) -> str:
-    """Of the module's file, or of every Python file of the package that it belongs to, and of the modules beside it
-    that its declarations name."""
+    """SHA-256 of the module's file, or of every Python file of its package, and of the modules beside it that its
+    declarations name."""
     first = _source(module.__name__)
     named_modules = {str(value).partition(":")[0] for one in declarations for item in fields(one)
                      if isinstance(value := getattr(one, item.name), str) and ":" in value}

@@ -1,4 +1,4 @@
-"""The numbers of a candidate that a search minimises, a query selects by, and pages show."""
+"""The numbers of a candidate that a search minimises, a query selects by, and reports show."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from parapet.quoting import words
 class Quantity:
     """A number of a candidate.
 
-    name: where it stands: in an accuracy's block `validation`, else at the top of an archive record or front member.
-    words: what sentences call it. title, most, least, example: what selection queries and their messages call it.
+    name: its key, in the block `validation` for an accuracy, else at the top of an archive record or front member.
+    words: its name in sentences. title, most, least, example: for selection queries and their messages.
     objective: the name under which a search minimises it, None where it cannot.
     unit: "share" of 1, "count" of things, or the unit of a measurement.
     more_is_better: an accuracy; its objective is 1 - accuracy.
-    floor: of a quantity that is compared by its log10: smaller values count as this one.
+    floor: for a quantity that is compared by its log10: smaller values count as this one.
     source: "module:function" of a candidate (an archive record or a member of front.json) that gives the value, or None
-    where something that it needs was not measured; without it the value stands in the record under its name.
+    where something that it needs was not measured; without `source` the record has the value under the name.
     """
 
     name: str
@@ -53,15 +53,15 @@ class Quantity:
             return None if found is None else float(found)
         except Exception as error:  # whatever the code of a plugin may raise
             raise InputError(f"the quantity {self.name} cannot be computed by {self.source} ({type(error).__name__}: "
-                             f"{words(error)}); mend the plugin that declares it.") from error
+                             f"{words(error)}); fix the plugin that declares it.") from error
 
     def position(self, value: float) -> float:
-        """Where `value` lies on the scale on which its differences count: itself, or its log10."""
+        """`value` on the scale on which it is compared: itself, or its log10."""
         return value if self.floor is None else math.log10(max(self.floor, value))
 
     @property
     def is_count(self) -> bool:
-        """Whether it is a whole number: something is counted."""
+        """Whether it is a whole number of things."""
         return self.unit == "count"
 
     @property
@@ -103,5 +103,5 @@ class Objectives(Mapping[str, Quantity]):
 
 OBJECTIVES = Objectives()
 
-# The axes of the hypervolume's box, whatever the search minimises, so that curves compare.
+# The axes of the hypervolume, whatever the search minimises, so that curves are comparable.
 BOX = ("clean_error", "robust_error", "flops")

@@ -1,4 +1,4 @@
-"""What every declaration in the catalogue has in common, and the table that holds those of one kind."""
+"""What all declarations of the catalogue have in common, and the table of those of one kind."""
 
 from __future__ import annotations
 
@@ -13,21 +13,18 @@ from parapet.quoting import quote
 
 
 class Spec(Protocol):
-    """A declaration: a frozen object with the name by which params.yaml, genomes and records call it."""
+    """A declaration: a frozen object with the name that params.yaml, genomes and records use for it."""
 
     @property
     def name(self) -> str:
-        """The word, unique among the declarations of its kind."""
+        """Unique among the declarations of its kind."""
 
 
 S = TypeVar("S", bound=Spec)
 
 
 class Catalogue(Mapping[str, S], Generic[S]):
-    """The declarations of one kind by name, in the order in which they were made.
-
-    `kind` is what one of them is called in sentences, for example "a loss".
-    """
+    """The declarations of one kind by name, in the order of declaration; `kind`, such as "a loss", is for messages."""
 
     def __init__(self, kind: str, specs: Iterable[S]) -> None:
         self.kind = kind
@@ -36,12 +33,12 @@ class Catalogue(Mapping[str, S], Generic[S]):
             self.add(spec)
 
     def add(self, spec: S) -> None:
-        """Add a declaration; InputError where another one has its name already. Adding one again changes nothing."""
+        """Add a declaration; InputError where another one has its name. Adding the same one again changes nothing."""
         if self._specs.setdefault(spec.name, spec) is not spec:
             raise InputError(f"{quote(spec.name)} is declared twice as {self.kind}; give one of the two another name.")
 
     def find(self, name: Any, where: str) -> S:
-        """The declaration called `name`; InputError that begins with `where` and lists the names there are."""
+        """The declaration called `name`; else an InputError that begins with `where` and lists the known names."""
         if isinstance(name, str) and name in self._specs:
             return self._specs[name]
         near = difflib.get_close_matches(named(name), self._specs, n=1)
@@ -59,5 +56,5 @@ class Catalogue(Mapping[str, S], Generic[S]):
 
 
 def resolve(reference: str) -> Any:
-    """The object that `reference`, "module:name", names; its module is imported now, and not before."""
+    """The object that `reference`, "module:name", names; its module is imported now."""
     return pkgutil.resolve_name(reference)

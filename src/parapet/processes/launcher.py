@@ -100,13 +100,13 @@ def _cause(said: Iterable[str]) -> tuple[str, str]:
 
 def main(path: str) -> None:
     """Take part in the request at `path`, as the process that torchrun's environment says."""
-    from parapet.training.team import joined
+    from parapet.training.team import process_group
 
     place = Path(path).parent
     asked = read_json(Path(path))
     # Where torchrun's parent was killed, another attempt would meet this process; on another machine nobody may wait.
     end_when(is_silent(place / HEARTBEAT, _ABANDONED) if asked["parent"] is None else has_ended(asked["parent"]))
-    with joined(device=asked["device"]) as (team, device):
+    with process_group(device=asked["device"]) as (team, device):
         try:
             plugins.inherit(asked["plugins"])
             resolve(asked["function"])(**asked["arguments"], device=device, team=team,

@@ -1,7 +1,7 @@
 """JSON Schemas of the files that other programs rely on: genome, archive record, evaluation, front.
 
-Blocks that several of them have lie in `definitions.schema.json`, and a genome is what the catalogue's genes say:
-`genome.schema.json` is written from them by `python -m parapet.schemas`.
+Blocks that several of them share are in `definitions.schema.json`. The schema of a genome follows from the genes of the
+catalogue: `python -m parapet.schemas` writes `genome.schema.json`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ NAMES = ("genome", "archive_record", "evaluation", "front")
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) called `name`, one of `NAMES`, with all that it refers to inside it."""
+    """The JSON Schema (draft 2020-12) called `name`, one of `NAMES`, which includes all that it refers to."""
     return _schema(name, _declared())
 
 
 def _declared() -> int:
-    """How much the catalogue holds: a plugin that is registered later adds words and genes."""
+    """The number of genes and words, which grows with every plugin: the key of the caches."""
     return sum(1 + len(gene.words or ()) for gene in GENES.values())
 
 
@@ -41,15 +41,15 @@ def _schema(name: str, declared: int) -> dict[str, Any]:
 
 
 def validate(name: str, value: Any) -> None:
-    """Raise jsonschema.ValidationError where `value` does not meet the schema."""
+    """Raise jsonschema.ValidationError where `value` is not valid."""
     if not _holds(name, value):
-        import jsonschema  # a tenth of a second, for words that are hardly ever wanted
+        import jsonschema  # takes a tenth of a second, and its message is rarely needed
 
         jsonschema.Draft202012Validator(schema(name)).validate(value)
 
 
 def problem(name: str, value: Any) -> str | None:
-    """In what `value` does not meet the schema, and where, in a few words; None where it does."""
+    """Where and how `value` violates the schema, in a few words; None where it is valid."""
     if _holds(name, value):
         return None
     import jsonschema
@@ -59,11 +59,11 @@ def problem(name: str, value: Any) -> str | None:
 
 
 def _holds(name: str, value: Any) -> bool:
-    """Whether `value` meets the schema, as a program in Rust sees it in a hundredth of the time; the words for what it
-    does not meet are those of `jsonschema`, which has the last one too."""
+    """Whether `value` is valid, checked by the Rust implementation in a hundredth of the time of `jsonschema`, which is
+    only asked for the message about an invalid value."""
     try:
         return _compiled(name, _declared()).is_valid(value)
-    except ValueError:  # what is no JSON at all
+    except ValueError:  # not JSON
         return False
 
 
@@ -79,7 +79,7 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _inside(value: Any) -> Any:
-    """The same with references to other files turned into references to `$defs`."""
+    """`value` with references to other files replaced by references to `$defs`."""
     if isinstance(value, list):
         return [_inside(item) for item in value]
     if not isinstance(value, dict):

@@ -8,7 +8,7 @@ from parapet.catalogue.genes import GENES, Gene
 
 
 def genome_schema() -> dict[str, Any]:
-    """Every gene with its words or its range; required are those that no value stands for where they are missing."""
+    """Every gene with its words or its range; required are those without a neutral value that always have an effect."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A point of the search space",
@@ -23,4 +23,4 @@ def _values(gene: Gene) -> dict[str, Any]:
     if gene.words is not None:
         return {"enum": list(gene.known)}
     kind = "integer" if isinstance(gene.choices[0], int) else "number"
-    return {"type": kind, "minimum": gene.low, "maximum": gene.high}
+    return {"type": kind, "minimum": gene.low, "maximum": gene.highest}

@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,7 @@ def timed_steps(*, genome: dict[str, Any], params: dict[str, Any], steps: int, d
 
     from parapet.config import parse
     from parapet.data.dataset import Dataset
+    from parapet.training.run import TrainingRun
     from parapet.training.timing import time_steps
 
     settings, data = parse(Params, params), Dataset.open(Path(dataset))
@@ -117,11 +119,9 @@ def timed_steps(*, genome: dict[str, Any], params: dict[str, Any], steps: int, d
         crowded.append(_is_crowded(device))
 
     try:
-        seconds = time_steps(
-            Genome.from_dict(genome), data.split("train", device=device, limit=(steps + 1) * batch),
-            data.split("validation", device=device, limit=batch), config=settings.training, threat=settings.threat,
-            device=device, begin=begin, classes=len(data.classes), mean=torch.tensor(data.mean),
-            std=torch.tensor(data.std))
+        config = replace(settings.training, validation_images=batch)
+        seconds = time_steps(TrainingRun.of(Genome.from_dict(genome), data, config=config, threat=settings.threat,
+                                            seed=0, device=device, images=(steps + 1) * batch), begin)
     finally:
         here.touch()  # nobody has to wait for one that has failed
     return {"steps": len(seconds), "seconds": math.fsum(seconds), "crowded": any(crowded)}

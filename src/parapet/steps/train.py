@@ -1,7 +1,7 @@
-"""train: one model from a named recipe. No step of the pipeline; a verb for everyone.
+"""train: one model from a named recipe. A command of its own, not a step of the pipeline.
 
-The folder of a run: train.json, which says what is trained and later how it went; checkpoint.safetensors after each
-epoch, gone at the end; model.safetensors, the best epoch by robust validation accuracy.
+The folder of a run has train.json, which says what is trained and later the result; checkpoint.safetensors, written
+after each epoch and deleted at the end; model.safetensors, the best epoch by robust validation accuracy.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +27,29 @@ from parapet.processes.pool import Task
 from parapet.quoting import name as named
 from parapet.redaction import redacted
 from parapet.store.results import CHECKPOINT, WEIGHTS
-from parapet.training.checkpoint import left_by
-from parapet.training.loop import TrainingFailed, train
+from parapet.training import TrainingFailed, TrainingRun, train
+from parapet.training.checkpoint import peek
 from parapet.training.recipes import NamedRecipe, load_recipe
 from parapet.versions import TRAINING_VERSION
 
 RECORD, _LOCK = "train.json", "train.lock"
 _WORK = "parapet.steps.train:work"
-# 2 brought `digests`, the SHA-256 of the weights, and `checksum`.
+# Version 2 added `digests`, the SHA-256 of the weights, and `checksum`.
 SCHEMA_VERSION = 2
 _NAMED_DIFFERENCES = 4
 
 
 class Watcher:
-    """What a run tells whoever watches it; the base class looks away."""
+    """Receives the progress of a run; the base class ignores it."""
 
     def goes_on(self, epoch: int) -> None:
-        """A checkpoint of `epoch` finished epochs has been found."""
+        """The run resumes from a checkpoint of `epoch` finished epochs."""
 
     def found_damaged(self, problem: str) -> None:
-        """A finished run whose files are not what was written, as `problem` says, is trained again."""
+        """A finished run is trained again, because its files have changed: `problem` says how."""
 
     def moved(self, done: float, text: str) -> None:
-        """`done` epochs are over, parts of them included, and `text` is going on."""
+        """`done` epochs, fractions included, are finished; `text` is the current work."""
 
     def finished_epoch(self, row: dict[str, Any]) -> None:
         """A row of the curves, with `epochs` and `images_per_second` (of training, without validation)."""
@@ -56,7 +57,7 @@ class Watcher:
 
 def task(recipe: NamedRecipe, name_or_path: str, changes: Sequence[str], data_folder: Path, out: Path, *, seed: int,
          threads: int | None) -> Task:
-    """What a worker is given to do `run` of `recipe`, which `load_recipe` made of `name_or_path` and `changes`."""
+    """The task of a worker that calls `run` with `recipe`, which `load_recipe` made of `name_or_path` and `changes`."""
     return Task("train", _WORK, {"recipe": name_or_path, "changes": list(changes), "data": str(data_folder),
                                  "out": str(out), "seed": seed, "threads": threads},
                 step="training", about=f"{recipe.name} ({recipe.genome})",
@@ -66,13 +67,13 @@ def task(recipe: NamedRecipe, name_or_path: str, changes: Sequence[str], data_fo
 
 def work(*, recipe: str, changes: list[str], data: str, out: str, seed: int, threads: int | None, device: str,
          progress: Any) -> dict[str, Any]:
-    """The child's side of `task`; tells {"goes_on": epoch}, {"damaged": problem} and {"epoch": row}, as a `Watcher`
-    is told."""
+    """`task` in the child process; reports {"goes_on": epoch}, {"damaged": problem} and {"epoch": row}, as to a
+    `Watcher`."""
     if threads is not None:
         torch.set_num_threads(threads)
 
-    class Telling(Watcher):
-        """Tells whoever waits for the task."""
+    class Reporter(Watcher):
+        """Reports to the process that waits for the task."""
 
         def goes_on(self, epoch: int) -> None:
             progress.tell({"goes_on": epoch})
@@ -86,16 +87,16 @@ def work(*, recipe: str, changes: list[str], data: str, out: str, seed: int, thr
         def finished_epoch(self, row: dict[str, Any]) -> None:
             progress.tell({"epoch": row})
 
-    return run(load_recipe(recipe, changes), Path(data), Path(out), seed=seed, device=device, watcher=Telling())
+    return run(load_recipe(recipe, changes), Path(data), Path(out), seed=seed, device=device, watcher=Reporter())
 
 
 def run(recipe: NamedRecipe, data_folder: Path, out: Path, *, seed: int = 0, device: str = "cpu",
         watcher: Watcher | None = None) -> dict[str, Any]:
-    """Train into the folder `out` and return what train.json says; a finished run is returned as it is.
+    """Train into the folder `out` and return the content of train.json; a finished run is not repeated.
 
-    Goes on from the checkpoint that an earlier attempt left. Raises InputError where `out` holds another run or where
-    network or batch do not fit the data; TrainingFailed where the loss is not finite, and then the best epoch's weights
-    are in model.safetensors if there was one.
+    Resumes from the checkpoint of an earlier attempt. Raises InputError where `out` holds another run or where network
+    or batch do not fit the data; TrainingFailed where the loss is not finite: model.safetensors then has the weights of
+    the best epoch, if there was one.
     """
     watcher, data = watcher or Watcher(), Dataset.open(data_folder)
     recipe.threat.check_image(*data.image_shape)
@@ -104,7 +105,7 @@ def run(recipe: NamedRecipe, data_folder: Path, out: Path, *, seed: int = 0, dev
         earlier = check_folder(out, identity)
         if earlier and earlier["status"] == "done":
             if (problem := sealed.problem(out, earlier["digests"])) is None:
-                (out / CHECKPOINT).unlink(missing_ok=True)  # a kill at the very end leaves it
+                (out / CHECKPOINT).unlink(missing_ok=True)  # left by a process that was killed at the very end
                 return earlier
             watcher.found_damaged(problem)
         result = {"schema_version": SCHEMA_VERSION, "status": "running", "reason": None, "run": identity,
@@ -115,9 +116,9 @@ def run(recipe: NamedRecipe, data_folder: Path, out: Path, *, seed: int = 0, dev
 
 
 def check_folder(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The train.json of this run, None where there is none; InputError where `out` belongs to another.
+    """The train.json of this run, None where there is none; InputError where `out` belongs to another run.
 
-    What `identity` leaves out, such as the fingerprint of data not yet prepared, is not compared.
+    Only the keys of `identity` are compared: before the data are prepared it has no fingerprint.
     """
     path, advice = out / RECORD, "give another folder with --out"
     try:
@@ -143,28 +144,27 @@ def check_folder(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def check_before_data(recipe: NamedRecipe, out: Path, seed: int) -> None:
-    """InputError where `out` belongs to another run, as far as that shows before the data are prepared."""
+    """InputError where `out` belongs to another run, before the data are prepared and without their fingerprint."""
     check_folder(out, _identity(recipe, seed))
 
 
 def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str, watcher: Watcher,
            result: dict[str, Any]) -> dict[str, Any]:
     config, checkpoint = recipe.training, out / CHECKPOINT
-    images = data.split("train", device=device)
-    looked_at = data.split("validation", device=device, limit=config.validation_images)
-    mean, std = torch.tensor(data.mean), torch.tensor(data.std)
-    validation_batches = -(-len(looked_at) // config.batch_size)
-    if (finished := left_by(checkpoint)[0].get("epoch", 0)) > 0:
+    training_run = TrainingRun.of(recipe.genome, data, config=config, threat=recipe.threat, seed=seed, device=device,
+                                  checkpoint=checkpoint)
+    validation_images = len(training_run.validation)
+    if (finished := peek(checkpoint)[0].get("epoch", 0)) > 0:
         watcher.goes_on(finished)
-    clock = _Clock(finished, len(images) // config.batch_size, validation_batches,
-                   config.batch_size, watcher)
+    clock = _Clock(finished, training_run.batches, -(-validation_images // config.batch_size), config.batch_size,
+                   watcher)
 
     begun = False
 
     def tell(epoch: int, epochs: int, row: dict[str, Any]) -> None:
         nonlocal begun
-        # Only now is there anything to protect from another run: wrong input has been refused by the first epoch. What
-        # an earlier attempt came to, a failure perhaps, is no longer so.
+        # Only after the first epoch: wrong input has been refused by then, so that it leaves no record. The result of
+        # an earlier attempt, perhaps a failure, is replaced.
         if not begun:
             sealed.write(out / RECORD, result)
             begun = True
@@ -172,16 +172,14 @@ def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str
         clock.next_epoch(epoch)
 
     try:
-        trained = train(recipe.genome, images, looked_at, classes=len(data.classes), mean=mean, std=std, config=config,
-                        threat=recipe.threat, seed=seed, device=device, checkpoint_path=checkpoint, progress=tell,
-                        turn=clock.turn, beforehand=clock.beforehand)
+        trained = train(replace(training_run, progress=tell, turn=clock.turn, auxiliary_turn=clock.auxiliary_turn))
     except TrainingFailed as error:
         raise TrainingFailed(_restored(recipe, data, out, error, result)) from None
     network = trained.network.cpu()
     best = trained.curves[trained.best_epoch - 1]
     result |= {
         "status": "done", "best_epoch": trained.best_epoch, "seconds": trained.seconds, "curves": trained.curves,
-        "validation": {"n": len(looked_at), "attack": f"PGD-{config.validation_steps}",
+        "validation": {"n": validation_images, "attack": f"PGD-{config.validation_steps}",
                        "clean_accuracy": best["validation_clean_accuracy"],
                        "robust_accuracy": best["validation_robust_accuracy"]},
         "training_flops": trained.training_flops, "flops": count_flops(network, network.image_shape),
@@ -193,9 +191,9 @@ def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str
 
 
 def _restored(recipe: NamedRecipe, data: Dataset, out: Path, error: TrainingFailed, result: dict[str, Any]) -> str:
-    """Save the best epoch of a failed run; the sentence for the failure, and what is left of the run."""
+    """Save the best epoch of a failed run; the sentence about the failure and what was saved."""
     reason = str(error)
-    numbers, best = left_by(out / CHECKPOINT)
+    numbers, best = peek(out / CHECKPOINT)
     if not best:
         return f"{reason}; there is no epoch to go back to, so lower genome.learning_rate or clip gradients."
     network = build(recipe.genome, data.image_shape, len(data.classes), generator=torch.Generator())
@@ -208,7 +206,7 @@ def _restored(recipe: NamedRecipe, data: Dataset, out: Path, error: TrainingFail
 
 
 class _Clock:
-    """Counts the turns of an epoch, training batches first and then those of validation, and times the former."""
+    """Counts the batches of an epoch, those of training and then those of validation, and times the former."""
 
     def __init__(self, epoch: int, batches: int, validation_batches: int, batch_size: int, watcher: Watcher) -> None:
         self.batches, self.expected, self.batch_size = batches, batches + validation_batches, batch_size
@@ -218,8 +216,8 @@ class _Clock:
     def next_epoch(self, epoch: int) -> None:
         self.epoch, self.turns, self.started = epoch, 0, time.monotonic()
 
-    def beforehand(self, name: str) -> Callable[[], AbstractContextManager[object]]:
-        """The turns of a network that is trained first."""
+    def auxiliary_turn(self, name: str) -> Callable[[], AbstractContextManager[object]]:
+        """The `turn` of the auxiliary model `name`."""
         turns = 0
 
         @contextmanager
@@ -251,7 +249,7 @@ def _identity(recipe: NamedRecipe, seed: int) -> dict[str, Any]:
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
-    """Each key whose values differ, with both, innermost keys first named by their sections."""
+    """The keys whose values differ, each with its sections and both values."""
     found = []
     for key, value in here.items():
         other = there.get(key)
@@ -275,7 +273,7 @@ def _only_run(out: Path) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / _LOCK)
     try:
-        lock.acquire(timeout=2)  # one that was just killed may still be ending
+        lock.acquire(timeout=2)  # a run that was just killed may still be exiting
     except Timeout:
         raise InputError(f"a training is already running in {out}; wait for it, stop it, or give another folder with "
                          "--out.") from None

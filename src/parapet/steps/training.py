@@ -1,4 +1,4 @@
-"""training: one candidate, adversarially; a candidate that fails is a result with its reason."""
+"""training: trains one candidate adversarially; a candidate that fails is a result with its reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from parapet.processes.launcher import launch
 from parapet.processes.training_request import request
 from parapet.store import results
 from parapet.store.records import Proposal
-from parapet.training.loop import TrainingFailed, Turn, train
+from parapet.training import TrainingFailed, TrainingRun, train
+from parapet.training.run import Turn
 from parapet.training.team import ALONE, Team
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "training")
@@ -31,15 +32,16 @@ def run(params: Params, proposal: Proposal, dataset: Path, out: Path, *, device:
         progress: results.Report = results.ignore, team: Team | None = None) -> dict[str, Any]:
     """Train `proposal` on the prepared `dataset` into the folder `out`.
 
-    `start` is the file of the weights that a proposal with a parent begins with. Leaves model.safetensors and
-    training.json; goes on from checkpoint.safetensors where an earlier attempt left it, in a folder of its own below
-    `checkpoints` (default: in `out`). What is damaged in `out` is made again. With `training.gpus` above 1 so many
-    processes do it together, the first on `device` and the others on the cards after it; each of them calls this with
-    its place in the `team`, and the first one writes. Raises WorkError where the parent's weights are gone or damaged.
+    `start` is the file of the weights from which a proposal with a parent starts. Writes model.safetensors and
+    training.json; resumes from checkpoint.safetensors of an earlier attempt, which is in its own folder below
+    `checkpoints` (default: in `out`). Damaged results in `out` are made again. With `training.gpus` above 1 that many
+    processes train together, the first on `device` and the others on the GPUs after it; each of them calls this with
+    its place in the `team`, and the first one writes. Raises WorkError where the parent's weights are missing or
+    damaged.
     """
     kept = out if checkpoints is None else checkpoints / proposal.training_key[:_FOLDER_LENGTH]
     if (result := results.done(out / results.TRAINING, proposal.training_key)) is not None:
-        (kept / results.CHECKPOINT).unlink(missing_ok=True)  # a kill at the very end leaves it
+        (kept / results.CHECKPOINT).unlink(missing_ok=True)  # left by a process that was killed at the very end
         return result
     out.mkdir(parents=True, exist_ok=True)
     if params.training.gpus > 1 and team is None:
@@ -59,10 +61,10 @@ def run(params: Params, proposal: Proposal, dataset: Path, out: Path, *, device:
     try:
         check_fit(genome, data.image_shape, len(data.classes))
     except InputError as error:
-        # The space may hold such genomes beside others that fit: the search goes on without them.
+        # The search space may contain genomes that do not fit the images: the search continues without them.
         return write(status="infeasible", reason=str(error), started=started)
 
-    begin = None
+    initialise = None
     if parent is not None:
         if start is None or results.done(start.parent / results.TRAINING, parent.training_key) is None:
             raise WorkError(f"the weights that candidate {proposal.id} begins with, those of "
@@ -70,15 +72,14 @@ def run(params: Params, proposal: Proposal, dataset: Path, out: Path, *, device:
                             "search again, which trains them again.")
         ancestor = load(start)
 
-        def begin(network: Network) -> None:
+        def initialise(network: Network) -> None:
             inherit(network, ancestor)
 
     config = fidelity.config(params.training, behind=parent.epochs if parent else 0, started=parent is not None)
-    images = fidelity.images(data.images["train"], config.batch_size)
     kept.mkdir(parents=True, exist_ok=True)
     turn = (cores or FreeCores()).shared
 
-    def beforehand(name: str) -> Turn:
+    def auxiliary_turn(name: str) -> Turn:
         progress(f"the {name} first", 0.0)
         return turn
 
@@ -86,13 +87,11 @@ def run(params: Params, proposal: Proposal, dataset: Path, out: Path, *, device:
         progress(f"epoch {epoch}/{epochs}", epoch / epochs)
 
     try:
-        trained = train(
-            fidelity.recipe(genome), data.split("train", device=device, limit=images),
-            data.split("validation", device=device, limit=params.training.validation_images),
-            classes=len(data.classes), mean=torch.tensor(data.mean), std=torch.tensor(data.std),
+        trained = train(TrainingRun.of(
+            fidelity.recipe(genome), data, images=fidelity.images(data.images["train"], config.batch_size),
             config=config, threat=params.threat, seed=proposal.seed + (parent is not None) * fidelity.epochs,
-            device=device, checkpoint_path=kept / results.CHECKPOINT, progress=tell, turn=turn, beforehand=beforehand,
-            begin=begin, team=team)
+            device=device, checkpoint=kept / results.CHECKPOINT, progress=tell, turn=turn,
+            auxiliary_turn=auxiliary_turn, initialise=initialise, team=team))
     except TrainingFailed as error:
         return write(status="infeasible", reason=str(error), started=started)
     if not team.is_main:
@@ -110,15 +109,15 @@ def run(params: Params, proposal: Proposal, dataset: Path, out: Path, *, device:
 
 def take_part(*, params: dict[str, Any], proposal: dict[str, Any], dataset: str, out: str, start: str | None,
               checkpoints: str | None, locks: str | None, device: str, team: Team, progress: results.Report) -> None:
-    """One of several processes that train a candidate together; the arguments are those of `run` as JSON.
+    """`run` in one of several processes that train a candidate together, with its arguments as plain values.
 
-    Raises InputError where the team has another size than params.yaml asks for.
+    Raises InputError where the number of processes is not that of params.yaml.
     """
     settings = parse(Params, params)
     if team.size != settings.training.gpus:
         raise InputError(f"training.gpus is {settings.training.gpus}, and {team.size} processes were started to train "
                          "together; the cluster's file and params.yaml have to be compiled together.")
-    # One lock is enough: the others wait for the first one before every batch.
+    # One lock is enough: before every batch the other processes wait for the main one.
     cores = Cores(Path(locks)) if locks and team.is_main else FreeCores()
     run(settings, Proposal.from_json(proposal), Path(dataset), Path(out), device=device,
         start=Path(start) if start else None, checkpoints=Path(checkpoints) if checkpoints else None, cores=cores,

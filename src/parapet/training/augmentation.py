@@ -1,4 +1,4 @@
-"""Random crops and flips on the device, drawn for each image by itself."""
+"""Random crops and flips on the device, with random numbers of each image's own seed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ _STREAM = 9157
 
 
 def augment(images: Tensor, seeds: Tensor, kind: str) -> Tensor:
-    """Images (N, C, H, W) moved by up to an eighth of their size over zeros, and mirrored for "crop_flip".
+    """Images (N, C, H, W) shifted by up to an eighth of their size, zero-padded; "crop_flip" also mirrors at random.
 
-    seeds: int64 (N,), one an image; `kind` is "none", "crop" or "crop_flip". Digits must not be mirrored, photographs
-    may.
+    seeds: int64 (N,), one per image; `kind` is "none", "crop" or "crop_flip". Digits must not be mirrored.
     """
     if kind == "none":
         return images

@@ -1,4 +1,4 @@
-"""Networks that have to be finished before another can be trained: a teacher, or those whose attacks are borrowed."""
+"""Networks that are trained before another one: a teacher, or the static networks of ensemble adversarial training."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from parapet.catalogue.losses import LOSSES
 from parapet.genome import Genome
 
 TEACHER = "teacher"
-# Tramèr et al. 2018 borrow from two to four static networks; on a search's budget two have to do.
+# Tramèr et al. 2018 use two to four static networks; a search can afford two.
 _STATIC = ("static-1", "static-2")
 
 
 @dataclass(frozen=True)
 class AuxiliaryModels:
-    """What was trained beforehand, in eval mode and without gradients of parameters.
+    """The trained auxiliary models, in eval mode and with frozen parameters.
 
-    teacher: of distillation. static: the networks that ensemble adversarial training crafts on beside its own.
+    teacher: of distillation. static: the other networks that ensemble adversarial training attacks.
     """
 
     teacher: nn.Module | None = None
@@ -28,14 +28,14 @@ class AuxiliaryModels:
 
     @classmethod
     def of(cls, networks: dict[str, nn.Module]) -> AuxiliaryModels:
-        """The finished networks by the names of `needed`."""
+        """From the trained networks by their names in `auxiliary_genomes`; freezes them."""
         for network in networks.values():
             network.eval().requires_grad_(False)
         return cls(networks.get(TEACHER), tuple(network for name, network in networks.items() if name != TEACHER))
 
 
-def needed(genome: Genome) -> dict[str, Genome]:
-    """Name and genome of each network to be trained first; empty for most recipes.
+def auxiliary_genomes(genome: Genome) -> dict[str, Genome]:
+    """Name and genome of each auxiliary model of `genome`; empty for most recipes.
 
     The teacher has the student's shape and temperature (Papernot et al. 2016, section IV). Static networks are the same
     network trained without attacks; each gets a seed of its own.
@@ -48,5 +48,5 @@ def needed(genome: Genome) -> dict[str, Genome]:
 
 
 def checkpoint_of(path: Path, name: str) -> Path:
-    """Where the training of the auxiliary model `name` keeps its state, beside that of the network it is for."""
+    """The checkpoint of the auxiliary model `name`, beside `path`, the checkpoint of the network that needs it."""
     return path.with_name(f"{path.stem}-{name}{path.suffix}")

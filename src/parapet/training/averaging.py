@@ -1,49 +1,28 @@
-"""An exponential moving average of the weights, which is the network that is validated and kept."""
+"""An exponential moving average of the weights: the network that is validated and kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel
 
 
-class WeightAverage:
-    """average <- decay * average + (1 - decay) * weights after each step, batch norm's statistics included.
+def weight_average(network: nn.Module, decay: float) -> AveragedModel:
+    """Its update is average <- d * average + (1 - d) * weights, with d the smaller of `decay` and (1 + n) / (10 + n).
 
     Izmailov et al. 2018 for plain means, Gowal et al. 2020 ("Uncovering the Limits of Adversarial Training", section
-    4.3) for the exponential one in adversarial training. Early on the decay is (1 + steps) / (10 + steps) where that is
-    smaller, so that the random start is soon forgotten.
+    4.3) for the exponential one in adversarial training. n is `n_averaged`, 1 in the first update: the random initial
+    weights are soon forgotten. Statistics of batch norm are averaged as well; counters are copied. decay in (0, 1).
     """
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        """decay in [0, 1); 0 keeps no average."""
-        self.decay, self.steps = decay, 0
-        self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()} if decay else {}
-
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Take in the weights after an optimiser's step."""
-        if not self.decay:
+    def update(averages: PARAM_LIST, weights: PARAM_LIST, _: Tensor | int) -> None:
+        if not averages[0].is_floating_point():
+            torch._foreach_copy_(averages, weights)
             return
-        self.steps += 1
-        share = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, value in network.state_dict().items():
-            if value.is_floating_point():
-                self.weights[name].lerp_(value, share)
-            else:
-                self.weights[name].copy_(value)
+        # From the CPU: the count that torch passes lies on the weights' device, and reading it would synchronise.
+        count = int(average.n_averaged)
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + count) / (10 + count)))
 
-    @contextmanager
-    def in_place_of(self, network: nn.Module) -> Iterator[None]:
-        """The network holds the averaged weights inside the block; afterwards its own, bit for bit."""
-        if not self.decay:
-            yield
-            return
-        own: dict[str, Tensor] = {name: value.clone() for name, value in network.state_dict().items()}
-        network.load_state_dict(self.weights)
-        try:
-            yield
-        finally:
-            network.load_state_dict(own)
+    average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+    # At 0 torch would replace the initial weights by the first ones instead of averaging the two.
+    average.n_averaged += 1
+    return average

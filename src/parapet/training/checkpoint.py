@@ -1,6 +1,6 @@
 """A training run's whole state in one safetensors file: weights, momentum, averages, generator, curves.
 
-A run that is stopped anywhere and started again ends, on the CPU, in the same weights bit for bit.
+On the CPU a run that is interrupted anywhere and resumed ends with the same weights, bit for bit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from parapet import sealed_tensors
 from parapet.sealed import Damaged
-from parapet.training.adaptation import Defence
+from parapet.training.adaptation import DefenceParameters
 from parapet.training.learner import Learner, Snapshot
 
 _GROUPS = ("weights", "momentum", "average", "head", "steps")
@@ -22,10 +22,10 @@ _GROUPS = ("weights", "momentum", "average", "head", "steps")
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
-    Finished epochs, the best epoch by robust validation accuracy, curves, seconds spent, the defence of the next epoch,
-    and the state after the last epoch that had not collapsed.
+    epoch: finished epochs. best_epoch: by robust validation accuracy. seconds, flops: spent so far. defence: of the
+    next epoch. good: the learner after the last epoch that did not mislead single steps, for a rollback.
     """
 
     epoch: int = 0
@@ -34,13 +34,13 @@ class Progress:
     curves: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     flops: int = 0
-    defence: Defence = field(default_factory=Defence)
+    defence: DefenceParameters = field(default_factory=DefenceParameters)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     good: Snapshot = field(default_factory=dict)
 
 
 def save(path: Path, key: str, learner: Learner, generator: torch.Generator, progress: Progress) -> None:
-    """Write the state, atomically. `key` names the run, so that another run's checkpoint is never taken up."""
+    """Write the state atomically. `key` identifies the run, so that no other run resumes from it."""
     now = learner.snapshot()
     tensors = {f"now.{group}.{name}": value for group in _GROUPS for name, value in now[group].items()}
     tensors |= {f"good.{group}.{name}": value for group, part in progress.good.items() for name, value in part.items()}
@@ -54,7 +54,7 @@ def save(path: Path, key: str, learner: Learner, generator: torch.Generator, pro
 
 
 def restore(path: Path, key: str, learner: Learner, generator: torch.Generator) -> Progress | None:
-    """Put the state back and return the progress; None where the checkpoint is missing, damaged or another run's."""
+    """Load the state into learner and generator; None where the checkpoint is missing, damaged or of another run."""
     try:
         tensors, numbers = sealed_tensors.load(path)
     except (FileNotFoundError, Damaged):
@@ -63,15 +63,15 @@ def restore(path: Path, key: str, learner: Learner, generator: torch.Generator) 
         return None
     learner.restore({group: _part(tensors, f"now.{group}.") for group in _GROUPS})
     generator.set_state(tensors["generator"])
-    numbers["defence"] = Defence(**numbers["defence"])
+    numbers["defence"] = DefenceParameters(**numbers["defence"])
     good = {group: _part(tensors, f"good.{group}.") for group in _GROUPS}
     return Progress(**numbers, best_weights=_part(tensors, "best."), good=good if good["weights"] else {})
 
 
-def left_by(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(`epoch`, `best_epoch`, `curves` and the like, best epoch's weights) of whichever run left a checkpoint.
+def peek(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The fields of `Progress` that are numbers, and the best epoch's weights, from the checkpoint of any run.
 
-    Both are empty where it is missing or damaged.
+    Both are empty where the checkpoint is missing or damaged.
     """
     try:
         tensors, numbers = sealed_tensors.load(path)

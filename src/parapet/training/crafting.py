@@ -1,4 +1,4 @@
-"""The inner maximisation: adversarial images for one batch, in the ways that training knows."""
+"""The inner maximisation: adversarial images of one training batch."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from parapet.attacks.gradient.pgd import ascend
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import frozen
 from parapet.attacks.noise import uniform
-from parapet.attacks.objectives import Objective, cross_entropy, divergence_from, precise
+from parapet.attacks.objectives import Objective as AttackLoss
+from parapet.attacks.objectives import cross_entropy, divergence_from, precise
+from parapet.catalogue.crafting import CRAFTINGS
 from parapet.training.losses.ensemble import ensemble_images
 
-# Step of FGSM from a random start in radii (Wong et al. 2020), and how far N-FGSM's noise reaches (de Jorge et al.
-# 2022, "Make Some Noise", section 4: twice the radius, not clipped to the ball afterwards).
+# In radii: the step of FGSM from a random start (Wong et al. 2020), and the noise of N-FGSM (de Jorge et al. 2022,
+# "Make Some Noise", section 4: twice the radius, not clipped to the ball afterwards).
 _FGSM_STEP, _NOISE = 1.25, 2.0
-# PGD's step is this many radii over the number of steps (Madry et al. 2018).
+# PGD's step is this many radii divided by the number of steps (Madry et al. 2018).
 _PGD_REACH = 2.5
 
 
 @dataclass(frozen=True)
 class Crafting:
-    """How a batch is attacked while training.
+    """How a batch is attacked during training.
 
     kind: "pgd" (Madry et al. 2018), "fgsm" (one step from a random start; Wong et al. 2020), "n_fgsm" (de Jorge et al.
-    2022) or "ensemble" (one step on this or on another, finished network; Tramèr et al. 2018). steps: of "pgd".
-    divergence: ascend KL from the clean prediction, as TRADES does, not cross-entropy.
+    2022) or "ensemble" (one step on this or on another, trained network; Tramèr et al. 2018). steps: of "pgd".
+    divergence: maximise the KL divergence from the clean prediction, as TRADES does, and not cross-entropy.
     """
 
     kind: str = "pgd"
@@ -38,8 +40,8 @@ class Crafting:
 
     @property
     def passes(self) -> int:
-        """Forward and backward passes for one image, and one more forward pass with `divergence`."""
-        return self.steps if self.kind == "pgd" else 1
+        """Forward and backward passes per image; `divergence` needs one more forward pass."""
+        return self.steps if CRAFTINGS[self.kind].iterated else 1
 
     def step_size(self, eps: float) -> float:
         """The length of a step in the ball of radius `eps`."""
@@ -47,39 +49,39 @@ class Crafting:
 
     @property
     def single(self) -> bool:
-        """Whether the attack is one step, which networks learn to mislead."""
+        """Whether the attack has a single step, which networks can learn to mislead."""
         return self.passes == 1
 
 
 def craft(network: nn.Module, images: Tensor, labels: Tensor, crafting: Crafting, eps: float, norm: str,
           seeds: Tensor, *, static: Sequence[nn.Module] = (), generator: torch.Generator | None = None) -> Tensor:
-    """Adversarial images (N, C, H, W) in [0, 1]; inside the ball of radius `eps` but for "n_fgsm".
+    """Adversarial images (N, C, H, W) in [0, 1]; inside the ball of radius `eps`, except those of "n_fgsm".
 
-    seeds: int64 (N,), one an image. "ensemble" draws one of the `static` networks or `network` with `generator`. Batch
-    norm is in eval mode meanwhile (Pang et al. 2021, "Bag of Tricks for Adversarial Training", section 3.6).
+    seeds: int64 (N,), one per image. "ensemble" draws one of the `static` networks or `network` with `generator`. Batch
+    norm is in eval mode during the attack (Pang et al. 2021, "Bag of Tricks for Adversarial Training", section 3.6).
     """
     if crafting.kind == "ensemble":
         return ensemble_images(network, images, labels, static=static, eps=eps, norm=norm, generator=generator)[0]
     noise = uniform(seeds, images.shape[1:])
     with frozen(network):
-        objective = _objective(network, images, crafting)
+        loss = _attack_loss(network, images, crafting)
         if crafting.kind == "n_fgsm":
-            return _n_fgsm(network, images, labels, objective, eps, norm, noise)
+            return _n_fgsm(network, images, labels, loss, eps, norm, noise)
         around = ball(images, eps, norm)
-        return ascend(network, around.start(noise), labels, around, objective, crafting.passes, crafting.step_size(eps))
+        return ascend(network, around.start(noise), labels, around, loss, crafting.passes, crafting.step_size(eps))
 
 
-def _objective(network: nn.Module, images: Tensor, crafting: Crafting) -> Objective:
+def _attack_loss(network: nn.Module, images: Tensor, crafting: Crafting) -> AttackLoss:
     if not crafting.divergence:
         return cross_entropy
     with torch.no_grad():
         return divergence_from(precise(network(images)).softmax(1))
 
 
-def _n_fgsm(network: nn.Module, images: Tensor, labels: Tensor, objective: Objective, eps: float, norm: str,
+def _n_fgsm(network: nn.Module, images: Tensor, labels: Tensor, loss: AttackLoss, eps: float, norm: str,
             noise: Tensor) -> Tensor:
-    """Noise twice as wide as the ball, one step of a radius, and no way back into the ball."""
+    """Noise of twice the radius and one step of the radius, without a projection into the ball."""
     start = (images + _NOISE * eps * (2 * noise - 1)).clamp(0, 1) if norm == "linf" \
         else ball(images, _NOISE * eps, norm).start(noise)
-    _, _, gradient = input_gradient(network, start, labels, objective)
+    _, _, gradient = input_gradient(network, start, labels, loss)
     return ball(start, eps, norm).step(start, gradient, eps)

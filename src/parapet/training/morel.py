@@ -1,8 +1,8 @@
-"""MOREL's training-only part: the embedding head, and where it gets its features from.
+"""MOREL's training-only part: the embedding head, and the layer whose input it takes as features.
 
 Hotegni and Peitz 2025, "Enhancing Adversarial Robustness through Multi-Objective Representation Learning". The head is
-a module of its own: its parameters go to the optimiser beside the network's, and it is dropped with the training run,
-so that the saved network costs what it would cost without.
+a separate module: the optimiser updates its parameters together with the network's, and it is dropped after training,
+so that the saved network is no larger than without it.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class MorelHead(nn.Module):
     def forward(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(embeddings, the same after class-wise attention), each (..., N, dimensions).
 
-        `features` (..., N, F) may hold several versions of the N images, which do not see each other; labels (N,).
+        `features` (..., N, F) may hold several versions of the N images, without attention between them; labels (N,).
         """
         embedded = self.embed(features)
         queries, keys, values = (part.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
                                  for part in self.attend(self.norm(embedded)).chunk(3, dim=-1))
         scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
-        # Every image has its own label, so that no row of the mask is empty.
+        # Every image shares its label with itself, so that no row is masked completely.
         weights = scores.masked_fill(labels[:, None] != labels, -torch.inf).softmax(-1)
         return embedded, embedded + self.join((weights @ values).transpose(-2, -3).flatten(-2))
 
 
 def classifier_layer(model: nn.Module) -> nn.Linear:
-    """The last nn.Linear in the order of `model.modules()`: the layer whose input is taken for the features.
+    """The last nn.Linear of `model.modules()`; its input are the features. InputError where there is none.
 
-    True of networks that end in a linear layer which was assigned last. Raises InputError where there is none.
+    That is the classifier of a network that ends in a linear layer and assigns it last.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not layers:
@@ -60,9 +60,9 @@ def classifier_layer(model: nn.Module) -> nn.Linear:
 
 @contextmanager
 def features_of(layer: nn.Linear) -> Iterator[list[Tensor]]:
-    """A list that grows by the layer's input (N, F) with each forward pass inside the block.
+    """A list to which each forward pass inside the block appends the layer's input (N, F).
 
-    So the features cost no pass of their own. A model that was compiled before the block may not call the hook.
+    The features need no extra pass. A model that was compiled before the block may not call the hook.
     """
     seen: list[Tensor] = []
     handle = layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))

@@ -1,7 +1,7 @@
-"""What is added to a loss: each a function of (model, images, labels, adversarial images) to a scalar of at least 0.
+"""Terms that are added to a loss: functions of (model, images, labels, adversarial images) to a scalar of at least 0.
 
-`logits` are those of a pass that was already made; a regulariser without them makes its own. One that differentiates
-by the images needs, beside the logits, the very tensors which went into the pass and require a gradient.
+`logits` are those of an earlier forward pass; a regulariser without them makes its own pass. One that differentiates by
+the images needs, beside the logits, the same tensors that went into the pass, and these have to require a gradient.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from parapet.attacks.noise import Generator, image_seeds, uniform
 from parapet.attacks.objectives import log_odds
 from parapet.training.losses.one_pass import Logits, one_pass, required
 
-# Below it lie float32's denormal numbers.
+# Smaller positive float32 numbers are denormal.
 _TINY = 1.2e-38
 
 
@@ -58,10 +58,10 @@ def gradient_alignment(model: nn.Module, images: Tensor, labels: Tensor, adversa
 
 def logit_squeezing(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
                     logits: Logits | None = None, **rest: Any) -> Tensor:
-    """|logits|^2, summed over classes, averaged over all the clean and adversarial images of the pass.
+    """|logits|^2, summed over classes, averaged over the clean and adversarial images of the pass.
 
-    Kannan, Kurakin and Goodfellow 2018, who add Gaussian noise to the images. How far it holds: PGD on the margin with
-    many steps and restarts (Mosbach et al. 2018, "Logit Pairing Methods Can Fool Gradient-Based Attacks").
+    Kannan, Kurakin and Goodfellow 2018, who add Gaussian noise to the images. PGD on the margin with many steps and
+    restarts breaks it (Mosbach et al. 2018, "Logit Pairing Methods Can Fool Gradient-Based Attacks").
     """
     if logits is None:
         logits = one_pass(model, clean=images)

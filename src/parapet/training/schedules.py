@@ -1,9 +1,8 @@
-"""What changes from step to step by plan: learning rate and training radius."""
+"""Schedules of the learning rate, the functions that `parapet.config.SCHEDULES` names, and of the training radius."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 # Shares of the run after which a piecewise rate falls to a tenth (Rice et al. 2020: epochs 100 and 150 of 200).
 _FALLS = (0.5, 0.75)
@@ -26,13 +25,13 @@ def one_cycle(step: int, steps: int, peak: float, *, warm_up: float = 0.3, start
 
 
 def cyclic(step: int, steps: int, peak: float) -> float:
-    """Learning rate at `step` of `steps`: straight from 0 up to peak and down to 0 (Wong, Rice, Kolter 2020)."""
+    """Learning rate at `step` of `steps`: linear from 0 to peak and back to 0 (Wong, Rice, Kolter 2020)."""
     share = (step + 1) / (steps + 1)
     return peak * (share / _TRIANGLE_PEAK if share < _TRIANGLE_PEAK else (1 - share) / (1 - _TRIANGLE_PEAK))
 
 
 def piecewise(step: int, steps: int, peak: float) -> float:
-    """Learning rate at `step` of `steps`: peak, a tenth after half of the run, a hundredth after three quarters."""
+    """Learning rate at `step` of `steps`: peak, a tenth of it from half of the run on, a hundredth from 3/4 on."""
     return peak * 0.1 ** sum(step >= fall * steps for fall in _FALLS)
 
 
@@ -42,13 +41,8 @@ def cosine(step: int, steps: int, peak: float) -> float:
 
 
 def constant(step: int, steps: int, peak: float) -> float:
-    """Learning rate: always peak."""
+    """Learning rate at every step: peak."""
     return peak
-
-
-SCHEDULES: dict[str, Callable[[int, int, float], float]] = {
-    "one_cycle": one_cycle, "cyclic": cyclic, "piecewise": piecewise, "cosine": cosine, "constant": constant,
-}
 
 
 def ramp(step: int, steps: int, share: float) -> float:

@@ -1,4 +1,4 @@
-"""How long a step of training takes: a few real ones, crafting and descent, by the clock."""
+"""Measures how long a training step takes: a few real ones, attack and descent, timed by the clock."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 from parapet.catalogue.crafting import CRAFTINGS
 from parapet.catalogue.losses import LOSSES
-from parapet.config import TrainingConfig
-from parapet.data.images import Images
 from parapet.genome import Genome
 from parapet.training.loop import train
+from parapet.training.run import TrainingRun
 
-# The first step of a network allocates, chooses kernels and fills caches.
+# The first step of a network allocates memory, chooses kernels and fills caches.
 _WARM_UP = 1
 
 
-def time_steps(genome: Genome, training: Images, validation: Images, *, config: TrainingConfig, device: str,
-               begin: Callable[[], None] | None = None, **setting: Any) -> list[float]:
-    """Seconds of each step in one epoch of `genome` over `training`, without the first of several.
+def time_steps(run: TrainingRun, begin: Callable[[], None] | None = None) -> list[float]:
+    """Seconds of each step in one epoch of `run`, without the first step where there are several.
 
-    `begin` is called before the first timed step, for example to wait for others. `setting` is what `train` is told of
-    data and threat. Networks that a recipe learns from are left out, see `alone`.
+    `begin` is called before the first timed step, for example to wait for other processes. Auxiliary models are not
+    trained, see `without_auxiliary`.
     """
     clocks: list[float] = []
 
@@ -36,18 +33,18 @@ def time_steps(genome: Genome, training: Images, validation: Images, *, config: 
             begin()
         started = time.perf_counter()
         yield
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize(device)
+        if torch.device(run.device).type == "cuda":
+            torch.cuda.synchronize(run.device)
         clocks.append(time.perf_counter() - started)
 
-    config = replace(config, epochs=1, validate_every=1, eps_ramp=0.0)
-    train(alone(genome), training, validation, config=config, device=device, seed=0, turn=turn, **setting)
-    steps = clocks[:len(training) // config.batch_size]
+    config = replace(run.config, epochs=1, validate_every=1, eps_ramp=0.0)
+    train(replace(run, genome=without_auxiliary(run.genome), config=config, turn=turn))
+    steps = clocks[:run.batches]
     return steps[_WARM_UP:] or steps
 
 
-def alone(genome: Genome) -> Genome:
-    """The nearest recipe that needs no other network, at nearly the same cost."""
+def without_auxiliary(genome: Genome) -> Genome:
+    """The nearest recipe that needs no auxiliary model, at nearly the same cost."""
     if (teacher := LOSSES[genome.loss].teacher) is not None:
         return replace(genome, loss=teacher).canonical()
     return replace(genome, crafting="fgsm").canonical() if CRAFTINGS[genome.crafting].borrows else genome

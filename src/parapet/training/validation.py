@@ -1,4 +1,4 @@
-"""What a run learns of itself on the validation split: accuracies, and whether it misleads single steps."""
+"""Accuracies on the validation split, and whether the network misleads single-step attacks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from parapet.config import ThreatModel
 from parapet.data.images import Images
 from parapet.training.adaptation import Feedback
 
-_REACH = 2.5  # radii that several steps could walk (Madry et al. 2018)
+_REACH = 2.5  # radii; the sum of the lengths of all steps (Madry et al. 2018)
 
 
 def validate(network: nn.Module, images: Images, threat: ThreatModel, *, steps: int, batch_size: int,
              turn: Callable[[], AbstractContextManager[object]]) -> dict[str, float]:
-    """Clean accuracy and accuracy under margin-PGD, with the same noise each time, so that epochs compare."""
+    """Clean accuracy and accuracy under margin-PGD, with the same noise in every epoch."""
     generator = torch.Generator().manual_seed(0)
     clean = robust = 0
     with frozen(network):
@@ -33,11 +33,10 @@ def validate(network: nn.Module, images: Images, threat: ThreatModel, *, steps: 
 
 
 def feedback(network: nn.Module, images: Images, *, count: int, eps: float, norm: str, steps: int) -> Feedback:
-    """How the first `count` images fare under one step of size eps, under `steps` steps, and without any.
+    """Accuracies of the first `count` images under one step of size eps, under `steps` steps, and without an attack.
 
-    The attacks start from the images themselves.
-
-    `eps` is the radius that the last epoch trained with: at a larger one an honest network has a gap too.
+    The attacks start from the images themselves. `eps` is the radius that the last epoch trained with: at a larger one
+    a network that misleads nothing has a gap too.
     """
     batch, labels = images.batch(slice(count))
     accuracies = []

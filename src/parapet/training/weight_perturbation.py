@@ -19,16 +19,16 @@ def perturbed(model: nn.Module, loss_fn: Callable[[], Tensor], gamma: float, *,
     """Inside the block each weight w is w + gamma |w| g / |g|, with g the gradient of `loss_fn()`; yields that loss.
 
     Algorithm 1 of the paper with one ascent step; |.| is the L2 norm over one layer's weight. `loss_fn` gives a scalar
-    of the model as it is; gamma, 0.005 to 0.01 in the paper, must be at least 0. Biases and the weights of norms, all
-    that has one dimension, stay. Afterwards every weight is as before, bit for bit, on an exception too. The gradient
-    of the loss at the perturbed weights has to be taken inside the block and applied after it::
+    of the unperturbed model; gamma, 0.005 to 0.01 in the paper, must be at least 0. Parameters of one dimension (biases
+    and the weights of norms) are not perturbed. After the block every weight is restored bit for bit, on an exception
+    too. The gradient of the loss at the perturbed weights has to be taken inside the block and applied after it::
 
         with perturbed(model, lambda: loss(model), gamma):
             loss(model).backward()
         optimiser.step()
 
-    Buffers are put back after `loss_fn`, so that the statistics of batch norm see each batch once. Where several
-    processes share a batch, `average` puts the mean over them into each g.
+    Buffers are restored after `loss_fn`, so that the statistics of batch norm count each batch once. Where several
+    processes share a batch, `average` replaces each g by its mean over them.
     """
     if not (math.isfinite(gamma) and gamma >= 0):
         raise InputError(f"the weight perturbation's gamma is {gamma:g}; it must be a finite number of at least 0.")
@@ -48,7 +48,7 @@ def perturbed(model: nn.Module, loss_fn: Callable[[], Tensor], gamma: float, *,
                 weight.add_(gamma * before.norm() * unit(direction[None])[0])
         yield loss.detach()
     finally:
-        # In place, so that a gradient asked for too late is an error of autograd's and not a wrong gradient.
+        # In place: autograd then refuses a backward pass after the block, which would give a wrong gradient.
         with torch.no_grad():
             for weight, before, _ in moved:
                 weight.copy_(before)

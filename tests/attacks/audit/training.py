@@ -10,7 +10,7 @@ from parapet.config import ThreatModel, TrainingConfig
 from parapet.data.dataset import Dataset
 from parapet.genome import Genome
 from parapet.models import build
-from parapet.training.loop import train
+from parapet.training import TrainingRun, train
 
 _BODY = {"width": 8, "depth": 2, "activation": "silu", "learning_rate": 0.4, "steps": 2}
 # Kind: genome, epochs, label smoothing. Sizes, losses, activations, families, denoisers and declared filters.
@@ -37,9 +37,8 @@ HONEST_MNIST: dict[str, tuple[Genome, int]] = {
 def trained(data: Dataset, genome: Genome, epochs: int, smoothing: float = 0.0, *, seed: int = 1) -> nn.Module:
     """A network trained by Parapet at L-inf 0.2."""
     torch.set_num_threads(1)
-    return train(genome, data.split("train"), data.split("validation", limit=300), classes=10,
-                 mean=torch.tensor(data.mean), std=torch.tensor(data.std), threat=ThreatModel(eps=0.2), seed=seed,
-                 config=TrainingConfig(epochs=epochs, label_smoothing=smoothing)).network
+    config = TrainingConfig(epochs=epochs, label_smoothing=smoothing, validation_images=300)
+    return train(TrainingRun.of(genome, data, config=config, threat=ThreatModel(eps=0.2), seed=seed)).network
 
 
 def trained_plainly(data: Dataset, *, epochs: int, width: int = 16, activation: str = "relu",

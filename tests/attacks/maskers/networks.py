@@ -13,7 +13,7 @@ from parapet.config import ThreatModel, TrainingConfig
 from parapet.data.dataset import Dataset
 from parapet.genome import Genome
 from parapet.models import load, save
-from parapet.training.loop import train
+from parapet.training import TrainingRun, train
 from tests.attacks.maskers.base import Networks
 from tests.attacks.maskers.literature import winners_network
 
@@ -49,9 +49,9 @@ def prepare(data: Dataset, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, (genome, epochs, seed) in TRAINED.items():
         if not (folder / f"{name}.safetensors").exists():
-            network = train(genome, data.split("train"), data.split("validation", limit=300), classes=10, seed=seed,
-                            mean=torch.tensor(data.mean), std=torch.tensor(data.std), threat=ThreatModel(eps=0.2),
-                            config=TrainingConfig(epochs=epochs)).network
+            network = train(TrainingRun.of(
+                genome, data, config=TrainingConfig(epochs=epochs, validation_images=300), seed=seed,
+                threat=ThreatModel(eps=0.2))).network
             save(network, folder / f"{name}.safetensors")
     if not (folder / "winners.safetensors").exists():
         images, labels = data.split("train", limit=_KNOWN).all()

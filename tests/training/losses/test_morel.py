@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from parapet.errors import InputError
-from parapet.training.losses import morel, trades
+from parapet.training.losses import trades
 from parapet.training.losses.morel import cosine_loss, multi_positive_contrastive
 from parapet.training.morel import MorelHead, classifier_layer, features_of
+from parapet.training.training_loss import TrainingLoss
 from tests.training.losses.two_pixels import Pixels, small_network
 
 
@@ -93,7 +94,8 @@ def test_attention_by_hand() -> None:
 def test_the_whole_loss_is_the_weighted_sum_of_its_parts() -> None:
     network, head = small_network(torch.Generator().manual_seed(0)), MorelHead(8, torch.Generator().manual_seed(0))
     images, labels, adversarial = _batch()
-    loss, pieces = morel(network, images, labels, adversarial, head=head, preference=(0.7, 0.3), alpha=0.5, beta=2.0)
+    loss, pieces = TrainingLoss("trades", {"beta": 2.0, "morel": 0.3, "morel_alpha": 0.5})(
+        network, images, labels, adversarial, morel_head=head)
     accuracy, _ = trades(network, images, labels, adversarial, beta=2.0)
     features = network[:6](torch.cat([images, adversarial])).chunk(2)
     embedded, attended = zip(*(head(part, labels) for part in features))
@@ -108,7 +110,7 @@ def test_the_whole_loss_is_the_weighted_sum_of_its_parts() -> None:
 def test_it_reaches_the_network_and_the_head_and_adds_nothing_to_what_is_saved(loss: str) -> None:
     network, head = small_network(torch.Generator().manual_seed(0)), MorelHead(8, torch.Generator().manual_seed(0))
     names = set(network.state_dict())
-    value, _ = morel(network, *_batch(), head=head, loss=loss)
+    value, _ = TrainingLoss(loss, {"morel": 0.1})(network, *_batch(), morel_head=head)
     value.backward()
     assert all(parameter.grad is not None for parameter in (*network.parameters(), *head.parameters()))
     assert set(network.state_dict()) == names and not network[6]._forward_pre_hooks
@@ -118,8 +120,9 @@ def test_the_order_of_the_batch_does_not_matter() -> None:
     network, head = small_network(torch.Generator().manual_seed(0)), MorelHead(8, torch.Generator().manual_seed(0))
     images, labels, adversarial = _batch()
     order = torch.randperm(12, generator=torch.Generator().manual_seed(5))
-    first, _ = morel(network, images, labels, adversarial, head=head, alpha=1.0)
-    second, _ = morel(network, images[order], labels[order], adversarial[order], head=head, alpha=1.0)
+    loss = TrainingLoss("trades", {"morel": 0.1, "morel_alpha": 1.0})
+    first, _ = loss(network, images, labels, adversarial, morel_head=head)
+    second, _ = loss(network, images[order], labels[order], adversarial[order], morel_head=head)
     assert first.item() == pytest.approx(second.item(), rel=1e-4)
 
 
@@ -144,6 +147,3 @@ def test_wrong_input_is_answered_in_a_sentence() -> None:
     with pytest.raises(InputError) as caught:
         classifier_layer(Pixels())
     assert str(caught.value) == ("Pixels has no linear layer; MOREL takes the input of the last one for its features.")
-    with pytest.raises(InputError) as caught:
-        morel(Pixels(), *_batch(), head=MorelHead(8, torch.Generator()), loss="pgd")
-    assert str(caught.value) == "morel's loss is 'pgd'; allowed: trades, mart."

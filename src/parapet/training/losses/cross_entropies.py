@@ -10,10 +10,10 @@ from parapet.training.losses.one_pass import Logits, Pieces, one_pass, required
 
 def standard(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
              smoothing: float = 0.0, logits: Logits | None = None) -> tuple[Tensor, Pieces]:
-    """Cross-entropy of the clean images (N, C, H, W); adversarial ones, where given, are left aside.
+    """Cross-entropy of the clean images (N, C, H, W); adversarial images are ignored.
 
     `smoothing` in [0, 1) is label smoothing (Szegedy et al. 2016, section 7). On a network trained without attacks it
-    only misleads those that climb cross-entropy: measure with a margin loss.
+    only misleads attacks that maximise cross-entropy: measure with a margin loss.
     """
     logits = logits or one_pass(model, clean=images)
     loss = cross_entropy(required(logits.clean), labels, label_smoothing=smoothing)

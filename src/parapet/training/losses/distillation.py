@@ -1,8 +1,8 @@
-"""Defensive distillation, which hides the gradient and defends nothing.
+"""Defensive distillation, which masks the gradient and does not make a network robust.
 
-How far it holds: an attack whose loss does not saturate. Trained at temperature T and asked at 1, the network's logits
+An attack whose loss does not saturate breaks it. Of a network trained at temperature T and evaluated at 1 the logits
 are about T times as large, so that its softmax and with it the gradient of cross-entropy round to 0 in float32. The
-margin of the logits keeps its gradient, `pgd(..., loss="margin")` or `carlini_wagner` (Carlini and Wagner 2017,
+margin of the logits keeps its gradient: `pgd(..., loss="margin")` or `carlini_wagner` (Carlini and Wagner 2017,
 "Towards Evaluating the Robustness of Neural Networks", section 8).
 """
 
@@ -18,11 +18,11 @@ from parapet.training.losses.one_pass import Logits, Pieces, one_pass, required
 
 def softened(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
              temperature: float, smoothing: float = 0.0, logits: Logits | None = None) -> tuple[Tensor, Pieces]:
-    """temperature CE(logits / temperature, labels), temperature > 0: how the teacher of Papernot et al. 2016 learns.
+    """temperature CE(logits / temperature, labels), temperature > 0: the loss of the teacher of Papernot et al. 2016.
 
-    The factor in front moves no minimum; without it the gradient would be that many times smaller than other losses',
-    and a learning rate that suits them would teach little (Hinton et al. 2015, section 2, multiply likewise).
-    `smoothing` in [0, 1) is label smoothing; adversarial images play no part.
+    The leading factor does not change the minimum; without it the gradient would be that many times smaller than other
+    losses', and their learning rates would be too small (Hinton et al. 2015, section 2, multiply likewise). `smoothing`
+    in [0, 1) is label smoothing; adversarial images are ignored.
     """
     logits = logits or one_pass(model, clean=images)
     loss = temperature * cross_entropy(required(logits.clean) / temperature, labels, label_smoothing=smoothing)
@@ -34,9 +34,9 @@ def distillation(model: nn.Module, images: Tensor, labels: Tensor, adversarial: 
                  logits: Logits | None = None) -> tuple[Tensor, Pieces]:
     """-temperature sum_k p_k(teacher) log p_k(model), both softened by `temperature` > 0; mean of images (N, C, H, W).
 
-    Papernot, McDaniel, Wu, Jha and Swami 2016, section IV; the factor in front is that of `softened`. The teacher, a
-    network of the same shape in eval mode that was trained with `softened`, answers without a gradient. Labels, their
-    smoothing and adversarial images play no part. The trained network is asked at temperature 1, that is, as it is.
+    Papernot, McDaniel, Wu, Jha and Swami 2016, section IV; the leading factor is that of `softened`. The teacher is a
+    network of the same shape, trained with `softened`, in eval mode; it gets no gradient. Labels, their smoothing and
+    adversarial images are ignored. The trained network is evaluated at temperature 1, that is, unchanged.
     """
     logits = logits or one_pass(model, clean=images)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""How far one answer strays from another, with a gradient through both."""
+"""The KL divergence between two predictions, with a gradient through both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn.functional import kl_div
 def divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
     """KL(p(clean) || p(adversarial)) of logits (N, classes), shape (N,), never negative.
 
-    Of logarithms on both sides: p log p has a value where p rounds to 0, and its derivative log p + 1 has none.
+    Computed from log-probabilities on both sides: where p rounds to 0, the derivative of p log p would not be finite.
     """
     each = kl_div(adversarial.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True)
     # Rounding can put the divergence of two nearly equal distributions below 0.

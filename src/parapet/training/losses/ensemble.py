@@ -1,7 +1,7 @@
-"""Ensemble adversarial training: adversarial images from other, finished networks as well as from one's own.
+"""Ensemble adversarial training: adversarial images of other, trained networks as well as of the network itself.
 
-How far it holds: against the transfer of single-step images, which it was made for. `pgd` on the network itself, the
-white box with several steps, breaks it, as the authors say.
+It was made for transferred single-step attacks. A white-box attack with several steps, `pgd` on the network itself,
+breaks it, as the authors say.
 """
 
 from __future__ import annotations

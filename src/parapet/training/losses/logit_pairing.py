@@ -1,4 +1,4 @@
-"""Adversarial logit pairing: the logits of an image and of its adversarial version shall be near each other."""
+"""Adversarial logit pairing: draws the logits of an image and of its adversarial version together."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def adversarial_logit_pairing(model: nn.Module, images: Tensor, labels: Tensor, 
                               logits: Logits | None = None) -> tuple[Tensor, Pieces]:
     """(CE(clean) + CE(adversarial)) / 2 + pairing * mean squared difference of the paired logits, pairing >= 0.
 
-    Kannan, Kurakin and Goodfellow 2018, over their mixed-minibatch PGD. The mean is over images and classes.
-    How far it holds: PGD with hundreds of steps and several restarts (Engstrom, Ilyas and Athalye 2018 are left with
-    0.6 % of ImageNet), because pairing makes the loss surface bumpy rather than flat. A baseline to beat.
+    Kannan, Kurakin and Goodfellow 2018, with their mixed-minibatch PGD. The mean is over images and classes. PGD with
+    hundreds of steps and several restarts breaks it (Engstrom, Ilyas and Athalye 2018 leave 0.6 % of ImageNet correct),
+    because pairing makes the loss surface bumpy rather than flat; it is a baseline.
     """
     logits = logits or one_pass(model, clean=images, adversarial=adversarial)
     clean = cross_entropy(required(logits.clean), labels, label_smoothing=smoothing)

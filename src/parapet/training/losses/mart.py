@@ -1,4 +1,4 @@
-"""MART: misclassified images deserve more of the consistency term, and errors a margin as well."""
+"""MART: the consistency term weighs misclassified images more, and a margin term is added to cross-entropy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from parapet.training.losses.divergence import divergence
 from parapet.training.losses.one_pass import Logits, Pieces, one_pass, required
 
-# The authors' code takes log(1.0001 - p) for the paper's log(1 - p), which caps the margin term at 9.2.
+# The authors' code has log(1.0001 - p) for the paper's log(1 - p), which bounds the margin term by 9.2.
 _ABOVE_ONE = 1.0001
 
 
@@ -20,7 +20,7 @@ def mart(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, 
     """BCE(adversarial) + beta mean((1 - p_y(clean)) KL(p(clean) || p(adversarial))), beta >= 0; never negative.
 
     Wang, Zou, Yi, Bailey, Ma and Gu 2020; BCE, their boosted cross-entropy, is -log p_y - log(1 - max_k p_k) over
-    k != y. The adversarial images are those of plain PGD. `smoothing` touches the first term of BCE alone.
+    k != y. The adversarial images are those of plain PGD. `smoothing` applies to the first term of BCE only.
     """
     logits = logits or one_pass(model, clean=images, adversarial=adversarial)
     clean, attacked = required(logits.clean), required(logits.adversarial)
@@ -30,15 +30,15 @@ def mart(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, 
 
 
 def _margin_term(logits: Tensor, labels: Tensor) -> Tensor:
-    """-log(1.0001 - p of the likeliest wrong class), less its value at p = 0.
+    """-log(1.0001 - p of the most likely wrong class), minus its value at p = 0.
 
-    That constant, 1e-4, moves no gradient, and without it the loss could fall below 0. The 1e-12 which the authors
-    add inside the logarithm vanishes beside 1e-4 in float32.
+    That constant, 1e-4, has no gradient, and without it the loss could be negative. The 1e-12 that the authors add
+    inside the logarithm is lost in float32 beside 1e-4.
     """
     wrong = logits.detach().scatter(1, labels[:, None], -torch.inf).argmax(1)
     return (math.log(_ABOVE_ONE) - torch.log(_ABOVE_ONE - 1 + _others(logits, wrong))).clamp(min=0).mean()
 
 
 def _others(logits: Tensor, labels: Tensor) -> Tensor:
-    """1 - p of `labels` (N,), as the sum of the other probabilities: the difference would round to 0 near 1."""
+    """1 - p of `labels` (N,), as the sum of the other probabilities: 1 - p would round to 0 for p near 1."""
     return logits.softmax(1).scatter(1, labels[:, None], 0.0).sum(1)

@@ -1,46 +1,27 @@
-"""MOREL: alike features for an image and its adversarial version, and for all images of a class."""
+"""MOREL: similar features for an image and its adversarial version, and for all images of a class.
+
+Hotegni and Peitz 2025. Their conic scalarisation with the reference point 0 is a weighted sum with TRADES or MART, as
+long as no loss is negative: `TrainingLoss` with the weights `morel` and `morel_alpha`. Their augmentation term, 2e-5
+more of either loss, is left out.
+"""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from parapet.attacks.objectives import precise
-from parapet.catalogue.losses import LOSSES
-from parapet.catalogue.spec import resolve
-from parapet.errors import InputError
-from parapet.training.losses.one_pass import Pieces, one_pass
-from parapet.training.morel import MorelHead, classifier_layer, features_of
-
-
-def morel(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, *, head: MorelHead,
-          loss: str = "trades", beta: float = 6.0, preference: tuple[float, float] = (0.9, 0.1), alpha: float = 1e-5,
-          smoothing: float = 0.0) -> tuple[Tensor, Pieces]:
-    """w1 (TRADES or MART) + w2 (L_cos + alpha L_contrastive), preference (w1, w2) and alpha all at least 0.
-
-    Hotegni and Peitz 2025. Their conic scalarisation with the reference point 0 is this weighted sum, as long as no
-    loss is negative; its augmentation term, 2e-5 more of either, is left out. Images (N, C, H, W); `head` belongs to
-    training alone.
-    """
-    joining = [name for name, spec in LOSSES.items() if spec.joins_morel]
-    if loss not in joining:
-        raise InputError(f"morel's loss is {loss!r}; allowed: {', '.join(joining)}.")
-    with features_of(classifier_layer(model)) as seen:
-        logits = one_pass(model, clean=images, adversarial=adversarial)
-    accuracy_loss = resolve(LOSSES[loss].function)
-    accuracy, pieces = accuracy_loss(model, images, labels, adversarial, beta=beta, smoothing=smoothing, logits=logits)
-    clean_features, adversarial_features = seen[-1].chunk(2)
-    robust, more = embedding_loss(head, clean_features, adversarial_features, labels, alpha=alpha)
-    return preference[0] * accuracy + preference[1] * robust, pieces | more
+from parapet.training.losses.one_pass import Pieces
+from parapet.training.morel import MorelHead
 
 
 def embedding_loss(head: MorelHead, clean: Tensor, adversarial: Tensor, labels: Tensor, *,
                    alpha: float = 1e-5) -> tuple[Tensor, Pieces]:
     """L_cos + alpha L_contrastive of the features (N, F) of the clean and the adversarial images.
 
-    As in the authors' code L_cos compares the embeddings before attention, and L_contrastive takes those after it:
-    of clean and adversarial images together, where the code takes the clean ones alone.
+    As in the authors' code L_cos compares the embeddings before attention, and L_contrastive those after it: of clean
+    and adversarial images together, where the code uses the clean ones only.
     """
     embedded, attended = head(torch.stack([clean, adversarial]), labels)
     cosine = cosine_loss(*embedded)
@@ -54,16 +35,16 @@ def cosine_loss(clean: Tensor, adversarial: Tensor) -> Tensor:
 
 
 def multi_positive_contrastive(embeddings: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
-    """Cross-entropy between "is of my class", spread evenly over the others, and the softmax of cosines / temperature.
+    """Cross-entropy of the softmax of cosines / temperature with the uniform distribution over the others of a class.
 
-    Tian et al. 2023 (StableRep); embeddings (M, D), labels (M,), temperature > 0. The average is over all
-    M; one that is alone in its class counts 0. At least 0, whatever the order of the batch.
+    Tian et al. 2023 (StableRep); embeddings (M, D), labels (M,), temperature > 0. The average is over all M; an
+    embedding without others in its class counts 0. At least 0, and independent of the order of the batch.
     """
-    # In float32 also where the network computed in bfloat16: over a small temperature cosines need their digits.
+    # In float32 even where the network computed in bfloat16: a small temperature magnifies rounding errors of cosines.
     unit = normalize(precise(embeddings), dim=1)
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     positive = ((labels[:, None] == labels) & ~itself).to(unit)
-    # Not infinity: a batch of one image would be left without any finite entry.
+    # Not infinity: a batch of one image would have no finite entry.
     with torch.autocast(unit.device.type, enabled=False):
         likeness = (unit @ unit.T / temperature).masked_fill(itself, torch.finfo(unit.dtype).min)
     share = positive / positive.sum(1, keepdim=True).clamp(min=1)

@@ -1,7 +1,6 @@
-"""Clean, adversarial and noisy images through the network as one batch.
+"""Clean, adversarial and noisy images in one forward pass, as one batch.
 
-So the statistics of batch norm in evaluation are those it was trained with, and no term of a loss pays for a forward
-pass that another has made.
+The statistics of batch norm in evaluation are then those it was trained with, and the terms of a loss share the pass.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ Pieces = dict[str, Tensor]
 class Logits(NamedTuple):
     """Logits (N, classes) of one forward pass over the same N images in three versions; None where left out.
 
-    At least float32: the few digits of a bfloat16 would be lost in the differences that losses take.
+    At least float32: losses take differences, in which the few digits of bfloat16 would be lost.
     """
 
     clean: Tensor | None = None
@@ -29,7 +28,7 @@ class Logits(NamedTuple):
 
 def one_pass(model: nn.Module, *, clean: Tensor | None = None, adversarial: Tensor | None = None,
              noisy: Tensor | None = None) -> Logits:
-    """The model's answers to whichever versions (N, C, H, W) are given, from a single call in this order."""
+    """The model's logits of the versions (N, C, H, W) that are given, from a single call in this order."""
     given = {name: images for name, images in (("clean", clean), ("adversarial", adversarial), ("noisy", noisy))
              if images is not None}
     batch = list(given.values())
@@ -38,7 +37,7 @@ def one_pass(model: nn.Module, *, clean: Tensor | None = None, adversarial: Tens
 
 
 def required(part: Tensor | None) -> Tensor:
-    """What a loss cannot do without of a pass that was already made; TypeError where that pass left it out."""
+    """The logits of a version that a loss needs; TypeError where the pass left that version out."""
     if part is None:
-        raise TypeError("the pass whose logits were given left out a version of the images that the loss needs")
+        raise TypeError("the given logits lack a version of the images that the loss needs")
     return part

@@ -1,4 +1,4 @@
-"""TRADES: the accuracy of the clean images against how far the adversarial answers stray from the clean ones."""
+"""TRADES: cross-entropy of the clean images and the divergence of the adversarial predictions from the clean ones."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def trades(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor
     """CE(clean) + beta KL(p(clean) || p(adversarial)), beta >= 0 (Zhang et al. 2019, equation 5; their 1/lambda)."""
     logits = logits or one_pass(model, clean=images, adversarial=adversarial)
     clean = cross_entropy(required(logits.clean), labels, label_smoothing=smoothing)
-    strayed = divergence(required(logits.clean), required(logits.adversarial)).mean()
-    return clean + beta * strayed, {"clean_loss": clean.detach(), "divergence": strayed.detach()}
+    consistency = divergence(required(logits.clean), required(logits.adversarial)).mean()
+    return clean + beta * consistency, {"clean_loss": clean.detach(), "divergence": consistency.detach()}

@@ -1,10 +1,10 @@
-"""Named recipes: YAML files beside this one, or the user's own, each a whole training told in one place.
+"""Named recipes: YAML files in this folder, or the user's own; each describes a whole training.
 
-    description: one line, what it is and from which paper
-    data:        the data set it is meant for
+    description: one line with the paper
+    data:        the data set
     threat:      {norm, eps}; eps may be written 8/255
     training:    keys of `parapet.config.TrainingConfig`
-    genome:      any subset of the genes; those that are left out have the defaults of `Genome`
+    genome:      any subset of the genes; the others have the defaults of `Genome`
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from parapet.quoting import name as named
 from parapet.quoting import quote
 
 _ENDINGS = (".yaml", ".yml")
-# One training is watched epoch by epoch and loses at most one; a search looks less often.
+# A single training is validated after every epoch and loses at most one epoch; a search validates less often.
 _EVERY_EPOCH = {"validate_every": 1, "checkpoint_seconds": 0.0}
 
 
 @dataclass(frozen=True)
 class _Content:
-    """What a recipe's file says."""
+    """The content of a recipe's file."""
 
     description: str = option("")
     data: str = option("digits", choices=DATASETS)
@@ -44,7 +44,7 @@ class _Content:
 
 @dataclass(frozen=True, kw_only=True)
 class NamedRecipe(_Content):
-    """A checked recipe; `name` is that of its file without the ending, and `genome` is canonical."""
+    """A checked recipe; `name` is that of its file without the suffix, and `genome` is canonical."""
 
     name: str
 
@@ -54,15 +54,15 @@ class NamedRecipe(_Content):
 
 
 def names() -> list[str]:
-    """The recipes that come with Parapet."""
+    """The built-in recipes."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.yaml"))
 
 
 def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> NamedRecipe:
     """Read and check a recipe: one of `names()`, or the path of a .yaml file.
 
-    changes: such as `training.epochs=3`, each put in the place of what the file says. Raises InputError, one sentence,
-    for an unknown recipe, an unknown or missing key, a value out of range and a file that cannot be read.
+    changes: such as `training.epochs=3`; they replace values of the file. Raises InputError for an unknown recipe, an
+    unknown or missing key, a value out of range and a file that cannot be read.
     """
     path = _find(name_or_path)
     values = _read(path)
@@ -76,7 +76,7 @@ def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> NamedRecipe:
         content = parse(_Content, values)
         genome = Genome.from_dict(content.genome.to_dict())
     except InputError as error:
-        # A file that is there is found by its whole path alone.
+        # A path is shown in full, so that the file can be found.
         shown = name_or_path if str(name_or_path).isprintable() else named(name_or_path)
         raise InputError(f"recipe {shown}: {error}") from None
     fields = {key: getattr(content, key) for key in _keys(_Content)}
@@ -96,7 +96,7 @@ def _find(name_or_path: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if is_endless(path):  # what trains reads it a second time
+    if is_endless(path):  # the worker that trains reads it again
         raise InputError(f"{path} is a pipe or a device, and a recipe is read twice; give a file.")
     values = plain_yaml.read(path, f"give the path of a recipe, or one of {', '.join(names())}")
     if not isinstance(values, dict):
@@ -105,7 +105,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _change(values: dict[str, Any], change: str) -> None:
-    """Put `section.key=value` into the mapping that a file gave."""
+    """Set `section.key=value` in the values of a file."""
     place, equals, text = change.partition("=")
     section, _, key = place.strip().partition(".")
     if not (equals and place.strip()):

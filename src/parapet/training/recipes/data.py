@@ -1,4 +1,4 @@
-"""The data that a recipe is trained on: a prepared folder, or published files that are prepared for it."""
+"""The data of a recipe: a prepared folder, or published files that are prepared first."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from parapet.files import read_json
 from parapet.training.recipes import NamedRecipe
 
 DATASET = "dataset"
-# Of the images that a published data set trains with; more than this number makes an epoch no better known.
+# The validation images of a published data set: this share of its training images, and at most this number, which is
+# enough to choose the best epoch.
 _VALIDATION_SHARE, _VALIDATION_IMAGES = 0.05, 3000
-# The split does not follow the run's seed, so that runs with several seeds are judged by the same images.
+# The split does not depend on the run's seed, so that runs with several seeds are validated on the same images.
 _SPLIT_SEED = 0
 
 
 def prepare(recipe: NamedRecipe, given: Path | None, roots: Sequence[Path], out: Path) -> Path:
     """The folder of prepared data to train on.
 
-    given: a prepared folder or one of downloaded data in torchvision's layout; None looks into `roots`, and takes the
-    built-in digits where they are what the recipe needs. What is not prepared yet is put into `out`/dataset. Raises
+    given: a prepared folder, or one of downloaded data in torchvision's layout; None searches `roots`, and uses the
+    built-in digits for a recipe that needs them. Data that are not prepared yet are prepared in `out`/dataset. Raises
     InputError where the data are missing or damaged.
     """
     places = [given] if given is not None else list(roots)
@@ -40,7 +41,7 @@ def prepare(recipe: NamedRecipe, given: Path | None, roots: Sequence[Path], out:
         if (name := read_info(folder)["name"]) != recipe.data:
             raise InputError(f"{folder} holds {name}, and the recipe {recipe.name} needs {recipe.data}; give another "
                              "folder with --out.")
-        # Data that are named again are looked at again; those that are not may have gone since.
+        # Compared only where --data names them: otherwise the data may have been deleted since.
         if given is not None and dataset.fingerprint_of(*_split(recipe, given, places)) != \
                 read_info(folder)["fingerprint"]:
             raise InputError(f"{folder} was made from other data than {given} holds; give another folder with --out.")
@@ -53,10 +54,10 @@ def prepare(recipe: NamedRecipe, given: Path | None, roots: Sequence[Path], out:
 
 def _split(recipe: NamedRecipe, given: Path | None,
            places: Sequence[Path]) -> tuple[sources.Source, dict[str, np.ndarray]]:
-    """The published data, and which of them are for training, validation and test."""
+    """The published data, and the indices of training, validation and test."""
     source = _source(recipe, given, places)
     share = min(_VALIDATION_SHARE, _VALIDATION_IMAGES / len(source.images))
-    # Without a published test split the data are few, and are divided as `parapet data_prep` divides them.
+    # A data set without a published test split is small, and is split as `parapet data_prep` does it.
     config = DataPrepConfig() if source.test_labels is None else DataPrepConfig(validation_share=share)
     return source, splits.split(source, config, _SPLIT_SEED)
 
@@ -66,7 +67,7 @@ def _is_prepared(folder: Path) -> bool:
     try:
         return "images" in read_json(folder / "dataset.json")
     except (ValueError, TypeError):
-        return True  # damaged: whoever opens it says so
+        return True  # damaged: opening it gives the message
 
 
 def _source(recipe: NamedRecipe, given: Path | None, places: Sequence[Path]) -> sources.Source:

@@ -1,11 +1,10 @@
-"""What a training step descends on: one loss, its weights, MOREL where it is asked for, any regularisers."""
+"""What a training step minimises: a weighted sum of one loss, MOREL's embedding losses and regularisers."""
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from parapet.attacks.noise import Generator
 from parapet.catalogue.crafting import REGULARISERS
 from parapet.catalogue.losses import LOSSES, MOREL_WEIGHTS, Loss, Weight
-from parapet.catalogue.spec import resolve
+from parapet.catalogue.spec import Catalogue, resolve
 from parapet.errors import InputError
 from parapet.training.losses import Pieces, embedding_loss, one_pass
 from parapet.training.morel import MorelHead, classifier_layer, features_of
@@ -25,11 +24,11 @@ _SMOOTHING = Weight("smoothing", "label_smoothing", 0.0, below_one=True)
 
 
 @dataclass(frozen=True)
-class Objective:
+class TrainingLoss:
     """A sum of `loss` and regularisers; unknown names and weights that could make it negative raise InputError.
 
-    `loss` is a name of `LOSSES`, `weights` are its own and, where it joins MOREL, `MOREL_WEIGHTS`; one that is left out
-    has the value of its paper. `regularisers` maps names of `REGULARISERS` to weights; one of weight 0 costs nothing.
+    `loss` is a name of `LOSSES`; `weights` are its own and, where it may be combined with MOREL, `MOREL_WEIGHTS`, by
+    default those of the papers. `regularisers` maps names of `REGULARISERS` to weights; one of weight 0 costs nothing.
     `smoothing` in [0, 1) is label smoothing.
     """
 
@@ -39,14 +38,15 @@ class Objective:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_name("loss", self.loss, LOSSES)
-        known = {weight.name: weight for weight in (*self.spec.weights,
-                                                    *(MOREL_WEIGHTS if self.spec.joins_morel else ()))}
+        LOSSES.find(self.loss, "loss")
+        known = Catalogue("a weight", (*self.spec.weights, *(MOREL_WEIGHTS if self.spec.joins_morel else ())))
         for name, value in self.weights.items():
-            _check_name(f"a weight of the loss {self.loss}", name, known)
-            _check_weight(f"weights.{name} of the loss {self.loss}", known[name], value)
+            if not known:
+                raise InputError(f"the loss {self.loss} has no weights; leave out {name}.")
+            weight = known.find(name, f"a weight of the loss {self.loss}")
+            _check_weight(f"weights.{name} of the loss {self.loss}", weight, value)
         for name, value in self.regularisers.items():
-            _check_name("a regulariser", name, REGULARISERS)
+            REGULARISERS.find(name, "a regulariser")
             _check_weight(f"regularisers.{name}", Weight(name, name, 0.0), value)
         _check_weight("smoothing", _SMOOTHING, self.smoothing)
 
@@ -57,7 +57,7 @@ class Objective:
 
     @property
     def morel(self) -> float:
-        """MOREL's share of the objective; above 0 a call needs a `morel_head`."""
+        """MOREL's share of the sum; above 0 a call needs a `morel_head`."""
         return self.weights.get("morel", _MOREL["morel"])
 
     @property
@@ -67,7 +67,7 @@ class Objective:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The versions of each image that one call sends through the model: clean, adversarial, noisy."""
+        """The versions of each image in the forward pass of a call: clean, adversarial, noisy."""
         needed = {version for name in self._used() for version in REGULARISERS[name].versions}
         if self.spec.clean_weight is None or self._own_weights()[self.spec.clean_weight] > 0:
             needed.add("clean")
@@ -78,11 +78,10 @@ class Objective:
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None, *,
                  eps: float = 0.0, norm: str = "linf", seeds: Generator | None = None,
                  morel_head: MorelHead | None = None, teacher: nn.Module | None = None) -> tuple[Tensor, Pieces]:
-        """(scalar, pieces) of images and adversarial images (N, C, H, W) in [0, 1] and labels (N,), from one forward
-        pass.
+        """(scalar, pieces) of images and adversarial images (N, C, H, W) in [0, 1] and labels (N,); one forward pass.
 
         `eps`, `norm` and `seeds`, int64 (N,), are the ball and the noise of gradient alignment; distillation needs its
-        `teacher`, in eval mode. The pieces are the terms before their weights, detached.
+        `teacher` in eval mode. The pieces are the unweighted terms, detached.
         """
         if self.morel > 0 and morel_head is None:
             raise InputError(f"weights.morel of the loss {self.loss} is {self.morel:g} and there is no morel_head; "
@@ -102,10 +101,10 @@ class Objective:
             watched = features_of(classifier_layer(model))
         with watched as seen:
             logits = one_pass(model, **{name: versions[name] for name in parts})
-        learnt_from = {} if self.spec.teacher is None else {"teacher": teacher}
+        teacher_argument = {} if self.spec.teacher is None else {"teacher": teacher}
         loss, pieces = resolve(self.spec.function)(
             model, images, labels, adversarial if "adversarial" in parts else None, smoothing=self.smoothing,
-            logits=logits, **self._own_weights(), **learnt_from)
+            logits=logits, **self._own_weights(), **teacher_argument)
         if self.morel > 0 and morel_head is not None:
             clean_features, adversarial_features = seen[-1].chunk(len(parts))[:2]
             embedded, more = embedding_loss(morel_head, clean_features, adversarial_features, labels,
@@ -122,15 +121,6 @@ class Objective:
 
     def _used(self) -> dict[str, float]:
         return {name: weight for name, weight in self.regularisers.items() if weight > 0}
-
-
-def _check_name(what: str, name: str, known: Iterable[str]) -> None:
-    names = list(known)
-    if name not in names:
-        near = difflib.get_close_matches(str(name), names, n=1)
-        hint = f"did you mean {near[0]}? Allowed" if near else "allowed"
-        allowed = f"{hint}: {', '.join(names)}." if names else "it has none."
-        raise InputError(f"{what} is {name!r}; {allowed}" if what == "loss" else f"{name!r} is not {what}; {allowed}")
 
 
 def _check_weight(where: str, weight: Weight, value: float) -> None:
