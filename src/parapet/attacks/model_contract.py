@@ -1,4 +1,4 @@
-"""Whether a model answers as an evaluation assumes: logits, the same each time, whatever stands beside an image."""
+"""Checks that a model answers as an evaluation assumes: logits, deterministic, independent of the rest of the batch."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 from parapet.attacks.inputs import Model, answers
 from parapet.errors import InputError, ParapetError, is_of_the_machine
 
-# Another batch size takes other kernels, whose sums differ in the last places; relative to the spread of the logits.
+# Other batch sizes use other kernels, whose sums differ in the last digits; in standard deviations of the logits.
 ROUNDING = 1e-3
 _IMAGES, _REPEATS = 128, 2
-# The batches that images are asked in as well: alone, as few as a server may put together, and more than attacks have.
+# Further batch sizes to test: single images, sizes that a server may use, and one larger than those of attacks.
 _SIZES, _LARGEST = (1, 1, 1, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 100), 257
 
 
 @dataclass(frozen=True)
 class Consistency:
-    """`drift` and `company`: by how many standard deviations of the logits answers change when the same images are
-    asked again, and when the batch around them is another; `probabilities`: rows that are positive and sum to 1."""
+    """`drift` and `company`: by how many standard deviations of the logits answers change in repeated passes, and in
+    other batches; `probabilities`: whether all rows are non-negative and sum to 1."""
 
     drift: float
     company: float
@@ -30,12 +30,12 @@ class Consistency:
 
 @torch.no_grad()
 def observe(model: Model, images: Tensor, logits: Tensor, batch_size: int = _IMAGES) -> Consistency:
-    """Ask for the first images again, in reverse, alone, and in batches of many sizes, of which the largest is 257, or
-    a little more than twice a smaller `batch_size`; `logits` (N, classes) are the model's own, from before."""
+    """Query the first images (N, C, H, W) again, in reverse order, and in batches of many sizes up to 257 (or twice
+    `batch_size` plus one, if that is smaller), and compare with `logits` (N, classes), the model's earlier answers."""
     images, logits = images[:min(_IMAGES, batch_size)], logits[:min(_IMAGES, batch_size)]
     spread = float(logits.double().std()) if logits.numel() > 1 else 0.0
     unit = spread if spread > 0 else 1.0
-    # What the kernels of another batch size may round otherwise is no difference.
+    # Differences that rounding explains do not count.
     slack = 2 * torch.finfo(logits.dtype).eps * _largest(logits)
     backwards = torch.arange(len(images) - 1, -1, -1, device=images.device)
     repeated = [answers(model, images) for _ in range(_REPEATS)]
@@ -45,7 +45,7 @@ def observe(model: Model, images: Tensor, logits: Tensor, batch_size: int = _IMA
     for rows in (torch.arange(sum(sizes), device=images.device) % len(images)).split(sizes):
         try:
             company = max(company, _largest(answers(model, images[rows]) - logits[rows]))
-        except Exception:  # a program may have been exported for no more images at once than it is attacked with
+        except Exception:  # an exported program may have a largest batch size
             if len(rows) <= batch_size:
                 raise
     drift = max(drift, _largest(repeated[0] - logits) if len(images) == len(logits) else 0.0)
@@ -55,10 +55,10 @@ def observe(model: Model, images: Tensor, logits: Tensor, batch_size: int = _IMA
 
 @torch.no_grad()
 def odd_batch(model: Model, images: Tensor, logits: Tensor, sizes: Sequence[int]) -> int | None:
-    """The first of the batch `sizes` in which the answers are others than `logits` (N, classes), if there is one.
+    """The first of the batch `sizes` in which the answers differ from `logits` (N, classes), None if there is none.
 
-    The images (N, C, H, W) are asked again and again until a batch is full. A size that the model cannot take is passed
-    over: a program may have been exported for a few.
+    The images (N, C, H, W) are repeated until a batch is full. A size that the model does not support is skipped: a
+    program may have been exported for a few sizes only.
     """
     unit = float(logits.double().std()) if logits.numel() > 1 else 0.0
     slack = 2 * torch.finfo(logits.dtype).eps * _largest(logits) + ROUNDING * (unit if unit > 0 else 1.0)
@@ -66,7 +66,7 @@ def odd_batch(model: Model, images: Tensor, logits: Tensor, sizes: Sequence[int]
         rows = torch.arange(size, device=images.device) % len(images)
         try:
             change = _largest(answers(model, images[rows]) - logits[rows])
-        except Exception as error:  # a program's own code may raise anything
+        except Exception as error:  # a model's own code may raise anything
             if isinstance(error, ParapetError) or is_of_the_machine(error):
                 raise
             continue
@@ -76,8 +76,8 @@ def odd_batch(model: Model, images: Tensor, logits: Tensor, sizes: Sequence[int]
 
 
 def check_contract(found: Consistency, *, random: bool) -> None:
-    """Raise InputError where a number would be wrong: probabilities, undeclared randomness, answers that depend on
-    the batch. `random`: the model says that its answers are."""
+    """Raise InputError if a robust accuracy would be wrong: probabilities, undeclared randomness (`random`: it is
+    declared), answers that depend on the batch."""
     if found.probabilities:
         raise InputError("the model returns probabilities (each row is positive and sums to 1), and gradients of their "
                          "cross-entropy are too small; return the logits before the softmax.")
