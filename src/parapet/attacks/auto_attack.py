@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -51,25 +52,23 @@ def auto_attack(model: Model, images: Tensor, labels: Tensor, *, eps: float, nor
         for place, attack in enumerate(suite):
             for rows in batches(stands, batch_size):
                 points, fooled, _ = run_attack(attack, model, images[rows], labels[rows], eps, norm,
-                                           derived(seeds[rows], place))
+                                               derived(seeds[rows], place))
                 adversarial[rows[fooled]] = points[fooled]
                 stands[rows[fooled]] = False
     return adversarial
 
 
 def run_attack(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
-           seeds: Tensor) -> AttackResult:
+               seeds: Tensor) -> AttackResult:
     """Run one attack of a suite on a batch (N, C, H, W), in halves if the whole does not fit into memory.
 
     The result is judged by the model's answer on the returned images, never by the attack's own bookkeeping.
     """
-    def run(images: Tensor, labels: Tensor, seeds: Tensor) -> AttackResult:
-        return _attack_once(attack, model, images, labels, eps, norm, seeds)
-    return AttackResult(*in_halves(run, images, labels, seeds))
+    return AttackResult(*in_halves(partial(_attack_once, attack, model, eps, norm), images, labels, seeds))
 
 
-def _attack_once(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
-            seeds: Tensor) -> AttackResult:
+def _attack_once(attack: Attack, model: Model, eps: float, norm: str, images: Tensor, labels: Tensor,
+                 seeds: Tensor) -> AttackResult:
     if attack.minimum_norm:
         options = {"eps": eps, **attack.options} if attack.takes_eps else attack.options
         points, _ = attack.function(model, images, labels, norm=norm, generator=seeds, **options)

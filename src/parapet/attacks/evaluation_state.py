@@ -74,7 +74,7 @@ class EvaluationState:
         if (folder / _MANIFEST).exists():
             differences = _differences(_manifest(folder), json.loads(json.dumps(identity)))
             if not differences and (changed := _changed(folder / _BEHAVIOUR, behaviour)):
-                differences = [f"the model, whose {changed} at the clean images are others"]
+                differences = [f"the model, whose {changed} for the clean images differ"]
             if differences:
                 raise StateRefused(f"{folder} holds the state of another evaluation: it differs in "
                                    f"{'; in '.join(differences)}. Give another folder, or remove this one.")

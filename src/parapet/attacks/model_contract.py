@@ -33,10 +33,7 @@ def observe(model: Model, images: Tensor, logits: Tensor, batch_size: int = _IMA
     """Query the first images (N, C, H, W) again, in reverse order, and in batches of many sizes up to 257 (or twice
     `batch_size` plus one, if that is smaller), and compare with `logits` (N, classes), the model's earlier answers."""
     images, logits = images[:min(_IMAGES, batch_size)], logits[:min(_IMAGES, batch_size)]
-    spread = float(logits.double().std()) if logits.numel() > 1 else 0.0
-    unit = spread if spread > 0 else 1.0
-    # Differences that rounding explains do not count.
-    slack = 2 * torch.finfo(logits.dtype).eps * _largest(logits)
+    unit, slack = _unit_and_slack(logits)
     backwards = torch.arange(len(images) - 1, -1, -1, device=images.device)
     repeated = [answers(model, images) for _ in range(_REPEATS)]
     drift = max(_largest(again - repeated[0]) for again in repeated[1:])
@@ -60,8 +57,7 @@ def odd_batch(model: Model, images: Tensor, logits: Tensor, sizes: Sequence[int]
     The images (N, C, H, W) are repeated until a batch is full. A size that the model does not support is skipped: a
     program may have been exported for a few sizes only.
     """
-    unit = float(logits.double().std()) if logits.numel() > 1 else 0.0
-    slack = 2 * torch.finfo(logits.dtype).eps * _largest(logits) + ROUNDING * (unit if unit > 0 else 1.0)
+    unit, slack = _unit_and_slack(logits)
     for size in sizes:
         rows = torch.arange(size, device=images.device) % len(images)
         try:
@@ -70,7 +66,7 @@ def odd_batch(model: Model, images: Tensor, logits: Tensor, sizes: Sequence[int]
             if isinstance(error, ParapetError) or is_of_the_machine(error):
                 raise
             continue
-        if change > slack:
+        if change > slack + ROUNDING * unit:
             return size
     return None
 
@@ -90,6 +86,12 @@ def check_contract(found: Consistency, *, random: bool) -> None:
     if found.company > ROUNDING:
         raise InputError(f"the model's answer to an image depends on its batch (by {found.company:.2g} standard "
                          "deviations of its logits); use fixed statistics, in batch norm those of the training.")
+
+
+def _unit_and_slack(logits: Tensor) -> tuple[float, float]:
+    """(standard deviation of the logits, 1 if they are all equal; the largest difference that rounding explains)."""
+    spread = float(logits.double().std()) if logits.numel() > 1 else 0.0
+    return spread if spread > 0 else 1.0, 2 * torch.finfo(logits.dtype).eps * _largest(logits)
 
 
 def _largest(difference: Tensor) -> float:

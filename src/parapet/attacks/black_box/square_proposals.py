@@ -7,7 +7,9 @@ those that were better.
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -19,8 +21,29 @@ _TINY = 1e-12
 _PIXELS_AHEAD = 2**20
 
 
-class LinfSquares:
+class _Squares:
+    """The best points so far; `draws` is how many random numbers a query of one image takes."""
+
+    points: Tensor
+    draws: int
+    _per_image: tuple[str, ...]
+
+    def plan(self, side: int, draws: Tensor) -> None:
+        """Take the uniform `draws` (n, queries, self.draws) of squares of `side` pixels."""
+        self._side, self._drawn = side, draws
+
+    def select(self, index: Tensor) -> Self:
+        """The proposals of the images `index` only; `plan` has to follow."""
+        part = copy.copy(self)
+        for name in self._per_image:
+            setattr(part, name, getattr(self, name)[index])
+        return part
+
+
+class LinfSquares(_Squares):
     """Squares of colour +-eps; every pixel is at one of the two limits of its range."""
+
+    _per_image = "lower", "upper", "points"
 
     def __init__(self, images: Tensor, eps: float, noise: Tensor) -> None:
         """Start from vertical stripes; `noise` is uniform (N, *start_draws)."""
@@ -40,7 +63,7 @@ class LinfSquares:
 
     def plan(self, side: int, draws: Tensor) -> None:
         """Take the uniform `draws` (n, queries, self.draws) of squares of `side` pixels."""
-        self._side, self._drawn = side, draws
+        super().plan(side, draws)
         self._ahead = max(1, _PIXELS_AHEAD // max(1, draws.shape[0] * self.points.shape[1] * side * side))
 
     def propose(self, turn: int) -> Tensor:
@@ -72,20 +95,15 @@ class LinfSquares:
         self._pixels(self.points).scatter_(2, self._index,
                                            torch.where(better[:, None, None], self._after, self._before))
 
-    def select(self, index: Tensor) -> LinfSquares:
-        """The proposals of the images `index` only."""
-        part = object.__new__(LinfSquares)
-        part.lower, part.upper, part.points = self.lower[index], self.upper[index], self.points[index]
-        part.draws = self.draws
-        return part
-
     @staticmethod
     def _pixels(images: Tensor) -> Tensor:
         return images.view(*images.shape[:2], -1)
 
 
-class L2Squares:
+class L2Squares(_Squares):
     """Squares of a fixed pattern; norm is moved from one window to another, and the distance is always eps."""
+
+    _per_image = "images", "points"
 
     def __init__(self, images: Tensor, eps: float, noise: Tensor) -> None:
         """Start from a 5 x 5 grid of patterns; `noise` is uniform (N, *start_draws)."""
@@ -109,10 +127,6 @@ class L2Squares:
         """The side in pixels, odd if that fits, of a square that covers `share` of the image."""
         height, width = self.points.shape[2:]
         return min(_side(share, height, width, smallest=3) | 1, height, width)
-
-    def plan(self, side: int, draws: Tensor) -> None:
-        """Take the uniform `draws` (n, queries, self.draws) of squares of `side` pixels."""
-        self._side, self._drawn = side, draws
 
     def propose(self, turn: int) -> Tensor:
         """The points with the norm of one random window moved into another, from the draws of query `turn`."""
@@ -140,13 +154,6 @@ class L2Squares:
     def settle(self, better: Tensor) -> None:
         """Keep the proposal of the images `better` (n,)."""
         self.points = torch.where(better.reshape(-1, 1, 1, 1), self._tried, self.points)
-
-    def select(self, index: Tensor) -> L2Squares:
-        """The proposals of the images `index` only."""
-        part = object.__new__(L2Squares)
-        part.images, part.points = self.images[index], self.points[index]
-        part.eps, part.draws = self.eps, self.draws
-        return part
 
     def _spend(self, delta: Tensor) -> Tensor:
         """Images moved by eps along `delta`, inside the ball and [0, 1]."""
