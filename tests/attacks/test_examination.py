@@ -1,4 +1,4 @@
-"""A suite's record after the audit and the adaptive stage: the lowest number of all, and what settled it."""
+"""The record of a suite after the audit and the adaptive stage: the lowest accuracy, and which attack found it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that let no gradient through are found, the innermost of them, and no others."""
+"""Layers that block gradients are found, the innermost of them, and no others."""
 
 from __future__ import annotations
 

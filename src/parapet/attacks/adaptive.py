@@ -22,7 +22,7 @@ StandIn = Callable[[nn.Module, Tensor], Tensor]
 _STEEPNESS = 4.0
 
 
-def needs(model: Model) -> dict[str, list[nn.Module]]:
+def declared_layers(model: Model) -> dict[str, list[nn.Module]]:
     """{value of `attacked_through`: the layers of `model` with it}; empty for a plain callable."""
     found: dict[str, list[nn.Module]] = {}
     for module in model.modules() if isinstance(model, nn.Module) else ():
@@ -72,7 +72,7 @@ class Bpda(nn.Module):
         super().__init__()
         self.model = model
         self.stand_in = STAND_INS[stand_in] if isinstance(stand_in, str) else stand_in
-        self.layers = needs(model).get("bpda", []) if layers is None else list(layers)
+        self.layers = declared_layers(model).get("bpda", []) if layers is None else list(layers)
         if not self.layers:
             raise InputError("no layer of the model declares attacked_through = \"bpda\"; name the layers to replace "
                              "on the way back with layers=[...].")
@@ -134,7 +134,7 @@ class Eot(nn.Module):
 def adapted(model: Model, draws: int = 20) -> Model:
     """The model wrapped in `Eot` and `Bpda` if its layers declare that, else the model itself."""
     wrapped = {type(module) for module in model.modules()} if isinstance(model, nn.Module) else set()
-    ways = needs(model)
+    ways = declared_layers(model)
     if "eot" in ways and Eot not in wrapped:
         model = Eot(model, draws)
     if "bpda" in ways and Bpda not in wrapped:
@@ -144,7 +144,7 @@ def adapted(model: Model, draws: int = 20) -> Model:
 
 def staircase(model: Model, draws: int = 20) -> Model | None:
     """The model with soft staircases for the layers that declare "bpda" and have `levels`; None if it has none."""
-    ways = needs(model)
+    ways = declared_layers(model)
     steps = [layer for layer in ways.get("bpda", []) if hasattr(layer, "levels")]
     return Bpda(Eot(model, draws) if "eot" in ways else model, "staircase", steps) if steps else None
 

@@ -20,11 +20,11 @@ _SIZES, _LARGEST = (1, 1, 1, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 100), 257
 
 @dataclass(frozen=True)
 class Consistency:
-    """`drift` and `company`: by how many standard deviations of the logits answers change in repeated passes, and in
+    """`drift`, `batch_effect`: by how many standard deviations of the logits answers change in repeated passes, and in
     other batches; `probabilities`: whether all rows are non-negative and sum to 1."""
 
     drift: float
-    company: float
+    batch_effect: float
     probabilities: bool
 
 
@@ -37,21 +37,21 @@ def observe(model: Model, images: Tensor, logits: Tensor, batch_size: int = _IMA
     backwards = torch.arange(len(images) - 1, -1, -1, device=images.device)
     repeated = [answers(model, images) for _ in range(_REPEATS)]
     drift = max(_largest(again - repeated[0]) for again in repeated[1:])
-    company = _largest(answers(model, images[backwards])[backwards] - logits)
+    batch_effect = _largest(answers(model, images[backwards])[backwards] - logits)
     sizes = [*_SIZES, min(_LARGEST, 2 * batch_size + 1)]
     for rows in (torch.arange(sum(sizes), device=images.device) % len(images)).split(sizes):
         try:
-            company = max(company, _largest(answers(model, images[rows]) - logits[rows]))
+            batch_effect = max(batch_effect, _largest(answers(model, images[rows]) - logits[rows]))
         except Exception:  # an exported program may have a largest batch size
             if len(rows) <= batch_size:
                 raise
     drift = max(drift, _largest(repeated[0] - logits) if len(images) == len(logits) else 0.0)
-    return Consistency(max(drift - slack, 0.0) / unit, max(company - slack, 0.0) / unit,
+    return Consistency(max(drift - slack, 0.0) / unit, max(batch_effect - slack, 0.0) / unit,
                      bool((logits >= 0).all() and (logits.double().sum(1) - 1).abs().max() < 1e-3))
 
 
 @torch.no_grad()
-def odd_batch(model: Model, images: Tensor, logits: Tensor, sizes: Sequence[int]) -> int | None:
+def differing_batch_size(model: Model, images: Tensor, logits: Tensor, sizes: Sequence[int]) -> int | None:
     """The first of the batch `sizes` in which the answers differ from `logits` (N, classes), None if there is none.
 
     The images (N, C, H, W) are repeated until a batch is full. A size that the model does not support is skipped: a
@@ -83,8 +83,8 @@ def check_contract(found: Consistency, *, random: bool) -> None:
         raise InputError(f"the model answers the same images differently when asked again (by {found.drift:.2g} "
                          "standard deviations of its logits); if it is random, wrap it in parapet.attacks.Eot or "
                          "let the random layer declare attacked_through = \"eot\".")
-    if found.company > ROUNDING:
-        raise InputError(f"the model's answer to an image depends on its batch (by {found.company:.2g} standard "
+    if found.batch_effect > ROUNDING:
+        raise InputError(f"the model's answer to an image depends on its batch (by {found.batch_effect:.2g} standard "
                          "deviations of its logits); use fixed statistics, in batch norm those of the training.")
 
 

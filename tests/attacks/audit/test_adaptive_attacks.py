@@ -1,4 +1,4 @@
-"""The attacks of the adaptive stage: which doubts ask for which of them, and what one of them finds."""
+"""The attacks of the adaptive stage: which doubts call for which attacks, and the result of one of them."""
 
 from __future__ import annotations
 

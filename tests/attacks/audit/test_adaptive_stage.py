@@ -1,4 +1,4 @@
-"""The adaptive stage: a masked net ends at its true number, by the attack that fits it."""
+"""The adaptive stage finds the true robust accuracy of a masked network, by the attack that fits it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit's report: every check, with numbers and advice, the images that survived, and no model harmed."""
+"""The report of the audit: verdict, numbers and advice of every check, surviving images; the model is unchanged."""
 
 from __future__ import annotations
 

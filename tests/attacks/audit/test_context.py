@@ -1,4 +1,4 @@
-"""What counts as broken in an audit, and what it spends."""
+"""Which points count as broken in an audit, and how much work it does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is served, one image at a time and on 8-bit pixels, is what was attacked; by passes alone where it is."""
+"""The check of the deployed input: single images and 8-bit pixels, with forward passes only if nothing jumps."""
 
 from __future__ import annotations
 

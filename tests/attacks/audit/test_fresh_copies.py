@@ -1,4 +1,4 @@
-"""A copy in another process that has seen nothing stands as much as an honest model, and gives a memory away."""
+"""Fresh copies of honest models are as robust as the model; those of models that remember their queries are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of gradients: their known answers on linear models, and what which gaps amount to."""
+"""Gradient checks: exact results on linear models, and the verdicts of gaps."""
 
 from __future__ import annotations
 

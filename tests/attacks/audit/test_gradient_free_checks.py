@@ -1,4 +1,4 @@
-"""Checks without the model's gradients: what counts as broken, and what is said where nothing could be run."""
+"""Gradient-free checks: what counts as broken, and the report if an attack could not run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients pass units that are off, and values stay what they are."""
+"""Gradients pass inactive units, and values do not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes the check of memory believe that a model knows its images by heart; single draws of a random one."""
+"""Output checks: when the model counts as having memorised its images, and single draws of random models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done outside of a process is seen, and what is read or printed is none; each in a process of its own."""
+"""Side effects outside the process are detected, reading and printing are none; each test in its own process."""
 
 from __future__ import annotations
 

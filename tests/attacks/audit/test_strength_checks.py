@@ -1,4 +1,4 @@
-"""Checks of steps, restarts and radii: an ascent that is worked out by hand, and what which accuracies amount to."""
+"""Strength checks: a PGD run computed by hand, and the verdicts of accuracies."""
 
 from __future__ import annotations
 

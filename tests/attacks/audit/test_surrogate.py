@@ -1,4 +1,4 @@
-"""Attacks that see labels alone find out a decoy, and nothing beyond the white box on honest nets."""
+"""Attacks on predicted labels expose a decoy, and break nothing beyond the white box on honest networks."""
 
 from __future__ import annotations
 

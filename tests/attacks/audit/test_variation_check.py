@@ -1,4 +1,4 @@
-"""A model that behaves otherwise while it is examined fails, and one that does not passes."""
+"""A model that behaves differently while it is evaluated fails, and one that does not passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From numbers to verdicts: shares, thresholds that are reached, and the worst of several."""
+"""From numbers to verdicts: shares, thresholds, and the worst of several verdicts."""
 
 from __future__ import annotations
 

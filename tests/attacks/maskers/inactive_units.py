@@ -1,4 +1,4 @@
-"""Units that no image of the data wakes (Goldwasser et al. 2022, "Planting Undetectable Backdoors")."""
+"""Units that are inactive on all images of the data (Goldwasser et al. 2022, "Planting Undetectable Backdoors")."""
 
 from __future__ import annotations
 

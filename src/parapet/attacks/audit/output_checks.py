@@ -35,7 +35,7 @@ def well_formed(context: AuditContext) -> Result:
     points = pgd(context.model, context.images, context.labels, eps=context.eps, norm=context.norm, steps=3,
                  generator=context.seeds)
     outside = float((distance(points.float(), context.images, context.norm) - context.eps).clamp(min=0).max())
-    numbers = {"largest_change_of_repeated_passes": seen.drift, "largest_change_with_the_batch": seen.company,
+    numbers = {"largest_change_of_repeated_passes": seen.drift, "largest_change_with_the_batch": seen.batch_effect,
                "rows_sum_to_one": seen.probabilities, "outside_the_ball": outside}
 
     def fail(advice: str) -> Result:
@@ -60,7 +60,7 @@ def well_formed(context: AuditContext) -> Result:
     if seen.drift > ROUNDING:
         return fail("Repeated passes over the same images differ, at once or after other queries; declare the "
                     "randomness and attack its expectation (Eot), or remove the model's memory.")
-    if seen.company > ROUNDING:
+    if seen.batch_effect > ROUNDING:
         return fail("The answer to an image depends on the other images of its batch, so every number depends on the "
                     "batch; use fixed statistics.")
     if len(context.labels) < _ENOUGH:

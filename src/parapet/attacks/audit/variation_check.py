@@ -27,7 +27,7 @@ from parapet.attacks.audit.verdicts import FAIL_GAP, SIGNIFICANCE, Result, mean,
 from parapet.attacks.balls import ball, widest
 from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.inputs import frozen, in_halves, predict
-from parapet.attacks.model_contract import odd_batch
+from parapet.attacks.model_contract import differing_batch_size
 from parapet.attacks.noise import derived
 from parapet.errors import ParapetError, is_of_the_machine
 from parapet.intervals import sign_test
@@ -69,7 +69,9 @@ def variations(context: AuditContext) -> Result:
         if min(mean(before) - mean(stands), mean(known[each] & before & ~stands)) > FAIL_GAP and (
                 p_value < SIGNIFICANCE / (len(VARIATIONS) - len(_NOT_COMPARED))):
             found.append(name)
-    if not is_random(context.model) and (size := odd_batch(context.model, context.images, context.logits, _SIZES)):
+    size = None if is_random(context.model) else differing_batch_size(context.model, context.images, context.logits,
+                                                                      _SIZES)
+    if size is not None:
         found.append(f"{IN_BATCHES}{size}")
         numbers[found[-1]] = mean(survivors_under(context, rows, variation_named(found[-1])))
     if found:
