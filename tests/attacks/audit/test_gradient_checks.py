@@ -78,7 +78,7 @@ class _Scripted(SimpleNamespace):
         self.factors.append(float((model(points) / self.model(points)).mean()))
         return _standing(self.left[len(self.factors) - 1])
 
-    def judge(self, points: Tensor) -> Tensor:
+    def try_points(self, points: Tensor) -> Tensor:
         self.shares.append(float((points - self.images).abs().amax()) / self.eps)
         return ~((torch.arange(100) < self.holes) & (len(self.shares) == 4))
 
@@ -92,7 +92,7 @@ def test_logits_times_a_tenth_or_ten_break_what_the_white_box_breaks(left: tuple
                                                                      taken: bool) -> None:
     """80 of 100 stand against cross-entropy on the logits as they are and 60 against the white box: from 5 points
     beyond it on they fail, from 2 they are a warning."""
-    context: Any = _Scripted(model=lambda images: images.flatten(1) + 1, pgd_ce=_standing(80), white=_standing(60),
+    context: Any = _Scripted(model=lambda images: images.flatten(1) + 1, pgd_ce=_standing(80), white_box=_standing(60),
                            budget=FULL, left=left, factors=[])
     found = gradient_checks.scale(context)
     assert context.factors == pytest.approx([0.1, 10.0])
