@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +35,17 @@ def far_from_the_limits(count: int = 32) -> tuple[Linear, Tensor, Tensor]:
     model = Linear(weight, -0.5 * float(weight.sum()))
     images = 0.4 + 0.2 * torch.rand(count, *SHAPE, generator=generator)
     return model, images, model(images).argmax(1)
+
+
+def recording(model: Callable[[Tensor], Tensor]) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
+    """(the model, the points at which its gradient is asked for, batch after batch)."""
+    seen: list[Tensor] = []
+
+    def recorded(points: Tensor) -> Tensor:
+        if points.requires_grad:
+            seen.append(points.detach().clone())
+        return model(points)
+    return recorded, seen
 
 
 class ManyClasses(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from parapet.attacks import Bpda, Eot, pgd
-from parapet.attacks.adaptive import adapted, is_random, needs, restart_draws, soft_staircase, staircase
+from parapet.attacks.adaptive import adapted, declared_layers, is_random, restart_draws, soft_staircase, staircase
 from parapet.catalogue.networks import DENOISERS, FILTERS
 from parapet.catalogue.spec import resolve
 from parapet.errors import InputError
@@ -47,10 +47,10 @@ def test_a_defence_that_does_not_say_cannot_be_defined() -> None:
 
 def test_needs_finds_the_declared_layers() -> None:
     model = nn.Sequential(filters.BitDepth(), nn.Sequential(_Noise()), nn.Flatten())
-    found = needs(model)
+    found = declared_layers(model)
     assert found == {"bpda": [model[0]], "eot": [model[1][0]]}
     assert not is_random(model) and is_random(adapted(model)) and is_random(Eot(model))
-    assert needs(lambda images: images) == {}
+    assert declared_layers(lambda images: images) == {}
 
 
 @pytest.mark.parametrize("stand_in", ["identity", "staircase"])

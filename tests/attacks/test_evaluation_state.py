@@ -115,7 +115,7 @@ def test_a_function_is_known_by_its_answers(linear: tuple, tmp_path: Path) -> No
         _evaluate(scaled, images, labels, tmp_path)
     evaluated(1.0)
     evaluated(1.0)
-    with pytest.raises(InputError, match="differs in the model, whose answers at the clean images are others"):
+    with pytest.raises(InputError, match="differs in the model, whose answers for the clean images differ"):
         evaluated(1.1)
 
 
@@ -181,7 +181,7 @@ def test_a_model_that_answers_alike_and_hides_its_gradients_is_another(linear: t
             return model(_Turned.apply(batch) if turned else batch)
         return _evaluate(wrapped, images, labels, tmp_path)[0]
     evaluated(True)
-    with pytest.raises(InputError, match="the model, whose gradients at the clean images are others"):
+    with pytest.raises(InputError, match="the model, whose gradients for the clean images differ"):
         evaluated(False)
 
 

@@ -1,4 +1,4 @@
-"""A suite's record after the audit and the adaptive stage: the lowest number of all, and what settled it."""
+"""The record of a suite after the audit and the adaptive stage: the lowest accuracy, and which attack found it."""
 
 from __future__ import annotations
 
@@ -42,15 +42,16 @@ def test_a_suite_that_the_audit_beats_is_beaten_on_all_images(digits, images) ->
     assert record["robust_accuracy"] < before["robust_accuracy"] - 0.2 and report["settled"]["by"] == "rapid"
     assert list(record["attacks"]) == ["fgsm", "audit", "adaptive"]
     assert record["attacks"]["adaptive"]["left"] == record["robust_accuracy"] and list(problems(record)) == []
-    assert report["settled"]["sentence"].startswith("The adaptive stage settled the number, mostly by rapid: it broke ")
+    sentence = 'The robust accuracy comes from the adaptive attacks, mostly "rapid": they broke '
+    assert report["settled"]["sentence"].startswith(sentence)
     right = network(adversarial).argmax(1) == images[1]
     assert float(right.double().mean()) == pytest.approx(record["robust_accuracy"])
 
 
 def test_of_an_honest_net_the_suite_has_the_number(honest, images) -> None:
     before, record, _, report = _examined(honest.network, images, "rapid", torch.arange(60))
-    assert report["settled"] == {"by": None, "stages": [], "sentence": "The suite's own number stands: the audit broke "
-                                 "no more than one image in a hundred beyond it."}
+    assert report["settled"] == {"by": None, "stages": [], "sentence": "The suite's robust accuracy holds: the audit "
+                                 "broke no more than one image in a hundred beyond it."}
     assert list(record["attacks"]) == ["rapid", "audit"] and list(problems(record)) == []
     assert record["robust_accuracy"] >= before["robust_accuracy"] - 0.01
     assert report["rows"] == list(range(60))
@@ -68,7 +69,7 @@ def test_candidates_of_a_search_all_meet_the_same_attacks(digits, images) -> Non
     network = trained_plainly(digits, epochs=30, fgsm_eps=0.4)
     _, record, _, report = _examined(network, images, "fgsm", torch.arange(40), CHEAP)
     assert list(record["attacks"]) == ["fgsm", "audit"] and report["settled"]["by"] == "audit"
-    assert report["settled"]["sentence"].startswith("The audit's own attacks settled the number")
+    assert report["settled"]["sentence"].startswith("The robust accuracy comes from the audit: ")
 
 
 def test_an_honest_candidate_passes_with_the_little_that_is_asked_of_it(honest, images) -> None:

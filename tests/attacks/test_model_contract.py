@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.inputs import answers
-from parapet.attacks.model_contract import ROUNDING, Consistency, check_contract, observe, odd_batch
+from parapet.attacks.model_contract import ROUNDING, Consistency, check_contract, differing_batch_size, observe
 from parapet.errors import InputError
 
 
@@ -36,7 +36,7 @@ def test_the_same_images_are_asked_twice_once_backwards_and_in_batches_of_many_s
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 100, 257])
 def test_one_that_answers_otherwise_in_batches_of_one_size_is_found(images: Tensor, size: int) -> None:
     seen = observe(lambda batch: _pixels(batch) + (1.0 if len(batch) == size else 0.0), images, _pixels(images))
-    assert seen.drift == 0.0 and seen.company > 1
+    assert seen.drift == 0.0 and seen.batch_effect > 1
 
 
 @pytest.mark.parametrize("size", [1, 17, 23, 99, 2049])
@@ -46,8 +46,8 @@ def test_the_first_size_of_a_batch_with_other_answers_is_told(images: Tensor, si
             raise RuntimeError("exported for another number of images")
         return _pixels(batch) + (1.0 if len(batch) >= size else 0.0)
     sizes = [*range(1, 100), 2049]
-    assert odd_batch(odd, images, _pixels(images), sizes) == size
-    assert odd_batch(_pixels, images, _pixels(images), sizes) is None
+    assert differing_batch_size(odd, images, _pixels(images), sizes) == size
+    assert differing_batch_size(_pixels, images, _pixels(images), sizes) is None
 
 
 def test_a_program_that_takes_no_more_than_it_is_attacked_with_is_not_asked_about_more(images: Tensor) -> None:
@@ -66,14 +66,14 @@ def test_an_image_that_is_answered_otherwise_alone_is_found(images: Tensor, row:
         return logits + 0.5 * (batch == images[row]).all().float() if len(batch) == 1 else logits
     seen = observe(model, images, _pixels(images))
     assert seen.drift == 0.0
-    assert seen.company == pytest.approx(0.5 / float(_pixels(images).double().std()), rel=1e-4)
+    assert seen.batch_effect == pytest.approx(0.5 / float(_pixels(images).double().std()), rel=1e-4)
 
 
 def test_answers_that_are_no_longer_those_of_before_are_a_drift(images: Tensor) -> None:
     earlier = _pixels(images) + 0.25
     spread = float(earlier.double().std())
     seen = observe(_pixels, images, earlier)
-    assert seen.drift == pytest.approx(0.25 / spread, rel=1e-4) and seen.company == pytest.approx(seen.drift)
+    assert seen.drift == pytest.approx(0.25 / spread, rel=1e-4) and seen.batch_effect == pytest.approx(seen.drift)
 
 
 def test_the_first_images_of_a_large_set_are_asked_as_many_as_were_asked_together() -> None:

@@ -134,7 +134,7 @@ def test_rounding_is_not_taken_for_randomness_and_randomness_is_found_at_any_sca
     images = torch.rand(40, *SHAPE, generator=torch.Generator().manual_seed(0))
     labels = predict(model, images)
     seen = observe(model, images, answers(model, images))
-    assert seen.drift <= ROUNDING and seen.company <= ROUNDING
+    assert seen.drift <= ROUNDING and seen.batch_effect <= ROUNDING
     record = evaluate(model, images, labels, norm="linf", eps=0.01, suite=pgd_suite(pgd_steps=2, pgd_restarts=1))
     assert record["clean_accuracy"] == 1.0
     noise = torch.Generator().manual_seed(0)

@@ -223,7 +223,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(folder: Path, arguments: li
 
 def test_a_model_that_refuses_what_an_attack_asks_is_one_sentence(folder: Path, capsys) -> None:
     assert _attack("--model", "own_nets:Suspicious", "--data", "images.npz", "--attacks", "pgd_ce") == 2
-    assert ("own_nets:Suspicious raised ValueError (suspicious input) when it was asked about images inside the ball; "
+    assert ("own_nets:Suspicious raised ValueError (suspicious input) for images inside the ball; "
             "a model has to answer every image of its shape with pixels in [0, 1]") in capsys.readouterr().err
     assert not list(folder.glob("parapet-crash-*"))
 

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 # Every thread that this project starts, and why it imports nothing. One that is not here has to be looked at.
 THREADS = {
     "pipelines/local_process.py": "reads a pipe and kills its group",
-    "src/parapet/attacks/audit/asking.py": "asks a model, for which the thread that asks waits",
-    "src/parapet/attacks/audit/copies.py": "waits for its parent to end",
+    "src/parapet/attacks/audit/query_modes.py": "asks a model, for which the thread that asks waits",
+    "src/parapet/attacks/audit/fresh_copies.py": "waits for its parent to end",
     "src/parapet/processes/parent_watch.py": "looks at a process, or at a file's time",
     "src/parapet/progress.py": "writes a line; in a terminal rich has drawn once before its thread starts",
     "src/parapet/processes/worker.py": "reads lines of JSON",

@@ -1,4 +1,4 @@
-"""Attacks with one signature, the suite that combines them, and the audit that doubts their outcome.
+"""Attacks with one signature, the suite that combines them, and the audit that checks their results.
 
 `attack(model, images, labels, *, eps, norm, ..., generator) -> adversarial images`; minimum-norm attacks take no
 eps and return `(images, distances)`. The model is any callable from [0, 1] images to logits.

@@ -1,8 +1,8 @@
-"""Attacks that know the defence: through what cannot be differentiated, and over what is random.
+"""Wrappers that let attacks pass non-differentiable layers (BPDA) and random layers (EOT).
 
 Athalye, Carlini, Wagner 2018, "Obfuscated Gradients Give a False Sense of Security". The model is wrapped, not the
-attack. A layer says with its attribute `attacked_through` what it needs: "bpda" for a backward pass differentiable
-approximation, "eot" for the expectation over its transformations, "gradients" for neither.
+attack. A layer declares with its attribute `attacked_through` what it needs: "bpda" for the backward pass
+differentiable approximation, "eot" for the expectation over transformations, "gradients" for neither.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from parapet.attacks.inputs import Model
 from parapet.errors import InputError
 
 StandIn = Callable[[nn.Module, Tensor], Tensor]
-# How steep the soft staircase is between two treads: at 4 its slope runs from 0.15 to 2.1 times that of the identity.
+# Steepness of the tanh of each step of the soft staircase: at 4 the slope lies between 0.15 and 2.1.
 _STEEPNESS = 4.0
 
 
-def needs(model: Model) -> dict[str, list[nn.Module]]:
-    """The layers of `model` that declare a way of being attacked, by that way; empty for a bare callable."""
+def declared_layers(model: Model) -> dict[str, list[nn.Module]]:
+    """{value of `attacked_through`: the layers of `model` with it}; empty for a plain callable."""
     found: dict[str, list[nn.Module]] = {}
     for module in model.modules() if isinstance(model, nn.Module) else ():
         way = getattr(module, "attacked_through", None)
@@ -33,12 +33,12 @@ def needs(model: Model) -> dict[str, list[nn.Module]]:
 
 
 def identity(layer: nn.Module, images: Tensor) -> Tensor:
-    """The stand-in for a layer whose output is near its input."""
+    """The approximation of a layer whose output is close to its input."""
     return images
 
 
 def soft_staircase(layer: nn.Module, images: Tensor) -> Tensor:
-    """The stand-in for rounding to `layer.levels` steps: each step becomes a tanh, so slopes mark where steps are."""
+    """The approximation of rounding to `layer.levels` steps: a tanh for each step, steepest at its edge."""
     levels: Any = getattr(layer, "levels", None)
     if levels is None:
         raise InputError(f"{type(layer).__name__} has no attribute `levels`, so it has no soft staircase; attack it "
@@ -54,12 +54,14 @@ STAND_INS: dict[str, StandIn] = {"identity": identity, "staircase": soft_stairca
 
 
 class Bpda(nn.Module):
-    """A model whose layers `layers` answer as they are and differentiate as their stand-in does.
+    """A model whose `layers` are used in the forward pass, and a differentiable approximation of them in the backward
+    pass (BPDA).
 
     `model`: images (N, C, H, W) to logits, with `layers` inside it; each keeps the shape of its input. `stand_in` is
-    "identity", "staircase" or a function of (layer, its input). Without `layers`, those that declare "bpda". The
-    layers carry hooks during each call and none after it, so one model is not to be called by two threads at once. They
-    are given copies of their input, so that the stand-in sees it whatever they do to it in place.
+    the approximation: "identity", "staircase" or a function of (layer, its input). Default of `layers`: those that
+    declare "bpda". The layers carry hooks during each call only, so two threads must not call one model at the same
+    time. Layers get copies of their input, so that the approximation sees it unchanged even if they work in place.
+    Raises InputError for an unknown `stand_in` or if there is no layer to replace.
     """
 
     def __init__(self, model: Model, stand_in: str | StandIn = "identity",
@@ -70,7 +72,7 @@ class Bpda(nn.Module):
         super().__init__()
         self.model = model
         self.stand_in = STAND_INS[stand_in] if isinstance(stand_in, str) else stand_in
-        self.layers = needs(model).get("bpda", []) if layers is None else list(layers)
+        self.layers = declared_layers(model).get("bpda", []) if layers is None else list(layers)
         if not self.layers:
             raise InputError("no layer of the model declares attacked_through = \"bpda\"; name the layers to replace "
                              "on the way back with layers=[...].")
@@ -103,10 +105,10 @@ class Bpda(nn.Module):
 class Eot(nn.Module):
     """The mean of a random model's logits over `draws` passes, each with fresh randomness (Athalye et al. 2018).
 
-    Attack and judge a random model through it. The global generators of torch are seeded for each call from `seed` and
-    the number of the call, and given back as they were: the same calls in the same order give the same logits. With
-    the switch `evenly` each draw's logits are divided by their deviation first, so that draws of small logits count as
-    much for an attack as those of large ones.
+    Attack and evaluate a random model through this wrapper. Each call seeds torch's global generators from `seed` and
+    the number of the call, and restores them afterwards: the same calls in the same order give the same logits. With
+    the attribute `evenly` the logits of each draw are divided by their standard deviation first, so that draws with
+    small logits have the same weight in an attack.
     """
 
     def __init__(self, model: Model, draws: int = 20, seed: int = 0) -> None:
@@ -130,9 +132,9 @@ class Eot(nn.Module):
 
 
 def adapted(model: Model, draws: int = 20) -> Model:
-    """The model as an attacker has to see it: in `Eot` and `Bpda` where its layers declare that, else itself."""
+    """The model wrapped in `Eot` and `Bpda` if its layers declare that, else the model itself."""
     wrapped = {type(module) for module in model.modules()} if isinstance(model, nn.Module) else set()
-    ways = needs(model)
+    ways = declared_layers(model)
     if "eot" in ways and Eot not in wrapped:
         model = Eot(model, draws)
     if "bpda" in ways and Bpda not in wrapped:
@@ -141,19 +143,19 @@ def adapted(model: Model, draws: int = 20) -> Model:
 
 
 def staircase(model: Model, draws: int = 20) -> Model | None:
-    """The model through the soft staircases of those layers that declare "bpda" and have levels, if it has any."""
-    ways = needs(model)
+    """The model with soft staircases for the layers that declare "bpda" and have `levels`; None if it has none."""
+    ways = declared_layers(model)
     steps = [layer for layer in ways.get("bpda", []) if hasattr(layer, "levels")]
     return Bpda(Eot(model, draws) if "eot" in ways else model, "staircase", steps) if steps else None
 
 
 def restart_draws(model: Model | None, stream: int) -> None:
-    """Let every `Eot` in the model draw as at the beginning of stream number `stream`, so that work can be cut."""
+    """Restart every `Eot` of the model at stream number `stream`, so that a batch draws the same after a resumption."""
     for module in model.modules() if isinstance(model, nn.Module) else ():
         if isinstance(module, Eot):
             module.calls = stream * 2**20
 
 
 def is_random(model: Model) -> bool:
-    """Whether the model's answers are means over draws, by `Eot`; what only says that it is random is not let off."""
+    """Whether the model is wrapped in `Eot`; a layer that only declares itself random is not exempt from checks."""
     return isinstance(model, nn.Module) and any(isinstance(module, Eot) for module in model.modules())

@@ -1,7 +1,8 @@
-"""AutoAttack: the ensemble that others report (Croce and Hein 2020), in its published composition and budgets."""
+"""AutoAttack, the standard ensemble (Croce and Hein 2020), in its published composition and budgets."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,8 +18,12 @@ from parapet.errors import InputError
 
 
 class AttackResult(NamedTuple):
-    """What an attack did to a batch: points (N, C, H, W), which of them fool the model from inside the ball (N,), and
-    at what distance each fools it, infinite where it does not (N,)."""
+    """The result of an attack on a batch.
+
+    points: the attack's end points, float (N, C, H, W) in [0, 1]; fooled: bool (N,), which of them lie in the ball and
+    are misclassified; distances: double (N,), the distance of each misclassified point from its image under the norm of
+    the attack, in pixel units, also outside the ball; infinite for points that are classified correctly.
+    """
 
     points: Tensor
     fooled: Tensor
@@ -28,14 +33,14 @@ class AttackResult(NamedTuple):
 def auto_attack(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf",
                 version: str = "standard", batch_size: int = 256, early_stop: bool = True,
                 generator: Generator | None = None) -> Tensor:
-    """Each attack of the ensemble meets the images that those before it left standing.
+    """Adversarial images of the whole ensemble; each attack runs on the images that survived those before it.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `version` is
     "standard" (APGD on cross-entropy, targeted APGD, targeted FAB, Square with 5,000 queries), "plus" (more restarts,
     untargeted DLR and FAB too), "rand" (both untargeted APGDs; for models in `Eot`) or "rapid" (A3, then Square from
-    where it ended: what "standard" finds in a fraction of its time). Layers that declare how they
-    have to be attacked are. Broken images always leave the batch; `early_stop` belongs to the common signature. Returns
-    images of the same shape: an adversarial one inside the ball where one was found, else the image itself.
+    its end points: as strong as "standard" in a fraction of its time). Layers are attacked as they declare (`adapted`).
+    Broken images always leave the batch; `early_stop` belongs to the common signature. Returns images of the same
+    shape: an adversarial one inside the ball if one was found, else the image itself.
     """
     check(images, labels, eps=eps, norm=norm)
     if batch_size < 1:
@@ -47,25 +52,23 @@ def auto_attack(model: Model, images: Tensor, labels: Tensor, *, eps: float, nor
         for place, attack in enumerate(suite):
             for rows in batches(stands, batch_size):
                 points, fooled, _ = run_attack(attack, model, images[rows], labels[rows], eps, norm,
-                                           derived(seeds[rows], place))
+                                               derived(seeds[rows], place))
                 adversarial[rows[fooled]] = points[fooled]
                 stands[rows[fooled]] = False
     return adversarial
 
 
 def run_attack(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
-           seeds: Tensor) -> AttackResult:
-    """Run one attack of a suite on a batch (N, C, H, W), in halves where the whole does not fit into memory.
+               seeds: Tensor) -> AttackResult:
+    """Run one attack of a suite on a batch (N, C, H, W), in halves if the whole does not fit into memory.
 
-    The model's answer on the images handed back is believed, never an attack's own book-keeping.
+    The result is judged by the model's answer on the returned images, never by the attack's own bookkeeping.
     """
-    def run(images: Tensor, labels: Tensor, seeds: Tensor) -> AttackResult:
-        return _attack_once(attack, model, images, labels, eps, norm, seeds)
-    return AttackResult(*in_halves(run, images, labels, seeds))
+    return AttackResult(*in_halves(partial(_attack_once, attack, model, eps, norm), images, labels, seeds))
 
 
-def _attack_once(attack: Attack, model: Model, images: Tensor, labels: Tensor, eps: float, norm: str,
-            seeds: Tensor) -> AttackResult:
+def _attack_once(attack: Attack, model: Model, eps: float, norm: str, images: Tensor, labels: Tensor,
+                 seeds: Tensor) -> AttackResult:
     if attack.minimum_norm:
         options = {"eps": eps, **attack.options} if attack.takes_eps else attack.options
         points, _ = attack.function(model, images, labels, norm=norm, generator=seeds, **options)

@@ -1,4 +1,4 @@
-"""The two balls: what a step, a random start and a projection are in L-inf and in L2.
+"""The balls of both norms: random start, steepest ascent step and projection in L-inf and L2.
 
 Points stay inside the ball and inside [0, 1] after rounding to float32, measured in double precision.
 """
@@ -44,11 +44,11 @@ class L2Ball:
 
     def __init__(self, images: Tensor, eps: float) -> None:
         self.eps, self.images = eps, images
-        # A hair inside: each of n pixels of at most 1 is off by up to 2**-25 when rounded to float32.
+        # Slightly smaller than eps: rounding to float32 moves each of n pixels of at most 1 by up to 2**-25.
         self._radius = max(0.0, eps * (1 - 1e-6) - images[0].numel() ** 0.5 * 2**-24) if len(images) else eps
 
     def start(self, noise: Tensor) -> Tensor:
-        """A point of the ball from uniform noise in [0, 1): its direction from the cube, its radius eps."""
+        """A point on the sphere from uniform noise in [0, 1): the direction is that of the noise minus 1/2."""
         return self.project(self.images + self.eps * unit(noise.to(self.images.dtype) * 2 - 1))
 
     def step(self, points: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class L2Ball:
         return self.project(points + size * unit(gradient))
 
     def project(self, points: Tensor) -> Tensor:
-        """Scaled back into the ball, then clipped to [0, 1], which only shortens the difference."""
+        """A point of the ball: the difference scaled to at most eps, then clipped to [0, 1], which only shortens it."""
         difference = points - self.images
         scale = (self._radius / _length(difference)).clamp(max=1)
         return (self.images + difference * scale).clamp(0, 1)
@@ -72,7 +72,7 @@ def ball(images: Tensor, eps: float, norm: str) -> LinfBall | L2Ball:
 
 
 def widest(images: Tensor, norm: str) -> float:
-    """The distance from black to white of images (N, C, H, W) under `norm`: no ball needs to be larger."""
+    """The distance from black to white under `norm` for images (N, C, H, W): the largest useful radius."""
     return 1.0 if norm == "linf" else math.sqrt(math.prod(images.shape[1:]))
 
 
@@ -84,14 +84,18 @@ def contains(points: Tensor, images: Tensor, norm: str, eps: float) -> Tensor:
 
 def distance(points: Tensor, images: Tensor, norm: str) -> Tensor:
     """Distance of each pair under `norm`, in double precision, shape (N,)."""
-    difference = (points.double() - images.double()).flatten(1)
-    return difference.abs().amax(1) if norm == "linf" else difference.norm(dim=1)
+    return length((points.double() - images.double()).flatten(1), norm)
+
+
+def length(moves: Tensor, norm: str) -> Tensor:
+    """The length of each row of `moves` (N, D) under `norm`, shape (N,)."""
+    return moves.abs().amax(1) if norm == "linf" else moves.norm(dim=1)
 
 
 def unit(directions: Tensor) -> Tensor:
-    """Each of a batch (N, ...) at length 1 under L2; 0 stays 0.
+    """Each of a batch (N, ...) scaled to L2 length 1; 0 stays 0.
 
-    Divided by its largest entry first: the squares of small gradients round to 0, and those of large ones overflow.
+    It is divided by its largest entry first, because squares of small entries underflow and of large ones overflow.
     """
     dimensions = tuple(range(1, directions.dim()))
     largest = torch.linalg.vector_norm(directions, torch.inf, dimensions, keepdim=True)
@@ -101,7 +105,7 @@ def unit(directions: Tensor) -> Tensor:
 
 
 def dual_length(normals: Tensor, norm: str) -> Tensor:
-    """How much <normal, move> grows with a move of length 1 under `norm`, of (..., D), shape (...)."""
+    """The dual norm of `normals` (..., D): the largest <normal, move> of a move of length 1 under `norm`; (...)."""
     if norm == "linf":
         return normals.abs().sum(-1)
     largest = normals.abs().amax(-1, keepdim=True)

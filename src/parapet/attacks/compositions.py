@@ -1,4 +1,4 @@
-"""Suites: named attacks with budgets, and the published compositions of AutoAttack."""
+"""Suites: lists of named attacks with budgets, among them the published compositions of AutoAttack."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from parapet.catalogue.spec import resolve
 from parapet.errors import InputError
 from parapet.quoting import quote
 
-# In about the time of PGD with 20 steps on both losses these leave no more, and up to 48 points fewer
+# About as fast as PGD with 20 steps on both losses; the robust accuracy is never higher, and up to 48 points lower
 # (benchmarks/README.md).
 _RAPID_STEPS, _RAPID_QUERIES = 8, 25
-# The nearest boundary is hardly ever that of a class further down, and each class costs a backward pass.
+# The nearest boundary is hardly ever that of a class with a smaller logit, and each class costs a backward pass.
 _DEEPFOOL_CLASSES = 5
 AUTO_ATTACKS = ("standard", "plus", "rand", "rapid")
 SUITES = ("search", "full", *AUTO_ATTACKS)
@@ -22,11 +22,12 @@ SUITES = ("search", "full", *AUTO_ATTACKS)
 
 @dataclass(frozen=True)
 class Attack:
-    """A named attack of a suite; `minimum_norm` attacks count as successful where their distance is within eps.
+    """An attack of a suite: its name in results, its function and the function's options.
 
-    With `takes_eps` a minimum-norm attack is told the radius, so that it leaves images alone that it broke within it.
-    With `survivors_only` it meets the images that every attack before it left standing, as in AutoAttack, and what is
-    told of it is the share that it and all before it left; the first of a suite meets every image in any case.
+    minimum_norm: the function takes no eps and returns (images, distances); it succeeds where the distance is at most
+    eps. takes_eps: a minimum-norm attack that gets eps all the same, so that it stops at images that it broke within
+    it. survivors_only: it runs only on the images that survived all attacks before it, as in AutoAttack, and its
+    accuracy is that under it and all before it; the first attack of a suite runs on every image in any case.
     """
 
     name: str
@@ -38,25 +39,25 @@ class Attack:
 
 
 def named(name: str, **options: Any) -> Attack:
-    """The attack of the catalogue called `name`, with its customary budget or with these options in its place."""
+    """The attack `name` of the catalogue, with `options` in place of its usual budget if given."""
     spec = ATTACKS[name]
     return Attack(name, resolve(spec.function), options or dict(spec.options), spec.minimum_norm, spec.takes_eps)
 
 
 def catalogue(norm: str) -> dict[str, Attack]:
-    """Every attack that can be asked for by name under `norm`, with its customary budget."""
+    """{name: attack with its usual budget} of all attacks that support `norm`."""
     return {name: named(name) for name, spec in ATTACKS.items() if norm in spec.norms}
 
 
 def search_suite(*, steps: int = _RAPID_STEPS, queries: int = _RAPID_QUERIES) -> list[Attack]:
-    """What every candidate of a search meets: FGSM, and the rapid AutoAttack with a small budget."""
+    """The suite of every candidate of a search: FGSM, and the rapid AutoAttack with a small budget."""
     return [named("fgsm"), named("rapid", steps=steps, queries=queries)]
 
 
 def pgd_suite(*, pgd_steps: int, pgd_restarts: int) -> list[Attack]:
     """FGSM, and PGD on cross-entropy and on the margin.
 
-    The margin attack is there because label smoothing and other changes of the logits' scale fake robustness
+    The margin is attacked because label smoothing and other changes of the logits' scale make a model look robust
     under cross-entropy alone.
     """
     return [named("fgsm"), named("pgd_ce", steps=pgd_steps, restarts=pgd_restarts, loss="ce"),
@@ -65,8 +66,8 @@ def pgd_suite(*, pgd_steps: int, pgd_restarts: int) -> list[Attack]:
 
 def full_suite(*, pgd_steps: int, pgd_restarts: int, deepfool_steps: int, apgd_steps: int = STEPS,
                targets: int = TARGETS, fab_steps: int = STEPS, square_queries: int = QUERIES) -> list[Attack]:
-    """What the front meets on the test split: FGSM, PGD on two losses, DeepFool, then AutoAttack's four on what still
-    stands. Those with a budget of 0 are left out."""
+    """The suite of the front on the test split: FGSM, PGD on two losses, DeepFool, and on their survivors AutoAttack's
+    four attacks, of which those with a budget of 0 are left out."""
     ensemble = [named("apgd_ce", steps=apgd_steps, loss="ce"), named("apgd_t", steps=apgd_steps, targets=targets),
                 named("fab_t", steps=fab_steps, targets=targets), named("square", queries=square_queries)]
     return [*pgd_suite(pgd_steps=pgd_steps, pgd_restarts=pgd_restarts),
@@ -79,7 +80,7 @@ def auto_attack_suite(version: str = "standard") -> list[Attack]:
     """The attacks of AutoAttack in their order; `version` is "standard", "plus", "rand" or "rapid".
 
     "rand" is for models whose randomness is averaged by `Eot`, which gives it the 20 draws of the published version.
-    "rapid" is ours: A3 and then Square from where it ended, which find what "standard" finds in a fraction of its time.
+    "rapid" is ours: A3, then Square from its end points, as strong as "standard" in a fraction of its time.
     """
     if version == "standard":
         return [named("apgd_ce"), named("apgd_t"), named("fab_t"), named("square")]
@@ -96,7 +97,7 @@ def auto_attack_suite(version: str = "standard") -> list[Attack]:
 
 
 def named_suite(name: str) -> list[Attack]:
-    """"search", "full", or one of AutoAttack's `AUTO_ATTACKS`, whose attacks meet what still stands."""
+    """The suite "search", "full", or one of `AUTO_ATTACKS`, whose attacks run on the survivors of those before them."""
     if name == "search":
         return search_suite()
     if name == "full":

@@ -1,6 +1,6 @@
-"""What an evaluation has found so far, one file for each attack and batch, so that a killed one goes on.
+"""The results of an unfinished evaluation, one file for each attack and batch, so that it can be resumed.
 
-A folder belongs to one model, one set of images, one threat model and one suite; it is refused for any other.
+A folder belongs to one model, one set of images, one threat model and one suite; any other is refused.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,14 +28,14 @@ from parapet.versions import ATTACK_VERSION
 
 _MANIFEST, _BEHAVIOUR, _LOCK = "evaluation.json", "behaviour.safetensors", "lock"
 _TENSORS = ("rows", "points", "fooled", "distances")
-# What the same model says of the same images may differ by this share of its size: threads, another card.
+# The relative difference that other threads or hardware may make to a model's answers for the same images.
 _SAME = 1e-3
 
 
 @dataclass(frozen=True)
 class Part:
-    """One attack on one batch: the images `rows` (n,) of all, the points, whether they fool the model, their distance,
-    and what that took."""
+    """The result of one attack on one batch: the positions of the images `rows` (n,); `points`, `fooled`, `distances`
+    as in `AttackResult`, and the cost."""
 
     rows: Tensor
     points: Tensor
@@ -47,13 +47,16 @@ class Part:
 
 
 class StateRefused(InputError):
-    """The folder holds what another evaluation found, or something damaged: nothing in it can be believed."""
+    """The folder holds the state of another evaluation, or is damaged: nothing in it may be used."""
 
 
 class EvaluationState:
     """The folder of one evaluation.
 
-    Raises StateRefused if it holds another one, naming what differs, or is damaged, and InputError if it is in use.
+    `behaviour` are tensors that differ between models: logits of the clean images, and gradients, because two models
+    may give the same answers while only one of them masks its gradients. Empty if the model is random. Raises
+    StateRefused if the folder belongs to another evaluation (the message names the differences) or is damaged, and
+    InputError if another process uses it.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any], behaviour: dict[str, Tensor]) -> None:
@@ -71,22 +74,22 @@ class EvaluationState:
         if (folder / _MANIFEST).exists():
             differences = _differences(_manifest(folder), json.loads(json.dumps(identity)))
             if not differences and (changed := _changed(folder / _BEHAVIOUR, behaviour)):
-                differences = [f"the model, whose {changed} at the clean images are others"]
+                differences = [f"the model, whose {changed} for the clean images differ"]
             if differences:
                 raise StateRefused(f"{folder} holds the state of another evaluation: it differs in "
                                    f"{'; in '.join(differences)}. Give another folder, or remove this one.")
         else:
             sealed_tensors.save({name: tensor.float() for name, tensor in behaviour.items()}, folder / _BEHAVIOUR, {})
             sealed.write(folder / _MANIFEST, identity)
-        # Parts belong to it: they outlive a lost manifest, in whose place another evaluation may begin.
+        # Stored in every part: if the manifest is lost, another evaluation may begin in a folder that has old parts.
         self._own = digest([identity, file_digest(folder / _BEHAVIOUR)])
 
     def load(self, attack: str, batch: int, rows: Tensor) -> Part | None:
-        """What `attack` did to batch number `batch`, the images `rows`; None if that is not known yet."""
+        """The result of `attack` on batch number `batch`, the images `rows`; None if there is none yet."""
         try:
             found, about = sealed_tensors.load(self._path(attack, batch))
         except (FileNotFoundError, sealed.Damaged):
-            return None  # damaged by the disk: made again
+            return None  # a damaged file is computed again
         if about.get("place") != [self._own, attack, batch]:
             return None
         tensors: dict[str, Any] = {name: found[name].to(rows.device) for name in _TENSORS}
@@ -94,55 +97,32 @@ class EvaluationState:
         return part if torch.equal(part.rows, rows) else None
 
     def save(self, attack: str, batch: int, part: Part) -> None:
-        """Keep what `attack` did to a batch."""
+        """Store the result of `attack` on a batch."""
         spent = {name: getattr(part, name) for name in ("queries", "gradient_evaluations", "seconds")}
         sealed_tensors.save({name: getattr(part, name) for name in _TENSORS}, self._path(attack, batch),
                      {"place": [self._own, attack, batch], "spent": spent})
 
     def close(self) -> None:
-        """Let another process use the folder."""
+        """Release the folder for other processes."""
         os.close(self._lock)
 
     def _path(self, attack: str, batch: int) -> Path:
         return self._folder / attack / f"{batch:06d}.safetensors"
 
 
-class NoState:
-    """An evaluation that is kept nowhere."""
-
-    def load(self, attack: str, batch: int, rows: Tensor) -> None:
-        """Nothing is known."""
-
-    def save(self, attack: str, batch: int, part: Part) -> None:
-        """Nothing is kept."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def open_state(folder: Path | None, identity: dict[str, Any],
-               behaviour: Callable[[], dict[str, Tensor]]) -> EvaluationState | NoState:
-    """The state in `folder`, or none.
-
-    `behaviour` gives tensors that another model would change: its logits at the clean images, and the gradients there,
-    because two models may answer alike and hide their gradients or not. Empty where the model is random.
-    """
-    return NoState() if folder is None else EvaluationState(folder, identity, behaviour())
-
-
 def identity(model: Model, images: Tensor, labels: Tensor, norm: str, eps: float, seeds: Tensor, batch_size: int,
              suite: Sequence[Attack]) -> dict[str, Any]:
-    """What makes an evaluation itself, as JSON: digests of model, data and seeds, the threat model, every option."""
+    """What identifies an evaluation, as JSON: digests of model, data and seeds, the threat model, and all options."""
     return {"attack_version": ATTACK_VERSION, "model": _describe(model),
-            "data": {"n": len(images), "digest": _digest(images, labels)}, "norm": norm, "eps": eps,
-            "seeds": _digest(seeds), "batch_size": batch_size,
+            "data": {"n": len(images), "digest": tensor_digest(images, labels)}, "norm": norm, "eps": eps,
+            "seeds": tensor_digest(seeds), "batch_size": batch_size,
             "attacks": {attack.name: {"function": _describe(attack.function), "survivors_only": attack.survivors_only,
                                       **{name: _describe(value) for name, value in attack.options.items()}}
                         for attack in suite}}
 
 
 def _describe(value: Any) -> Any:
-    """A number, text, name of a function or digest of a network."""
+    """A JSON value that identifies an option: a number, a text, the name of a function or the digest of a network."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
@@ -150,7 +130,7 @@ def _describe(value: Any) -> Any:
     if isinstance(value, nn.Module):
         state = {name: tensor for name, tensor in value.state_dict().items() if isinstance(tensor, Tensor)}
         names = hashlib.sha256(f"{value}{sorted(state)}".encode()).hexdigest()
-        return f"{type(value).__name__} {_digest(*(state[name] for name in sorted(state)))[:16]}{names[:16]}"
+        return f"{type(value).__name__} {tensor_digest(*(state[name] for name in sorted(state)))[:16]}{names[:16]}"
     if isinstance(value, partial):
         return {"function": _describe(value.func), "arguments": _describe(value.args),
                 **{name: _describe(item) for name, item in value.keywords.items()}}
@@ -162,7 +142,7 @@ def _describe(value: Any) -> Any:
 
 
 def _differences(known: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What differs, in words."""
+    """The differences between two identities, in words."""
     words = {"attack_version": "the version of the attacks", "model": "the model", "data": "the images or labels",
              "norm": "norm", "eps": "eps", "seeds": "the seed", "batch_size": "batch_size"}
     found = []
@@ -193,7 +173,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _changed(path: Path, behaviour: dict[str, Tensor]) -> str | None:
-    """The first of the tensors that is not what was stored, None where all are."""
+    """The name of the first tensor that differs from the stored one, None if none does."""
     try:
         known, _ = sealed_tensors.load(path)
     except (FileNotFoundError, sealed.Damaged):
@@ -208,12 +188,17 @@ def _changed(path: Path, behaviour: dict[str, Tensor]) -> str | None:
 
 
 def _code(code: CodeType) -> str:
-    """A digest of what a lambda or an inner function does, by its instructions and constants."""
+    """A digest of the bytecode and constants of a lambda or an inner function.
+
+    All lambdas have the same name. Without this digest an evaluation with an edited loss, `Attack("mine", pgd, {"loss":
+    lambda ...})`, would resume from the results of the old loss and report them as its own.
+    """
     constants = [_code(item) if isinstance(item, CodeType) else repr(item) for item in code.co_consts]
     return hashlib.sha256(f"{code.co_code.hex()}{constants}{code.co_names}".encode()).hexdigest()[:16]
 
 
-def _digest(*tensors: Tensor) -> str:
+def tensor_digest(*tensors: Tensor) -> str:
+    """SHA-256 of the types, shapes and values of tensors."""
     found = hashlib.sha256()
     for tensor in tensors:
         found.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -222,7 +207,7 @@ def _digest(*tensors: Tensor) -> str:
 
 
 def _locked(folder: Path) -> int:
-    """A lock that the operating system drops with the process."""
+    """A file lock, which the operating system releases when the process ends."""
     handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Gradients with respect to the images: what every white-box attack asks of a model."""
+"""Gradients with respect to the images, which every white-box attack uses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def input_gradient(model: Model, images: Tensor, labels: Tensor,
                    objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
     """(logits, objective per image, its gradient with respect to the images), from one forward and one backward pass.
 
-    The gradient is zero where nothing depends on the images.
+    The gradient is zero if the objective does not depend on the images.
     """
     with torch.enable_grad():
         points = images.detach().requires_grad_()
@@ -32,8 +32,8 @@ def class_gradients(model: Model, images: Tensor, labels: Tensor,
                     classes: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """(logits (N, K), differences (N, k), their gradients (N, k, C, H, W)).
 
-    A difference is another class's logit less the label's. The k classes are the `classes` largest other logits, by
-    default all. One forward pass and k backward passes: repeating the batch k times would repeat the forward pass.
+    A difference is the logit of another class minus that of the label, for the k = `classes` largest other logits, by
+    default all. It takes one forward and k backward passes.
     """
     with torch.enable_grad():
         points = images.detach().requires_grad_()
@@ -43,16 +43,16 @@ def class_gradients(model: Model, images: Tensor, labels: Tensor,
         differences = precise(logits).gather(1, others) - precise(logits).gather(1, labels[:, None])
         found = [slope(differences[:, place].sum(), points, retain_graph=place + 1 < count)
                  for place in range(count)] if differences.requires_grad else []
-    # All of them or none: they are columns of one tensor.
+    # All of them are None or none is: they are columns of one tensor.
     gradients = [gradient for gradient in found if gradient is not None]
     return logits.detach(), differences.detach(), \
         torch.stack(gradients, 1) if gradients else images.new_zeros(len(images), count, *images.shape[1:])
 
 
 def slope(value: Tensor, points: Tensor, **options: Any) -> Tensor | None:
-    """The gradient of the scalar `value` by `points`, None where it does not depend on them.
+    """The gradient of the scalar `value` with respect to `points`, None if it does not depend on them.
 
-    Raises InputError where the model has overwritten in place what its own gradient needs; torch's other errors pass.
+    Raises InputError if the model has overwritten in place what its own gradient needs; torch's other errors pass.
     """
     try:
         return torch.autograd.grad(value, points, allow_unused=True, **options)[0]

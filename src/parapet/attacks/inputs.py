@@ -1,4 +1,4 @@
-"""What every attack asks of its input, and the promise to leave the model as it was."""
+"""Checks of an attack's inputs, and calls of the model that leave it as it was."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
 
 
 def settle_allocator() -> None:
-    """Let glibc keep the heap between steps; other allocators take no notice.
+    """Let glibc keep freed memory between steps; no effect on other allocators.
 
-    Else it gives the top of the heap back to the kernel after each step and faults it in again at the next, which
-    takes a third of the time of an attack on a small network. The block is never written to.
+    Otherwise it returns the top of the heap to the kernel after each step and takes page faults at the next, a third of
+    the time of an attack on a small network. The block is never written to.
     """
     torch.empty(_BLOCK, dtype=torch.uint8)
 
@@ -70,7 +70,7 @@ def settle_allocator() -> None:
 def frozen(model: Model) -> Iterator[None]:
     """Evaluation mode and no parameter gradients inside the block; afterwards every module is as it was.
 
-    Modules with a switch `remembers` may keep in the block what they compute of their parameters.
+    Modules with an attribute `remembers` may cache in the block what they compute from their parameters.
     """
     settle_allocator()
     if not isinstance(model, nn.Module):
@@ -97,18 +97,18 @@ def frozen(model: Model) -> Iterator[None]:
 
 
 def ask(model: Model, images: Tensor) -> Tensor:
-    """The model's answer to `images` (N, C, H, W), in memory that belongs to nobody else.
+    """The model's answer to `images` (N, C, H, W), with copies of input and output; gradients reach `images`.
 
-    The model is given a copy, through which gradients reach `images`: it may work in place on its input, as `clamp_`
-    does, and autograd lets nobody do that to a leaf. Its answer is copied too, for it may be a view of that input, or a
-    buffer that the next call writes to. A network of ours pays about one part in a hundred for both.
+    The input is copied because a model may work in place on it, as `clamp_` does, which autograd forbids on a leaf. The
+    output is copied because it may be a view of the input, or a buffer that the next call overwrites. Both together
+    cost about 1 % of the time of one of our networks.
     """
     logits = model(images.clone())
     return logits.clone() if isinstance(logits, Tensor) else logits
 
 
 def came_from_model(error: BaseException) -> bool:
-    """Whether a model's own code raised `error` while it was asked."""
+    """Whether a model's own code raised `error` during a query."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return any(frame.f_code is ask.__code__ for frame in frames[:-1])
 
@@ -121,15 +121,15 @@ def predict(model: Model, images: Tensor, batch_size: int = 1024) -> Tensor:
 
 @torch.no_grad()
 def answers(model: Model, images: Tensor) -> Tensor:
-    """Logits (N, classes) without gradients, asked for in halves where the whole does not fit into memory."""
+    """Logits (N, classes) without gradients, computed in halves if the whole does not fit into memory."""
     logits: Tensor = in_halves(partial(ask, model), images)
     return logits
 
 
 def in_halves(work: Callable[..., Any], *parts: Tensor) -> Any:
-    """`work(*parts)`, or of both halves of the parts (by their first dimension), put together again, and so on.
+    """`work(*parts)`; if memory runs out, the concatenated results of both halves of the parts, recursively.
 
-    `work` returns a tensor or a tuple of tensors; they are cut only where memory ends.
+    Parts are halved along their first dimension. `work` returns a tensor or a tuple of tensors.
     """
     try:
         return work(*parts)
@@ -144,8 +144,8 @@ def in_halves(work: Callable[..., Any], *parts: Tensor) -> Any:
 
 
 def first_answers(model: Model, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
-    """Logits (N, classes) of clean images, in batches. Raises InputError where the model cannot take them, or returns
-    what are no logits for these labels."""
+    """Logits (N, classes) of clean images, in batches. Raises InputError if the model cannot be called on them, or does
+    not return logits for these labels."""
     try:
         found = [answers(model, batch) for batch in images.split(batch_size)]
     except RuntimeError as error:

@@ -1,8 +1,8 @@
-"""Noise that belongs to an image, not to its place in a batch or to the device.
+"""Random numbers per image, independent of its position in a batch and of the device.
 
-One 62-bit seed per image is drawn from the caller's generator; everything else is a counter-based generator
-(SplitMix64: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"), so that another batch
-size, a dropped neighbour or another device gives every image the same noise.
+One 62-bit seed per image is drawn from the caller's generator. Everything else comes from a counter-based generator
+(SplitMix64: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"), so that an image gets the same
+noise with another batch size, after other images left the batch, and on another device.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def image_seeds(count: int, generator: Generator | None, device: torch.device) -
 
 
 def derived(seeds: Tensor, stream: int) -> Tensor:
-    """Other seeds for the same images: those of attack, restart or target number `stream`; shape (N,)."""
+    """Independent seeds for the same images, for attack, restart or target number `stream`; shape (N,)."""
     offset = ((stream + 1) * _MIX2 + 2**63) % 2**64 - 2**63  # products of Python's integers do not wrap around
     return _mixed(seeds + offset) & (2**62 - 1)
 
@@ -53,7 +53,7 @@ def uniform(seeds: Tensor, shape: torch.Size | tuple[int, ...], draw: int = 0) -
 
 
 def normal(seeds: Tensor, shape: torch.Size | tuple[int, ...], draw: int = 0) -> Tensor:
-    """Float32 standard normal noise of shape (N, *shape), by the inverse of its distribution function."""
+    """Float32 standard normal noise of shape (N, *shape), by inverse transform sampling."""
     noise: Tensor = torch.special.ndtri(uniform(seeds, shape, draw).double() + 2**-25)
     return noise.float()
 
@@ -65,5 +65,5 @@ def _mixed(state: Tensor) -> Tensor:
 
 
 def _shift(state: Tensor, places: int) -> Tensor:
-    """Logical shift to the right: torch shifts int64 arithmetically."""
+    """Logical right shift (torch shifts int64 arithmetically)."""
     return (state >> places) & ((1 << (64 - places)) - 1)

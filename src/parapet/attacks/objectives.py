@@ -1,4 +1,4 @@
-"""What an attacker maximises: one function of (logits, labels) each, a value per image."""
+"""The objectives that attacks maximise: functions of (logits (N, classes), labels (N,)) with a value per image."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch.nn.functional import cross_entropy as torch_cross_entropy
 from torch.nn.functional import kl_div
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-# What keeps a ratio of differences finite where the largest logits are tied, as a share of the logits' range: float32
-# rounds so far.
+# Keeps a ratio of differences finite where the largest logits are tied: the rounding of float32, as a share of the
+# range of the logits.
 _SHARE = 2**-23
 
 
 def precise(logits: Tensor) -> Tensor:
-    """The logits in at least float32: half precision would lose in a difference what it has in its parts."""
+    """The logits in at least float32, because differences in half precision lose too many digits."""
     return logits.float() if torch.finfo(logits.dtype).bits < 32 else logits
 
 
@@ -28,19 +28,19 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
     """Log-odds of another class against the label, log(mean_j exp(z_j - z_y)) over the K - 1 classes j != y, (N,).
 
-    Cross-entropy is log(1 + (K - 1) exp(log-odds)), so that both rise in the same direction and order points alike. But
-    where the model is sure, cross-entropy and its gradient round to 0 in float32, and these do not; nor do they where
-    the logits are small or all far from 0.
+    Cross-entropy is log(1 + (K - 1) exp(log-odds)), so that both increase in the same direction and rank points alike.
+    But where the model is certain, cross-entropy and its gradient round to 0 in float32, and the log-odds do not; nor
+    do they where the logits are small, or all far from 0.
     """
     logits = precise(logits)
     over = logits - logits.gather(1, labels[:, None])
     largest = over.detach().scatter(1, labels[:, None], -torch.inf).amax(1, keepdim=True)
-    below = (over - largest).scatter(1, labels[:, None], 0.0)  # so that the label's own term is expm1(0) = 0
+    below = (over - largest).scatter(1, labels[:, None], 0.0)  # so that the term of the label itself is expm1(0) = 0
     return largest.squeeze(1) + torch.log1p(torch.expm1(below).sum(1) / (logits.shape[1] - 1))
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Largest other logit minus the true one, shape (N,); positive where the image is broken.
+    """Largest other logit minus that of the label, shape (N,); positive where the image is misclassified.
 
     Carlini and Wagner 2017; unlike cross-entropy it does not saturate and does not depend on the logits' scale.
     """
@@ -51,7 +51,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
-    """Difference of logits ratio (Croce and Hein 2020, equation 6), shape (N,); above 0 where the image is broken.
+    """Difference of logits ratio (Croce and Hein 2020, equation 6), shape (N,); positive where misclassified.
 
     The margin over the distance between the largest and the third largest logit, which makes it independent of the
     logits' shift and scale. With two classes there is no third, and the margin itself is returned.
@@ -79,7 +79,7 @@ def targeted_dlr(targets: Tensor) -> Objective:
 
 
 def _ratio(difference: Tensor, spread: Tensor, logits: Tensor) -> Tensor:
-    """difference / spread, at any scale and shift of the logits; spread >= 0, 0 where the largest are tied."""
+    """difference / spread for logits of any scale and shift; spread >= 0, and 0 where the largest logits are tied."""
     known = logits.detach()
     spread = spread + _SHARE * (known.amax(1) - known.amin(1))
     return difference / torch.where(spread > 0, spread, 1)
@@ -92,5 +92,5 @@ def divergence_from(reference: Tensor) -> Objective:
     return divergence
 
 
-# "ce" is cross-entropy as an attack can use it: see `log_odds`.
+# "ce" is the log-odds, a numerically better form of cross-entropy.
 OBJECTIVES: dict[str, Objective] = {"ce": log_odds, "margin": margin, "dlr": dlr}

@@ -1,4 +1,4 @@
-"""What an attack asks of a model: how many images, with and without gradients, and whether all answers were numbers."""
+"""Counts an attack's queries with and without gradients, and detects answers that are not finite."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from parapet.attacks.inputs import Model
 
 
 class QueryCounter:
-    """Counts the images that models see, with and without gradients, and whether all logits were finite."""
+    """Counts queried images, with and without gradients, and tells whether all logits were finite."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin again."""
+        """Set all counts to 0."""
         self.with_gradient = self.queries = 0
         self._finite: Tensor | None = None
 
     @property
     def finite(self) -> bool:
-        """Whether every logit since `reset` was finite; looked at once, so that a device need not be waited for."""
+        """Whether every logit since `reset` was finite; reading it synchronises with the device."""
         return self._finite is None or bool(self._finite)
 
     def of(self, model: Model) -> Model:
-        """The model, counted."""
+        """The model, with its queries counted."""
         def counted(images: Tensor) -> Tensor:
             logits = model(images)
             if images.requires_grad:

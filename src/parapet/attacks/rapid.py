@@ -1,4 +1,4 @@
-"""The rapid version of AutoAttack: A3, then Square from where A3 ended, with budgets that end where nothing falls."""
+"""The rapid version of AutoAttack: A3, then Square from its end points, each stopping early when it breaks nothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from parapet.attacks.inputs import Model, check, predict
 from parapet.attacks.noise import Generator, derived, image_seeds
 from parapet.errors import InputError
 
-# From the points of the largest margin small squares pay at once: with the paper's 0.8 from its stripes, 2,000 queries
-# break on small MNIST networks what these break with 500 (benchmarks/README.md).
+# From the points of the largest margin small squares succeed at once: on small MNIST networks 500 queries break as much
+# as 2,000 from the paper's stripes with its share of 0.8 (benchmarks/README.md).
 _INITIAL_SHARE = 0.1
 QUERIES, PATIENCE = 1000, 250
 
@@ -21,14 +21,13 @@ QUERIES, PATIENCE = 1000, 250
 def rapid(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf",
           rounds: Sequence[Round] | None = None, steps: int | None = None, queries: int = QUERIES,
           patience: int = PATIENCE, early_stop: bool = False, generator: Generator | None = None) -> Tensor:
-    """A3 on every image, then Square on those that it left standing, from the points that it reached.
+    """A3 on every image, then Square on the survivors, from the end points of A3.
 
-    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. A3 has its
-    `rounds`, or two short ones of so many `steps` (`brief`), by default those of the norm. Square ends after `queries`
-    queries, and where `patience` in a row have broken nothing; with 0 queries it is left out. Broken images leave the
-    batch whatever `early_stop` says; it belongs to the common signature. Returns for each image a version that the
-    model gets wrong where there is one, else the one of the largest margin. Raises InputError for budgets that are
-    none.
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. A3 runs
+    its `rounds`, or two short ones of `steps` steps (`brief`), by default the rounds of the norm. Square ends after
+    `queries` queries, or when `patience` in a row have broken nothing; 0 queries leave it out. Broken images always
+    leave the batch; `early_stop` belongs to the common signature. Returns for each image a version that the model
+    misclassifies if one was found, else the one of the largest margin. Raises InputError for budgets out of range.
     """
     check(images, labels, eps=eps, norm=norm)
     if queries < 0:

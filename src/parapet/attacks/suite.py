@@ -1,5 +1,4 @@
-"""A suite of attacks on one set of images: accuracy under each alone, or what it and all before it left, and the
-per-image minimum of all."""
+"""Runs a suite of attacks on one set of images: accuracy under each attack, and robust accuracy under all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from parapet.attacks.auto_attack import run_attack
 from parapet.attacks.batching import batches
 from parapet.attacks.black_box.transfer import transfer
 from parapet.attacks.compositions import Attack
-from parapet.attacks.evaluation_state import Part, identity, open_state
+from parapet.attacks.evaluation_state import EvaluationState, Part, identity
 from parapet.attacks.gradient.pgd import pgd
 from parapet.attacks.gradients import input_gradient
 from parapet.attacks.inputs import Model, check, first_answers, frozen
@@ -31,7 +30,7 @@ from parapet.intervals import wilson
 
 SCHEMA_VERSION = 3
 _STAIRCASE_STEPS = 40
-# Images whose gradients tell one model from another.
+# Images whose gradients distinguish models.
 _COMPARED = 16
 
 
@@ -46,17 +45,20 @@ def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
               generator: Generator | None = None, batch_size: int = 512, state: Path | None = None,
               progress: Callable[[str, float], None] | None = None,
               turn: Callable[[], AbstractContextManager[object]] = nullcontext) -> tuple[dict[str, Any], Tensor]:
-    """Attack every image that is classified rightly with every attack of the suite.
+    """Run every attack of the suite on every correctly classified image.
 
-    images: float (N, C, H, W) in [0, 1], N >= 1; labels: (N,). Returns (record, adversarial images (N, C, H, W)): the
-    record as `evaluation` in the JSON Schema, with accuracies as fractions of 1 and one 0/1 per image under each
-    attack. An attack that met every image that was right has its accuracy as `alone`, one that met survivors only has
-    what it and all before it left as `left`, and the other of the two is None. Of each image the first adversarial
-    version that fools the model, else the image itself. Layers that declare how they have to be attacked are, and one
-    more attack goes through the soft staircase of those that round. An image's noise depends on its seed and the
-    attack's name alone. In the folder `state` each attack on each batch is kept as it is done, and not done again.
-    `progress` is told the attack's name and the share of the suite that is done; `turn` is entered for each batch, so
-    that latency can be timed in between. A batch that does not fit into memory is halved.
+    images: float (N, C, H, W) in [0, 1], N >= 1; labels: (N,). Returns (record, adversarial images (N, C, H, W)).
+    The record is `evaluation` of the JSON Schema, with accuracies as fractions of 1 and one 0/1 per image under each
+    attack. For an attack that ran on all correctly classified images, `alone` is the accuracy under it; for one that
+    ran on survivors only, `left` is the accuracy under it and all before it; the other of the two is None. The
+    adversarial image is the first version that fools the model, else the image itself.
+
+    Layers are attacked as they declare (`adapted`); if some of them round, one more attack uses their soft staircase.
+    The random numbers of an image depend on its seed and on the attack's name only. In the folder `state` the result of
+    each attack on each batch is stored, and read instead of computed again. `progress` gets the attack's name and the
+    share of the suite that is done; the context `turn` is entered for each batch, so that latency can be measured in
+    between. A batch that does not fit into memory is halved. Raises InputError for invalid arguments and for a model
+    that does not meet its contract (model_contract.py).
     """
     check(images, labels, eps=eps, norm=norm)
     if batch_size < 1 or len(images) == 0:
@@ -69,45 +71,48 @@ def run_suite(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
         logits = first_answers(attacked, images, labels, batch_size)
         check_contract(observe(attacked, images, logits, batch_size), random=is_random(attacked))
         found = _Found(logits.argmax(1) == labels, images)
-        known = identity(model, images, labels, norm, eps, seeds, batch_size, suite)
-        with closing(open_state(state, known, lambda: _behaviour(attacked, images, labels, logits))) as kept:
+        with nullcontext() if state is None else closing(EvaluationState(
+                state, identity(model, images, labels, norm, eps, seeds, batch_size, suite),
+                _behaviour(attacked, images, labels, logits))) as stored:
             for place, attack in enumerate(suite):
                 todo = batches(found.robust if attack.survivors_only else found.right, batch_size)
                 parts = []
                 for number, batch in enumerate(todo):
                     if progress:
                         progress(attack.name, (place + number / len(todo)) / len(suite))
-                    if (part := kept.load(attack.name, number, batch)) is None:
+                    part = stored.load(attack.name, number, batch) if stored else None
+                    if part is None:
                         for one in (attacked, through):
                             restart_draws(one, zlib.crc32(f"{attack.name} {number}".encode()))
                         with turn():
                             part = _part(attack, counted, images, labels, batch, eps, norm,
                                          derived(seeds, zlib.crc32(attack.name.encode())), counter)
-                        kept.save(attack.name, number, part)
+                        if stored:
+                            stored.save(attack.name, number, part)
                     parts.append(part)
                 found.take(attack, parts)
-        # Asked first and last: one that has changed meanwhile was not one model.
+        # Checked first and last: a model that the attacks have changed has no single robust accuracy.
         check_contract(observe(attacked, images, logits, batch_size), random=is_random(attacked))
     n = len(images)
     record = {"schema_version": SCHEMA_VERSION, "threat": {"norm": norm, "eps": eps}, "n": n,
               **_share("clean_accuracy", found.right, "clean_interval"),
               **_share("robust_accuracy", found.robust, "robust_interval"), "attacks": found.attacks,
-              "outcomes": {name: "".join(map(str, row.int().tolist())) for name, row in found.outcomes.items()},
+              "outcomes": {name: _marks(row) for name, row in found.outcomes.items()},
               "seconds": sum(attack["seconds"] for attack in found.attacks.values())}
     return record, found.adversarial
 
 
 def with_audit(record: dict[str, Any], adversarial: Tensor, report: dict[str, Any],
                points: Tensor, rows: Tensor) -> tuple[dict[str, Any], Tensor]:
-    """(record, adversarial images) of `run_suite`, lowered by what an audit of the images `rows` broke beyond it.
+    """(record, adversarial images) of `run_suite`, updated with the images that an audit broke beyond the suite.
 
-    report, points (n, C, H, W): of `run_audit` on those images; rows: int64 (n,), their positions. The audit counts as
-    one more attack, "audit", that met what the suite had left standing.
+    report, points (n, C, H, W): of `run_audit` on the images at the positions `rows`, int64 (n,). The audit counts as
+    one more attack, "audit", on the survivors of the suite.
     """
     survived = standing(record, adversarial.device)
     met = torch.zeros_like(survived)
     met[rows] = True
-    survived[rows] &= torch.tensor([mark == "1" for mark in report["survived"]], device=survived.device)
+    survived[rows] &= _from_marks(report["survived"], survived.device)
     every = adversarial.clone()
     every[rows] = points
     return lowered(record, adversarial, "audit", survived, every, met, report["seconds"])
@@ -115,8 +120,8 @@ def with_audit(record: dict[str, Any], adversarial: Tensor, report: dict[str, An
 
 def lowered(record: dict[str, Any], adversarial: Tensor, name: str, survived: Tensor, points: Tensor, met: Tensor,
             seconds: float) -> tuple[dict[str, Any], Tensor]:
-    """(record, adversarial images) with one more attack, `name`, that met what stood of the images `met` (N,), took
-    `seconds`, and of which `survived` (N,) says what it left; of what it broke, `points` (N, C, H, W) are kept."""
+    """(record, adversarial images) with one more attack, `name`, that ran on the survivors among the images `met` (N,)
+    for `seconds`; `survived` (N,): which images it did not break; `points` (N, C, H, W): its adversarial images."""
     before = standing(record, adversarial.device)
     after = before & survived
     fresh = before & ~survived
@@ -126,19 +131,27 @@ def lowered(record: dict[str, Any], adversarial: Tensor, name: str, survived: Te
               "gradient_evaluations": None, "queries": None, "median_distance": None}
     return {**record, **_share("robust_accuracy", after, "robust_interval"),
             "attacks": {**record["attacks"], name: attack},
-            "outcomes": {**record["outcomes"], name: "".join(map(str, after.int().tolist()))},
+            "outcomes": {**record["outcomes"], name: _marks(after)},
             "seconds": record["seconds"] + seconds}, adversarial
 
 
 def standing(record: dict[str, Any], device: torch.device) -> Tensor:
-    """Which images stand under every attack of a record, bool (N,)."""
+    """Which images survive every attack of a record, bool (N,)."""
     outcomes = record["outcomes"]
-    rows = [[mark == "1" for mark in row] for row in outcomes.values()]
-    return torch.tensor(rows, device=device).all(0)
+    return torch.stack([_from_marks(row, device) for row in outcomes.values()]).all(0)
+
+
+def _marks(outcome: Tensor) -> str:
+    """A "1" for each True of a bool tensor (N,), a "0" for each False."""
+    return "".join(map(str, outcome.int().tolist()))
+
+
+def _from_marks(marks: str, device: torch.device) -> Tensor:
+    return torch.tensor([mark == "1" for mark in marks], device=device)
 
 
 class _Found:
-    """What the suite has found so far, for each image."""
+    """The results of the suite so far, for each image."""
 
     def __init__(self, right: Tensor, images: Tensor) -> None:
         self.right, self.robust, self.adversarial = right, right.clone(), images.clone()
@@ -146,8 +159,8 @@ class _Found:
         self.attacks: dict[str, dict[str, Any]] = {}
 
     def take(self, attack: Attack, parts: list[Part]) -> None:
-        """Take over what an attack did in all its batches."""
-        # The first attack meets every image that is right, in any suite.
+        """Add the results of an attack in all its batches."""
+        # The first attack runs on all correctly classified images in any suite.
         survivors_only = attack.survivors_only and bool(self.attacks)
         survived = (self.robust if survivors_only else self.right).clone()
         for part in parts:
@@ -169,16 +182,16 @@ def _part(attack: Attack, model: Model, images: Tensor, labels: Tensor, batch: T
           seeds: Tensor, counter: QueryCounter) -> Part:
     started = time.perf_counter()
     counter.reset()
-    struck = run_attack(attack, model, images[batch], labels[batch], eps, norm, seeds[batch])
+    result = run_attack(attack, model, images[batch], labels[batch], eps, norm, seeds[batch])
     if not counter.finite:
         raise InputError(f"the model returned NaN or infinite logits under the attack {attack.name}; a robustness "
                          "number for it would be wrong.")
-    return Part(batch, struck.points, struck.fooled, struck.distances, counter.queries, counter.with_gradient,
+    return Part(batch, result.points, result.fooled, result.distances, counter.queries, counter.with_gradient,
                 time.perf_counter() - started)
 
 
 def _behaviour(model: Model, images: Tensor, labels: Tensor, logits: Tensor) -> dict[str, Tensor]:
-    """What tells one model from another: logits (N, classes) and, of the first images, gradients of the margin."""
+    """What distinguishes models: logits (N, classes), and gradients of the margin for the first images."""
     if is_random(model):
         return {}
     part = slice(_COMPARED)
@@ -186,7 +199,7 @@ def _behaviour(model: Model, images: Tensor, labels: Tensor, logits: Tensor) -> 
 
 
 def _adaptive(suite: Sequence[Attack], through: Model | None, counter: QueryCounter) -> list[Attack]:
-    """The suite, and PGD `through` the soft staircase of the layers that round, if there is one."""
+    """The suite, and PGD on `through`, the model with soft staircases, if there is one."""
     suite = list(suite)
     if len({attack.name for attack in suite}) < len(suite):
         raise InputError(f"the suite names an attack twice: {', '.join(attack.name for attack in suite)}.")

@@ -1,4 +1,4 @@
-"""attack: any model on any images under a suite, and the audit. No step of the pipeline; a verb for everyone."""
+"""attack: evaluates any model on any images under a suite, with the audit; a command, not a step of the pipeline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from parapet.attacks import Attack, audited_rows, examine, run_suite, transfer
 from parapet.attacks.compositions import catalogue, named_suite
-from parapet.attacks.inputs import Model, came_from_model
+from parapet.attacks.inputs import Model, came_from_model, predict
 from parapet.data.arrays import load_images
 from parapet.errors import InputError, ParapetError, is_broken_device, is_of_the_machine
 from parapet.files import replacing, write_json
@@ -34,7 +34,7 @@ _WORK = "parapet.steps.attack:work"
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be attacked, and how; see `parapet attack --help`."""
+    """The model, the data and the settings of an evaluation; see `parapet attack --help`."""
 
     model: str
     data: Path
@@ -54,17 +54,17 @@ class Request:
 
 
 def task(request: Request, out: Path, *, save_images: Path | None, threads: int | None, modules: Path) -> Task:
-    """What a worker is given to do `run`; a user's own code is looked for in the folder `modules` first."""
+    """The task for a worker process that does `run`; it imports a user's own code from the folder `modules` first."""
     return Task("attack", _WORK, {"request": {**asdict(request), "data": str(request.data)}, "out": str(out),
                                   "save_images": save_images and str(save_images), "threads": threads,
                                   "modules": str(modules)},
                 step="evaluation", about=redacted(request.model),
-                advice="the same command goes on after the last batch that was done; where the model's own code "
-                "crashes, mend that, and where memory is short, lower --batch-size")
+                advice="the same command resumes after the last finished batch; if the model's own code crashes, "
+                "correct it, and if memory is short, lower --batch-size")
 
 
 def _check_shape(name: str, model: Model, images: Tensor) -> None:
-    """Raise InputError where a network of ours was made for other images: with pooling at its end it would answer."""
+    """Raise InputError if a network of ours was built for another image shape: with global pooling it would run."""
     if isinstance(model, Network) and tuple(images.shape[1:]) != tuple(model.image_shape):
         made, given = ("x".join(map(str, shape)) for shape in (model.image_shape, images.shape[1:]))
         raise InputError(f"{named(name)} was made for images of shape {made}, and these have {given}; give data of "
@@ -73,7 +73,7 @@ def _check_shape(name: str, model: Model, images: Tensor) -> None:
 
 def work(*, request: dict[str, Any], out: str, save_images: str | None, threads: int | None, modules: str, device: str,
          progress: Callable[[str, float], None]) -> dict[str, Any]:
-    """The child's side of `task`."""
+    """Do `task` in the worker process."""
     if threads is not None:
         torch.set_num_threads(threads)
     if modules not in sys.path:
@@ -86,18 +86,18 @@ def work(*, request: dict[str, Any], out: str, save_images: str | None, threads:
         if isinstance(error, ParapetError) or is_of_the_machine(error) or is_broken_device(error) \
                 or not came_from_model(error):
             raise
-        raise InputError(f"{named(request['model'])} raised {type(error).__name__} ({words(error)}) when it was asked "
-                         "about images inside the ball; a model has to answer every image of its shape with pixels in "
+        raise InputError(f"{named(request['model'])} raised {type(error).__name__} ({words(error)}) for "
+                         "images inside the ball; a model has to answer every image of its shape with pixels in "
                          "[0, 1], so attack the network behind the check that refuses them.") from error
 
 
 def run(request: Request, out: Path, *, save_images: Path | None = None,
         progress: Callable[[str, float], None] = lambda text, share: None) -> dict[str, Any]:
-    """Attack and write `out`/evaluation.json, which is returned; `out`/state holds what is done meanwhile.
+    """Attack, write `out`/evaluation.json and return its content; `out`/state holds the results of finished batches.
 
-    Adversarial images go to the .npz `save_images`: images, labels, adversarial, predictions. The audit looks at
-    `audit_images` of the images; 0 leaves it out. Fewer images than there are are drawn, stratified by label, and the
-    record says how.
+    `save_images` is an .npz file for images, labels, adversarial images and predictions. The audit uses `audit_images`
+    of the images; 0 leaves it out. If the request limits the number of images, they are drawn, stratified by label, and
+    the result records the draw.
     """
     suite = chosen_suite(request)
     model = load_any(request.model, request.device, trust=request.trust)
@@ -132,7 +132,7 @@ def run(request: Request, out: Path, *, save_images: Path | None = None,
 
 
 def chosen_suite(request: Request) -> list[Attack]:
-    """The attacks that the request names, `also` before the suite; InputError where one is unknown or named twice."""
+    """The attacks of the request, `also` before the suite. Raises InputError for unknown or repeated names."""
     suite = _named("--attacks", request.attacks, request.norm) if request.attacks else named_suite(request.suite)
     also = _named("--also", request.also, request.norm)
     if twice := {attack.name for attack in also} & {attack.name for attack in suite}:
@@ -149,8 +149,6 @@ def _named(option: str, names: Sequence[str], norm: str) -> list[Attack]:
 
 def _save(path: Path, model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, adversarial: Tensor,
           batch_size: int) -> None:
-    from parapet.attacks.inputs import predict
-
     if path.suffix != ".npz":
         raise InputError(f"--save-images {path} does not end in .npz.")
     arrays = {"images": images, "labels": labels, "adversarial": adversarial,

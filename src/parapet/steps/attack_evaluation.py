@@ -1,4 +1,4 @@
-"""attack_evaluation: the search's own suite on the validation split, and the cheap part of the audit."""
+"""attack_evaluation: the suite of the search on the validation split, and the cheap checks of the audit."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from parapet.store import results
 from parapet.store.keys import evaluation_key
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "attack_evaluation")
-# Images that the exported graph has to answer as the network did.
+# Adversarial images that are kept; the exported graph has to give the same answers to them.
 _KEPT = 256
-# The share of the time that the suite takes; an audit follows it.
+# The share of the time that the suite takes; the audit follows it.
 _SUITE_SHARE = 0.6
 
 
 def suite_of(config: AttackEvaluationConfig) -> list[Attack]:
-    """The attacks that every candidate meets."""
+    """The attacks on every candidate."""
     if config.suite == "pgd":
         suite = pgd_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts)
     else:
@@ -39,16 +39,16 @@ def suite_of(config: AttackEvaluationConfig) -> list[Attack]:
 
 def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: str = "cpu", number: int = 1,
         cores: Cores | FreeCores | None = None, progress: results.Report = results.ignore) -> dict[str, Any]:
-    """Attack the network in folder `candidate` (what `training` left) and write attack_evaluation.json to `out`, with
-    the images that the attacks left in adversarial.safetensors.
+    """Attack the network in folder `candidate` (written by `training`) and write attack_evaluation.json to `out`, with
+    the adversarial images in adversarial.safetensors.
 
-    `number` counts evaluations of the same training, from 1: each has noise of its own, and images of its own while
-    the validation split holds more of them.
+    `number` counts evaluations of the same training, from 1: each has its own random numbers, and its own images as
+    long as the validation split has enough of them.
     """
     trained = results.trained(candidate)
     weights = trained["digests"].get(results.WEIGHTS)
     key = evaluation_key(trained["key"], params, "attack_evaluation", number)
-    # Of weights that were trained again it tells nothing, unless they came out the same.
+    # A result for other weights (the candidate was trained again) is not reused.
     if (result := results.done(out / results.ATTACK_EVALUATION, key)) is not None \
             and result.get("weights", weights) == weights:
         return result
@@ -77,7 +77,7 @@ def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: st
                 network, images, labels, record, adversarial, rows, norm=threat.norm, eps=threat.eps, seed=seed,
                 checks=CHEAP_CHECKS, limits=CHEAP,
                 progress=lambda name, share: progress(name, _SUITE_SHARE + (1 - _SUITE_SHARE) * share))
-    except InputError as error:  # logits that are no numbers are this network's fault, and the search goes on
+    except InputError as error:  # for example NaN logits: this candidate is infeasible, and the search continues
         return results.write(out / results.ATTACK_EVALUATION, **common, status="infeasible", reason=str(error))
     with replacing(out / results.ADVERSARIAL) as partial:
         save_file({"adversarial": adversarial[:_KEPT].cpu().contiguous(), "labels": labels[:_KEPT].cpu()}, partial)

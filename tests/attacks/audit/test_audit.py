@@ -1,4 +1,4 @@
-"""The audit's report: every check, with numbers and advice, the images that survived, and no model harmed."""
+"""The report of the audit: verdict, numbers and advice of every check, surviving images; the model is unchanged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.audit import CHEAP_CHECKS, CHECKS, DEEP_CHECKS, AuditBudget, audit
-from parapet.attacks.audit.verdicts import gap
+from parapet.attacks.audit.verdicts import judge_gap
 from parapet.errors import InputError
 
 QUICK = AuditBudget(pgd_steps=5, restarts=2, targeted_steps=5, targets=2, square_queries=20, decision_queries=30,
@@ -100,4 +100,4 @@ def test_a_gap_fails_where_a_paired_test_calls_it_real(broken: int, verdict: str
     before = torch.ones(100, dtype=torch.bool)
     after = before.clone()
     after[:broken] = False
-    assert gap("name", before, after, {}, "Advice.")["verdict"] == verdict
+    assert judge_gap("name", before, after, {}, "Advice.")["verdict"] == verdict

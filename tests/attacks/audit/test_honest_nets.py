@@ -1,4 +1,4 @@
-"""Honestly trained networks of many kinds get no fail."""
+"""Honestly trained networks of many kinds do not fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that only look robust fail the audit, whatever hides how they fall."""
+"""Networks that only look robust fail the audit, whatever they use to mask gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit does not know how large logits are: small ones fail nobody, and hide nobody."""
+"""The verdicts of the audit do not depend on the scale of the logits."""
 
 from __future__ import annotations
 

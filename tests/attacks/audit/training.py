@@ -1,4 +1,4 @@
-"""Networks for the audit's tests: honest ones of many kinds, and some whose training taught them to mask."""
+"""Networks for the tests of the audit: honest ones of many kinds, and some whose training taught them to mask."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from parapet.attacks import apgd, pgd
 from parapet.attacks.balls import LinfBall
-from parapet.attacks.gradient.apgd import _adapt, _State, other_classes, step_size_looks
+from parapet.attacks.gradient.apgd import _adapt, _State, checkpoints, other_classes
 from parapet.attacks.objectives import dlr, targeted_dlr
 from parapet.errors import InputError
 from tests.attacks.linear import SHAPE, Linear, ManyClasses, far_from_the_limits
@@ -16,7 +16,7 @@ from tests.attacks.linear import SHAPE, Linear, ManyClasses, far_from_the_limits
 
 def test_the_step_size_is_looked_at_where_the_paper_says() -> None:
     # p = 0, 0.22, 0.41, 0.57, 0.70, 0.80, 0.87, 0.93, 0.99 (section 3.2), one less because steps count from 0.
-    assert sorted(step_size_looks(100)) == [21, 40, 56, 69, 79, 86, 92, 98]
+    assert sorted(checkpoints(100)) == [21, 40, 56, 69, 79, 86, 92, 98]
 
 
 def test_dlr_by_hand() -> None:

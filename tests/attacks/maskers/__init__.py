@@ -1,6 +1,6 @@
-"""Ways to look robust without being so, by kind; `registry.MASKERS` has them all with how their truth is found.
+"""Ways to look robust without being so, by kind; `registry.MASKERS` lists them with how their true accuracy is found.
 
-Most take a network and give a callable that hides how it falls.
+Most take a network and return a callable that hides its adversarial images from attacks.
 """
 
 from tests.attacks.maskers.base import Masker, Model, Networks

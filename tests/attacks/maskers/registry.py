@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.attacks.maskers import deployment, gradients, literature, logits, memory, randomness, sleepers
+from tests.attacks.maskers import deployment, gradients, inactive_units, literature, logits, memory, randomness
 from tests.attacks.maskers.base import (
     Masker,
     Model,
@@ -58,7 +58,7 @@ def _of_input(change: Callable[[Networks], Change], paper: str, *, smooth: bool 
 
 
 def _sleeping(nets: Networks, *, seen: bool = False, activation: Change | None = None) -> Model:
-    planted = sleepers.Sleeping(nets.robust, sleepers.directions(nets.known), seen=seen).eval()
+    planted = inactive_units.Sleeping(nets.robust, inactive_units.directions(nets.known), seen=seen).eval()
     planted.activation = activation or planted.activation
     return planted
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from parapet.attacks import carlini_wagner
 from parapet.errors import InputError
-from tests.attacks.linear import SHAPE, Linear, far_from_the_limits
+from tests.attacks.linear import SHAPE, Linear, far_from_the_limits, recording
 
 
 def test_the_settings_are_those_of_the_authors() -> None:
@@ -23,13 +23,8 @@ def test_the_settings_are_those_of_the_authors() -> None:
 
 def test_the_descent_is_adam_on_the_loss_of_the_paper() -> None:
     model, images, labels = far_from_the_limits(6)
-    seen: list[Tensor] = []
-
-    def asked(points: Tensor) -> Tensor:
-        if points.requires_grad:
-            seen.append(points.detach().clone())
-        return model(points)
-    carlini_wagner(asked, images, labels, steps=60, searches=1, constant=0.5, step_size=0.02)
+    recorded, seen = recording(model)
+    carlini_wagner(recorded, images, labels, steps=60, searches=1, constant=0.5, step_size=0.02)
     logits = model(images).detach()
     # The constant is in units of logits that lie ten apart.
     constants = 0.5 * 10 / (logits.amax(1) - logits.amin(1))

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from parapet.attacks import deepfool
 from parapet.errors import InputError
-from tests.attacks.linear import SHAPE, Linear, far_from_the_limits
+from tests.attacks.linear import SHAPE, Linear, far_from_the_limits, recording
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_the_first_step_passes_the_plane_by_the_overshoot(norm: str) -> None:
     model, images, labels = far_from_the_limits(6)
-    seen: list[Tensor] = []
-
-    def asked(points: Tensor) -> Tensor:
-        if points.requires_grad:
-            seen.append(points.detach().clone())
-        return model(points)
-    deepfool(asked, images, labels, norm=norm, overshoot=0.1)
+    recorded, seen = recording(model)
+    deepfool(recorded, images, labels, norm=norm, overshoot=0.1)
     weight = model.weight.detach()
     for image, point in zip(images, seen[1]):
         value = float(image.flatten() @ weight) + model.bias

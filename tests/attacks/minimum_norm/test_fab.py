@@ -17,7 +17,7 @@ from parapet.attacks.minimum_norm.fab import _nearest_boundary, _random_start, _
 from parapet.attacks.minimum_norm.projections import shortest_move
 from parapet.attacks.noise import derived
 from parapet.errors import InputError
-from tests.attacks.linear import SHAPE, Linear, ManyClasses, far_from_the_limits
+from tests.attacks.linear import SHAPE, Linear, ManyClasses, far_from_the_limits, recording
 
 
 def _problem(seed: int, share: float, zeros: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -177,18 +177,13 @@ def test_every_restart_of_every_target_but_the_first_has_a_start_of_its_own(monk
     images = 0.4 + 0.2 * torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
     labels, seeds = model(images).argmax(1), torch.tensor([11, 12])
     drawn: list[list[int]] = []
-    asked: list[torch.Tensor] = []
 
-    def recorded(images: torch.Tensor, distances: torch.Tensor, seeds: torch.Tensor, *rest: object) -> torch.Tensor:
+    def random_start(images: torch.Tensor, distances: torch.Tensor, seeds: torch.Tensor, *rest: object) -> torch.Tensor:
         drawn.append(seeds.tolist())
         return images + 0.01
-
-    def recording(points: torch.Tensor) -> torch.Tensor:
-        if points.requires_grad:
-            asked.append(points.detach().clone())
-        return model(points)
-    monkeypatch.setattr(sys.modules["parapet.attacks.minimum_norm.fab"], "_random_start", recorded)
-    fab(recording, images, labels, steps=1, restarts=3, targets=3, generator=seeds)
+    recorded, asked = recording(model)
+    monkeypatch.setattr(sys.modules["parapet.attacks.minimum_norm.fab"], "_random_start", random_start)
+    fab(recorded, images, labels, steps=1, restarts=3, targets=3, generator=seeds)
     # Targets 0, 1, 2 of restart 1, then those of restart 2: nobody shares a stream.
     assert drawn == [derived(seeds, target * 3 + restart).tolist() for restart in (1, 2) for target in range(3)]
     # The first restart begins at the images themselves.

@@ -1,8 +1,8 @@
-"""The audit: detects gradient masking, weak attacks, and models that behave differently while they are examined.
+"""The audit: detects gradient masking, weak attacks, and models that behave differently while they are evaluated.
 
-Checks after Carlini et al. 2019, "On Evaluating Adversarial Robustness", Athalye, Carlini, Wagner 2018, "Obfuscated
-Gradients Give a False Sense of Security", and the flags of AutoAttack. The audit takes any callable; of a module it
-also sees layers, parameters and what they declare.
+The checks follow Carlini et al. 2019, "On Evaluating Adversarial Robustness", Athalye, Carlini, Wagner 2018,
+"Obfuscated Gradients Give a False Sense of Security", and the flags of AutoAttack. The audit takes any callable; if it
+is a module, the audit also inspects its layers, parameters and declarations.
 """
 
 from __future__ import annotations
@@ -14,35 +14,37 @@ from typing import Any
 from torch import Tensor
 
 from parapet.attacks.audit import (
-    budget,
-    copies,
-    deployed,
-    form,
-    imitation,
-    order,
-    otherwise,
-    outside,
-    power,
-    sleepers,
-    slopes,
+    binarization,
+    deployed_input,
+    fresh_copies,
+    gradient_checks,
+    gradient_free_checks,
+    inactive_units,
+    output_checks,
+    strength_checks,
+    surrogate,
+    variation_check,
 )
-from parapet.attacks.audit.scene import CHEAP, FULL, AuditBudget, Scene, audited_rows
+from parapet.attacks.audit.context import CHEAP, FULL, AuditBudget, AuditContext, audited_rows
 from parapet.attacks.audit.verdicts import Result, result, worst
 from parapet.attacks.inputs import Model, check, frozen
 from parapet.attacks.noise import Generator
 from parapet.errors import InputError
 
-CHECKS: dict[str, Callable[[Scene], Result]] = {
-    "well_formed": form.well_formed, "gradients": slopes.gradients, "scale": slopes.scale, "uphill": slopes.uphill,
-    "alignment": slopes.alignment, "margin": order.margin, "order": order.order, "steps": budget.steps,
-    "restarts": budget.restarts, "radius": budget.radius, "noise": outside.noise, "black_box": outside.black_box,
-    "transfer": outside.transfer, "memory": form.memory, "deployed": deployed.deployed, "power": power.power,
-    "labels_alone": imitation.labels_alone, "sleepers": sleepers.sleepers, "variations": otherwise.variations,
-    "copy": copies.copy,
+# The ids in results; the order is that of the report.
+CHECKS: dict[str, Callable[[AuditContext], Result]] = {
+    "well_formed": output_checks.well_formed, "gradients": gradient_checks.gradients, "scale": gradient_checks.scale,
+    "uphill": gradient_checks.uphill, "alignment": gradient_checks.alignment, "margin": strength_checks.margin,
+    "order": strength_checks.order, "steps": strength_checks.steps, "restarts": strength_checks.restarts,
+    "radius": strength_checks.radius, "noise": gradient_free_checks.noise, "black_box": gradient_free_checks.black_box,
+    "transfer": gradient_free_checks.transfer, "memory": output_checks.memory, "deployed": deployed_input.deployed,
+    "power": binarization.binarization, "labels_alone": surrogate.labels_alone,
+    "sleepers": inactive_units.inactive_units, "variations": variation_check.variations,
+    "copy": fresh_copies.fresh_copy,
 }
-# Asked only with `deep`: they cost most, and networks that Parapet trained have no code of somebody else's in them.
+# Run only with `deep`: they cost most, and networks that Parapet trained contain nobody else's code.
 DEEP_CHECKS = ("power", "labels_alone", "sleepers", "variations", "copy")
-# What every candidate of a search can afford.
+# The checks of every candidate of a search.
 CHEAP_CHECKS = ("well_formed", "gradients", "uphill", "alignment", "margin", "steps", "deployed")
 
 
@@ -64,41 +66,40 @@ def run_audit(model: Model, images: Tensor, labels: Tensor, *, norm: str, eps: f
               surrogates: Sequence[Model] = (), limits: AuditBudget = FULL, deep: bool = False,
               loader: Callable[[], Model] | None = None,
               progress: Callable[[str, float], None] = _silent) -> tuple[dict[str, Any], Tensor]:
-    """Run the checks called `checks`, by default all of `CHECKS`, without "transfer" if there are no `surrogates` and,
-    unless `deep`, without `DEEP_CHECKS`.
+    """Run the `checks`, by default all of `CHECKS` except "transfer" if there are no `surrogates`, and except
+    `DEEP_CHECKS` unless `deep`.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `surrogates`
-    are other models for the same images, for the transfer check; `loader` can be pickled, and loads the model again
-    in another process, for the check of a copy; `progress` is told the name of each check as it begins, and which share
-    of them is done. Returns (report, images (N, C, H, W)). The report is
-    {verdict, checks, survived, seconds}: checks is a list of {id, verdict, numbers, advice}, each verdict "pass",
-    "warn" or "fail", the whole's the worst of them; survived has a "1" for each image that is classified rightly and
-    that nothing in the audit broke inside the ball, else "0". Of each image that something broke the first version
-    that did is returned, else the image itself.
+    are other models for the same images, for the transfer check. `loader` loads the model again in another process, for
+    the check of fresh copies, and must be picklable. `progress` gets the name of each check as it begins and the
+    fraction of checks that are done. Returns (report, images (N, C, H, W)). The report is {verdict, checks, survived,
+    seconds}: checks is a list of {id, verdict, numbers, advice}; each verdict is "pass", "warn" or "fail", and the
+    report's is the worst of them; survived has a "1" for each image that is classified correctly and that nothing in
+    the audit broke inside the ball, else "0". In the images each broken one is replaced by the first adversarial
+    version that was found. Raises InputError for invalid arguments.
     """
     check(images, labels, eps=eps, norm=norm)
     if unknown := [name for name in checks or () if name not in CHECKS]:
         raise InputError(f"checks names {', '.join(unknown)}; allowed: {', '.join(CHECKS)}.")
     started = time.perf_counter()
     with frozen(model):
-        scene = Scene(model, images, labels, norm, eps, generator, tuple(surrogates), limits, loader)
+        context = AuditContext(model, images, labels, norm, eps, generator, tuple(surrogates), limits, loader)
         asked = checks if checks is not None else [
             name for name in CHECKS if (name != "transfer" or surrogates) and (deep or name not in DEEP_CHECKS)]
         names = [name for name in CHECKS if name in asked]
-        if len(scene.labels) == 0:
-            advice = "The model gets no image right, so there is no robustness to audit; train it longer."
-            results = [result("clean_accuracy", "fail", {"clean_accuracy": 0.0}, advice)]
+        if len(context.labels) == 0:
+            results = [result("clean_accuracy", "fail", {"clean_accuracy": 0.0}, "The model classifies no image "
+                              "correctly, so there is no robustness to audit; train it longer.")]
         else:
-            # Last, so that it sees whether the model has changed under the questions of the others.
-            last = [name for name in names if name == "well_formed"]
             found = {}
-            for place, name in enumerate([name for name in names if name not in last] + last):
+            # "well_formed" runs last, so that it sees whether the queries of the other checks have changed the model.
+            for place, name in enumerate(sorted(names, key=lambda name: name == "well_formed")):
                 progress(name, place / len(names))
-                found[name] = CHECKS[name](scene)
+                found[name] = CHECKS[name](context)
             results = [found[name] for name in names]
-    report = {"verdict": worst(results), "checks": results, "survived": scene.survivors(),
+    report = {"verdict": worst(results), "checks": results, "survived": context.survival_string(),
               "seconds": time.perf_counter() - started}
-    return report, scene.adversarial(images)
+    return report, context.adversarial(images)
 
 
 __all__ = ["CHEAP", "CHEAP_CHECKS", "CHECKS", "DEEP_CHECKS", "FULL", "AuditBudget", "audit", "audited_rows",

@@ -1,1 +1,1 @@
-"""Attacks that ask for answers alone, and transfer from other networks."""
+"""Black-box attacks: they use the model's answers only, or transfer from other networks."""

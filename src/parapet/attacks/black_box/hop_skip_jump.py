@@ -1,7 +1,7 @@
-"""HopSkipJump: a minimum-norm attack that sees predicted labels alone (Chen, Jordan, Wainwright 2020).
+"""HopSkipJump: a minimum-norm attack that uses predicted labels only (Chen, Jordan, Wainwright 2020).
 
-Algorithm 2 of the paper: walk to the boundary by bisection, estimate its normal there from the labels of random
-neighbours, step along it, and again.
+Algorithm 2 of the paper repeats three steps: go to the decision boundary by bisection, estimate its normal there from
+the labels of random neighbours, step along the normal.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from parapet.attacks.balls import distance
-from parapet.attacks.inputs import Model, answers, ask, check, frozen, predict
+from parapet.attacks.black_box.decision_based import search_by_labels
+from parapet.attacks.inputs import Model, answers, ask, check, predict
 from parapet.attacks.noise import Generator, derived, image_seeds, uniform
 from parapet.errors import InputError
 
-# Random images tried as starting points before an image is given up.
+# Random images that are tried as starting points of an image.
 _STARTS = 50
-# Neighbours are drawn in blocks of so many, and asked about so many images at once at most.
+# Neighbours are drawn in blocks of so many, and at most so many images are in a batch.
 _BLOCK, _TOGETHER = 16, 2048
 _LONGEST_BISECTION, _LONGEST_SEARCH = 20, 20
 _TINY = 1e-12
@@ -29,37 +30,29 @@ def hop_skip_jump(model: Model, images: Tensor, labels: Tensor, *, norm: str = "
                   generator: Generator | None = None) -> tuple[Tensor, Tensor]:
     """Minimum-norm adversarial images and their distances, from predicted labels.
 
-    images: float (N, C, H, W) in [0, 1]; labels: (N,). At most `queries` labels are asked for an image, and 51 more
-    where a start is hard to find; the t-th round asks for `neighbours` * sqrt(t) to estimate the normal. `starts`
-    (N, C, H, W) are misclassified images to begin from; where they are not, or without them, random images are tried.
-    Returns (images of the same shape in [0, 1], distances (N,) under `norm`): 0 for images that are wrong already,
-    infinite where no start was found.
+    images: float (N, C, H, W) in [0, 1]; labels: (N,). An image takes at most `queries` queries, and up to 51 more to
+    find a starting point; round t uses `neighbours` * sqrt(t) of them to estimate the normal. `starts` (N, C, H, W) are
+    misclassified images to begin from; without them, or where they are classified correctly, random images are tried.
+    Returns (images of the same shape in [0, 1], distances (N,) under `norm`): 0 for images that are misclassified
+    already, infinite where no starting point was found.
     """
     check(images, labels, norm=norm)
     if queries < 1 or neighbours < 2:
         raise InputError(f"hop_skip_jump got queries={queries} and neighbours={neighbours}; queries must be at least 1 "
                          "and neighbours at least 2.")
     seeds = image_seeds(len(images), generator, images.device)
-    distances = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
-    if len(images) == 0:
-        return images.clone(), distances
-    with frozen(model), torch.no_grad():
-        wrong = predict(model, images) != labels
+
+    def search(wrong: Tensor) -> tuple[Tensor, Tensor]:
         points, found = _start(model, images, labels, starts, derived(seeds, 0))
-        found &= ~wrong
-        rows = found.nonzero().squeeze(1)
-        result = images.clone()
-        if len(rows):
-            result[rows] = _walk(model, points[rows], images[rows], labels[rows], norm, queries, neighbours,
-                                 derived(seeds[rows], 1))
-    distances[rows] = distance(result[rows], images[rows], norm)
-    distances[wrong] = 0.0
-    return result, distances
+        rows = (found & ~wrong).nonzero().squeeze(1)
+        return rows, _walk(model, points[rows], images[rows], labels[rows], norm, queries, neighbours,
+                           derived(seeds[rows], 1)) if len(rows) else points[rows]
+    return search_by_labels(model, images, labels, norm, search)
 
 
 def _start(model: Model, images: Tensor, labels: Tensor, starts: Tensor | None,
            seeds: Tensor) -> tuple[Tensor, Tensor]:
-    """(misclassified points, where there are some)."""
+    """(points (N, C, H, W), which of them are misclassified (N,))."""
     points = 1 - images if starts is None else starts.clone()
     found = predict(model, points) != labels
     for draw in range(_STARTS):
@@ -74,9 +67,9 @@ def _start(model: Model, images: Tensor, labels: Tensor, starts: Tensor | None,
 
 def _walk(model: Model, points: Tensor, images: Tensor, labels: Tensor, norm: str, queries: int, neighbours: int,
           seeds: Tensor) -> Tensor:
-    """The nearest misclassified points that `queries` labels an image lead to."""
+    """The nearest misclassified points that are found with `queries` queries per image."""
     size = images[0].numel()
-    # The bisection's precision, as a share of the distance (section 5.1), and how far the neighbours lie.
+    # The precision of the bisection, as a share of the distance (section 5.1).
     precision = size ** (-1.5 if norm == "l2" else -2)
     halvings = min(math.ceil(-math.log2(precision)), _LONGEST_BISECTION, queries)
     spent, turn = halvings, 1
@@ -84,8 +77,8 @@ def _walk(model: Model, points: Tensor, images: Tensor, labels: Tensor, norm: st
     best, nearest = points, distance(points, images, norm)
     while True:
         asked = int(neighbours * math.sqrt(turn))
-        # A round costs the neighbours, the search for a step length and the bisection. The search counts as long as it
-        # may become, because what a neighbour in the batch needs must not change what this image gets.
+        # A round costs the neighbours, the search for a step length and the bisection. The search is counted at its
+        # longest, so that what one image needs does not change the budget of the others in the batch.
         asked = min(asked, queries - spent - halvings - _LONGEST_SEARCH)
         if asked < 2:
             return best
@@ -102,7 +95,8 @@ def _walk(model: Model, points: Tensor, images: Tensor, labels: Tensor, norm: st
 
 
 def _to_boundary(model: Model, points: Tensor, images: Tensor, labels: Tensor, norm: str, halvings: int) -> Tensor:
-    """The misclassified points nearest to the images: on the segment (L2), or under a shrinking bound (L-inf)."""
+    """Misclassified points near the boundary, by bisection: of the segment to the image (L2), or of the bound of the
+    change (L-inf)."""
     whole = _wide(distance(points, images, norm).to(images.dtype))
     low, high = torch.zeros_like(whole), torch.ones_like(whole)
     far = points
@@ -120,7 +114,7 @@ def _to_boundary(model: Model, points: Tensor, images: Tensor, labels: Tensor, n
 
 def _normal(model: Model, points: Tensor, labels: Tensor, norm: str, count: int, reach: Tensor,
             seeds: Tensor) -> Tensor:
-    """The estimated direction into the misclassified side (equation 16), as a step of unit norm; (n, C, H, W)."""
+    """The estimated direction into the misclassified region (equation 16), of norm 1; (n, C, H, W)."""
     shape, part = points.shape[1:], max(_TOGETHER // (len(points) * _BLOCK), 1) * _BLOCK
     directions, signs = torch.zeros_like(points), torch.zeros(len(points), device=points.device)
     # Two sums give the mean of (sign - mean sign) * direction without keeping the directions.
@@ -140,7 +134,7 @@ def _normal(model: Model, points: Tensor, labels: Tensor, norm: str, count: int,
         signs += sign.sum(1)
         number += many
     mean = signs / number
-    # Where all neighbours agree the mean of their directions, so signed, is the best guess.
+    # If all neighbours have the same label, the mean of their signed directions is the best estimate.
     normal = torch.where(_wide(mean.abs() == 1), signed, signed - _wide(mean) * directions)
     if norm == "linf":
         return normal.sign()
@@ -148,7 +142,7 @@ def _normal(model: Model, points: Tensor, labels: Tensor, norm: str, count: int,
 
 
 def _jump(model: Model, points: Tensor, labels: Tensor, normal: Tensor, lengths: Tensor) -> Tensor:
-    """Points moved along the normal and still misclassified: the length is halved until they are."""
+    """Points moved along the normal; the step is halved until the new point is misclassified."""
     landed, done = points, torch.zeros(len(points), dtype=torch.bool, device=points.device)
     for asked in range(_LONGEST_SEARCH):
         tried = (points + _wide(lengths / 2**asked) * normal).clamp(0, 1)

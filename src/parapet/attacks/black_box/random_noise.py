@@ -1,4 +1,4 @@
-"""Random noise: what needs no knowledge of the model at all, and no honest attack may fall short of."""
+"""Random noise: needs no knowledge of the model; every other attack has to break at least as much."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parapet.attacks.objectives import margin
 from parapet.errors import InputError
 
 KINDS = ("uniform", "corner")
-# Draws of few images go through the model together, so that a batch is worth its overhead.
+# Several draws share a batch of about so many points, because small batches are inefficient.
 _TOGETHER = 512
 
 
@@ -24,8 +24,9 @@ def random_noise(model: Model, images: Tensor, labels: Tensor, *, eps: float, no
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `kind` is
     "uniform" (in the ball; L2: on its surface, in a direction drawn from a cube) or "corner" (every pixel at +-eps;
-    L2: on the surface, in a normally distributed direction). Returns a version that the model gets wrong where there
-    is one, else the one of the largest margin; with `early_stop` a broken image leaves the batch.
+    L2: on the surface, in a normally distributed direction). Returns for each image a version that the model
+    misclassifies if one was found, else the one of the largest margin; with `early_stop` a broken image leaves the
+    batch.
     """
     check(images, labels, eps=eps, norm=norm)
     if kind not in KINDS or draws < 1:
@@ -56,7 +57,7 @@ def random_noise(model: Model, images: Tensor, labels: Tensor, *, eps: float, no
 
 def _draw(around: LinfBall | L2Ball, seeds: Tensor, shape: torch.Size, block: int, count: int, kind: str,
           group: int) -> Tensor:
-    """Points of the draws `block` * `group` and on, (count, n, C, H, W); which draws come together changes none."""
+    """The points of `count` draws from number `block` * `group` on, (count, n, C, H, W)."""
     if kind == "corner" and isinstance(around, L2Ball):
         noise = normal(seeds, (group, *shape), block)
         return torch.stack([around.step(around.images, noise[:, place], around.eps) for place in range(count)])

@@ -1,9 +1,9 @@
-"""RayS: a search among the corners of L-inf balls that sees predicted labels alone (Chen and Gu 2020).
+"""RayS: a search among the corners of L-inf balls that uses predicted labels only (Chen and Gu 2020).
 
-Chen, Gu: "RayS: A Ray Searching Method for Hard-label Adversarial Attack", KDD 2020. Along each direction of signs the
-nearest misclassified point is found by bisection; signs are turned in blocks, from all pixels down to single ones, and
-a turn is kept where the point comes nearer. Where no block helps any more the search is stuck; ours is that it begins
-again, with blocks of other pixels, and keeps the nearest point of all.
+Chen, Gu: "RayS: A Ray Searching Method for Hard-label Adversarial Attack", KDD 2020. A direction is a sign for each
+pixel; bisection finds the nearest misclassified point along it. Signs are flipped in blocks, from all pixels down to
+single ones, and a flip is kept if the point comes nearer. Ours is the restart: when all blocks were tried, the search
+begins again with blocks of other pixels, and keeps the nearest point of all.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from parapet.attacks.balls import ball, distance
-from parapet.attacks.inputs import Model, answers, check, frozen, predict
+from parapet.attacks.balls import ball
+from parapet.attacks.black_box.decision_based import search_by_labels
+from parapet.attacks.inputs import Model, answers, check
 from parapet.attacks.noise import Generator, derived, image_seeds, uniform
 from parapet.errors import InputError
 
-# A bisection stops at this power of a half of the distance that it began with, or where the queries end.
+# A bisection halves its interval so many times, or until the queries are spent.
 _HALVINGS = 8
 
 
@@ -27,10 +28,10 @@ def rays(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", qu
          generator: Generator | None = None) -> tuple[Tensor, Tensor]:
     """Adversarial images near in L-inf and their distances, from predicted labels.
 
-    images: float (N, C, H, W) in [0, 1]; labels: (N,); norm is "linf". At most `queries` labels, at least 2, are asked
-    for an image, and one more for the clean one; with `eps` in (0, 1] no more once it is wrong within that radius.
-    `starts` (N, C, H, W) give the first direction, otherwise it is towards white. Returns (images of the same shape
-    in [0, 1], distances (N,)): 0 for images that are wrong already, infinite where nothing was found.
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); norm is "linf". An image takes at most `queries` queries (at
+    least 2), and one for the clean image; with `eps` in (0, 1] it ends once an adversarial image within that radius is
+    found. The first direction is towards `starts` (N, C, H, W), by default towards white. Returns (images of the same
+    shape in [0, 1], distances (N,)): 0 for images that are misclassified already, infinite where nothing was found.
     """
     check(images, labels, norm=norm, **({} if eps is None else {"eps": eps}))
     if norm != "linf":
@@ -38,25 +39,20 @@ def rays(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", qu
     if queries < 2:
         raise InputError(f"rays got queries={queries}; it must be at least 2.")
     seeds = image_seeds(len(images), generator, images.device)
-    distances = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
-    if len(images) == 0:
-        return images.clone(), distances
-    with frozen(model), torch.no_grad():
-        wrong = predict(model, images) != labels
+
+    def search(wrong: Tensor) -> tuple[Tensor, Tensor]:
         rows = (~wrong).nonzero().squeeze(1)
         signs = torch.ones_like(images) if starts is None else torch.where(starts < images, -1.0, 1.0).to(images.dtype)
-        search = _Search(model, images[rows], labels[rows], queries, eps or 0.0)
-        search.run(signs[rows].flatten(1), seeds[rows])
-    result, found = images.clone(), search.radii < torch.inf
-    result[rows] = search.points
-    distances[rows[found]] = distance(search.points, search.images, norm)[found].double()
-    distances[wrong] = 0.0
-    return result, distances
+        state = _Rays(model, images[rows], labels[rows], queries, eps or 0.0)
+        state.run(signs[rows].flatten(1), seeds[rows])
+        found = state.radii < torch.inf
+        return rows[found], state.points[found]
+    return search_by_labels(model, images, labels, norm, search)
 
 
-class _Search:
-    """Of each image the best point (n, C, H, W) so far, its radius, and the labels that were asked for; it ends where
-    the image is wrong within `eps` or has had its `queries`."""
+class _Rays:
+    """The search: for each image the nearest misclassified point so far (n, C, H, W), its radius, and the spent
+    queries. An image is done when the radius is at most `eps` or its `queries` are spent."""
 
     def __init__(self, model: Model, images: Tensor, labels: Tensor, queries: int, eps: float) -> None:
         self.model, self.images, self.labels, self.queries, self.eps = model, images, labels, queries, eps
@@ -66,18 +62,18 @@ class _Search:
         self.spent = torch.zeros_like(labels)
 
     def run(self, first: Tensor, seeds: Tensor) -> None:
-        """Descend from the direction `first` (n, CHW), with other pixels in the blocks each time, to the end."""
+        """Search from the direction `first` (n, CHW) until all images are done, each time with other blocks."""
         turn = 0
         while len(rows := self._open()):
             self._descend(rows, first[rows], _blocks(seeds[rows], first.shape[1], turn))
             turn += 1
 
     def _open(self) -> Tensor:
-        # A direction costs the question whether it is nearer at all, and the bisection.
+        # A direction costs one query, which tells whether it is nearer at all, and the bisection.
         return ((self.radii > self.eps) & (self.spent + 1 + self.halvings <= self.queries)).nonzero().squeeze(1)
 
     def _descend(self, rows: Tensor, signs: Tensor, blocks: Iterable[Tensor]) -> None:
-        """From the directions `signs` (m, CHW) of the images `rows` (m,) turn each block where that leads nearer."""
+        """Flip each block of the directions `signs` (m, CHW) of the images `rows` (m,), if that leads nearer."""
         signs, radii = signs.clone(), torch.full_like(self.radii[rows], torch.inf)
         every = torch.arange(len(rows), device=rows.device)
         self._improve(rows, every, signs, radii, signs)
@@ -85,11 +81,11 @@ class _Search:
             index = every[torch.isin(rows, self._open())]
             if len(index) == 0:
                 return
-            turned = signs[index].scatter(1, block[index], -signs[index].gather(1, block[index]))
-            self._improve(rows, index, signs, radii, turned)
+            flipped = signs[index].scatter(1, block[index], -signs[index].gather(1, block[index]))
+            self._improve(rows, index, signs, radii, flipped)
 
     def _improve(self, rows: Tensor, index: Tensor, signs: Tensor, radii: Tensor, tried: Tensor) -> None:
-        """Take over in `signs` and `radii`, at `index` (k,), the directions `tried` (k, CHW) that lead nearer."""
+        """Store in `signs` and `radii`, at `index` (k,), the directions `tried` (k, CHW) that lead nearer."""
         high = radii[index].clamp(max=1)
         nearer = self._fooled(rows[index], tried, high)
         index, tried, high = index[nearer], tried[nearer], high[nearer]
@@ -104,7 +100,7 @@ class _Search:
         best = high < self.radii[rows[index]]
         chosen = rows[index[best]]
         points = _along(self.images[chosen], tried[best], high[best])
-        # Rounding may lead a hair's breadth out of the ball.
+        # Rounding may move a point slightly out of the ball.
         inside = ball(self.images[chosen], self.eps, "linf").project(points) if self.eps else points
         within = (high[best] <= self.eps).reshape(-1, 1, 1, 1)
         self.radii[chosen], self.points[chosen] = high[best], torch.where(within, inside, points)
@@ -119,8 +115,8 @@ def _along(images: Tensor, signs: Tensor, radii: Tensor) -> Tensor:
 
 
 def _blocks(seeds: Tensor, size: int, turn: int) -> Iterator[Tensor]:
-    """The pixels (n, length) that are turned together, from all of them to single ones: neighbours in the first turn,
-    then drawn for each image."""
+    """The pixels (n, length) that are flipped together, from all of them to single ones: consecutive pixels in turn 0,
+    then random ones for each image."""
     order = torch.arange(size, device=seeds.device).expand(len(seeds), -1)
     if turn:
         order = uniform(derived(seeds, turn), (size,)).argsort(1)

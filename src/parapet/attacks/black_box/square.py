@@ -1,7 +1,7 @@
 """Square Attack: random search over squares, without gradients (Andriushchenko, Croce, Flammarion, Hein 2020).
 
-Algorithm 1 of the paper, with the schedule that AutoAttack gives it. Squares are drawn for each image by itself, so
-that neighbours in a batch change nothing.
+Algorithm 1 of the paper, with the schedule of AutoAttack. Squares are drawn for each image separately, so that the
+other images of a batch change nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from parapet.attacks.noise import Generator, derived, image_seeds, uniform
 from parapet.attacks.objectives import margin
 from parapet.errors import InputError
 
-# From these queries of 10,000 on, the share of pixels that a square covers has been halved once more (appendix B).
+# The queries, of 10,000, after which the share of pixels that a square covers is halved (appendix B).
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-# So many queries' random numbers are drawn at once: one draw a query would cost more than the proposal itself.
+# The random numbers of so many queries are drawn together: one draw per query would cost more than the proposal.
 _BLOCK = 64
-# Queries are gathered in batches of multiples of this: oneDNN looks for kernels anew at each other size.
+# Batches of queries are multiples of this, because oneDNN searches for kernels at each new size.
 _ASKED_TOGETHER = 16
 
 
@@ -34,10 +34,10 @@ def square(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: st
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2.
     `initial_share` in (0, 1] is the share of pixels that the first squares cover; it is halved at fixed queries, or,
-    with `rescale`, at fixed shares of `queries`. The search begins at `start` (N, C, H, W), by default at the paper's
-    stripes, and ends early where `patience` queries in a row have broken none of the images (looked at every few
-    queries). An image that is broken is left alone whatever `early_stop` says, as in the paper; it belongs to the
-    common signature. Returns for each image the version of the largest margin found.
+    with `rescale`, at fixed shares of `queries`. The search begins at `start` (N, C, H, W), by default at the stripes
+    of the paper, and ends early when `patience` queries in a row have broken none of the images (tested every few
+    queries). A broken image is never changed again, as in the paper; `early_stop` belongs to the common signature.
+    Returns for each image the version of the largest margin found. Raises InputError for options out of range.
     """
     check(images, labels, eps=eps, norm=norm)
     if patience is not None and patience < 1:
@@ -79,7 +79,7 @@ def square(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: st
             for turn in range(last - first):
                 points = search.propose(turn)
                 tried = _margins(model, points, labels, search.changed(), value)
-                better = (tried > value) & (value <= 0)  # a broken image waits unchanged until it leaves
+                better = (tried > value) & (value <= 0)  # a broken image stays unchanged until it leaves
                 search.settle(better)
                 value = torch.where(better, tried, value)
         best[rows] = search.points
@@ -87,10 +87,10 @@ def square(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: st
 
 
 def _margins(model: Model, points: Tensor, labels: Tensor, changed: Tensor, value: Tensor) -> Tensor:
-    """The margin (n,) of each proposal; one that changes nothing keeps its `value` and is not asked for.
+    """The margin (n,) of each proposal; a proposal that changes nothing keeps its `value` and needs no query.
 
-    A fifth of the squares on grey images repaint what they cover in its own colour. An accelerator is asked for all,
-    because it would have to tell the host how many there are.
+    On grey images a fifth of the squares have the colour of the pixels they cover. On CUDA all are queried, because
+    counting them would synchronise.
     """
     index = None if points.is_cuda else shrink(changed, _ASKED_TOGETHER)
     if index is None:
@@ -102,9 +102,9 @@ def _margins(model: Model, points: Tensor, labels: Tensor, changed: Tensor, valu
 
 
 def _stretches(queries: int, initial: float, *, rescale: bool) -> Iterator[tuple[int, int]]:
-    """(first query, the one after the last) of the stretches in which batch and size of the squares stay the same.
+    """(first query, one after the last) of each stretch of queries with the same batch and size of squares.
 
-    None is longer than the time between two looks at the batch, and so none crosses a block of random numbers.
+    A stretch ends where the batch may shrink, so it never crosses a block of random numbers.
     """
     shares = [share_of_pixels(query, queries, initial, rescale=rescale) for query in range(queries)]
     starts = [query for query in range(queries) if due(query) or shares[query] != shares[query - 1]]

@@ -1,13 +1,15 @@
-"""What Square Attack tries next: the random squares of its two norms (algorithms 2 and 3 of the paper).
+"""The proposals of Square Attack: random squares in L-inf and L2 (algorithms 2 and 3 of the paper).
 
-A proposal object holds the best points so far of a batch. `plan` is given the random numbers of several queries,
-`propose` returns for each of them points that differ from the best by a random square for each image, and `settle`
-keeps those that were better.
+An object holds the best points so far of a batch. `plan` takes the random numbers of several queries, `propose`
+returns for each of them points that differ from the best ones by a random square in each image, and `settle` keeps
+those that were better.
 """
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -15,12 +17,33 @@ from torch import Tensor
 from parapet.attacks.balls import L2Ball, LinfBall
 
 _TINY = 1e-12
-# Squares of several queries are worked out at once, as long as they have no more pixels than this together.
+# Squares of several queries are computed together, up to so many pixels.
 _PIXELS_AHEAD = 2**20
 
 
-class LinfSquares:
-    """Squares of colour +-eps; every pixel is at one of the two ends of its range."""
+class _Squares:
+    """The best points so far; `draws` is how many random numbers a query of one image takes."""
+
+    points: Tensor
+    draws: int
+    _per_image: tuple[str, ...]
+
+    def plan(self, side: int, draws: Tensor) -> None:
+        """Take the uniform `draws` (n, queries, self.draws) of squares of `side` pixels."""
+        self._side, self._drawn = side, draws
+
+    def select(self, index: Tensor) -> Self:
+        """The proposals of the images `index` only; `plan` has to follow."""
+        part = copy.copy(self)
+        for name in self._per_image:
+            setattr(part, name, getattr(self, name)[index])
+        return part
+
+
+class LinfSquares(_Squares):
+    """Squares of colour +-eps; every pixel is at one of the two limits of its range."""
+
+    _per_image = "lower", "upper", "points"
 
     def __init__(self, images: Tensor, eps: float, noise: Tensor) -> None:
         """Start from vertical stripes; `noise` is uniform (N, *start_draws)."""
@@ -40,21 +63,21 @@ class LinfSquares:
 
     def plan(self, side: int, draws: Tensor) -> None:
         """Take the uniform `draws` (n, queries, self.draws) of squares of `side` pixels."""
-        self._side, self._drawn = side, draws
+        super().plan(side, draws)
         self._ahead = max(1, _PIXELS_AHEAD // max(1, draws.shape[0] * self.points.shape[1] * side * side))
 
     def propose(self, turn: int) -> Tensor:
-        """The points with one square each, from the draws of query `turn` (0, 1, ..., one after the other)."""
+        """The best points with one square each, from the draws of query `turn` (0, 1, ... in this order)."""
         if turn % self._ahead == 0:
             self._squares(self._drawn[:, turn:turn + self._ahead])
         self._index, self._after = self._windows[turn % self._ahead], self._colours[turn % self._ahead]
-        # The square is written into the points and taken back where it did not help: no pass over whole images.
+        # The square is written into the points, and undone later if it did not help: no copy of whole images.
         self._before = self._pixels(self.points).gather(2, self._index)
         self._pixels(self.points).scatter_(2, self._index, self._after)
         return self.points
 
     def _squares(self, draws: Tensor) -> None:
-        """Where the squares of the next queries lie and how they are painted, both (queries, n, C, side * side)."""
+        """Compute positions and colours of the squares of the next queries, both (queries, n, C, side * side)."""
         draws = draws.transpose(0, 1)
         channels, height, width = self.points.shape[1:]
         window = _window(draws[..., 0], draws[..., 1], self._side, height, width)
@@ -64,31 +87,26 @@ class LinfSquares:
         self._colours = torch.where(draws[..., 2:, None] < 0.5, lower, upper)
 
     def changed(self) -> Tensor:
-        """Whether the last proposal differs from what it was made of, bool (n,)."""
+        """Whether the last proposal differs from the best point, bool (n,)."""
         return (self._before != self._after).flatten(1).any(1)
 
     def settle(self, better: Tensor) -> None:
-        """Keep the squares of the images `better` (n,), take back the others."""
+        """Keep the squares of the images `better`, bool (n,), undo the others."""
         self._pixels(self.points).scatter_(2, self._index,
                                            torch.where(better[:, None, None], self._after, self._before))
-
-    def select(self, index: Tensor) -> LinfSquares:
-        """The same for the images `index`."""
-        part = object.__new__(LinfSquares)
-        part.lower, part.upper, part.points = self.lower[index], self.upper[index], self.points[index]
-        part.draws = self.draws
-        return part
 
     @staticmethod
     def _pixels(images: Tensor) -> Tensor:
         return images.view(*images.shape[:2], -1)
 
 
-class L2Squares:
-    """Squares of a fixed pattern; the norm of one window is moved to another and the whole budget is always spent."""
+class L2Squares(_Squares):
+    """Squares of a fixed pattern; norm is moved from one window to another, and the distance is always eps."""
+
+    _per_image = "images", "points"
 
     def __init__(self, images: Tensor, eps: float, noise: Tensor) -> None:
-        """Start from a grid of patterns, five by five; `noise` is uniform (N, *start_draws)."""
+        """Start from a 5 x 5 grid of patterns; `noise` is uniform (N, *start_draws)."""
         self.images, self.eps, self.draws = images.clone(), eps, 5 + images.shape[1]
         height, width = images.shape[2:]
         tile = max(height // 5, 1)
@@ -106,13 +124,9 @@ class L2Squares:
         return shape[1] + 1, 5, 5
 
     def side(self, share: float) -> int:
-        """The side in pixels, odd where it fits, of a square that covers `share` of the image."""
+        """The side in pixels, odd if that fits, of a square that covers `share` of the image."""
         height, width = self.points.shape[2:]
         return min(_side(share, height, width, smallest=3) | 1, height, width)
-
-    def plan(self, side: int, draws: Tensor) -> None:
-        """Take the uniform `draws` (n, queries, self.draws) of squares of `side` pixels."""
-        self._side, self._drawn = side, draws
 
     def propose(self, turn: int) -> Tensor:
         """The points with the norm of one random window moved into another, from the draws of query `turn`."""
@@ -134,25 +148,16 @@ class L2Squares:
         return self._tried
 
     def changed(self) -> Tensor:
-        """Whether the last proposal differs from what it was made of, bool (n,): the pattern always moves something."""
+        """Whether the last proposal differs from the best point, bool (n,): here it always does."""
         return torch.ones(len(self.points), dtype=torch.bool, device=self.points.device)
 
     def settle(self, better: Tensor) -> None:
         """Keep the proposal of the images `better` (n,)."""
         self.points = torch.where(better.reshape(-1, 1, 1, 1), self._tried, self.points)
 
-    def select(self, index: Tensor) -> L2Squares:
-        """The same for the images `index`."""
-        part = object.__new__(L2Squares)
-        part.images, part.points = self.images[index], self.points[index]
-        part.eps, part.draws = self.eps, self.draws
-        return part
-
     def _spend(self, delta: Tensor) -> Tensor:
         """Images moved by eps along `delta`, inside the ball and [0, 1]."""
-        around = L2Ball(self.images, self.eps)
-        return around.step(self.images, delta, self.eps)
-
+        return L2Ball(self.images, self.eps).step(self.images, delta, self.eps)
 
 
 def _side(share: float, height: int, width: int, *, smallest: int) -> int:
@@ -160,7 +165,7 @@ def _side(share: float, height: int, width: int, *, smallest: int) -> int:
 
 
 def _window(vertical: Tensor, horizontal: Tensor, side: int, height: int, width: int) -> Tensor:
-    """Flat pixel indices (..., side * side) of squares at uniform places, from uniform numbers (...)."""
+    """Flat pixel indices (..., side * side) of squares at random positions, from uniform numbers (...)."""
     top, left = (vertical * (height - side + 1)).long(), (horizontal * (width - side + 1)).long()
     offsets = torch.arange(side, device=top.device)
     square = (offsets[:, None] * width + offsets).flatten()
@@ -168,10 +173,8 @@ def _window(vertical: Tensor, horizontal: Tensor, side: int, height: int, width:
 
 
 def _pattern(side: int, noise: Tensor) -> Tensor:
-    """The pattern of section 3.3, of norm 1: a peak above and its negative below, or transposed by chance (n, 1, s, s).
-
-    Pixels of a peak fall off with the square of their distance from its centre, in nested rectangles.
-    """
+    """The pattern of section 3.3, of norm 1: a peak above a negative peak, (n, 1, side, side); transposed where `noise`
+    (n,) is at least 0.5."""
     upper, lower = _peak(side // 2, side), _peak(side - side // 2, side)
     pattern = torch.cat([upper, -lower]).to(noise.device)
     pattern = pattern / pattern.norm().clamp(min=_TINY)

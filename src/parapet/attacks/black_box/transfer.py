@@ -1,4 +1,4 @@
-"""Transfer: adversarial images made on another network (Papernot, McDaniel, Goodfellow 2016; Liu et al. 2017)."""
+"""Transfer: adversarial images of other networks (Papernot, McDaniel, Goodfellow 2016; Liu et al. 2017)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from parapet.errors import InputError
 def transfer(model: Model, images: Tensor, labels: Tensor, *, surrogate: Model | Sequence[Model], eps: float,
              norm: str = "linf", attack: Callable[..., Tensor] = mi_fgsm, early_stop: bool = False,
              generator: Generator | None = None, **options: Any) -> Tensor:
-    """Images made by `attack` on each surrogate in turn, judged by `model`, which gives no gradient away.
+    """Adversarial images of `attack` on each surrogate in turn, judged by the answers of `model`.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `surrogate`
-    is one model or several; `options` go to `attack`. Returns for each image a version that `model` gets wrong where
-    a surrogate gave one, else the one of the largest margin. With `early_stop` later surrogates meet only the images
-    that earlier ones left standing.
+    is one model or several; `options` go to `attack`. Returns for each image a version that `model`
+    misclassifies if a surrogate gave one, else the one of the largest margin. With `early_stop` later surrogates are
+    used only for images that survived the earlier ones.
     """
     check(images, labels, eps=eps, norm=norm)
     surrogates = [surrogate] if callable(surrogate) else list(surrogate)

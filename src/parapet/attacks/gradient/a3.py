@@ -1,10 +1,10 @@
-"""Adaptive Auto Attack, A3: many short ascents from learnt starts, spent where they pay (Liu et al. 2022).
+"""Adaptive Auto Attack, A3: many short ascents from learnt starting points (Liu et al. 2022).
 
 Liu, Cheng, Gao, Liu, Zhang, Song: "Practical Evaluation of Adversarial Robustness via Adaptive Auto Attack", CVPR 2022.
 Adaptive direction initialization: an ascent starts where a few steps along a random direction in logit space lead, and
-the signs of the direction are learnt from the ascents that have succeeded. Online statistics-based discarding: images
-whose largest margin so far is far from 0 are left out of the long rounds. Ours are the ascents that begin in larger
-balls (`Round.radii`), without which gradients tell little about networks trained against L-inf under L2.
+the signs of the direction are learnt from ascents that succeeded. Online statistics-based discarding: images whose
+largest margin so far is far from 0 are left out of the long rounds. Ours are the ascents that begin in larger balls
+(`Round.radii`): without them gradients find little under L2 on networks trained against L-inf.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from parapet.errors import InputError
 
 
 class Round(NamedTuple):
-    """`restarts` ascents of the `share` of the standing images that are nearest to falling.
+    """`restarts` ascents on the `share` of the standing images with the largest margins.
 
-    An ascent takes `steps` steps in the ball of each of `radii` times eps, one after the other; the last is 1, and only
-    what is found there counts.
+    An ascent takes `steps` steps in the ball of each of `radii` times eps, one after the other; the last radius is 1,
+    and only points found in that ball count.
     """
 
     share: float
@@ -39,30 +39,30 @@ class Round(NamedTuple):
     radii: tuple[float, ...] = (1.0,)
 
 
-# Wide and short at first, then narrow and long, as in the authors' published schedule (which spends more at its end).
+# Many images and few steps at first, then few images and many steps, as in the authors' schedule (which is longer).
 # A change that a first layer cuts off below a threshold has no gradient; in a larger ball it is above the threshold.
 _INWARD = (8.0, 3.0, 1.5, 1.0)
 ROUNDS = {"linf": (Round(1.0, 8), Round(1.0, 15, 3), Round(0.3, 30, 6)),
           "l2": (Round(1.0, 8), Round(1.0, 15), Round(1.0, 8, 6, _INWARD), Round(0.5, 30, 4))}
-# A round ends after so many restarts in a row that have broken nothing.
+# A round ends when so many restarts in a row have broken nothing.
 _PATIENCE = 2
-# Steps from the start along the direction in logit space, each of the radius.
+# Steps along the direction in logit space at the start of an ascent, each as long as the radius.
 _START_STEPS = 7
-# The components of a learnt direction: of the class that is aimed at, and the range of that of the label.
+# The components of a learnt direction: that of the target class, and the range of that of the label.
 _AIM, _LABEL_LOW, _LABEL_HIGH = 0.8, -0.5, 0.1
-# The classes that are aimed at in turn: those of the largest logits. Further down the boundary is hardly ever nearest.
+# The target classes, one after the other: those of the largest logits, whose boundaries are nearly always nearest.
 _AIMED_AT = 9
-# The last step, in radii.
+# The length of the last step, in radii.
 _LAST_STEP = 0.001
-# So few images cost nothing worth saving.
+# A round takes at least so many images.
 _FEWEST = 64
 
 
 def brief(norm: str, steps: int) -> tuple[Round, ...]:
-    """Two rounds of one restart for those who can afford no more, of 2 x (steps + 7) steps in all under L-inf.
+    """Two rounds of one restart, for a small budget: 2 x (steps + 7) steps in all under L-inf.
 
-    Under L2 the second comes in through four balls, each smaller than the one before, and takes half the steps in each:
-    about 3 x steps + 7 in all.
+    Under L2 the second round passes four balls, each smaller than the one before, with half the steps in each: about
+    3 x steps + 7 steps in all.
     """
     inward = Round(1.0, max(1, steps // 2), 1, _INWARD)
     return Round(1.0, steps), inward if norm == "l2" else Round(1.0, steps)
@@ -70,13 +70,13 @@ def brief(norm: str, steps: int) -> tuple[Round, ...]:
 
 def a3(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = "linf",
        rounds: Sequence[Round] | None = None, early_stop: bool = False, generator: Generator | None = None) -> Tensor:
-    """The `rounds`, by default those of the norm, one after the other on the images that all before left standing.
+    """Run the `rounds`, by default those of the norm, one after the other on the images that still stand.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. Broken images
-    leave the batch whatever `early_stop` says; it belongs to the common signature. A round ends early where two
-    restarts in a row have broken nothing. Noise belongs to the image; which images a round takes, and the signs that
-    are learnt, depend on all the images that are given. Returns for each image a version that the model gets wrong
-    where there is one, else the one of the largest margin. Raises InputError for rounds that are none.
+    always leave the batch; `early_stop` belongs to the common signature. A round ends early when two restarts in a row
+    have broken nothing. Random numbers belong to the image, but which images a round takes, and the learnt signs,
+    depend on all given images. Returns for each image a version that the model misclassifies if one was found, else the
+    one of the largest margin. Raises InputError for rounds out of range.
     """
     check(images, labels, eps=eps, norm=norm)
     rounds = ROUNDS[norm] if rounds is None else rounds
@@ -117,7 +117,7 @@ def a3(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str = 
 
 
 class _Ends(NamedTuple):
-    """Of each ascent: the point of the largest margin, that margin, and the logits there."""
+    """The results of ascents: for each the point of the largest margin, that margin, and the logits there."""
 
     points: Tensor
     values: Tensor
@@ -125,7 +125,7 @@ class _Ends(NamedTuple):
 
 
 class _Known:
-    """What all ascents so far have found of each image: point, margin (above 0 where it is broken), logits."""
+    """The best results of all ascents so far for each image: point, margin (above 0 if broken), logits."""
 
     def __init__(self, points: Tensor, values: Tensor, logits: Tensor) -> None:
         self.points, self.values, self.logits = points, values, logits
@@ -137,13 +137,13 @@ class _Known:
         return cls(images.clone(), margin(logits, labels).float(), logits.float())
 
     def nearest(self, share: float) -> Tensor:
-        """The images that stand, in order, and of these the share whose margins are the largest."""
+        """The `share` of the standing images with the largest margins, ascending indices."""
         rows = (self.values <= 0).nonzero().squeeze(1)
         count = min(len(rows), max(_FEWEST, math.ceil(share * len(rows))))
         return rows[self.values[rows].argsort(descending=True, stable=True)[:count]].sort().values
 
     def keep(self, rows: Tensor, ends: _Ends) -> None:
-        """Take over what ascents of the images `rows` (n,) ended in, one or more runs of all of them."""
+        """Store the results of one or more runs of ascents, each run over the images `rows` (n,)."""
         for points, values, logits in zip(*(part.split(len(rows)) for part in ends)):
             better = values > self.values[rows]
             chosen = rows[better]
@@ -152,7 +152,7 @@ class _Known:
 
 
 class _Signs:
-    """Which way directions that ended in success pointed, for the label and for the class that was reached."""
+    """The learnt signs: sums of the components of successful directions, for the label and for the reached class."""
 
     def __init__(self) -> None:
         self.label = self.reached = 0.0
@@ -166,7 +166,7 @@ class _Signs:
 
 
 def _directions(logits: Tensor, labels: Tensor, turns: Tensor, seeds: Tensor, signs: _Signs) -> Tensor:
-    """A direction in logit space for each ascent, (n, K): random at first, then with the signs that have paid."""
+    """A direction in logit space for each ascent, (n, K): random at first, then with the learnt signs."""
     classes = logits.shape[1]
     directions = 2 * uniform(seeds, (classes,)) - 1
     if not (signs.label or signs.reached):
@@ -181,10 +181,11 @@ def _directions(logits: Tensor, labels: Tensor, turns: Tensor, seeds: Tensor, si
 
 def _climb(model: Model, noise: Tensor, labels: Tensor, balls: Sequence[LinfBall | L2Ball], directions: Tensor,
            steps: int, owners: Tensor) -> _Ends:
-    """One ascent from each start: along its direction in logit space, then up the margin by falling steps.
+    """One ascent from each starting point: steps along its direction in logit space, then on the margin with decreasing
+    step size.
 
-    Or from the first of several `balls` into the last, up the margin in each of them. In the last one a broken image
-    leaves the batch with all its points; `owners` (n,) says whose they are.
+    With several `balls` the ascent is on the margin only, in one ball after the other. In the last ball a broken image
+    leaves the batch with all its points; owners: the image of each point (n,).
     """
     def along(logits: Tensor, _: Tensor) -> Tensor:
         return (precise(logits) * directions).sum(1)
@@ -192,7 +193,7 @@ def _climb(model: Model, noise: Tensor, labels: Tensor, balls: Sequence[LinfBall
     best = _Ends(points, torch.full(labels.shape, -torch.inf, device=points.device), torch.zeros_like(directions))
     found, rows = _Ends(*(part.clone() for part in best)), torch.arange(len(points), device=points.device)
     for place, around in enumerate(balls):
-        # From outside the way in matters, and no direction in logit space.
+        # With several balls there are no steps along a direction in logit space.
         before = _START_STEPS if len(balls) == 1 else 0
         points = around.project(points)
         for step in range(-before, steps):
@@ -218,20 +219,20 @@ def _climb(model: Model, noise: Tensor, labels: Tensor, balls: Sequence[LinfBall
 
 
 def _feasible(points: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient without what points out of [0, 1]: under L2 it would use up length for nothing."""
+    """The gradient without components that point out of [0, 1]; under L2 they would shorten the others."""
     outward = ((points <= 0) & (gradient < 0)) | ((points >= 1) & (gradient > 0))
     return gradient.masked_fill(outward, 0.0)
 
 
 def _better(best: _Ends, other: _Ends) -> _Ends:
-    """Of each ascent the point of the larger margin; one that is broken already stays."""
+    """For each ascent the result of the larger margin; a broken one is kept."""
     take = (other.values > best.values) & (best.values <= 0)
     return _Ends(torch.where(take.reshape(-1, 1, 1, 1), other.points, best.points),
                  torch.where(take, other.values, best.values), torch.where(take[:, None], other.logits, best.logits))
 
 
 def _step_size(step: int, steps: int) -> float:
-    """In radii: 1 on the way to the start, then falling by a cosine."""
+    """In radii: 1 for the steps before 0, then decreasing like a cosine."""
     if step < 0:
         return 1.0
     return _LAST_STEP + (1 - _LAST_STEP) * (1 + math.cos(math.pi * step / (steps + 1))) / 2

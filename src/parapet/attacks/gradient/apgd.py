@@ -23,7 +23,7 @@ from parapet.errors import InputError
 
 # The weight of the new direction against the momentum, and the first step in radii (section 3.1).
 _NEW_DIRECTION, _FIRST_STEP = 0.75, 2.0
-# The first period between two looks at the step size, what each next one loses, and the shortest; shares of all steps.
+# Checkpoints of the step size: the first period, its decrease, and the shortest one, as shares of all steps.
 _PERIOD, _PERIOD_LOSS, _SHORTEST_PERIOD = 0.22, 0.03, 0.06
 
 
@@ -34,9 +34,10 @@ def apgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str 
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `loss` is
     "ce", "margin", "dlr" or a function of (logits, labels). With `targets` the loss is the targeted DLR, towards each
-    of the `targets` largest other logits in turn. `rho` is the share of steps that must have helped, else the step
-    size is halved. With `early_stop` a broken image leaves the batch. Returns, for each image, a version that the
-    model gets wrong where there is one, else the one of the largest loss.
+    of the `targets` largest other logits in turn. `rho` is the share of steps that must have raised the loss, else
+    the step size is halved. With `early_stop` a broken image leaves the batch. Returns for each image a version that
+    the model misclassifies if one was found, else the one of the largest loss. Raises InputError for options out of
+    range.
     """
     check(images, labels, eps=eps, norm=norm)
     if steps < 1 or restarts < 1 or (targets is not None and targets < 1):
@@ -64,7 +65,7 @@ def apgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str 
 
 
 def other_classes(model: Model, images: Tensor, labels: Tensor, count: int) -> Tensor:
-    """The `count` classes, or as many as there are, of the largest logits other than the label's; (N, count)."""
+    """The `count` classes (or all) with the largest logits apart from the label; (N, count)."""
     with torch.no_grad():
         logits = ask(model, images)
     others = logits.scatter(1, labels[:, None], -torch.inf)
@@ -73,10 +74,10 @@ def other_classes(model: Model, images: Tensor, labels: Tensor, count: int) -> T
 
 @dataclass
 class _State:
-    """What Auto-PGD knows of each image of the batch; the first dimension of every tensor is the image."""
+    """The state of Auto-PGD for each image of the batch; the first dimension of every tensor is the image."""
 
     labels: Tensor
-    owners: Tensor | None   # whose points they are: an image that one of its points broke needs no others
+    owners: Tensor | None   # the image of each point; a broken image leaves with all its points
     targets: Tensor | None
     points: Tensor          # where the ascent is
     previous: Tensor        # where it was one step before
@@ -88,8 +89,8 @@ class _State:
     fooling: Tensor         # the last point that the model got wrong
     broken: Tensor          # whether there was one
     size: Tensor            # the step size, (n, 1, 1, 1)
-    halved: Tensor          # whether the last look at the step size halved it
-    checked_value: Tensor   # best_value at that look
+    halved: Tensor          # whether the last checkpoint halved the step size
+    checked_value: Tensor   # best_value at that checkpoint
     rises: Tensor           # how many steps since then raised the objective
 
     def select(self, index: Tensor) -> _State:
@@ -98,13 +99,13 @@ class _State:
         return _State(*chosen)
 
     def outcome(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(points to hand back, their objective, whether the model gets them wrong)."""
+        """(points to return, their objective, whether the model misclassifies them)."""
         return torch.where(_wide(self.broken), self.fooling, self.best), self.best_value.float(), self.broken
 
 
 def _climb(model: Model, start: Tensor, labels: Tensor, around: LinfBall | L2Ball, objective: Objective,
            targets: Tensor | None, steps: int, rho: float, owners: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """One run over the batch: (end points, their objective, whether the model gets them wrong).
+    """One run over the batch: (end points, their objective, whether the model misclassifies them).
 
     With `owners`, the image of each point (n,), a broken image leaves the batch with all its points.
     """
@@ -117,7 +118,7 @@ def _climb(model: Model, start: Tensor, labels: Tensor, around: LinfBall | L2Bal
     ends, ends_value, ends_broken = state.outcome()
     outcome = ends.clone(), ends_value.clone(), ends_broken.clone()
     rows = torch.arange(len(start), device=start.device)
-    looks, since = step_size_looks(steps), 0
+    at, since = checkpoints(steps), 0
     for step in range(steps):
         if state.owners is not None and due(step) and (
                 index := shrink(standing(state.broken, state.owners))) is not None:
@@ -138,7 +139,7 @@ def _climb(model: Model, start: Tensor, labels: Tensor, around: LinfBall | L2Bal
         state.rises = state.rises + (value > state.value)
         state.previous, state.points, state.gradient, state.value = state.points, points, gradient, value
         since += 1
-        if step in looks:
+        if step in at:
             _adapt(state, since, rho)
             since = 0
     for whole, part in zip(outcome, state.outcome()):
@@ -160,7 +161,7 @@ def _advance(state: _State, around: LinfBall | L2Ball, *, first: bool) -> Tensor
 
 
 def _adapt(state: _State, since: int, rho: float) -> None:
-    """Halve the step size, and go back to the best point, where too few steps helped (conditions 1 and 2)."""
+    """Where too few steps raised the loss, halve the step size and return to the best point (conditions 1 and 2)."""
     stuck = ~state.halved & (state.checked_value >= state.best_value)
     halve = (state.rises <= rho * since) | stuck
     state.size = torch.where(_wide(halve), state.size / 2, state.size)
@@ -170,8 +171,8 @@ def _adapt(state: _State, since: int, rho: float) -> None:
     state.rises = torch.zeros_like(state.rises)
 
 
-def step_size_looks(steps: int) -> set[int]:
-    """The steps after which the step size is looked at (section 3.2), with the authors' rounding."""
+def checkpoints(steps: int) -> set[int]:
+    """The steps after which the step size is adapted (checkpoints of section 3.2), with the authors' rounding."""
     period, loss, shortest = (max(int(share * steps), 1) for share in (_PERIOD, _PERIOD_LOSS, _SHORTEST_PERIOD))
     found, step = set(), period - 1
     while step < steps:

@@ -15,8 +15,9 @@ def fgsm(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str 
          early_stop: bool = False, generator: Generator | None = None) -> Tensor:
     """Images moved by eps along the sign of the cross-entropy's gradient (L2: along its direction).
 
-    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf. Returns images of the same shape,
-    inside the ball. `early_stop` and `generator` belong to the common signature and change nothing here.
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2.
+    Returns images of the same shape, inside the ball. `early_stop` and `generator` belong to the common signature and
+    change nothing here.
     """
     check(images, labels, eps=eps, norm=norm)
     with frozen(model):

@@ -18,8 +18,9 @@ def mi_fgsm(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: s
     """`steps` steps of eps / steps along the accumulated gradient (algorithm 1 of the paper), from the image itself.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2. `decay` in
-    [0, 1] is how much of the accumulated gradient stays. Returns the end points: an image that is broken on the way
-    goes on, because more steps transfer better. `early_stop` and `generator` belong to the common signature.
+    [0, 1] is the factor of the accumulated gradient in each step. Returns the end points; an image that is broken on
+    the way is attacked further, because more steps transfer better. `early_stop` and `generator` belong to the common
+    signature.
     """
     check(images, labels, eps=eps, norm=norm)
     if steps < 1 or not 0 <= decay <= 1:

@@ -22,9 +22,9 @@ def pgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str =
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,); eps in (0, 1] for L-inf and (0, sqrt(CHW)] for L2.
     `step_size` is in pixels, by default 2.5 eps / steps, as Madry et al. do; `loss` is "ce", "margin" or a function
-    of (logits, labels). With `early_stop` an image that is broken leaves the batch and keeps the broken version.
-    Returns, for each image, a version that the model gets wrong where any restart ended in one, else the end
-    point of the largest loss.
+    of (logits, labels). With `early_stop` a broken image leaves the batch and keeps its adversarial version.
+    Returns for each image a version that the model misclassifies if any restart ended in one, else the end point of
+    the largest loss. Raises InputError for options out of range.
     """
     check(images, labels, eps=eps, norm=norm)
     if steps < 1 or restarts < 1:
@@ -51,7 +51,7 @@ def pgd(model: Model, images: Tensor, labels: Tensor, *, eps: float, norm: str =
 
 def ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2Ball, objective: Objective,
            steps: int, size: float) -> Tensor:
-    """The bare loop: `steps` projected steps from `points`; the inner maximisation of adversarial training."""
+    """`steps` projected gradient steps from `points`, nothing else; the inner maximisation of adversarial training."""
     for _ in range(steps):
         _, _, gradient = input_gradient(model, points, labels, objective)
         points = around.step(points, gradient, size)
@@ -60,7 +60,7 @@ def ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2Ba
 
 def _ascend(model: Model, points: Tensor, labels: Tensor, around: LinfBall | L2Ball, objective: Objective,
             steps: int, size: float, owners: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """(end points, their objective, whether the model gets them wrong), all over the batch.
+    """(end points, their objective, whether the model misclassifies them), over the whole batch.
 
     With `owners`, the image of each point (n,), a broken image leaves the batch with all its points.
     """

@@ -1,1 +1,1 @@
-"""Attacks that look for the nearest adversarial image: they give images and distances."""
+"""Minimum-norm attacks: they look for the nearest adversarial image and return images and distances."""

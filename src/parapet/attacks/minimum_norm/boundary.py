@@ -1,4 +1,4 @@
-"""Where between an image and its adversarial version the decision changes."""
+"""The decision boundary between an image and its adversarial version."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from parapet.attacks.minimum_norm.projections import shortest_move
 from parapet.attacks.objectives import margin
 
 _OVERSHOOT = 1.02
-# The shortest step worth taking, in pixels, and, where rounding hides on which side a point lies, as a share of the way
-# that it has come.
+# The shortest useful step: per pixel, and, where rounding hides on which side a point lies, as a share of its distance
+# from the image.
 _SHORTEST, _SHARE = 1e-6, 5e-3
 
 
 @torch.no_grad()
 def refine(model: Model, images: Tensor, labels: Tensor, adversarial: Tensor, *, steps: int = 10) -> Tensor:
-    """Misclassified points nearer to the images, by bisection of the segments between them (N, C, H, W).
+    """Misclassified points nearer to the images, by bisection of the segments to `adversarial`; (N, C, H, W).
 
-    `steps` forward passes leave at most 2**-steps of each segment too much. The end that fools the model is kept, so
-    rows of `adversarial` that are classified as `labels` come back unchanged.
+    After `steps` forward passes a point lies at most 2**-steps of its segment beyond the boundary. Rows of
+    `adversarial` that are classified as `labels` are returned unchanged.
     """
     low = torch.zeros(len(images), 1, 1, 1, device=images.device, dtype=images.dtype)
     high, best = torch.ones_like(low), adversarial
@@ -36,11 +36,11 @@ def refine(model: Model, images: Tensor, labels: Tensor, adversarial: Tensor, *,
 
 
 def crossing(gaps: Tensor, lengths: Tensor, logits: Tensor, way: Tensor, pixels: int, norm: str) -> Tensor:
-    """The gaps (n, k) >= 0 of n points to k linearised boundaries, enlarged so that a step over them is sure to cross.
+    """The gaps (n, k) >= 0 of n points to k linearised boundaries, enlarged so that a step over a gap crosses it.
 
     lengths (n, k): of the normals, under the dual of `norm`; logits (n, classes), as the model returned them; way (n,):
-    how far each point is from its image; pixels: how many numbers an image has. A gap is known to the rounding of the
-    logits, and a step to that of the pixels.
+    the distance of each point from its image; pixels: how many values an image has. The enlargement covers the rounding
+    of the logits, from which a gap is computed, and that of the pixels, which limits a step.
     """
     rounding = (torch.finfo(logits.dtype).eps * logits.abs().amax(1).to(gaps.dtype))[:, None]
     shortest = _SHORTEST * (pixels ** 0.5 if norm == "l2" else 1.0)
@@ -49,10 +49,10 @@ def crossing(gaps: Tensor, lengths: Tensor, logits: Tensor, way: Tensor, pixels:
 
 
 def drop_perpendicular(model: Model, images: Tensor, labels: Tensor, adversarial: Tensor, norm: str) -> Tensor:
-    """The nearer of each adversarial point and the foot of the perpendicular on the boundary as it runs there.
+    """The nearer of each adversarial point and the foot of the perpendicular from the image to the boundary there.
 
-    The boundary is linearised at `adversarial` (N, C, H, W), the move from the image stays in [0, 1], and a foot that
-    does not fool the model is not taken. One backward and a dozen forward passes; exact where the boundary is flat.
+    The boundary is linearised at `adversarial` (N, C, H, W), and the foot lies in [0, 1]; it is used only if it fools
+    the model. Takes one backward and a dozen forward passes; exact if the boundary is flat.
     """
     _, values, normals = input_gradient(model, adversarial, labels, margin)
     normals, offset = normals.flatten(1), (adversarial - images).flatten(1)

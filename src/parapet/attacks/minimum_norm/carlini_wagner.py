@@ -20,15 +20,15 @@ from parapet.attacks.noise import Generator
 from parapet.attacks.objectives import margin, precise
 from parapet.errors import InputError
 
-# Adam as in Kingma and Ba 2015; written out because its state leaves the batch with the images.
+# Adam as in Kingma and Ba 2015; not torch's, because its state has to shrink with the batch.
 _BETA1, _BETA2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
 # Pixels of exactly 0 or 1 have no finite arctanh.
 _INSIDE = 1 - 1e-6
-# A loss that fell by less than one in ten thousand from one look to the next, twice in a row, ends an image's run (the
-# authors end the batch's at the first time; single images rise now and then).
+# The loss of an image is compared so many times during a run; its run ends when the loss twice in a row has fallen by
+# less than 0.01 % (the authors end the run of the whole batch at the first time; the loss of one image is less steady).
 _LOOKS, _PROGRESS = 10, 0.9999
 _UNBOUNDED = 1e10
-# The constants of the paper are those of networks whose logits lie about so far apart.
+# The range of the logits of the networks in the paper, for which its constants are meant.
 _SPREAD = 10.0
 
 
@@ -37,12 +37,12 @@ def carlini_wagner(model: Model, images: Tensor, labels: Tensor, *, norm: str = 
                    generator: Generator | None = None) -> tuple[Tensor, Tensor]:
     """Minimum-norm adversarial images and their L2 distances.
 
-    images: float (N, C, H, W) in [0, 1]; labels: (N,); `norm` must be "l2". `searches` runs of at most `steps` Adam
-    steps of `step_size`; the constant begins at `constant`, grows tenfold for an image until it breaks, then is
-    bisected; it is in units of the paper where an image's logits lie ten apart, else scaled with them. `confidence`
-    is the margin in logits by which the image must be wrong. Returns (images of the same shape
-    in [0, 1], distances (N,)): 0 for images that are wrong already, infinite where nothing was found. Deterministic;
-    `generator` is not used.
+    images: float (N, C, H, W) in [0, 1]; labels: (N,); `norm` must be "l2". There are `searches` runs of at most
+    `steps` Adam steps of `step_size`. The constant begins at `constant`, grows tenfold for an image until it breaks,
+    and is bisected afterwards; it is scaled with the range of the image's logits, so that the paper's values apply.
+    `confidence` is the margin in logits by which an image must be misclassified. Returns (images of the same shape in
+    [0, 1], distances (N,)): 0 for images that are misclassified already, infinite where nothing was found.
+    Deterministic; `generator` is not used. Raises InputError for another norm or options out of range.
     """
     check(images, labels, norm=norm)
     if norm != "l2":
@@ -125,10 +125,10 @@ def _loss_and_gradient(model: Model, free: Tensor, images: Tensor, labels: Tenso
         variable = free.detach().requires_grad_()
         points = (torch.tanh(variable) + 1) / 2
         logits = ask(model, points)
-        # What ties by rounding has not won.
+        # A tie within rounding is no success.
         rounding = torch.finfo(logits.dtype).eps * precise(logits).detach().abs().amax(1)
         hinge = (rounding.clamp(min=confidence) - margin(logits, labels)).clamp(min=0)
         loss = ((points - images) ** 2).flatten(1).sum(1) + factor * hinge
-        # There is one whatever the model does: the distance of the points is part of the loss.
+        # Never None, because the distance of the points is part of the loss.
         gradient = cast(Tensor, slope(loss.sum(), variable))
     return points.detach(), loss.detach(), logits.detach(), gradient

@@ -13,7 +13,7 @@ from parapet.attacks.minimum_norm.boundary import crossing, refine
 from parapet.attacks.noise import Generator
 from parapet.errors import InputError
 
-# A step costs each image a backward pass a class: the batch may shrink at every step, and by less than elsewhere.
+# A step costs a backward pass per class, so the batch shrinks at every step and in smaller multiples than elsewhere.
 _MULTIPLE = 8
 
 
@@ -22,10 +22,11 @@ def deepfool(model: Model, images: Tensor, labels: Tensor, *, norm: str = "l2", 
              generator: Generator | None = None) -> tuple[Tensor, Tensor]:
     """Minimum-norm adversarial images and their distances.
 
-    images: float (N, C, H, W) in [0, 1]; labels: (N,). Follows the `classes` largest logits, the label's among them.
-    The first misclassified point is drawn back to the boundary by bisection, which takes the overshoot away again.
-    Returns (images of the same shape in [0, 1], distances (N,) under `norm`): 0 for images that are wrong already,
-    infinite where `steps` did not suffice. Deterministic; `generator` is not used.
+    images: float (N, C, H, W) in [0, 1]; labels: (N,). Each step goes to the nearest linearised boundary between the
+    label and one of the other `classes` - 1 largest logits, and beyond it by the share `overshoot`. The first
+    misclassified point is moved back to the boundary by bisection, which removes the overshoot. Returns (images of the
+    same shape in [0, 1], distances (N,) under `norm`): 0 for images that are misclassified already, infinite where
+    `steps` did not suffice. Deterministic; `generator` is not used.
     """
     check(images, labels, norm=norm)
     if steps < 1 or classes < 2 or not 0 <= overshoot < 1:
@@ -55,10 +56,10 @@ def deepfool(model: Model, images: Tensor, labels: Tensor, *, norm: str = "l2", 
 
 
 def _to_nearest_boundary(logits: Tensor, differences: Tensor, normals: Tensor, way: Tensor, norm: str) -> Tensor:
-    """The shortest move that reaches the nearest linearised boundary (algorithm 2 of the paper); none where all is flat
+    """The shortest move to the nearest linearised boundary (algorithm 2 of the paper); 0 if all gradients vanish.
 
-    logits (N, classes); differences: another logit less the label's, (N, k); normals: their gradients (N, k, C, H, W);
-    way (N,): how far the points are from their images.
+    logits (N, classes); differences: another logit minus that of the label, (N, k); normals: their gradients
+    (N, k, C, H, W); way (N,): the distance of the points from their images.
     """
     flat = normals.flatten(2)
     lengths = dual_length(flat, norm)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from parapet.attacks.balls import ball, distance, dual_length
+from parapet.attacks.balls import ball, distance, dual_length, length
 from parapet.attacks.batching import due, shrink
 from parapet.attacks.gradient.apgd import other_classes
 from parapet.attacks.gradients import class_gradients, input_gradient
@@ -21,7 +21,8 @@ from parapet.attacks.objectives import margin, precise
 from parapet.attacks.restarts import standing, together
 from parapet.errors import InputError
 
-# The authors' values: bias towards the original image, overshoot, and how far an adversarial point is drawn back.
+# The authors' values: bias towards the original image, overshoot, and the share of its distance that an adversarial
+# point keeps when it is moved back.
 _LARGEST_BIAS, _OVERSHOOT, _BACKWARD = 0.1, 1.05, 0.9
 _TINY = 1e-12
 
@@ -32,10 +33,10 @@ def fab(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", ste
     """Minimum-norm adversarial images and their distances.
 
     images: float (N, C, H, W) in [0, 1]; labels: (N,). With `targets` each run follows the boundary to one of the
-    `targets` largest other logits; without, that to the nearest of all classes, which costs a backward pass a class.
-    The first restart begins at the image, later ones at random points half way to a ball of radius `eps`, or of the
-    distance found so far. With `eps` an image that was broken within it is left alone. Returns (images of the same
-    shape in [0, 1], distances (N,) under `norm`): 0 for images that are wrong already, infinite where none was found.
+    `targets` largest other logits; without, that to the nearest of all classes, at a backward pass per class. The first
+    restart begins at the image, later ones at random points half of `eps`, or of the distance found so far, away from
+    it. With `eps` a run ends once the image was broken within it. Returns (images of the same shape in [0, 1],
+    distances (N,) under `norm`): 0 for images that are misclassified already, infinite where none was found.
     """
     check(images, labels, eps=eps, norm=norm)
     if steps < 1 or restarts < 1 or (targets is not None and targets < 1):
@@ -50,7 +51,7 @@ def fab(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", ste
         ranked = None if targets is None else other_classes(model, images, labels, targets)
         goals = 1 if ranked is None else ranked.shape[1]
         for restart in range(restarts):
-            # Of all that came before, whatever shares a batch with whom.
+            # The distances of all earlier restarts, so that which runs share a batch changes nothing.
             done, reach = 0, distances.clone()
             while done < goals and len(rows := (distances > near).nonzero().squeeze(1)):
                 runs = together(done, goals, len(rows), images[0].numel())
@@ -73,10 +74,10 @@ def fab(model: Model, images: Tensor, labels: Tensor, *, norm: str = "linf", ste
 
 def _run(model: Model, start: Tensor, images: Tensor, labels: Tensor, targets: Tensor | None, norm: str, steps: int,
          near: float, owners: Tensor) -> tuple[Tensor, Tensor]:
-    """(adversarial points, their distances): those nearest on the way, drawn back to the boundary.
+    """(nearest adversarial points of the run, their distances), moved back to the boundary by bisection.
 
-    The last step may have crossed it by its overshoot; who is within `near` already needs no more. Each run is refined
-    before the nearest of all is chosen, so that more runs never end further away.
+    Points within `near` are left as they are. Each run is refined before the nearest of all runs is chosen, so that
+    more runs never give a larger distance.
     """
     points, lengths = _approach(model, start, images, labels, targets, norm, steps, near, owners)
     over = ((lengths > near) & torch.isfinite(lengths)).nonzero().squeeze(1)
@@ -90,7 +91,8 @@ def _approach(model: Model, points: Tensor, images: Tensor, labels: Tensor, targ
               steps: int, near: float, owners: Tensor) -> tuple[Tensor, Tensor]:
     """One run over the batch: (nearest adversarial points, their distances), infinite where there was none.
 
-    owners: the image of each point (n,); an image that has one within `near` leaves the batch with all its points.
+    owners: the image of each point (n,). An image with an adversarial point within `near` leaves the batch with all its
+    points.
     """
     found, distances = images.clone(), torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
     rows, best, shortest = torch.arange(len(images), device=images.device), found, distances
@@ -110,7 +112,7 @@ def _approach(model: Model, points: Tensor, images: Tensor, labels: Tensor, targ
         closer = fooled & (lengths < shortest)
         best = torch.where(closer.reshape(-1, 1, 1, 1), points, best)
         shortest = torch.where(closer, lengths, shortest)
-        # An adversarial point is drawn back towards its image, so that the next step starts nearer.
+        # An adversarial point is moved back towards its image, so that the next step starts nearer.
         points = torch.where(fooled.reshape(-1, 1, 1, 1), torch.lerp(images, points, _BACKWARD), points)
     found[rows], distances[rows] = best, shortest
     return found, distances
@@ -118,9 +120,9 @@ def _approach(model: Model, points: Tensor, images: Tensor, labels: Tensor, targ
 
 def _nearest_boundary(model: Model, points: Tensor, images: Tensor, labels: Tensor, targets: Tensor | None,
                       norm: str) -> tuple[Tensor, Tensor]:
-    """(gaps (n,), normals (n, C, H, W)) of the linearised boundary: a move ends on it where <normal, move> = gap.
+    """(gaps (n,), normals (n, C, H, W)) of the linearised boundary: a move ends on it if <normal, move> = gap.
 
-    A gap that has still to be crossed is as large as it takes to be crossed.
+    Positive gaps are enlarged so that a step crosses the boundary (see `crossing`).
     """
     if targets is not None:
         def difference(logits: Tensor, labels: Tensor) -> Tensor:
@@ -132,25 +134,24 @@ def _nearest_boundary(model: Model, points: Tensor, images: Tensor, labels: Tens
     lengths = dual_length(normals.flatten(2), norm)
     nearest = torch.where(lengths > 0, differences.abs() / lengths, torch.inf).argmin(1)
     place = torch.arange(len(points), device=points.device)
-    gap, normal, length = (part[place, nearest] for part in (-differences, normals, lengths))
-    further = crossing(gap[:, None], length[:, None], logits, distance(points, images, norm), images[0].numel(), norm)
+    gap, normal, size = (part[place, nearest] for part in (-differences, normals, lengths))
+    further = crossing(gap[:, None], size[:, None], logits, distance(points, images, norm), images[0].numel(), norm)
     return torch.where(gap < 0, gap, further.squeeze(1)), normal
 
 
 def _step(points: Tensor, images: Tensor, normals: Tensor, gaps: Tensor, norm: str) -> Tensor:
-    """Past the boundary from the point and from the image, and between the two, biased to the image (equation 9)."""
+    """A mixture of the steps over the boundary from the point and from the image, biased to the image (equation 9)."""
     from_image = gaps + (normals * (points - images)).sum(1)
     moves = shortest_move(torch.cat([points, images]), normals.repeat(2, 1), torch.cat([gaps, from_image]), norm)
-    lengths = moves.abs().amax(1) if norm == "linf" else moves.norm(dim=1)
-    (move, move_from_image), (length, length_from_image) = moves.chunk(2), lengths.clamp(min=1e-8).chunk(2)
-    bias = (length / (length + length_from_image)).clamp(max=_LARGEST_BIAS)[:, None]
+    (move, move_from_image), (way, way_from_image) = moves.chunk(2), length(moves, norm).clamp(min=1e-8).chunk(2)
+    bias = (way / (way + way_from_image)).clamp(max=_LARGEST_BIAS)[:, None]
     return torch.lerp(points + _OVERSHOOT * move, images + _OVERSHOOT * move_from_image, bias).clamp(0, 1)
 
 
 def _random_start(images: Tensor, distances: Tensor, seeds: Tensor, eps: float | None, norm: str) -> Tensor:
-    """Points at random, at most half way to the ball in which an adversarial image is looked for."""
+    """Random points at half of `distances` from the images, or at half of `eps` if that is smaller."""
     largest = 1.0 if norm == "linf" else images[0].numel() ** 0.5
     radii = distances.clamp(max=largest if eps is None else eps).to(images.dtype) / 2
     offset = ball(images, largest / 2, norm).start(uniform(seeds, images.shape[1:])) - images
-    size = offset.flatten(1).abs().amax(1) if norm == "linf" else offset.flatten(1).norm(dim=1)
-    return (images + offset * (radii / size.clamp(min=_TINY)).reshape(-1, 1, 1, 1)).clamp(0, 1)
+    scale = radii / length(offset.flatten(1), norm).clamp(min=_TINY)
+    return (images + offset * scale.reshape(-1, 1, 1, 1)).clamp(0, 1)
