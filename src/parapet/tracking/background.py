@@ -60,7 +60,7 @@ class BackgroundSender:
         pause = self._pause
         while True:
             last = self._closing.is_set()
-            away = self._once() if self._outbox.pending() else False
+            away = self._once()
             if last:
                 return
             if away:
@@ -73,11 +73,11 @@ class BackgroundSender:
             self._awake.clear()
 
     def _once(self) -> bool:
-        """Flush once and tell; True where MLflow is away."""
+        """Send what waits, if anything, and report; True where MLflow is away."""
         try:
-            result = self._flush()
-        except Exception as error:  # a full disk, say: the search finds out for itself
-            result = Flushed(0, self._outbox.pending(), reason=f"Events could not be sent to MLflow: {sentence(error)}")
+            result = self._flush() if self._outbox.pending() else Flushed(0, 0)
+        except Exception as error:  # a full disk, for example: the search finds out for itself
+            result = Flushed(0, 0, reason=f"Events could not be sent to MLflow: {sentence(error)}")
         for warning in result.warnings:
             self._say(warning, warning)
         if result.reason is not None:

@@ -119,8 +119,8 @@ def _system(runs: Runs, event: Event) -> str:
 
 
 def _files(event: Event) -> dict[str, str]:
-    """The artifacts of an event by name; those of older Parapets have whole paths."""
-    return {name: os.path.normpath(event.path.parent / path) for name, path in event.body["artifacts"].items()}
+    """The artifacts of an event by name; those of older Parapets have absolute paths."""
+    return {name: os.path.normpath(event.folder / path) for name, path in event.body["artifacts"].items()}
 
 
 def _dataset(values: Mapping[str, Any]) -> Any:

@@ -90,12 +90,13 @@ class Outbox:
                 raise InputError(f"{quote(name)} cannot name anything tracked; use up to 60 letters, digits, '.', '_' "
                                  "and '-', beginning with a letter or digit.")
         files = {name: Path(path).resolve() for name, path in (artifacts or {}).items()}
-        content = {"kind": kind, "search_id": search_id, "body": redacted_values(plain(body))}
-        # The bytes of the artifacts count, not where they lie: a cache may move.
-        mark = digest(content | {"artifacts": {name: _fingerprint(path) for name, path in files.items()}})
-        # As seen from here, so that a project which is moved or copied sends its own.
-        content["body"]["artifacts"] = {name: os.path.relpath(path, self.queue.folder) for name, path in files.items()}
-        # A changed front is news about every candidate so far, so it goes behind those that still wait.
+        content = redacted_values(plain(body))
+        # The bytes of the artifacts count, not their paths: a cache may move.
+        mark = digest({"kind": kind, "search_id": search_id, "body": content,
+                       "artifacts": {name: _fingerprint(path) for name, path in files.items()}})
+        # Relative to the queue, so that a project which is moved or copied sends its own.
+        content["artifacts"] = {name: os.path.relpath(path, self.queue.folder) for name, path in files.items()}
+        # A changed front concerns every candidate so far, so it goes behind those that still wait.
         self.queue.put("+".join((kind, search_id, *about)), mark, content, behind=kind == "front")
         if self.notify is not None:
             self.notify()
