@@ -41,7 +41,7 @@ def training(seed: int, device: str, data: str, threat: str, search: str, traini
                             **{name: json.loads(text) for name, text in sections.items()}})
     where = json.loads(proposal), Path(dataset.path), Path(candidate.path)
     if train_job:
-        result = jobs.run(params, *where, shared=Path(workspace), demand=jobs.Demand(**json.loads(train_job)))
+        result = jobs.run(params, *where, shared=Path(workspace), spec=jobs.TrainJobSpec(**json.loads(train_job)))
     else:
         result = supervised.training(params, *where, locks=locks,
                                      checkpoints=Path(workspace) / "checkpoints" if workspace else None)

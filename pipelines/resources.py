@@ -15,7 +15,7 @@ from kfp.dsl import KubernetesWorkspaceConfig, PipelineConfig, PipelineTask, Wor
 from parapet import plain_yaml
 from parapet.config import Params, option, parse
 from parapet.errors import InputError
-from parapet.processes.train_job import Demand
+from parapet.processes.train_job import TrainJobSpec
 from parapet.quoting import quote
 from pipelines.layout import Layout
 
@@ -178,13 +178,13 @@ class Resources:
             raise InputError(f"training.gpus is {gpus}, and the pods of the step training have {each} each, which "
                              "does not divide it; change one of them.")
         wanted = {"cpu": str(self.training.cpus), "memory": self.training.memory}
-        demand = Demand(self.training_runtime, gpus // each, each, "cuda" if cards else "cpu",
+        spec = TrainJobSpec(self.training_runtime, gpus // each, each, "cuda" if cards else "cpu",
                         wanted | ({self.accelerator: str(each)} if cards else {}), round(3600 * self.training.hours),
                         self.shared_memory, self.user, self.queue)
         if cards:
-            demand = replace(demand, node_selectors=self.node_selectors,
+            spec = replace(spec, node_selectors=self.node_selectors,
                              tolerations=tuple(map(_without_none, self.tolerations)))
-        return json.dumps(asdict(demand))
+        return json.dumps(asdict(spec))
 
     def request(self, task: PipelineTask, step: str, device: str, *, waits: int = 0) -> None:
         """Set on `task` what `step` asks for; no accelerator where `device` is cpu, and next to nothing for a task

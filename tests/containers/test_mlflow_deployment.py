@@ -131,7 +131,7 @@ def log_in(monkeypatch: pytest.MonkeyPatch, name: str | None, password: str = ""
 
 
 class Story:
-    """What a shipment needs to know of a story: an experiment that the server keeps the artifacts of."""
+    """What a model package needs to know of a story: an experiment that the server keeps the artifacts of."""
 
     experiment, artifact_root = "parapet", None
 
@@ -161,7 +161,7 @@ def test_only_who_has_an_account_gets_in_and_a_backup_brings_everything_back(
             client.log_metric(run, "robust_accuracy", 0.5)
             client.log_text(run, "the report", "report.txt")
             registry.create_model()
-            version = register(registry, tiny_models.shipment(tmp_path, 1.0, Story, run), {"eps": "0.2"}, "the first")
+            version = register(registry, tiny_models.package(tmp_path, 1.0, Story, run), {"eps": "0.2"}, "the first")
             registry.move_champion(version.number)
             assert client.get_model_version("shop", "1").source.startswith("models:/")
             _runs_and_models_are_their_makers_and_of_whom_they_are_granted_to(client, experiment, run, monkeypatch)

@@ -20,7 +20,7 @@ from parapet.registry.registry import Registry
 from parapet.steps import promotion
 from parapet.store import results
 from parapet.tracking.connection import connect
-from tests.tracking.tiny_models import shipment
+from tests.tracking.tiny_models import package
 from tests.tracking.tracked_story import Story
 
 _EXPIRY = 0.6
@@ -40,10 +40,10 @@ def promote(uri: str, story: Story, folder: Path, bias: int, kill_at: int = 0, c
     requests = count_requests(kill_at)
     registry, card = Registry(uri, story.id), folder / "card.md"
     card.write_text("the card")
-    shipped = replace(shipment(folder, bias, story), files=dict.fromkeys((results.WEIGHTS, results.TRAINING), card))
+    packed = replace(package(folder, bias, story), files=dict.fromkeys((results.WEIGHTS, results.TRAINING), card))
     try:
         with promotion_lock(registry, expiry=_EXPIRY) as ticket:
-            version = promotion._challenge(registry, ticket, shipped, {"bias": str(bias)}, card)
+            version = promotion._challenge(registry, ticket, packed, {"bias": str(bias)}, card)
             if refused:
                 raise ZeroDivisionError
             ticket.check()

@@ -18,7 +18,7 @@ from parapet.registry.promotion_lock import TICKET_TAG, promotion_lock
 from parapet.registry.registration import copy, register
 from parapet.registry.registry import Registry
 from parapet.tracking.connection import connect
-from tests.tracking.tiny_models import shipment
+from tests.tracking.tiny_models import package
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def registry(story, server, tmp_path) -> Registry:
     found = Registry(server.uri, f"model {story.id}")
     found.create_model()
     for bias in (1, 2, 3):
-        register(found, shipment(tmp_path, bias, story), {}, "")
+        register(found, package(tmp_path, bias, story), {}, "")
     for alias, number in (("champion", "1"), ("previous", "2"), ("challenger", "3")):
         found.point(alias, number)
     return found
@@ -104,7 +104,7 @@ def test_what_was_begun_is_taken_back_after_an_error(registry, story, tmp_path):
     before = registry.aliases()
     with pytest.raises(KeyboardInterrupt), promotion_lock(registry) as ticket:
         ticket.begin(aliases=before)
-        made = register(registry, shipment(tmp_path, 4, story), {TICKET_TAG: ticket.nonce}, "")
+        made = register(registry, package(tmp_path, 4, story), {TICKET_TAG: ticket.nonce}, "")
         ticket.begin(version=made.number)
         registry.point("challenger", made.number)
         registry.point("previous", "1")  # as far as moving the champion had come
@@ -115,7 +115,7 @@ def test_what_was_begun_is_taken_back_after_an_error(registry, story, tmp_path):
 def test_a_copy_that_was_begun_is_taken_back_and_other_versions_stay(registry, story, tmp_path):
     there = Registry(registry.uri, f"{registry.model_name} prod")
     there.create_model()
-    register(there, shipment(tmp_path, 3, story), {}, "")
+    register(there, package(tmp_path, 3, story), {}, "")
     source = registry.version("1")
     with pytest.raises(KeyboardInterrupt), promotion_lock(there) as ticket:
         ticket.begin(aliases=there.aliases(), copying={"digest": source.tags[DIGEST_TAG], "after": there.newest()})

@@ -13,7 +13,7 @@ from parapet.registry.registry import Registry
 from parapet.registry.serving import find, serve
 from parapet.tracking.connection import connect
 from tests.tracking.lost_versions import lose
-from tests.tracking.tiny_models import shipment
+from tests.tracking.tiny_models import package
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def registry(story, sqlite_uri, tmp_path) -> Registry:
     found = Registry(sqlite_uri, f"model {story.id}")
     found.create_model()
     for bias in (1, 2):
-        register(found, shipment(tmp_path, bias, story), {}, "")
+        register(found, package(tmp_path, bias, story), {}, "")
     found.move_champion("2")
     return found
 

@@ -16,7 +16,7 @@ from parapet.files import read_json, write_json
 from parapet.promotion import choice, environments, rollback
 from parapet.promotion.comparison import Comparison, Paired
 from parapet.registry.contents import DIGEST_TAG
-from parapet.registry.registration import Shipment, register
+from parapet.registry.registration import ModelPackage, register
 from parapet.registry.registry import Registry
 from parapet.steps import promotion
 from parapet.tracking.connection import connect
@@ -55,9 +55,9 @@ def promote(out: Path, uri: str, candidate: str, **options: Any) -> dict[str, An
                          **options)
 
 
-def bare(out: Path, candidate: str) -> Shipment:
+def bare(out: Path, candidate: str) -> ModelPackage:
     """The graph of a candidate and nothing beside it, as an older version registered it."""
-    return Shipment(out / f"onnx/{candidate}.onnx", np.zeros((2, 1, 8, 8), np.float32), {},
+    return ModelPackage(out / f"onnx/{candidate}.onnx", np.zeros((2, 1, 8, 8), np.float32), {},
                     artifact_root=out.parent / "mlruns")
 
 

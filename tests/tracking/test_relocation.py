@@ -18,7 +18,7 @@ from parapet.registry.registry import Registry
 from parapet.tracking.connection import connect
 from parapet.tracking.relocation import settle
 from parapet.tracking.runs import Runs
-from tests.tracking.tiny_models import shipment
+from tests.tracking.tiny_models import package
 from tests.tracking.tracked_story import Story
 
 _FILE = "a file/text.txt"
@@ -56,7 +56,7 @@ def project(tmp_path: Path) -> Project:
     registry, story.experiment, story.artifact_root = Registry(made.uri, "shop"), "an experiment", made.root
     run_id = made.log()
     registry.create_model()
-    register(registry, shipment(tmp_path, 1.0, story, run_id), {}, "")
+    register(registry, package(tmp_path, 1.0, story, run_id), {}, "")
     connect(made.uri).set_tag(run_id, "first", "yes")
     return made
 

@@ -32,7 +32,7 @@ _MODEL_TAG = "parapet.logged_model"
 
 
 @dataclass(frozen=True)
-class Shipment:
+class ModelPackage:
     """What becomes a version: a single-file ONNX model and, by the name they get beside it, files that go with it.
 
     `example` (2, C, H, W) float32 fixes the signature. `run_id` is the run that the model belongs to; without one, or
@@ -63,8 +63,8 @@ class Shipment:
 
 
 def known(registry: Registry, identity: Mapping[str, str]) -> Version | None:
-    """The oldest version with these digests (`Shipment.identity`, `file_tags`) whose files are still those; None where
-    there is none, or no digests are given."""
+    """The oldest version with these digests (`ModelPackage.identity`, `file_tags`) whose files are still those; None
+    where there is none, or no digests are given."""
     if DIGEST_TAG not in identity:
         return None
     for version in registry.tagged(DIGEST_TAG, identity[DIGEST_TAG]):
@@ -75,14 +75,14 @@ def known(registry: Registry, identity: Mapping[str, str]) -> Version | None:
     return None
 
 
-def register(registry: Registry, shipment: Shipment, tags: Mapping[str, str], description: str) -> Version:
-    """Upload `shipment` and make it a version of the registered model, which has to exist.
+def register(registry: Registry, package: ModelPackage, tags: Mapping[str, str], description: str) -> Version:
+    """Upload `package` and make it a version of the registered model, which has to exist.
 
     What an earlier try uploaded completely is not uploaded again. Of a `description` MLflow keeps 5,000 characters.
     """
     with asking(registry.uri) as client:
-        run_id, experiment = _home(client, shipment)
-        model = _logged_model(client, registry.uri, experiment, shipment, run_id, tags.get(TICKET_TAG))
+        run_id, experiment = _run_and_experiment(client, package)
+        model = _logged_model(client, registry.uri, experiment, package, run_id, tags.get(TICKET_TAG))
         made = client.create_model_version(
             registry.model_name, _place(registry.uri, model), run_id=run_id,
             model_id=model.model_id if registry.uri.startswith("http") else None,
@@ -114,10 +114,10 @@ def sweep(registry: Registry, experiment: str, ticket: str) -> None:
             _delete_unless_needed(client, model.model_id)
 
 
-def home(registry: Registry, shipment: Shipment) -> str:
-    """The experiment that the logged model of `shipment` belongs to."""
+def experiment_of(registry: Registry, package: ModelPackage) -> str:
+    """The experiment that the logged model of `package` belongs to."""
     with asking(registry.uri) as client:
-        return _home(client, shipment)[1]
+        return _run_and_experiment(client, package)[1]
 
 
 def _delete_unless_needed(client: MlflowClient, model: str) -> None:
@@ -136,11 +136,11 @@ def copy(source: Registry, version: Version, target: Registry) -> Version:
         return Version(str(made.version), dict(made.tags), made.run_id or None)
 
 
-def _home(client: MlflowClient, shipment: Shipment) -> tuple[str | None, str]:
+def _run_and_experiment(client: MlflowClient, package: ModelPackage) -> tuple[str | None, str]:
     """The run that a model belongs to, if the server has it, and the experiment."""
-    if shipment.run_id and _run_exists(client, shipment.run_id):
-        return shipment.run_id, client.get_run(shipment.run_id).info.experiment_id
-    return None, Runs(client, shipment.experiment, shipment.artifact_root).experiment_id
+    if package.run_id and _run_exists(client, package.run_id):
+        return package.run_id, client.get_run(package.run_id).info.experiment_id
+    return None, Runs(client, package.experiment, package.artifact_root).experiment_id
 
 
 def _run_exists(client: MlflowClient, run_id: str) -> bool:
@@ -154,22 +154,22 @@ def _run_exists(client: MlflowClient, run_id: str) -> bool:
         return False
 
 
-def _logged_model(client: MlflowClient, uri: str, experiment: str, shipment: Shipment, run_id: str | None,
+def _logged_model(client: MlflowClient, uri: str, experiment: str, package: ModelPackage, run_id: str | None,
                   ticket: str | None) -> LoggedModel:
     """The logged model with these files, made unless an earlier try left it complete."""
-    wanted = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in shipment.digests.items())
+    wanted = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in package.digests.items())
     for model in client.search_logged_models([experiment], filter_string=wanted):
         if (str(model.status) == "READY" and (model.source_run_id or None) == run_id
                 and is_whole(uri, model.artifact_location, model.tags)):
             return model
-    signature = _signature(shipment.onnx, shipment.example)
-    model = client.create_logged_model(experiment, name=f"onnx-{shipment.digest[:12]}", source_run_id=run_id,
-                                       tags={**shipment.digests, **({TICKET_TAG: ticket} if ticket else {})},
+    signature = _signature(package.onnx, package.example)
+    model = client.create_logged_model(experiment, name=f"onnx-{package.digest[:12]}", source_run_id=run_id,
+                                       tags={**package.digests, **({TICKET_TAG: ticket} if ticket else {})},
                                        model_type="onnx")
     with tempfile.TemporaryDirectory(prefix="parapet-") as name:
         folder = Path(name) / "model"
-        _save(folder, shipment.onnx, model.model_id, run_id, signature)
-        for name, path in shipment.files.items():
+        _save(folder, package.onnx, model.model_id, run_id, signature)
+        for name, path in package.files.items():
             shutil.copyfile(path, folder / name)
         client.set_logged_model_tags(model.model_id, digests(folder))
         client.log_model_artifacts(model.model_id, str(folder))

@@ -25,7 +25,7 @@ from parapet.store.front_file import read_evaluation
 
 if TYPE_CHECKING:
     from parapet.registry.promotion_lock import Ticket
-    from parapet.registry.registration import Shipment
+    from parapet.registry.registration import ModelPackage
     from parapet.registry.registry import Registry, Version
 
 SECTIONS = ("seed", "device", "data", "threat", "tracking", "search", "export", "full_evaluation", "promotion")
@@ -82,7 +82,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     tags = {**version_tags.numbers(chosen, front, params), **judged.tags()}
     with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
         cards = _cards(chosen, front, judged.evaluation, Path(folder))
-        shipment = _shipment(chosen, front, out, cards, params.tracking.experiment, artifact_root)
+        package = _package(chosen, front, out, cards, params.tracking.experiment, artifact_root)
         with promotion_lock(registry, expiry=config.lock_seconds, tell=tell) as ticket:
             pointed, champion, compared = registry.aliases().get(CHAMPION), registry.aliased(CHAMPION), None
             if pointed is not None and champion is None:
@@ -90,7 +90,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                      "there is no champion to compare with; it will point at the new one")
             outcome = {"id": chosen["id"], "reason": reason, "previous": champion and champion.number,
                        "refreshed": False, "reattack": judged.summary()}
-            is_champion = champion is not None and champion.tags.get(DIGEST_TAG) == shipment.digest
+            is_champion = champion is not None and champion.tags.get(DIGEST_TAG) == package.digest
             same = champion if is_champion else None
             # One that was registered without its weights cannot be attacked again, so it is registered anew with them.
             if same is not None and _has_files(same.tags) and _is_whole(registry, same, tell):
@@ -101,7 +101,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                 return {**outcome, "version": same.number, "moved": False, "comparison": None,
                         "refreshed": _refresh(registry, same, tags, cards[CARDS[0]])}
             check_files(chosen, out)  # the attacks took their time, and so did the wait for the lock
-            version = _challenge(registry, ticket, shipment, tags, cards[CARDS[0]])
+            version = _challenge(registry, ticket, package, tags, cards[CARDS[0]])
             if champion is not None and same is None:
                 obstacle, place = _incomparable(registry, champion, front, cache)
                 if obstacle is None:
@@ -131,16 +131,17 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     return {**outcome, "version": version.number, "moved": True, "comparison": compared and asdict(compared)}
 
 
-def _challenge(registry: Registry, ticket: Ticket, shipment: Shipment, tags: dict[str, str], card: Path) -> Version:
-    """The version of `shipment`, registered unless it is there, as challenger."""
+def _challenge(registry: Registry, ticket: Ticket, package: ModelPackage, tags: dict[str, str], card: Path) -> Version:
+    """The version of `package`, registered unless it is there, as challenger."""
     from parapet.registry.promotion_lock import TICKET_TAG
-    from parapet.registry.registration import home, known, register
+    from parapet.registry.registration import experiment_of, known, register
     from parapet.registry.registry import CHALLENGER
 
-    ticket.begin(aliases=registry.aliases(), model_created=not registry.exists(), experiment=home(registry, shipment))
+    ticket.begin(aliases=registry.aliases(), model_created=not registry.exists(),
+                 experiment=experiment_of(registry, package))
     registry.create_model()
-    version = known(registry, shipment.identity(results.WEIGHTS, results.TRAINING)) or register(
-        registry, shipment, {**tags, TICKET_TAG: ticket.nonce}, card.read_text(encoding="utf-8"))
+    version = known(registry, package.identity(results.WEIGHTS, results.TRAINING)) or register(
+        registry, package, {**tags, TICKET_TAG: ticket.nonce}, card.read_text(encoding="utf-8"))
     ticket.begin(version=version.number)
     registry.point(CHALLENGER, version.number)
     return version
@@ -187,15 +188,15 @@ def _cards(chosen: dict[str, Any], front: dict[str, Any], evaluation: dict[str, 
     return {name: folder / name for name in CARDS}
 
 
-def _shipment(chosen: dict[str, Any], front: dict[str, Any], out: Path, cards: dict[str, Path],
-              experiment: str, artifact_root: Path | None) -> Shipment:
+def _package(chosen: dict[str, Any], front: dict[str, Any], out: Path, cards: dict[str, Path],
+              experiment: str, artifact_root: Path | None) -> ModelPackage:
     """The graph, what the next gate needs to attack it by its gradients, and the cards."""
-    from parapet.registry.registration import Shipment
+    from parapet.registry.registration import ModelPackage
 
     weights = out / chosen["weights"]
     files = {results.WEIGHTS: weights, results.TRAINING: weights.parent / results.TRAINING, **cards}
     example = np.zeros((2, *front["data"]["image_shape"]), dtype=np.float32)
-    return Shipment(out / chosen["onnx"], example, files, chosen["mlflow_run_id"], experiment, artifact_root)
+    return ModelPackage(out / chosen["onnx"], example, files, chosen["mlflow_run_id"], experiment, artifact_root)
 
 
 def _incomparable(registry: Registry, champion: Version, front: dict[str, Any],
