@@ -21,7 +21,7 @@ import requests
 from parapet import cli
 from parapet.data.dataset import Dataset
 from parapet.deployment import runtime
-from parapet.registry.registry import Registry
+from parapet.registry.mlflow_registry import MlflowRegistry
 from tests import finished_search
 from tests.tracking.refusing_server import refusing_server
 from tests.tracking.registry_dump import dump
@@ -46,8 +46,8 @@ def members(here: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def registry(here: Path, server: Any) -> Registry:
-    return Registry(server.uri, f"shop {here.name}")
+def registry(here: Path, server: Any) -> MlflowRegistry:
+    return MlflowRegistry(server.uri, f"shop {here.name}")
 
 
 @pytest.fixture

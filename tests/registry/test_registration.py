@@ -11,17 +11,17 @@ import pytest
 from parapet.errors import WorkError
 from parapet.registry import contents
 from parapet.registry.contents import DIGEST_TAG, Damaged, download, file_tags
-from parapet.registry.registration import attach, copy, known, register, withdraw
-from parapet.registry.registry import Registry
+from parapet.registry.mlflow_registry import MlflowRegistry
+from parapet.registry.registration import attach, copy, known, register
 from parapet.tracking import flush
 from parapet.tracking.connection import connect
 from tests.tracking.tiny_models import package
 
 
 @pytest.fixture(params=["sqlite", "server"])
-def registry(story, request) -> Registry:
+def registry(story, request) -> MlflowRegistry:
     uri = request.getfixturevalue("sqlite_uri") if request.param == "sqlite" else request.getfixturevalue("server").uri
-    found = Registry(uri, f"model {story.id}")
+    found = MlflowRegistry(uri, f"model {story.id}")
     found.create_model()
     return found
 
@@ -71,7 +71,7 @@ def test_a_try_that_was_killed_after_the_upload_is_not_uploaded_again(story, reg
 
 
 def test_a_run_that_the_server_does_not_know_is_no_obstacle(story, sqlite_uri, tmp_path):
-    registry = Registry(sqlite_uri, f"model {story.id}")
+    registry = MlflowRegistry(sqlite_uri, f"model {story.id}")
     registry.create_model()
     packed = package(tmp_path, 1.0, story, "f" * 32, card="the card")
     assert register(registry, packed, {}, "").run_id is None
@@ -85,14 +85,14 @@ def test_cards_lie_with_the_run(story, sqlite_uri, tmp_path):
 
 
 def test_a_description_that_mlflow_could_not_keep_everywhere_is_cut(story, sqlite_uri, tmp_path):
-    registry = Registry(sqlite_uri, f"model {story.id}")
+    registry = MlflowRegistry(sqlite_uri, f"model {story.id}")
     registry.create_model()
     register(registry, package(tmp_path, 1.0, story), {}, "x" * 6000)
     description = connect(sqlite_uri).get_model_version(registry.model_name, "1").description
     assert len(description) == 5000 and description.endswith("…")
 
 
-def stored(story, registry: Registry) -> Path:
+def stored(story, registry: MlflowRegistry) -> Path:
     """The folder where the store of artifacts keeps the one version."""
     model = connect(registry.uri).get_model_version(registry.model_name, "1").tags["parapet.logged_model"]
     [found] = [path.parent for path in story.artifact_root.rglob("MLmodel") if model in path.parts]
@@ -138,7 +138,7 @@ def test_a_file_that_was_added_is_told(story, registry, tmp_path, older):
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError(
     f"##### File artifacts/model.onnx ##### [Errno 28] No space left on device: '{tempfile.gettempdir()}/model.onnx'")])
 def test_a_full_disk_is_no_damage_of_what_was_registered(story, sqlite_uri, tmp_path, monkeypatch, error):
-    registry = Registry(sqlite_uri, f"model {story.id}")
+    registry = MlflowRegistry(sqlite_uri, f"model {story.id}")
     registry.create_model()
     made = register(registry, package(tmp_path, 1.0, story), {}, "")
 
@@ -152,7 +152,7 @@ def test_a_full_disk_is_no_damage_of_what_was_registered(story, sqlite_uri, tmp_
 
 
 def test_files_that_are_gone_are_one_whole_sentence_and_are_registered_anew(story, sqlite_uri, tmp_path):
-    registry = Registry(sqlite_uri, f"model {story.id}")
+    registry = MlflowRegistry(sqlite_uri, f"model {story.id}")
     registry.create_model()
     packed = package(tmp_path, 1.0, story)
     made = register(registry, packed, {}, "")
@@ -168,22 +168,22 @@ def test_files_that_are_gone_are_one_whole_sentence_and_are_registered_anew(stor
 
 
 def test_a_version_is_withdrawn_with_its_model_unless_another_needs_it(story, sqlite_uri, tmp_path):
-    registry, other = Registry(sqlite_uri, f"model {story.id}"), Registry(sqlite_uri, f"other {story.id}")
+    registry, other = MlflowRegistry(sqlite_uri, f"model {story.id}"), MlflowRegistry(sqlite_uri, f"other {story.id}")
     client, packed = connect(sqlite_uri), package(tmp_path, 1.0, story)
     for place in (registry, other):
         place.create_model()
     made, again = register(registry, packed, {}, ""), register(other, packed, {}, "")
     experiment = client.get_experiment_by_name(story.experiment).experiment_id
-    withdraw(registry, made)
+    registry.withdraw(made)
     assert registry.version("1") is None and len(client.search_logged_models([experiment])) == 1
-    withdraw(other, again)
+    other.withdraw(again)
     assert other.version("1") is None and list(client.search_logged_models([experiment])) == []
 
 
 def test_a_copy_has_the_tags_and_the_bytes_of_its_source(story, registry, tmp_path, capfd):
     packed = package(tmp_path, 1.0, story)
     made = register(registry, packed, {"eps": "8/255"}, "the first")
-    there = Registry(registry.uri, f"{registry.model_name} prod")
+    there = MlflowRegistry(registry.uri, f"{registry.model_name} prod")
     copied = copy(registry, made, there)
     assert (copied.number, copied.tags["eps"], known(there, file_tags(made.tags)).number) == ("1", "8/255", "1")
     assert (download(there, copied, tmp_path / "back") / "model.onnx").read_bytes() == packed.onnx.read_bytes()

@@ -16,8 +16,8 @@ from parapet.files import read_json, write_json
 from parapet.promotion import choice, environments, rollback
 from parapet.promotion.comparison import Comparison, Paired
 from parapet.registry.contents import DIGEST_TAG
+from parapet.registry.mlflow_registry import MlflowRegistry
 from parapet.registry.registration import ModelPackage, register
-from parapet.registry.registry import Registry
 from parapet.steps import promotion
 from parapet.tracking.connection import connect
 from tests import finished_search
@@ -63,7 +63,7 @@ def bare(out: Path, candidate: str) -> ModelPackage:
 
 def champion_without_weights(out: Path, uri: str, candidate: str) -> None:
     """Make the bare graph of a candidate champion, as version 1."""
-    registry, fingerprint = Registry(uri, "parapet"), read_json(out / "front.json")["data"]["fingerprint"]
+    registry, fingerprint = MlflowRegistry(uri, "parapet"), read_json(out / "front.json")["data"]["fingerprint"]
     registry.create_model()
     register(registry, bare(out, candidate), {"data_fingerprint": fingerprint}, "")
     registry.move_champion("1")
@@ -100,7 +100,7 @@ def test_a_refused_promotion_says_each_reason_and_leaves_the_registry_as_it_was(
 
 def test_the_better_model_is_let_through_the_worse_one_refused_and_rollback_puts_it_back(out: Path, uri: str) -> None:
     small, large = members(out)
-    registry = Registry(uri, "parapet")
+    registry = MlflowRegistry(uri, "parapet")
     assert promote(out, uri, small)["previous"] is None
     better = promote(out, uri, large)
     assert (better["version"], better["previous"], better["moved"]) == ("2", "1", True)
@@ -122,7 +122,7 @@ def test_the_better_model_is_let_through_the_worse_one_refused_and_rollback_puts
     assert environments.copy_champion(params(), "parapet-prod", uri=uri) == {
         "source": "2", "version": "1", "previous": None, "moved": True}
     assert not environments.copy_champion(params(), "parapet-prod", uri=uri)["moved"]
-    copied = Registry(uri, "parapet-prod").aliased("champion")
+    copied = MlflowRegistry(uri, "parapet-prod").aliased("champion")
     assert copied.tags[DIGEST_TAG] == registry.version("2").tags[DIGEST_TAG]
 
 
@@ -163,7 +163,7 @@ def test_the_gate_the_tags_and_the_card_are_of_today_s_suite_and_not_of_an_old_f
     promote(out, uri, small)
     compared = harder(out, uri, large)["comparison"]
     assert compared["robust"]["n"] == compared["clean"]["n"] == 120
-    registry = Registry(uri, "parapet")
+    registry = MlflowRegistry(uri, "parapet")
     today = read_json(out / f".parapet/evaluations/{large}/{large}.json")["evaluation"]
     tags = registry.version("2").tags
     assert tags["test_images"] == "120" and tags["gate.robust_recorded"] == str(today["robust_accuracy"])
@@ -184,7 +184,7 @@ def test_the_gate_the_tags_and_the_card_are_of_today_s_suite_and_not_of_an_old_f
 def test_an_alias_that_somebody_moved_meanwhile_is_told(out: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small, large = members(out)
     promote(out, uri, small)
-    registry = Registry(uri, "parapet")
+    registry = MlflowRegistry(uri, "parapet")
     register(registry, bare(out, large), {}, "")
 
     attack = promotion.attack
@@ -202,7 +202,7 @@ def test_an_alias_that_somebody_moved_meanwhile_is_told(out: Path, uri: str, mon
 def test_a_champion_that_cannot_be_compared_is_a_reason_until_it_is_allowed(out: Path, uri: str) -> None:
     small, large = members(out)
     promote(out, uri, small)
-    registry = Registry(uri, "parapet")
+    registry = MlflowRegistry(uri, "parapet")
     registry.tag("1", {"data_fingerprint": "f" * 64})
     before = dump(uri)
     with pytest.raises(PromotionRefused, match=r"the champion \(version 1\) was trained on other data \(fingerprint "

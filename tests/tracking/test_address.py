@@ -8,7 +8,7 @@ import time
 import pytest
 
 from parapet.errors import InputError
-from parapet.registry.registry import Registry
+from parapet.registry.mlflow_registry import MlflowRegistry
 from parapet.tracking.address import kind, shown, sqlite_path, wrong
 from parapet.tracking.connection import target, unreachable
 from parapet.tracking.loading import load_sending
@@ -43,7 +43,7 @@ def test_an_address_that_can_be_no_mlflow_s_is_wrong_input_everywhere(uri: str) 
     assert unreachable(uri) == said
     assert run_ids(uri, "experiment", "search") is None
     with pytest.raises(InputError) as caught:
-        Registry(uri, "model").aliases()
+        MlflowRegistry(uri, "model").aliases()
     assert str(caught.value) == said
     load_sending(uri)
     assert target(uri, "experiment")
@@ -90,7 +90,7 @@ def test_a_file_that_is_no_database_is_wrong_input_and_stays(tmp_path) -> None:
     file.write_text("seed: 0\n" * 9)
     for place in (file, tmp_path):
         with pytest.raises(InputError, match="is no SQLite database, or a damaged one, and MLflow would keep its rec"):
-            Registry(f"sqlite:///{place}", "model").aliases()
+            MlflowRegistry(f"sqlite:///{place}", "model").aliases()
     assert file.read_text() == "seed: 0\n" * 9
 
 

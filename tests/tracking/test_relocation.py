@@ -13,8 +13,8 @@ from mlflow.tracking._tracking_service import utils
 from parapet.errors import InputError
 from parapet.files import file_digest
 from parapet.registry.contents import download
+from parapet.registry.mlflow_registry import MlflowRegistry
 from parapet.registry.registration import register
-from parapet.registry.registry import Registry
 from parapet.tracking.connection import connect
 from parapet.tracking.relocation import settle
 from parapet.tracking.runs import Runs
@@ -53,7 +53,7 @@ def project(tmp_path: Path) -> Project:
     """One with a run and a registered version."""
     (tmp_path / "the first").mkdir()
     made, story = Project(tmp_path / "the first"), Story(tmp_path)
-    registry, story.experiment, story.artifact_root = Registry(made.uri, "shop"), "an experiment", made.root
+    registry, story.experiment, story.artifact_root = MlflowRegistry(made.uri, "shop"), "an experiment", made.root
     run_id = made.log()
     registry.create_model()
     register(registry, package(tmp_path, 1.0, story, run_id), {}, "")
@@ -64,7 +64,7 @@ def project(tmp_path: Path) -> Project:
 def check(project: Project, tmp_path: Path) -> None:
     """What was there is read, and what is new is written, in the folder where the project is now."""
     utils._artifact_repos_cache.clear()  # a process remembers where the artifacts of a run were
-    client, registry = connect(project.uri), Registry(project.uri, "shop")
+    client, registry = connect(project.uri), MlflowRegistry(project.uri, "shop")
     assert all(str(project.folder).replace(" ", "%20") in address or str(project.folder) in address
                for address in project.addresses())
     [run] = client.search_runs([client.get_experiment_by_name("an experiment").experiment_id], "tags.first = 'yes'")

@@ -20,11 +20,12 @@ def copy_champion(params: Params, to: str, *, uri: str, model_name: str | None =
     where the champion's files are not those that were registered.
     """
     from parapet.registry.contents import DIGEST_TAG, check, file_tags
+    from parapet.registry.mlflow_registry import MlflowRegistry
     from parapet.registry.promotion_lock import promotion_lock
     from parapet.registry.registration import copy, known
-    from parapet.registry.registry import CHAMPION, Registry
+    from parapet.registry.registry import CHAMPION
 
-    source, target = Registry(uri, model_name or params.promotion.model_name), Registry(uri, to)
+    source, target = (MlflowRegistry(uri, name) for name in (model_name or params.promotion.model_name, to))
     if source.model_name == target.model_name:
         raise InputError(f"--to is {quote(to)}, which is the model to copy from; give the name of another "
                          "environment's.")

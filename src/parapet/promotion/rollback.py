@@ -24,11 +24,12 @@ def run(params: Params, *, uri: str, model_name: str | None = None,
     killed after it had moved the champion is not undone by the next one, which finishes it and changes nothing.
     """
     from parapet.registry.contents import check
+    from parapet.registry.mlflow_registry import MlflowRegistry
     from parapet.registry.promotion_lock import promotion_lock
-    from parapet.registry.registry import CHAMPION, PREVIOUS, Registry
+    from parapet.registry.registry import CHAMPION, PREVIOUS
 
-    registry = Registry(uri, params.promotion.model_name if model_name is None else model_name)
-    if not Registry.queue(registry).exists():
+    registry = MlflowRegistry(uri, params.promotion.model_name if model_name is None else model_name)
+    if not registry.queue().exists():
         _before(registry)  # no queue is made for a model that is not there
     with promotion_lock(registry, expiry=params.promotion.lock_seconds, tell=tell) as ticket:
         aliases = registry.aliases()

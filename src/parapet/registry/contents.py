@@ -14,7 +14,8 @@ from pathlib import Path
 from parapet.errors import WorkError, disk_full, is_disk_full
 from parapet.files import file_digest, replacing_folder
 from parapet.redaction import redacted
-from parapet.registry.registry import Registry, Version, asking
+from parapet.registry.mlflow_registry import MlflowRegistry, asking
+from parapet.registry.registry import Version
 from parapet.tracking.connection import sentence, unreachable
 
 DIGEST_TAG = "parapet.onnx_sha256"
@@ -41,7 +42,7 @@ def digests(folder: Path) -> dict[str, str]:
             for name, path in _files(folder).items()}
 
 
-def download(registry: Registry, version: Version, folder: Path) -> Path:
+def download(registry: MlflowRegistry, version: Version, folder: Path) -> Path:
     """Bring everything that was registered with a version into `folder`, unless it is there; returns `folder`.
 
     Raises `Damaged` where a file is missing, or changed, or was not registered with the version.
@@ -65,7 +66,7 @@ def download(registry: Registry, version: Version, folder: Path) -> Path:
     return folder
 
 
-def check(registry: Registry, version: Version) -> None:
+def check(registry: MlflowRegistry, version: Version) -> None:
     """Raise `Damaged` unless the files of a version are those that were registered."""
     with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
         download(registry, version, Path(folder) / "version")

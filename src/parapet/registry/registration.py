@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 from parapet.files import file_digest
 from parapet.redaction import redacted, redacted_values
 from parapet.registry.contents import DIGEST_TAG, FILE_TAG, MODEL, Damaged, check, digests, file_tags, is_whole
-from parapet.registry.registry import LONGEST_DESCRIPTION, Registry, Version, asking
+from parapet.registry.mlflow_registry import (
+    LONGEST_DESCRIPTION,
+    MODEL_TAG,
+    TICKET_TAG,
+    MlflowRegistry,
+    as_version,
+    asking,
+)
+from parapet.registry.registry import Version
 from parapet.tracking.runs import Runs
 from parapet.tracking.values import shortened
 
@@ -26,9 +34,6 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.models import ModelSignature
 
-# A version, and the logged model behind it, that were made under a ticket (promotion_lock) carry its nonce here.
-TICKET_TAG = "parapet.ticket"
-_MODEL_TAG = "parapet.logged_model"
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,12 @@ class ModelPackage:
         return {tag: self.digests[tag] for tag in (DIGEST_TAG, *(FILE_TAG + name for name in names))}
 
 
-def known(registry: Registry, identity: Mapping[str, str]) -> Version | None:
+def known(registry: MlflowRegistry, identity: Mapping[str, str]) -> Version | None:
     """The oldest version with these digests (`ModelPackage.identity`, `file_tags`) whose files are still those; None
     where there is none, or no digests are given."""
     if DIGEST_TAG not in identity:
         return None
-    for version in registry.tagged(DIGEST_TAG, identity[DIGEST_TAG]):
+    for version in registry.versions(DIGEST_TAG, identity[DIGEST_TAG]):
         if all(version.tags.get(name) == value for name, value in identity.items()):
             with contextlib.suppress(Damaged):
                 check(registry, version)
@@ -75,7 +80,7 @@ def known(registry: Registry, identity: Mapping[str, str]) -> Version | None:
     return None
 
 
-def register(registry: Registry, package: ModelPackage, tags: Mapping[str, str], description: str) -> Version:
+def register(registry: MlflowRegistry, package: ModelPackage, tags: Mapping[str, str], description: str) -> Version:
     """Upload `package` and make it a version of the registered model, which has to exist.
 
     What an earlier try uploaded completely is not uploaded again. Of a `description` MLflow keeps 5,000 characters.
@@ -86,9 +91,9 @@ def register(registry: Registry, package: ModelPackage, tags: Mapping[str, str],
         made = client.create_model_version(
             registry.model_name, _place(registry.uri, model), run_id=run_id,
             model_id=model.model_id if registry.uri.startswith("http") else None,
-            tags={**redacted_values(tags), **file_tags(model.tags), _MODEL_TAG: model.model_id},
+            tags={**redacted_values(tags), **file_tags(model.tags), MODEL_TAG: model.model_id},
             description=shortened(redacted(description), LONGEST_DESCRIPTION))
-        return Version(str(made.version), dict(made.tags), run_id)
+        return as_version(made)
 
 
 def attach(uri: str, run_id: str, files: Mapping[str, Path], folder: str) -> None:
@@ -99,33 +104,13 @@ def attach(uri: str, run_id: str, files: Mapping[str, Path], folder: str) -> Non
                 client.log_artifact(run_id, str(path), artifact_path=folder)
 
 
-def withdraw(registry: Registry, version: Version) -> None:
-    """Delete a version, and the logged model behind it unless a version of some registered model still needs it."""
-    registry.delete(version.number)
-    if model := version.tags.get(_MODEL_TAG):
-        with asking(registry.uri) as client:
-            _delete_unless_needed(client, model)
-
-
-def sweep(registry: Registry, experiment: str, ticket: str) -> None:
-    """Delete the logged models in an experiment that were made under a ticket, unless a version needs them."""
-    with asking(registry.uri) as client:
-        for model in client.search_logged_models([experiment], filter_string=f"tags.`{TICKET_TAG}` = '{ticket}'"):
-            _delete_unless_needed(client, model.model_id)
-
-
-def experiment_of(registry: Registry, package: ModelPackage) -> str:
+def experiment_of(registry: MlflowRegistry, package: ModelPackage) -> str:
     """The experiment that the logged model of `package` belongs to."""
     with asking(registry.uri) as client:
         return _run_and_experiment(client, package)[1]
 
 
-def _delete_unless_needed(client: MlflowClient, model: str) -> None:
-    if not client.search_model_versions(f"tags.`{_MODEL_TAG}` = '{model}'", max_results=1):
-        client.delete_logged_model(model)
-
-
-def copy(source: Registry, version: Version, target: Registry) -> Version:
+def copy(source: MlflowRegistry, version: Version, target: MlflowRegistry) -> Version:
     """A version of `target` with the model of a version of `source` on the same server (MLflow's copy_model_version).
 
     The copy refers to the source, which must be kept.
@@ -133,7 +118,7 @@ def copy(source: Registry, version: Version, target: Registry) -> Version:
     # MLflow prints what it does, as the command line does in its own words.
     with asking(source.uri) as client, contextlib.redirect_stderr(io.StringIO()):
         made = client.copy_model_version(f"models:/{source.model_name}/{version.number}", target.model_name)
-        return Version(str(made.version), dict(made.tags), made.run_id or None)
+        return as_version(made)
 
 
 def _run_and_experiment(client: MlflowClient, package: ModelPackage) -> tuple[str | None, str]:

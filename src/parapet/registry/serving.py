@@ -17,6 +17,7 @@ from parapet.cores import cpu_count
 from parapet.errors import InputError
 from parapet.quoting import quote
 from parapet.registry.contents import DIGEST_TAG, MODEL, download
+from parapet.registry.mlflow_registry import MlflowRegistry
 from parapet.registry.registry import Registry, Version
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def find(registry: Registry, name: str) -> Version:
     return version
 
 
-def serve(registry: Registry, version: Version, *, host: str, port: int, ready: Callable[[str], None]) -> None:
+def serve(registry: MlflowRegistry, version: Version, *, host: str, port: int, ready: Callable[[str], None]) -> None:
     """Answer POST /invocations (and GET /ping) on `host`:`port` until a signal ends this process.
 
     The application is that of `deployment.http_server`. `ready` is called with the address once requests are taken.

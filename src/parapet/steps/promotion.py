@@ -24,6 +24,7 @@ from parapet.store.front_file import read as read_front
 from parapet.store.front_file import read_evaluation
 
 if TYPE_CHECKING:
+    from parapet.registry.mlflow_registry import MlflowRegistry
     from parapet.registry.promotion_lock import Ticket
     from parapet.registry.registration import ModelPackage
     from parapet.registry.registry import Registry, Version
@@ -55,16 +56,17 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     """
     # imports of MLflow are slow, and only this step needs the registry
     from parapet.registry.contents import DIGEST_TAG
+    from parapet.registry.mlflow_registry import MlflowRegistry
     from parapet.registry.promotion_lock import promotion_lock
     from parapet.registry.registration import attach
-    from parapet.registry.registry import CHAMPION, Registry
+    from parapet.registry.registry import CHAMPION
 
     config, front, cache = params.promotion, read_front(out / "front.json"), cache or out / ".parapet"
     if front["threat"] != to_dict(params.threat):
         raise InputError(f"{out / 'front.json'} was measured under {front['threat']}, and params.yaml says "
                          f"{params.threat}; promote with the threat model that was measured, or search again.")
     chosen, reason = choose(front, config.select if wish is None else wish, candidate)
-    registry = Registry(uri, config.model_name)
+    registry = MlflowRegistry(uri, config.model_name)
     check_files(chosen, out)
     check_front(out, chosen, read_evaluation(out, chosen))
     registry.aliases()  # a registry that is away is told before anything is attacked
@@ -131,9 +133,10 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     return {**outcome, "version": version.number, "moved": True, "comparison": compared and asdict(compared)}
 
 
-def _challenge(registry: Registry, ticket: Ticket, package: ModelPackage, tags: dict[str, str], card: Path) -> Version:
+def _challenge(registry: MlflowRegistry, ticket: Ticket, package: ModelPackage, tags: dict[str, str],
+               card: Path) -> Version:
     """The version of `package`, registered unless it is there, as challenger."""
-    from parapet.registry.promotion_lock import TICKET_TAG
+    from parapet.registry.mlflow_registry import TICKET_TAG
     from parapet.registry.registration import experiment_of, known, register
     from parapet.registry.registry import CHALLENGER
 
@@ -156,7 +159,7 @@ def _refresh(registry: Registry, version: Version, tags: dict[str, str], card: P
     return True
 
 
-def _is_whole(registry: Registry, champion: Version, tell: Callable[[str], None]) -> bool:
+def _is_whole(registry: MlflowRegistry, champion: Version, tell: Callable[[str], None]) -> bool:
     """Whether the champion's files are those that were registered; where they are not, `tell` is told."""
     from parapet.registry.contents import Damaged, check
 
@@ -199,7 +202,7 @@ def _package(chosen: dict[str, Any], front: dict[str, Any], out: Path, cards: di
     return ModelPackage(out / chosen["onnx"], example, files, chosen["mlflow_run_id"], experiment, artifact_root)
 
 
-def _incomparable(registry: Registry, champion: Version, front: dict[str, Any],
+def _incomparable(registry: MlflowRegistry, champion: Version, front: dict[str, Any],
                   cache: Path) -> tuple[str | None, Path]:
     """Why the champion cannot be attacked on these images, None where it can; and the folder that it was brought to."""
     from parapet.registry.contents import Damaged, download, file_tags
