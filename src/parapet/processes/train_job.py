@@ -1,8 +1,8 @@
-"""One candidate's training on several cards of a cluster, as a TrainJob of Kubeflow Trainer.
+"""Trains one candidate on several GPUs of a cluster, as a TrainJob of Kubeflow Trainer.
 
-The task that asks for it holds no card: it puts data and request into the volume that the tasks of its run share,
-starts the job, waits, and takes over what the job left there. A task that is tried again finds the job by its name and
-goes on waiting; a job that is tried again goes on from its checkpoint.
+The task that creates the job holds no GPU: it writes data set and request into the volume that the tasks of its run
+share, creates the job, waits, and copies the results from that volume. A task that is retried finds the job by its name
+and waits for it; a job that is retried resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _MANAGER, _NODE = "parapet.dev/pipeline", "node"
 
 @dataclass(frozen=True)
 class TrainJobSpec:
-    """What a TrainJob asks for: a TrainingRuntime of its namespace, machines, processes and resources of each.
+    """What a TrainJob asks for: a TrainingRuntime of its namespace, nodes, processes and resources of each node.
 
     `device` is cuda or cpu. `resources` are Kubernetes quantities by name, both requests and limits; `shared_memory` is
-    the size of /dev/shm, `user` whom the processes run as. The job is ended after `seconds`, in which the time that it
-    waits in a queue does not count.
+    the size of /dev/shm, `user` the user id of the processes. The job is ended after `seconds`, not counting the time
+    in a queue.
     """
 
     runtime: str
@@ -52,7 +52,7 @@ class TrainJobSpec:
 
 @dataclass(frozen=True)
 class PodContext:
-    """The pod that this process is in: its namespace, its image, who owns it, and the volume at `mount`."""
+    """The pod of this process: its namespace, image, owners and service account, and the volume claim at `mount`."""
 
     namespace: str
     image: str
@@ -64,12 +64,12 @@ class PodContext:
 
 def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, shared: Path, spec: TrainJobSpec,
         tell: Callable[[str], None] = print, pause: float = 5.0) -> dict[str, Any]:
-    """Train `proposal` by a TrainJob into folder `out`, as `training.run` does; `shared` is the run's own volume.
+    """Train `proposal` by a TrainJob into folder `out`, as `training.run` does; `shared` is the volume of the run.
 
-    A job that fails is tried again, `search.attempts` times in all whatever becomes of this task, and then the
-    candidate is infeasible for what the job said. Raises InputError where this is not a pod with `shared` mounted from
-    a volume claim, where Kubernetes does not know or refuses TrainJobs, or where `spec` is not for as many processes
-    as `training.gpus`.
+    A job that fails is retried, `search.attempts` times in all even across retries of this task; then the candidate is
+    infeasible, with the job's message as the reason. Raises InputError where this is not a pod with `shared` mounted
+    from a volume claim, where Kubernetes does not know or refuses TrainJobs, or where `spec` has another number of
+    processes than `training.gpus`.
     """
     if spec.nodes * spec.processes != params.training.gpus:
         raise InputError(f"training.gpus is {params.training.gpus}, and the pipeline was compiled for TrainJobs of "
@@ -112,7 +112,7 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, s
 
 
 def manifest(name: str, request: Path, context: PodContext, spec: TrainJobSpec, *, threads: int) -> dict[str, Any]:
-    """The TrainJob, as Kubernetes takes it."""
+    """The TrainJob as a Kubernetes object."""
     labels = {"app.kubernetes.io/part-of": "parapet"} | (
         {"kueue.x-k8s.io/queue-name": spec.queue} if spec.queue else {})
     pod: dict[str, Any] = {
@@ -134,7 +134,7 @@ def manifest(name: str, request: Path, context: PodContext, spec: TrainJobSpec, 
             "runtimeRef": {"apiGroup": api.GROUP, "kind": "TrainingRuntime", "name": spec.runtime},
             "activeDeadlineSeconds": spec.seconds,
             "trainer": {"image": context.image, "numNodes": spec.nodes, "numProcPerNode": spec.processes,
-                        # The rest of what torchrun needs Kubeflow Trainer puts into its environment.
+                        # Kubeflow Trainer sets the other variables that torchrun needs.
                         "command": ["python", *launcher.COMMAND, *launcher.MODULE, str(request)],
                         "env": [{"name": "OMP_NUM_THREADS", "value": str(threads)}],
                         "resourcesPerNode": {"requests": dict(spec.resources), "limits": dict(spec.resources)}},
@@ -143,7 +143,7 @@ def manifest(name: str, request: Path, context: PodContext, spec: TrainJobSpec, 
 
 
 def _prepare(params: Params, proposal: dict[str, Any], dataset: Path, place: Path, shared: Path, device: str) -> Path:
-    """Put data and request where the job's pods see them; the request's path."""
+    """Write data set and request where the job's pods see them; returns the request's path."""
     data = shared / "datasets" / proposal["fingerprint"][:32]
     if not data.exists():
         _publish(dataset, data)
@@ -154,7 +154,7 @@ def _prepare(params: Params, proposal: dict[str, Any], dataset: Path, place: Pat
 
 
 def _publish(source: Path, target: Path) -> None:
-    """Copy a folder to `target`, unless somebody else was faster: jobs may be reading theirs already."""
+    """Copy a folder to `target`, unless another task was faster: jobs may be reading that copy already."""
     with scratch_folder(target) as partial:
         shutil.copytree(source, partial, dirs_exist_ok=True)
         try:
@@ -165,8 +165,7 @@ def _publish(source: Path, target: Path) -> None:
 
 
 def _attempts(place: Path, *, begun: bool = False) -> int:
-    """How many jobs have been made for this training, by this task or by one before it; one more where one is `begun`.
-    """
+    """How many jobs were created for this training, by this task or an earlier try of it; `begun` adds one."""
     path = place / "attempts.json"
     count = (read_json(path) if path.exists() else 0) + begun
     write_json(path, count)

@@ -1,4 +1,4 @@
-"""One member of a front: by a wish, or by its id."""
+"""Chooses one member of a front: by a wish, or by its id."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from parapet.quoting import quote
 
 
 def choose(front: dict[str, Any], wish: str, candidate: str | None = None) -> tuple[dict[str, Any], str]:
-    """(member of front.json, the reason in a sentence) by `wish`, or the one with id `candidate`, in full or in part.
+    """(member of front.json, the reason in a sentence) by `wish`, or the one whose id is or begins with `candidate`.
 
-    Raises InputError for a wish that nobody meets, with the nearest miss, and for an id that is not a member's:
-    variants are not chosen, since their robustness is only known from above.
+    Raises InputError for a wish that no member meets, with the nearest one, and for an id that is not a member's.
+    Variants are not chosen, because only an upper bound of their robustness is known.
     """
     members = front["candidates"]
     if candidate is None:

@@ -1,4 +1,4 @@
-"""rollback: the champion before becomes champion again."""
+"""rollback: makes the previous champion the champion again."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def run(params: Params, *, uri: str, model_name: str | None = None,
     """Make version `previous` of `model_name` (default: `promotion.model_name`) champion, and the champion `previous`.
 
     So a second rollback undoes the first. Returns {champion, previous}, numbers of versions; `previous` is None where
-    the champion was deleted. Raises InputError where there is none before the champion, WorkError where its files are
-    not those that were registered. It waits for a promotion under way, which `tell` is told of. A rollback that was
+    the champion was deleted. Raises InputError where there is no previous champion, WorkError where its files are
+    not those that were registered. It waits for a promotion under way, and reports that to `tell`. A rollback that was
     killed after it had moved the champion is not undone by the next one, which finishes it and changes nothing.
     """
     from parapet.registry.contents import check
@@ -30,7 +30,7 @@ def run(params: Params, *, uri: str, model_name: str | None = None,
 
     registry = MlflowRegistry(uri, params.promotion.model_name if model_name is None else model_name)
     if not registry.queue().exists():
-        _before(registry)  # no queue is made for a model that is not there
+        _before(registry)  # no queue is created for a model that does not exist
     with promotion_lock(registry, expiry=params.promotion.lock_seconds, tell=tell) as ticket:
         aliases = registry.aliases()
         if ticket.done_before.get("verb") == _VERB and ticket.done_before.get("version") == aliases.get(CHAMPION):

@@ -1,4 +1,4 @@
-"""A version of the registry and the model behind it: made from one ONNX file, brought back, copied elsewhere."""
+"""Creates versions: registers one ONNX file with the files beside it, or copies a version to another model."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelPackage:
-    """What becomes a version: a single-file ONNX model and, by the name they get beside it, files that go with it.
+    """The files of a version: a single-file ONNX model and further files, by the names that they get beside it.
 
-    `example` (2, C, H, W) float32 fixes the signature. `run_id` is the run that the model belongs to; without one, or
-    where the server does not know it, the model belongs to `experiment` only. A database without a server keeps what
-    is sent in `artifact_root`.
+    `example` (2, C, H, W) float32 determines the signature. `run_id` is the run that the model belongs to; without one,
+    or where the server does not know it, the model belongs to `experiment` only. A database without a server stores
+    artifacts in `artifact_root`.
     """
 
     onnx: Path
@@ -54,7 +54,7 @@ class ModelPackage:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of the ONNX file, by which a version is known."""
+        """SHA-256 (hex) of the ONNX file, which identifies a version."""
         return file_digest(self.onnx)
 
     @cached_property
@@ -63,7 +63,7 @@ class ModelPackage:
         return {DIGEST_TAG: self.digest, **{FILE_TAG + name: file_digest(path) for name, path in self.files.items()}}
 
     def identity(self, *names: str) -> dict[str, str]:
-        """The digests of the ONNX file and of those of `files`, by their tags: what a version is known by."""
+        """The digests of the ONNX file and of the `files` of these names, by their tags: they identify a version."""
         return {tag: self.digests[tag] for tag in (DIGEST_TAG, *(FILE_TAG + name for name in names))}
 
 
@@ -83,7 +83,7 @@ def known(registry: MlflowRegistry, identity: Mapping[str, str]) -> Version | No
 def register(registry: MlflowRegistry, package: ModelPackage, tags: Mapping[str, str], description: str) -> Version:
     """Upload `package` and make it a version of the registered model, which has to exist.
 
-    What an earlier try uploaded completely is not uploaded again. Of a `description` MLflow keeps 5,000 characters.
+    What an earlier attempt has uploaded completely is not uploaded again. A `description` is cut to 5,000 characters.
     """
     with asking(registry.uri) as client:
         run_id, experiment = _run_and_experiment(client, package)
@@ -97,7 +97,7 @@ def register(registry: MlflowRegistry, package: ModelPackage, tags: Mapping[str,
 
 
 def attach(uri: str, run_id: str, files: Mapping[str, Path], folder: str) -> None:
-    """Keep `files` among the artifacts of a run, in `folder`; a run that the server does not know is passed over."""
+    """Add `files` to the artifacts of a run, in `folder`; nothing is done for a run that the server does not know."""
     with asking(uri) as client:
         if _run_exists(client, run_id):
             for path in files.values():
@@ -113,9 +113,9 @@ def experiment_of(registry: MlflowRegistry, package: ModelPackage) -> str:
 def copy(source: MlflowRegistry, version: Version, target: MlflowRegistry) -> Version:
     """A version of `target` with the model of a version of `source` on the same server (MLflow's copy_model_version).
 
-    The copy refers to the source, which must be kept.
+    The copy refers to the files of the source, which must be kept.
     """
-    # MLflow prints what it does, as the command line does in its own words.
+    # MLflow prints what it does; the command line has messages of its own.
     with asking(source.uri) as client, contextlib.redirect_stderr(io.StringIO()):
         made = client.copy_model_version(f"models:/{source.model_name}/{version.number}", target.model_name)
         return as_version(made)
@@ -141,7 +141,7 @@ def _run_exists(client: MlflowClient, run_id: str) -> bool:
 
 def _logged_model(client: MlflowClient, uri: str, experiment: str, package: ModelPackage, run_id: str | None,
                   ticket: str | None) -> LoggedModel:
-    """The logged model with these files, made unless an earlier try left it complete."""
+    """The logged model with these files, created unless an earlier attempt left it complete."""
     wanted = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in package.digests.items())
     for model in client.search_logged_models([experiment], filter_string=wanted):
         if (str(model.status) == "READY" and (model.source_run_id or None) == run_id
@@ -162,8 +162,9 @@ def _logged_model(client: MlflowClient, uri: str, experiment: str, package: Mode
 
 
 def _place(uri: str, model: LoggedModel) -> str:
-    """Where the files of a logged model are. A server finds a model by its id. A bare database would look that id up at
-    MLflow's global address and make a database in the working directory for it, so it gets the place itself."""
+    """The source of a version: the id of its logged model, which a server resolves. Without a server MLflow would look
+    that id up at its global address, and create a database in the working directory for it; there it is the address of
+    the files."""
     return f"models:/{model.model_id}" if uri.startswith("http") else model.artifact_location
 
 
@@ -172,17 +173,17 @@ def _save(folder: Path, onnx_path: Path, model_id: str, run_id: str | None, sign
     import onnx
     from mlflow.models import Model
 
-    # Requirements are given, or MLflow spends tens of seconds guessing them.
+    # With given requirements, because MLflow takes tens of seconds to infer them.
     requirements = [f"{package}=={installed(package)}" for package in ("mlflow", "numpy", "onnx", "onnxruntime")]
     mlflow.onnx.save_model(onnx.load(onnx_path), str(folder), mlflow_model=Model(run_id=run_id, model_id=model_id),
                            signature=signature, pip_requirements=requirements, save_as_external_data=False,
                            onnx_execution_providers=["CPUExecutionProvider"])
-    # The very bytes that were measured, not a second serialisation of them.
+    # The very bytes that were measured, not another serialisation of the same graph.
     shutil.copyfile(onnx_path, folder / MODEL)
 
 
 def _signature(onnx_path: Path, example: np.ndarray) -> ModelSignature:
-    """What goes in and comes out, with any number of images."""
+    """Shapes and types of inputs and outputs, for any number of images."""
     from mlflow.models import infer_signature
 
     from parapet.deployment.runtime import session

@@ -1,4 +1,4 @@
-"""promotion: one member of the front chosen, registered, and made champion if the gate lets it through."""
+"""promotion: chooses a member of the front, registers it, and makes it champion if it passes the gate."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
         dataset: Path | None = None, cache: Path | None = None, devices: Sequence[str] = ("cpu",),
         artifact_root: Path | None = None, allow_incomparable: bool = False, occasion: str = "",
         tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-    """Choose a member of `out`/front.json, register it as challenger, and make it champion if the gate lets it through.
+    """Choose a member of `out`/front.json, register it as challenger, and make it champion if it passes the gate.
 
-    It is chosen by `wish` (default: `promotion.select`) or by its id, `candidate`. The gate reads the test split:
-    audit not failed, lower end of the 95 % interval of robust accuracy above its bar, latency under its ceiling, ONNX
-    parity held, and not worse than the champion beyond noise on the same images. Both are judged under today's suite:
-    whichever was evaluated under another one is attacked again (it needs `dataset`, by default `out`/dataset, and keeps
-    what it did in `cache`, by default `out`/.parapet). Its numbers have to follow from the outcomes that were recorded;
-    the rapid suite, run on the graph with a seed that follows from `occasion`, must not break significantly more, nor
-    may the deep audit of the graph fail; of all the lower number goes through the gate. With `allow_incomparable` a
-    champion that cannot be attacked on these images (other data, no weights) is no obstacle. Only one promotion goes on
-    at a time; `tell` is told whom it waits for.
+    It is chosen by `wish` (default: `promotion.select`) or by its id, `candidate`. The gate reads the test split: the
+    audit did not fail, the lower end of the 95 % interval of robust accuracy and the latency meet their bounds, ONNX
+    parity held, and the model is not significantly worse than the champion on the same images. Both are judged under
+    today's suite: an evaluation under another suite is repeated (this needs `dataset`, by default `out`/dataset, and
+    keeps its results in `cache`, by default `out`/.parapet). The numbers have to follow from the recorded outcomes; the
+    rapid suite, run on the graph with a seed that follows from `occasion`, must not break significantly more, nor may
+    the deep audit of the graph fail; the gate judges the lowest of these numbers. With `allow_incomparable` a champion
+    that cannot be attacked on these images (other data, no weights) is no obstacle. Only one promotion runs at a time;
+    `tell` is called with the owner of the lock that it waits for.
 
     Returns {id, reason, version, previous, moved, refreshed, comparison, reattack}. `moved` is False where it is
-    champion already; then `refreshed` tells whether its tags and description had to be brought up to today's
-    evaluation. Raises InputError for files that are damaged or not those that were measured, and PromotionRefused with
-    every reason; then champion, previous, challenger and the versions are as they were.
+    champion already; then `refreshed` says whether its tags and description were updated to today's evaluation. Raises
+    InputError for files that are damaged or not those that were measured, and PromotionRefused with every reason; then
+    champion, previous, challenger and the versions are as they were.
     """
-    # imports of MLflow are slow, and only this step needs the registry
+    # Imports of MLflow are slow, and only this step needs the registry.
     from parapet.registry.contents import DIGEST_TAG
     from parapet.registry.mlflow_registry import MlflowRegistry
     from parapet.registry.promotion_lock import promotion_lock
@@ -69,16 +69,16 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     registry = MlflowRegistry(uri, config.model_name)
     check_files(chosen, out)
     check_front(out, chosen, read_evaluation(out, chosen))
-    registry.aliases()  # a registry that is away is told before anything is attacked
+    registry.aliases()  # a registry that is away is reported before anything is attacked
     data = dataset or out / "dataset"
 
-    def again(evaluation: dict[str, Any], folder: Path, graph: Path) -> Reattacked:
+    def judge(evaluation: dict[str, Any], folder: Path, graph: Path) -> Reattacked:
         check_numbers(f"the evaluation of {evaluation['id']} under today's suite", evaluation["evaluation"],
                       evaluation["audit"])
         return reattack(params, evaluation, folder, graph, data, cache, devices, occasion=occasion, tell=tell)
 
     today, = attack(params, chosen["id"], None, out, data, cache, devices, tell)
-    judged = again(today, (out / chosen["weights"]).parent, out / chosen["onnx"])
+    judged = judge(today, (out / chosen["weights"]).parent, out / chosen["onnx"])
     chosen = {**chosen, **results.tested(judged.evaluation)}
     refusals = [*judged.refusals(config.significance), *gate(chosen, params), *parity(chosen)]
     tags = {**version_tags.numbers(chosen, front, params), **judged.tags()}
@@ -94,7 +94,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                        "refreshed": False, "reattack": judged.summary()}
             is_champion = champion is not None and champion.tags.get(DIGEST_TAG) == package.digest
             same = champion if is_champion else None
-            # One that was registered without its weights cannot be attacked again, so it is registered anew with them.
+            # A version without its weights cannot be attacked again, so it is registered again with them.
             if same is not None and _has_files(same.tags) and _is_whole(registry, same, tell):
                 if refusals:
                     raise PromotionRefused(f"{chosen['id']}, champion of {config.model_name} as version "
@@ -102,18 +102,18 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                                            "`parapet rollback` puts the one before back.")
                 return {**outcome, "version": same.number, "moved": False, "comparison": None,
                         "refreshed": _refresh(registry, same, tags, cards[CARDS[0]])}
-            check_files(chosen, out)  # the attacks took their time, and so did the wait for the lock
+            check_files(chosen, out)  # again, because the attacks and the wait for the lock take long
             version = _challenge(registry, ticket, package, tags, cards[CARDS[0]])
             if champion is not None and same is None:
                 obstacle, place = _incomparable(registry, champion, front, cache)
                 if obstacle is None:
                     pair = attack(params, chosen["id"], place, out, data, cache, devices, tell)
                     named = f"the champion (version {champion.number})"
-                    held = again(pair[-1], place, place / results.ONNX)
+                    held = judge(pair[-1], place, place / results.ONNX)
                     compared = Comparison.of(held.evaluation, judged.evaluation)
                     refusals += compared.refusals(named, config.significance)
-                    # What speaks against the champion is no reason to keep it.
-                    doubts = [f"and of {named}, {reason}" for reason in held.refusals(config.significance)]
+                    # Refusals of the champion are no reason to keep it.
+                    doubts = [f"and of {named}, {doubt}" for doubt in held.refusals(config.significance)]
                     for doubt in doubts:
                         tell(doubt)
                     refusals += doubts if refusals else []
@@ -123,8 +123,8 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                 raise PromotionRefused(f"{chosen['id']} is not promoted, and {config.model_name} is as it was: "
                                        f"{'; '.join(refusals)}.")
             _check_champion(registry, ticket, chosen["id"], pointed)
-            # The champion moves last. Killed before that, a promotion is made again as a whole; killed after it, it is
-            # complete.
+            # The champion moves last: a promotion that is killed before that is repeated as a whole, and one that is
+            # killed after it is complete.
             if chosen["mlflow_run_id"]:
                 attach(uri, chosen["mlflow_run_id"], cards, "card")
             _refresh(registry, version, {**tags, **version_tags.passed(outcome["previous"], compared)}, cards[CARDS[0]])
@@ -151,7 +151,7 @@ def _challenge(registry: MlflowRegistry, ticket: Ticket, package: ModelPackage, 
 
 
 def _refresh(registry: Registry, version: Version, tags: dict[str, str], card: Path) -> bool:
-    """Bring the tags of a version, and its description, up to date; whether there was anything to do."""
+    """Update the tags of a version and its description; returns whether anything had changed."""
     if all(version.tags.get(name) == value for name, value in tags.items()):
         return False
     registry.tag(version.number, tags)
@@ -160,7 +160,7 @@ def _refresh(registry: Registry, version: Version, tags: dict[str, str], card: P
 
 
 def _is_whole(registry: MlflowRegistry, champion: Version, tell: Callable[[str], None]) -> bool:
-    """Whether the champion's files are those that were registered; where they are not, `tell` is told."""
+    """Whether the champion's files are those that were registered; otherwise `tell` is called with what is wrong."""
     from parapet.registry.contents import Damaged, check
 
     try:
@@ -193,7 +193,7 @@ def _cards(chosen: dict[str, Any], front: dict[str, Any], evaluation: dict[str, 
 
 def _package(chosen: dict[str, Any], front: dict[str, Any], out: Path, cards: dict[str, Path],
               experiment: str, artifact_root: Path | None) -> ModelPackage:
-    """The graph, what the next gate needs to attack it by its gradients, and the cards."""
+    """The graph, the files by which the next gate attacks it with gradients, and the cards."""
     from parapet.registry.registration import ModelPackage
 
     weights = out / chosen["weights"]
@@ -204,7 +204,7 @@ def _package(chosen: dict[str, Any], front: dict[str, Any], out: Path, cards: di
 
 def _incomparable(registry: MlflowRegistry, champion: Version, front: dict[str, Any],
                   cache: Path) -> tuple[str | None, Path]:
-    """Why the champion cannot be attacked on these images, None where it can; and the folder that it was brought to."""
+    """Why the champion cannot be attacked on these images, None where it can; and the folder with its files."""
     from parapet.registry.contents import Damaged, download, file_tags
 
     place = cache / "champions" / digest(file_tags(champion.tags) or champion.number)[:32]
