@@ -8,6 +8,11 @@ from typing import Any
 from parapet.config import Params
 from parapet.errors import InputError, PromotionRefused
 from parapet.quoting import quote
+from parapet.registry.contents import DIGEST_TAG, check, file_tags
+from parapet.registry.mlflow_registry import MlflowRegistry
+from parapet.registry.promotion_lock import promotion_lock
+from parapet.registry.registration import copy, known
+from parapet.registry.registry import CHAMPION
 
 
 def copy_champion(params: Params, to: str, *, uri: str, model_name: str | None = None,
@@ -19,12 +24,6 @@ def copy_champion(params: Params, to: str, *, uri: str, model_name: str | None =
     Raises InputError where there is no champion, PromotionRefused where somebody moved the champion of `to` meanwhile,
     and WorkError where the champion's files are not those that were registered.
     """
-    from parapet.registry.contents import DIGEST_TAG, check, file_tags
-    from parapet.registry.mlflow_registry import MlflowRegistry
-    from parapet.registry.promotion_lock import promotion_lock
-    from parapet.registry.registration import copy, known
-    from parapet.registry.registry import CHAMPION
-
     source, target = (MlflowRegistry(uri, name) for name in (model_name or params.promotion.model_name, to))
     if source.model_name == target.model_name:
         raise InputError(f"--to is {quote(to)}, which is the model to copy from; give the name of another "

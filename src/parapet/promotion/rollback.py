@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from parapet.config import Params
 from parapet.errors import InputError
-
-if TYPE_CHECKING:
-    from parapet.registry.registry import Registry, Version
+from parapet.registry.contents import check
+from parapet.registry.mlflow_registry import MlflowRegistry
+from parapet.registry.promotion_lock import promotion_lock
+from parapet.registry.registry import CHAMPION, PREVIOUS, Registry, Version
 
 _VERB = "rollback"
 
@@ -23,11 +23,6 @@ def run(params: Params, *, uri: str, model_name: str | None = None,
     not those that were registered. It waits for a promotion under way, and reports that to `tell`. A rollback that was
     killed after it had moved the champion is not undone by the next one, which finishes it and changes nothing.
     """
-    from parapet.registry.contents import check
-    from parapet.registry.mlflow_registry import MlflowRegistry
-    from parapet.registry.promotion_lock import promotion_lock
-    from parapet.registry.registry import CHAMPION, PREVIOUS
-
     registry = MlflowRegistry(uri, params.promotion.model_name if model_name is None else model_name)
     if not registry.queue().exists():
         _before(registry)  # no queue is created for a model that does not exist
@@ -46,8 +41,6 @@ def run(params: Params, *, uri: str, model_name: str | None = None,
 
 def _before(registry: Registry) -> Version:
     """The version that the alias `previous` points at; InputError where there is none but the champion."""
-    from parapet.registry.registry import CHAMPION, PREVIOUS
-
     aliases = registry.aliases()
     name, number = registry.model_name, aliases.get(PREVIOUS)
     if number is None or number == aliases.get(CHAMPION):

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,16 +18,15 @@ from parapet.promotion.choice import choose
 from parapet.promotion.comparison import Comparison, attack
 from parapet.promotion.gate import check_files, check_front, check_numbers, gate, parity
 from parapet.promotion.reattack import Reattacked, reattack
+from parapet.registry.contents import DIGEST_TAG, FILE_TAG, Damaged, check, download, file_tags
+from parapet.registry.mlflow_registry import TICKET_TAG, MlflowRegistry
+from parapet.registry.promotion_lock import Ticket, promotion_lock
+from parapet.registry.registration import ModelPackage, attach, experiment_of, known, register
+from parapet.registry.registry import CHALLENGER, CHAMPION, Registry, Version
 from parapet.report.card import card_html, model_card
 from parapet.store import results
 from parapet.store.front_file import read as read_front
 from parapet.store.front_file import read_evaluation
-
-if TYPE_CHECKING:
-    from parapet.registry.mlflow_registry import MlflowRegistry
-    from parapet.registry.promotion_lock import Ticket
-    from parapet.registry.registration import ModelPackage
-    from parapet.registry.registry import Registry, Version
 
 SECTIONS = ("seed", "device", "data", "threat", "tracking", "search", "export", "full_evaluation", "promotion")
 CARDS = ("card.md", "card.html")
@@ -54,13 +53,6 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     InputError for files that are damaged or not those that were measured, and PromotionRefused with every reason; then
     champion, previous, challenger and the versions are as they were.
     """
-    # Imports of MLflow are slow, and only this step needs the registry.
-    from parapet.registry.contents import DIGEST_TAG
-    from parapet.registry.mlflow_registry import MlflowRegistry
-    from parapet.registry.promotion_lock import promotion_lock
-    from parapet.registry.registration import attach
-    from parapet.registry.registry import CHAMPION
-
     config, front, cache = params.promotion, read_front(out / "front.json"), cache or out / ".parapet"
     if front["threat"] != to_dict(params.threat):
         raise InputError(f"{out / 'front.json'} was measured under {front['threat']}, and params.yaml says "
@@ -136,10 +128,6 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
 def _challenge(registry: MlflowRegistry, ticket: Ticket, package: ModelPackage, tags: dict[str, str],
                card: Path) -> Version:
     """The version of `package`, registered unless it is there, as challenger."""
-    from parapet.registry.mlflow_registry import TICKET_TAG
-    from parapet.registry.registration import experiment_of, known, register
-    from parapet.registry.registry import CHALLENGER
-
     ticket.begin(aliases=registry.aliases(), model_created=not registry.exists(),
                  experiment=experiment_of(registry, package))
     registry.create_model()
@@ -161,8 +149,6 @@ def _refresh(registry: Registry, version: Version, tags: dict[str, str], card: P
 
 def _is_whole(registry: MlflowRegistry, champion: Version, tell: Callable[[str], None]) -> bool:
     """Whether the champion's files are those that were registered; otherwise `tell` is called with what is wrong."""
-    from parapet.registry.contents import Damaged, check
-
     try:
         check(registry, champion)
     except Damaged as error:
@@ -174,8 +160,6 @@ def _is_whole(registry: MlflowRegistry, champion: Version, tell: Callable[[str],
 def _check_champion(registry: Registry, ticket: Ticket, candidate: str, before: str | None) -> None:
     """Raise PromotionRefused where the champion is no longer version `before`, which the gate compared with, or the
     lock is lost."""
-    from parapet.registry.registry import CHAMPION
-
     ticket.check()
     now = registry.aliases().get(CHAMPION)
     if now != before:
@@ -194,8 +178,6 @@ def _cards(chosen: dict[str, Any], front: dict[str, Any], evaluation: dict[str, 
 def _package(chosen: dict[str, Any], front: dict[str, Any], out: Path, cards: dict[str, Path],
               experiment: str, artifact_root: Path | None) -> ModelPackage:
     """The graph, the files by which the next gate attacks it with gradients, and the cards."""
-    from parapet.registry.registration import ModelPackage
-
     weights = out / chosen["weights"]
     files = {results.WEIGHTS: weights, results.TRAINING: weights.parent / results.TRAINING, **cards}
     example = np.zeros((2, *front["data"]["image_shape"]), dtype=np.float32)
@@ -205,8 +187,6 @@ def _package(chosen: dict[str, Any], front: dict[str, Any], out: Path, cards: di
 def _incomparable(registry: MlflowRegistry, champion: Version, front: dict[str, Any],
                   cache: Path) -> tuple[str | None, Path]:
     """Why the champion cannot be attacked on these images, None where it can; and the folder with its files."""
-    from parapet.registry.contents import Damaged, download, file_tags
-
     place = cache / "champions" / digest(file_tags(champion.tags) or champion.number)[:32]
     name = f"version {champion.number}"
     advice = "give --allow-incomparable to promote without the comparison"
@@ -226,7 +206,6 @@ def _incomparable(registry: MlflowRegistry, champion: Version, front: dict[str, 
 
 
 def _has_files(tags: dict[str, str]) -> bool:
-    from parapet.registry.contents import FILE_TAG
 
     return all(FILE_TAG + name in tags for name in (results.WEIGHTS, results.TRAINING))
 
