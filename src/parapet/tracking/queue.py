@@ -12,27 +12,30 @@ import re
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from parapet.files import read_json, write_json, write_text
 from parapet.plain_json import loads
 
-T = TypeVar("T")
+# SQL, and the values of its question marks.
+Statement = tuple[str, tuple[Any, ...]]
 
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS waiting (place INTEGER PRIMARY KEY, key TEXT UNIQUE, digest, created, body BLOB)",
-    "CREATE TABLE IF NOT EXISTS sent (key TEXT PRIMARY KEY, digest, target, run_id)")
+_TABLES: tuple[Statement, ...] = (
+    ("CREATE TABLE IF NOT EXISTS waiting (place INTEGER PRIMARY KEY, key TEXT UNIQUE, digest, created, body BLOB)", ()),
+    ("CREATE TABLE IF NOT EXISTS sent (key TEXT PRIMARY KEY, digest, target, run_id)", ()))
 _INSERT = "INSERT INTO waiting (key, digest, created, body) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO "
 # Of two values MLflow shows the one with the later time: a changed event is later even where the clock was set back.
 _REPLACE = """UPDATE SET digest = excluded.digest, body = excluded.body, created =
     CASE digest WHEN excluded.digest THEN created ELSE max(excluded.created, created + 0.001) END
     WHERE (digest, body) != (excluded.digest, excluded.body)"""
+# With its digest: an event that was changed while it was sent is still to be sent.
+_DROP = "DELETE FROM waiting WHERE (place, digest) = (?, ?)"
 # One file per event, as older versions of Parapet kept them.
 _OLD_NAME = re.compile(r"\d{8}\+.+\+[0-9a-f]{16}\.json")
 _UNREADABLE = (ValueError, KeyError, TypeError)
@@ -84,51 +87,46 @@ class Queue:
     def __len__(self) -> int:
         if not self.path.exists():  # counting creates nothing
             return len(self._old_paths())
-        return int(self._run(lambda database: database.execute("SELECT count(*) FROM waiting").fetchone()[0]))
+        return int(self._run(("SELECT count(*) FROM waiting", ()))[0][0])
 
     def put(self, key: str, digest: str, body: dict[str, Any], *, behind: bool = False) -> None:
         """Add an event, or replace the waiting one with the same key.
 
         The same digest keeps its place and time; a changed event keeps its place unless `behind`.
         """
-        def work(database: sqlite3.Connection) -> None:
-            if behind:
-                database.execute("UPDATE waiting SET place = (SELECT max(place) + 1 FROM waiting) "
-                                 "WHERE key = ? AND digest != ?", (key, digest))
-            database.execute(_INSERT + _REPLACE, (key, digest, time.time(), _bytes(body)))
-
-        self._run(work)
+        last = ("UPDATE waiting SET place = (SELECT max(place) + 1 FROM waiting) WHERE key = ? AND digest != ?",
+                (key, digest))
+        self._run(*([last] if behind else []), (_INSERT + _REPLACE, (key, digest, time.time(), _bytes(body))))
 
     def events(self) -> tuple[list[Event], list[str]]:
         """The waiting events in order, and a sentence for each thing that could not be read (and was put aside)."""
         events = []
-        for place, key, digest, created, body in self._run(lambda database: database.execute(
-                "SELECT place, key, digest, created, body FROM waiting ORDER BY place").fetchall()):
+        for place, key, digest, created, body in self._run(
+                ("SELECT place, key, digest, created, body FROM waiting ORDER BY place", ())):
             try:
                 events.append(Event(self.folder, place, key, digest, created, loads(body)))
             except _UNREADABLE:
                 aside = self._aside(f"event-{place}.txt", f"event {place} of {self.path.name}")
                 write_text(aside, f"{(key, digest, created, body)!r}\n")
-                self._change("DELETE FROM waiting WHERE place = ?", place)
+                self._run(("DELETE FROM waiting WHERE place = ?", (place,)))
         complaints, self._complaints = self._complaints, []
         return events, complaints
 
     def mark_sent(self, event: Event, target: str, run_id: str) -> None:
         """Remember that `event` lies in run `run_id` of `target`, and take it out of the queue."""
-        self._change("INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?)", event.key, event.digest, target, run_id)
-        self.drop(event)
+        self._run(("INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?)", (event.key, event.digest, target, run_id)),
+                  (_DROP, (event.place, event.digest)))
         self._rejected(event).unlink(missing_ok=True)
 
     def sent_run(self, event: Event, target: str) -> str | None:
         """The run that holds exactly this event, if `target` is where it was sent last."""
-        row = self._run(lambda database: database.execute(
-            "SELECT run_id FROM sent WHERE (key, digest, target) = (?, ?, ?)",
-            (event.key, event.digest, target)).fetchone())
-        return row and str(row[0])
+        rows = self._run(("SELECT run_id FROM sent WHERE (key, digest, target) = (?, ?, ?)",
+                          (event.key, event.digest, target)))
+        return str(rows[0][0]) if rows else None
 
     def drop(self, event: Event) -> None:
         """Take an event out of the queue, unless it was changed since `events`."""
-        self._change("DELETE FROM waiting WHERE (place, digest) = (?, ?)", event.place, event.digest)
+        self._run((_DROP, (event.place, event.digest)))
 
     def reject(self, event: Event, reason: str) -> None:
         """Put an event that the server refuses for good aside, with the reason."""
@@ -150,7 +148,7 @@ class Queue:
 
     def forget(self) -> None:
         """Forget what was sent where, so that a repeated search sends everything again."""
-        self._change("DELETE FROM sent")
+        self._run(("DELETE FROM sent", ()))
 
     @contextmanager
     def sending(self, wait: float = 2.0) -> Iterator[bool]:
@@ -167,31 +165,26 @@ class Queue:
         finally:
             lock.release()
 
-    def _change(self, statement: str, *values: Any) -> None:
-        self._run(lambda database: database.execute(statement, values))
-
-    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """The result of `work`, done as one transaction; with a new file where this one is damaged."""
+    def _run(self, *statements: Statement) -> list[Any]:
+        """Execute SQL as one transaction, in a new file where this one is damaged; the rows of the last statement."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with suppress(sqlite3.DatabaseError):
-            return self._transaction(work)
+            return self._transaction(statements)
         with FileLock(self.folder / ".damaged.lock"):
-            with suppress(sqlite3.DatabaseError):  # another process has begun a new one meanwhile
-                return self._transaction(work)
+            with suppress(sqlite3.DatabaseError):  # another process has begun a new file meanwhile
+                return self._transaction(statements)
             self.path.replace(self._aside(f"queue-{time.time_ns()}.db", self.path.name))
-            return self._transaction(work)
+            return self._transaction(statements)
 
-    def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _transaction(self, statements: Sequence[Statement]) -> list[Any]:
         """Raises sqlite3.DatabaseError for a damaged file and OSError for what the machine refuses."""
-        old = self._old_events()
+        paths, old = self._old_events()
+        imports = [(_INSERT + "NOTHING", (event.key, event.digest, event.created, _bytes(event.body))) for event in old]
         try:
             with closing(sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level="IMMEDIATE")) as database, \
                     database:
-                for table in _TABLES:
-                    database.execute(table)
-                for event in old.values():
-                    database.execute(_INSERT + "NOTHING", (event.key, event.digest, event.created, _bytes(event.body)))
-                result = work(database)
+                for statement, values in [*_TABLES, *imports, *statements]:
+                    rows = database.execute(statement, values).fetchall()
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # no code: a text is no UTF-8
             if code in _DAMAGED:
@@ -199,24 +192,27 @@ class Queue:
             if code == sqlite3.SQLITE_CANTOPEN:  # SQLite does not say why, and the operating system does
                 tempfile.TemporaryFile(dir=self.folder).close()
             raise OSError(_REFUSED.get(code, errno.EIO), str(error), str(self.path)) from error
-        for path in old:
+        for path in paths:
             path.unlink(missing_ok=True)
-        return result
+        return rows
 
     def _old_paths(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.json") if _OLD_NAME.fullmatch(path.name))
 
-    def _old_events(self) -> dict[Path, Event]:
-        """What an older version left, in order; of two events with the same key the newer one counts."""
-        found: dict[Path, Event] = {}
-        for path in self._old_paths():
-            with suppress(FileNotFoundError):  # another process has taken it over
+    def _old_events(self) -> tuple[list[Path], Iterable[Event]]:
+        """What an older version left: the files, and their events in order; of two with one key the newer counts."""
+        found: dict[str, Event] = {}
+        paths = self._old_paths()
+        for path in paths:
+            with suppress(FileNotFoundError):  # another process has imported it
                 try:
-                    found[path] = self._read(path)
+                    event = self._read(path)
                 except _UNREADABLE:
                     path.replace(self._aside(path.name, path.name))
-        newest = {event.key: event for event in sorted(found.values(), key=lambda event: event.created)}
-        return {path: newest[event.key] for path, event in found.items()}
+                    continue
+                other = found.pop(event.key, event)
+                found[event.key] = max(other, event, key=lambda each: each.created)
+        return paths, found.values()
 
     def _read(self, path: Path) -> Event:
         content = read_json(path)
