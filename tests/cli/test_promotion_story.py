@@ -96,10 +96,10 @@ def test_select_promote_refuse_roll_back_copy_and_serve(here, members, registry,
     assert "version 2 of" in said and "`parapet rollback` puts version 1 back." in said
     assert registry.aliases() == {"champion": "2", "previous": "1", "challenger": "2"}
 
-    # a worse one is refused, with the numbers, and everything is as it was
+    # a worse one is refused, with the numbers, and nothing has changed
     before = dump(registry.uri)
     code, _, error = parapet("promote", "--candidate", small)
-    assert code == 3 and error.startswith(f"parapet: {small} is not promoted, and {registry.model_name} is as it was: ")
+    assert code == 3 and error.startswith(f"parapet: {small} is not promoted, and {registry.model_name} is unchanged: ")
     assert "worse than the champion (version 2) in robust accuracy beyond noise: of 200 test images" in error
     assert dump(registry.uri) == before
     assert parapet("promotion", "--candidate", large)[1].endswith("as version 2; nothing was changed.\n")
@@ -143,7 +143,8 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(here, members, server, caps
     assert "has no version with the alias champion" in wrong("rollback")
     assert "'zz' is not the id of a member of the front" in wrong("promote", "--candidate", "zz")
     small = members["small"]["id"]
-    assert f"{small}-int8 is a variant of {small}, whose robustness is only known from above; promote {small}." in \
+    assert f"{small}-int8 is a variant of {small}, of whose robustness only an upper bound is known; promote " \
+        f"{small}." in \
         wrong("promote", "--candidate", f"{small}-int8")
     onnx = here / "artifacts" / members["small"]["onnx"]
     onnx.write_bytes(onnx.read_bytes()[:1000])

@@ -73,7 +73,7 @@ def test_a_promotion_that_stood_still_learns_that_it_lost_the_lock(registry):
         registry.move_champion("3")
     stopped.send_signal(signal.SIGCONT)
     said, _ = stopped.communicate(timeout=30)
-    assert stopped.returncode == 3 and "stood still for longer than promotion.lock_seconds and lost its lock" in said
+    assert stopped.returncode == 3 and "was suspended for longer than promotion.lock_seconds and lost its lock" in said
     assert registry.aliases() == {"champion": "3", "previous": "1", "challenger": "3"}
 
 
@@ -168,8 +168,8 @@ def _ticket(registry, **tags):
 def test_a_ticket_whose_journal_cannot_be_read_is_a_sentence(registry, journal):
     before = registry.aliases()
     _ticket(registry, journal=journal)
-    said = ("version 1 of the registered model .*, a ticket of a promotion that died, does not say in a form that can "
-            "be read what that promotion had begun")
+    said = ("version 1 of the registered model .*, the ticket of a promotion that was killed, has a record of what "
+            "that promotion had begun that cannot be read")
     with pytest.raises(InputError, match=said), promotion_lock(registry, expiry=1):
         pass
     assert registry.aliases() == before

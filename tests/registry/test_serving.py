@@ -63,7 +63,7 @@ def test_a_version_whose_loader_was_changed_is_refused_and_its_code_is_not_run(r
 
 def test_a_version_without_digests_is_refused(registry):
     connect(registry.uri).delete_model_version_tag(registry.model_name, "1", "parapet.onnx_sha256")
-    with pytest.raises(InputError, match="version 1 of .* carries no digest of its graph, so it is not from"):
+    with pytest.raises(InputError, match="version 1 of .* has no digest of its graph, so it was not"):
         find(registry, "1")
 
 

@@ -98,7 +98,7 @@ def test_a_damaged_champion_is_registered_anew_by_promoting_it(out: Path, uri: s
     told: list[str] = []
     outcome = promote(out, uri, members(out)[1], tell=told.append)
     assert told == ["version 2 of parapet is damaged: its model.onnx is missing; promote that candidate again. It is "
-                    "registered anew."]
+                    "registered again."]
     assert outcome["moved"] and registry.aliases()["champion"] == outcome["version"] == "3"
 
 

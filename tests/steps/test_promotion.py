@@ -89,7 +89,7 @@ def test_a_refused_promotion_says_each_reason_and_leaves_the_registry_as_it_was(
     with pytest.raises(PromotionRefused) as caught:
         promote(out, uri, small, changes={"minimum_robust_accuracy": 0.9, "maximum_latency_ms": 1e-6})
     said = str(caught.value)
-    for reason in ("parapet is as it was: the audit failed (noise: it is masked.);", "below promotion.minimum_robust",
+    for reason in ("parapet is unchanged: the audit failed (noise: it is masked.);", "below promotion.minimum_robust",
                    "above promotion.maximum_latency_ms", "(they part at head; labels agree"):
         assert reason in said
     held, client = dump(uri), connect(uri)
@@ -112,7 +112,7 @@ def test_the_better_model_is_let_through_the_worse_one_refused_and_rollback_puts
     with pytest.raises(PromotionRefused, match=r"worse than the champion \(version 2\) in robust accuracy"):
         promote(out, uri, small)
     assert dump(uri) == before
-    assert promote(out, uri, large) == {"id": large, "reason": f"{large} is the one that was named.", "version": "2",
+    assert promote(out, uri, large) == {"id": large, "reason": f"{large} was given by its id.", "version": "2",
                                         "previous": "2", "moved": False, "refreshed": False, "comparison": None,
                                         "reattack": better["reattack"]}
     assert dump(uri) == before
@@ -277,8 +277,8 @@ def test_variants_are_not_chosen_and_an_id_may_be_shortened() -> None:
     front = {"candidates": [entry("aa1"), entry("ab2", robust=0.6)], "variants": [entry("aa1-int8", "aa1", robust=0.9)]}
     assert choice.choose(front, "robust_accuracy >= 0, then most robust_accuracy")[0]["id"] == "ab2"
     assert choice.choose(front, "", "ab")[0]["id"] == "ab2"
-    for wrong, sentence in (("aa1-int8", "aa1-int8 is a variant of aa1, whose robustness is only known from above; "
-                             "promote aa1."),
+    for wrong, sentence in (("aa1-int8", "aa1-int8 is a variant of aa1, of whose robustness only an upper bound is "
+                             "known; promote aa1."),
                             ("a", "'a' is the beginning of more than one member of the front; its members are aa1, "
                              "ab2."),
                             ("zz", "'zz' is not the id of a member of the front; its members are aa1, ab2."),

@@ -21,9 +21,10 @@ def choose(front: dict[str, Any], wish: str, candidate: str | None = None) -> tu
     own, variants = ([entry for entry in front[name] if candidate and entry["id"].startswith(candidate)]
                      for name in ("candidates", "variants"))
     if len(own) == 1:
-        return own[0], f"{own[0]['id']} is the one that was named."
+        return own[0], f"{own[0]['id']} was given by its id."
     if variants and not own:
-        raise InputError(f"{variants[0]['id']} is a variant of {variants[0]['derived_from']}, whose robustness is only "
-                         f"known from above; promote {variants[0]['derived_from']}.")
+        whole = variants[0]["derived_from"]
+        raise InputError(f"{variants[0]['id']} is a variant of {whole}, of whose robustness only an upper bound is "
+                         f"known; promote {whole}.")
     raise InputError(f"{quote(candidate)} is {'not the id of a' if not own else 'the beginning of more than one'} "
                      f"member of the front; its members are {', '.join(member['id'] for member in members)}.")

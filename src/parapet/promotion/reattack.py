@@ -120,9 +120,9 @@ class Reattacked:
                    f"{_CLEAN_DIFFERENCE:.1%})")
         if pairs.p < significance:
             yield (f"the recorded robust accuracy {self.recorded:.3f} is not reached: of {pairs.n:,} test images "
-                   f"{round(self.recorded * pairs.n):,} stand in the record, and {pairs.only_champion:,} of these fall "
-                   f"to the rapid attack on the graph or its audit (seed {self.seed}), while "
-                   f"{pairs.only_challenger:,} that fall in the record stand under it ({_allowed(pairs.n):,} are "
+                   f"{round(self.recorded * pairs.n):,} are robust in the record, {pairs.only_champion:,} of which the "
+                   f"rapid attack on the graph or its audit breaks (seed {self.seed}), while it does not break "
+                   f"{pairs.only_challenger:,} that are broken in the record ({_allowed(pairs.n):,} are "
                    f"allowed; one-sided exact sign test without them, p = {pairs.p:.2g}, below "
                    f"promotion.significance {significance:g})")
 

@@ -29,7 +29,7 @@ def run(params: Params, *, uri: str, model_name: str | None = None,
     with promotion_lock(registry, expiry=params.promotion.lock_seconds, tell=tell) as ticket:
         aliases = registry.aliases()
         if ticket.done_before.get("verb") == _VERB and ticket.done_before.get("version") == aliases.get(CHAMPION):
-            tell("the rollback before this one was stopped when it had done its work; it is not undone")
+            tell("the rollback before this one was killed after it had moved the champion; it is not undone")
             return {"champion": aliases[CHAMPION], "previous": aliases.get(PREVIOUS)}
         version = _before(registry)
         check(registry, version)

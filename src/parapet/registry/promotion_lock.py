@@ -57,9 +57,9 @@ class Ticket:
     def check(self) -> None:
         """Raise PromotionRefused where the lock is lost, because this process was stopped for too long."""
         if self.queue.version(self.number) is None:
-            raise PromotionRefused(f"this promotion stood still for longer than promotion.lock_seconds and lost its "
-                                   f"lock on {self.registry.model_name}, so another one may have gone on; the champion "
-                                   "was not touched: promote again.")
+            raise PromotionRefused(f"this promotion was suspended for longer than promotion.lock_seconds and lost its "
+                                   f"lock on {self.registry.model_name}, so another one may have continued; the "
+                                   "champion was not changed: promote again.")
 
     def undo(self) -> None:
         """Leave the registry as it was before `begin`, unless the champion has moved already."""
@@ -116,7 +116,7 @@ def _wait(ticket: Ticket, registry: Registry, tell: Callable[[str], None], pause
             return
         if told != living[0].number:
             tell(f"another promotion of {registry.model_name} is under way "
-                 f"({living[0].tags.get(_OWNER, 'by somebody unknown')}); waiting for its end")
+                 f"({living[0].tags.get(_OWNER, 'by an unknown process')}); waiting for its end")
             told = living[0].number
         time.sleep(pause)
 
@@ -204,7 +204,7 @@ def _journal(ticket: Version, queue: str) -> dict[str, Any]:
         if copying := found.get("copying"):
             str(copying["digest"]), int(copying["after"])
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-        raise InputError(f"version {ticket.number} of the registered model {queue}, a ticket of a promotion that died, "
-                         "does not say in a form that can be read what that promotion had begun; see that the aliases "
-                         "are right, delete this version, and run the same command again.") from None
+        raise InputError(f"version {ticket.number} of the registered model {queue}, the ticket of a promotion that was "
+                         "killed, has a record of what that promotion had begun that cannot be read; check the "
+                         "aliases, delete this version, and run the same command again.") from None
     return found

@@ -43,8 +43,8 @@ def find(registry: Registry, name: str) -> Version:
         raise InputError(f"the registered model {registry.model_name} has no version {quote(name)}{gone}; give the "
                          f"number of a version or one of its aliases: {known}.")
     if DIGEST_TAG not in version.tags:
-        raise InputError(f"version {version.number} of {registry.model_name} carries no digest of its graph, so it is "
-                         "not from `parapet promote` and nothing tells whether its files were changed; promote a "
+        raise InputError(f"version {version.number} of {registry.model_name} has no digest of its graph, so it was "
+                         "not registered by `parapet promote` and changed files would not be detected; promote a "
                          "candidate and serve that.")
     return version
 

@@ -91,7 +91,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                 if refusals:
                     raise PromotionRefused(f"{chosen['id']}, champion of {config.model_name} as version "
                                            f"{same.number}, no longer passes the gate: {'; '.join(refusals)}; "
-                                           "`parapet rollback` puts the one before back.")
+                                           "`parapet rollback` restores the previous champion.")
                 return {**outcome, "version": same.number, "moved": False, "comparison": None,
                         "refreshed": _refresh(registry, same, tags, cards[CARDS[0]])}
             check_files(chosen, out)  # again, because the attacks and the wait for the lock take long
@@ -112,7 +112,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                 elif not allow_incomparable:
                     refusals.append(obstacle)
             if refusals:
-                raise PromotionRefused(f"{chosen['id']} is not promoted, and {config.model_name} is as it was: "
+                raise PromotionRefused(f"{chosen['id']} is not promoted, and {config.model_name} is unchanged: "
                                        f"{'; '.join(refusals)}.")
             _check_champion(registry, ticket, chosen["id"], pointed)
             # The champion moves last: a promotion that is killed before that is repeated as a whole, and one that is
@@ -152,7 +152,7 @@ def _is_whole(registry: MlflowRegistry, champion: Version, tell: Callable[[str],
     try:
         check(registry, champion)
     except Damaged as error:
-        tell(f"{error} It is registered anew.")
+        tell(f"{error} It is registered again.")
         return False
     return True
 

@@ -87,7 +87,7 @@ class Outbox:
              about: tuple[str, ...] = ()) -> None:
         for name in (search_id, *about):
             if not _NAME.fullmatch(name):
-                raise InputError(f"{quote(name)} cannot name anything tracked; use up to 60 letters, digits, '.', '_' "
+                raise InputError(f"{quote(name)} cannot be a name in tracking; use up to 60 letters, digits, '.', '_' "
                                  "and '-', beginning with a letter or digit.")
         files = {name: Path(path).resolve() for name, path in (artifacts or {}).items()}
         content = redacted_values(plain(body))

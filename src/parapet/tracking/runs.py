@@ -179,7 +179,7 @@ class Runs:
             except OSError:
                 if path.exists():
                     raise
-            self.warnings.append(f"{about}: {text} vanished before MLflow got it, so its run has no {name}.")
+            self.warnings.append(f"{about}: {text} was deleted before it was sent to MLflow, so its run has no {name}.")
 
     def _new_points(self, run_id: str, latest: Mapping[str, float], points: Sequence[Point]) -> Iterator[Point]:
         """The points that the run lacks; a retry may bring the same value with another time."""

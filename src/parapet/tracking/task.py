@@ -70,8 +70,8 @@ def _send(outbox: Outbox, uri: str, experiment: str, joined: str | None, tell: C
                 told.add(warning)
                 tell(warning)
         if sent.kept and time.monotonic() > until:
-            tell(f"{sent.kept} records did not reach MLflow ({sent.reason}) The task's own results are whole; run it "
-                 "again to send them.")
+            tell(f"{sent.kept} records did not reach MLflow ({sent.reason}) The task's own results are complete; run "
+                 "it again to send them.")
             return
         if sent.kept:
             time.sleep(1.0)
