@@ -143,9 +143,8 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(here, members, server, caps
     assert "has no version with the alias champion" in wrong("rollback")
     assert "'zz' is not the id of a member of the front" in wrong("promote", "--candidate", "zz")
     small = members["small"]["id"]
-    assert f"{small}-int8 is a variant of {small}, of whose robustness only an upper bound is known; promote " \
-        f"{small}." in \
-        wrong("promote", "--candidate", f"{small}-int8")
+    assert (f"{small}-int8 is a variant of {small}, of whose robustness only an upper bound is known; promote {small}."
+            in wrong("promote", "--candidate", f"{small}-int8"))
     onnx = here / "artifacts" / members["small"]["onnx"]
     onnx.write_bytes(onnx.read_bytes()[:1000])
     assert "it is damaged, and onnxruntime cannot load it" in wrong("promote", "--candidate", members["small"]["id"])
