@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from parapet.errors import InputError, ParapetError, WorkError, told
 from parapet.redaction import redacted
 from parapet.registry.registry import LONGEST_NAME, QUEUE, Registry, Version, check_alias, check_name
-from parapet.tracking.address import shown, sqlite_path, wrong
-from parapet.tracking.connection import closed_database, connect, sentence, unreachable
+from parapet.tracking.address import address_problem, shown, sqlite_path
+from parapet.tracking.connection import connect, sentence, unreachable, unusable_database
 from parapet.tracking.values import shortened
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _delete_unless_needed(client: MlflowClient, model: str) -> None:
 @contextmanager
 def asking(uri: str) -> Iterator[MlflowClient]:
     """A client of the registry at `uri`; what goes wrong inside becomes a WorkError or InputError of one sentence."""
-    if (fault := wrong(uri) or closed_database(uri)) is not None:
+    if (fault := address_problem(uri) or unusable_database(uri)) is not None:
         raise InputError(fault)
     if (away := unreachable(uri)) is not None:
         raise WorkError(away)

@@ -53,7 +53,7 @@ def shown(uri: str) -> str:
                             for sign in f"{scheme}{mark}{rest}"))
 
 
-def wrong(uri: str) -> str | None:
+def address_problem(uri: str) -> str | None:
     """Why `uri` cannot be the address of an MLflow, as one sentence; None where it can."""
     if kind(uri) in _FOLDERS:
         return (f"MLflow no longer keeps runs in folders, and {words(shown(uri))!r} is one; use sqlite:///FILE.db or "

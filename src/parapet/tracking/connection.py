@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from parapet.files import digest, scratch_folder
 from parapet.redaction import redacted
-from parapet.tracking.address import DATABASES, SERVERS, kind, shown, sqlite_path, wrong
+from parapet.tracking.address import DATABASES, SERVERS, address_problem, kind, shown, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -72,7 +72,7 @@ def without_telemetry() -> None:
 
 def unreachable(uri: str, timeout: float = 2.0) -> str | None:
     """Why MLflow at `uri` cannot be used now, as one sentence; None where no reason was found."""
-    if (fault := wrong(uri)) is not None:
+    if (fault := address_problem(uri)) is not None:
         return fault
     if kind(uri) in SERVERS:
         why = _http_problem(uri, timeout)
@@ -85,7 +85,7 @@ def unreachable(uri: str, timeout: float = 2.0) -> str | None:
     return None if why is None else f"MLflow at {shown(uri)} is away: {why.rstrip('.?')}."
 
 
-def closed_database(uri: str) -> str | None:
+def unusable_database(uri: str) -> str | None:
     """Why the SQLite file at `uri` is not a database or may not be written, as one sentence; None where it is one that
     may, and for servers."""
     path = sqlite_path(uri)

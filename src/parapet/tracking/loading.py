@@ -11,7 +11,7 @@ import contextlib
 import importlib
 import pkgutil
 
-from parapet.tracking.address import SERVERS, kind, wrong
+from parapet.tracking.address import SERVERS, address_problem, kind
 from parapet.tracking.connection import without_telemetry
 
 _SENDING = ("mlflow", "mlflow.store.artifact.artifact_repository_registry", "mlflow.store.artifact.local_artifact_repo",
@@ -25,7 +25,7 @@ _MONITORS = ("cpu_monitor", "disk_monitor", "gpu_monitor", "network_monitor")
 
 def load_sending(uri: str) -> None:
     """Import what sending events to the MLflow at `uri` needs; seconds, the first time in a process."""
-    if wrong(uri) is not None:
+    if address_problem(uri) is not None:
         return  # nothing will be sent
     without_telemetry()
     server = kind(uri) in SERVERS

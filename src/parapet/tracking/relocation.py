@@ -22,7 +22,7 @@ _COLUMNS = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("lo
 _DEFAULT_EXPERIMENT = "0"
 
 
-def settle(database: Path, root: Path) -> None:
+def relocate(database: Path, root: Path) -> None:
     """Let the addresses of artifacts in the SQLite file `database` point into `root`, the folder beside it.
 
     They are changed where the project was moved, or copied with its artifacts. The address of MLflow's first experiment
