@@ -1,8 +1,8 @@
 """The steps as Kubeflow components: types here, one call into the library each, nothing installed at run time.
 
-A component's parameters that are named like sections of params.yaml hold such a section as JSON text: whole numbers
-inside a Kubeflow dict would come back as floats. Its source travels inside the compiled pipeline, so that a function
-here sees nothing of its module but what it imports itself.
+A component's parameters that are named like sections of params.yaml hold such a section as JSON text, because whole
+numbers inside a Kubeflow dict become floats. A function's source is copied into the compiled pipeline, so that it sees
+nothing of its module but what it imports itself.
 """
 
 from components.attack_evaluation import attack_evaluation

@@ -20,8 +20,8 @@ def attack_evaluation(seed: int, device: str, data: str, threat: str, search: st
         search: Section of params.yaml as JSON.
         attack_evaluation: Section of params.yaml as JSON.
         locks: Folder of the cores' locks where tasks share a machine, else empty.
-        dataset: What data_prep left.
-        candidate: What training left.
+        dataset: Output of data_prep.
+        candidate: Output of training.
         attacks: attack_evaluation.json.
         metrics: Clean and robust accuracy on the validation split; empty for an infeasible candidate.
     """

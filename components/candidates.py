@@ -1,4 +1,4 @@
-"""candidates: NSGA-II asked for the next generation, after being told what became of the last one."""
+"""candidates: the ask/tell step of NSGA-II between two generations."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
@@ -16,7 +16,7 @@ def candidates(seed: int, device: str, data: str, threat: str, search: str, trai
 
     Args:
         seed: Seed of the search.
-        device: What the candidates are trained on: auto (what this machine has), cpu or cuda.
+        device: The device that candidates are trained on: auto (as this machine has), cpu or cuda.
         data: Section of params.yaml as JSON.
         threat: Section of params.yaml as JSON.
         search: Section of params.yaml as JSON.
@@ -26,14 +26,14 @@ def candidates(seed: int, device: str, data: str, threat: str, search: str, trai
         tracking: Section of params.yaml as JSON.
         ask: False after the last generation.
         generations: How many generations the pipeline was compiled for.
-        batch: Proposals in each of the texts, as a list; 0 for one proposal a text.
-        dataset: What data_prep left.
-        archive: The search's state, journal and front.
-        previous: The archive of the generation before.
-        trained: What training left of each candidate.
-        attacked: What attack_evaluation left of each candidate.
-        exported: What export left of each candidate.
-        measured: What measure left of each batch, in place of the three.
+        batch: Proposals in each of the texts, as a list; 0 for one proposal per text.
+        dataset: Output of data_prep.
+        archive: State, journal and front of the search.
+        previous: The archive of the previous generation.
+        trained: Output of training for each candidate.
+        attacked: Output of attack_evaluation for each candidate.
+        exported: Output of export for each candidate.
+        measured: Output of measure for each batch, instead of the three.
     """
     import json
     import os

@@ -16,7 +16,7 @@ def data_prep(seed: int, data: str, threat: str, data_prep: str, data_root: str,
         threat: Section of params.yaml as JSON.
         data_prep: Section of params.yaml as JSON.
         data_root: Folders of data sets, separated by colons.
-        dataset: The prepared data set; its metadata tell images per split and fingerprint.
+        dataset: The prepared data set; its metadata hold images per split and fingerprint.
     """
     import json
     from pathlib import Path

@@ -18,9 +18,9 @@ def export(device: str, data: str, threat: str, search: str, export: str, locks:
         search: Section of params.yaml as JSON.
         export: Section of params.yaml as JSON.
         locks: Folder of the cores' locks where tasks share a machine, else empty.
-        dataset: What data_prep left.
-        candidate: What training left.
-        attacks: What attack_evaluation left, on whose images the graph has to answer as the network did.
+        dataset: Output of data_prep.
+        candidate: Output of training.
+        attacks: Output of attack_evaluation, on whose images the graph has to answer as the network did.
         graph: model.onnx and export.json.
     """
     import json

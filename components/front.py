@@ -1,4 +1,4 @@
-"""front: everything known of the front's members, in one folder that stands by itself."""
+"""front: everything known of the front's members, in one self-contained folder."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Output
@@ -19,12 +19,12 @@ def front(seed: int, data: str, threat: str, search: str, front: str, tracking: 
         search: Section of params.yaml as JSON.
         front: Section of params.yaml as JSON.
         tracking: Section of params.yaml as JSON.
-        workspace: Folder where the numbers are left for the end of the run; empty where there is none.
-        dataset: What data_prep left.
-        archive: What the last candidates left.
-        evaluation: What full_evaluation left.
+        workspace: Folder where the numbers are stored for the end of the run; empty for none.
+        dataset: Output of data_prep.
+        archive: Output of the last task candidates or search.
+        evaluation: Output of full_evaluation.
         assembled: front.json, metrics.json, onnx/, search/ and evaluation/; front.json names files in this folder.
-        metrics: What metrics.json holds.
+        metrics: The numbers of metrics.json.
     """
     import json
     import os

@@ -18,11 +18,11 @@ def full_evaluation(seed: int, device: str, data: str, threat: str, search: str,
         data: Section of params.yaml as JSON.
         threat: Section of params.yaml as JSON.
         search: Section of params.yaml as JSON.
-        export: Section of params.yaml as JSON; the INT8 variants are timed as it says.
+        export: Section of params.yaml as JSON; also for timing the INT8 variants.
         full_evaluation: Section of params.yaml as JSON.
         tracking: Section of params.yaml as JSON.
-        dataset: What data_prep left.
-        archive: What the last candidates left.
+        dataset: Output of data_prep.
+        archive: Output of the last task candidates or search.
         evaluation: A JSON file and stored adversarial images for each member.
     """
     import json

@@ -20,10 +20,10 @@ def measure(seed: int, device: str, data: str, threat: str, search: str, trainin
         training: Section of params.yaml as JSON.
         attack_evaluation: Section of params.yaml as JSON.
         export: Section of params.yaml as JSON.
-        workspace: Folder that outlives this pod, for what is done so far; empty where there is none.
-        proposals: What candidates asked for, as a JSON list.
-        dataset: What data_prep left.
-        measured: A folder a candidate, with what the three steps leave.
+        workspace: Folder that outlives this pod, for results so far; empty for none.
+        proposals: A text that candidates returned, a JSON list.
+        dataset: Output of data_prep.
+        measured: A folder per candidate, with the outputs of the three steps.
     """
     import json
     import os

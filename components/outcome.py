@@ -1,4 +1,4 @@
-"""outcome: what became of a run, told whether it succeeded or not."""
+"""outcome: a summary of a run, whether it succeeded or failed."""
 
 from kfp import dsl
 from kfp.dsl import Markdown, Output, PipelineTaskFinalStatus
@@ -8,12 +8,12 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def outcome(workspace: str, status: PipelineTaskFinalStatus, told: Output[Markdown]) -> None:
-    """Say in a few lines what the run came to.
+    """Summarise the run in a few lines.
 
     Args:
-        workspace: Folder that the tasks of the run share, where front and promotion leave their numbers.
-        status: How the tasks before ended.
-        told: The text, for Kubeflow to show.
+        workspace: Folder that the tasks of the run share, where front and promotion store their numbers.
+        status: How the other tasks ended.
+        told: The text, for Kubeflow's page.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""promotion: one member of the front chosen, registered, and made champion if the gate lets it through."""
+"""promotion: chooses a member of the front, registers it, and makes it champion if it passes the gate."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input
@@ -23,11 +23,11 @@ def promotion(seed: int, device: str, data: str, threat: str, search: str, expor
         full_evaluation: Section of params.yaml as JSON.
         promotion: Section of params.yaml as JSON.
         mlflow_uri: The MLflow server with the model registry.
-        wish: knee, weights or constraints; empty for what the section promotion says.
-        dataset: What data_prep left.
-        assembled: What front left.
-        workspace: Folder that the tasks of the run share, where what became of it is left; empty for none.
-        occasion: Text from which the seed of the attack on the graph follows: the run's id, so that each run has one.
+        wish: knee, weights or constraints; empty for promotion.select.
+        dataset: Output of data_prep.
+        assembled: Output of front.
+        workspace: Folder that the tasks of the run share, where the result is stored; empty for none.
+        occasion: Text that determines the seed of the attack on the graph: the run's id, so that each run has its own.
     """
     import json
     import tempfile

@@ -15,11 +15,11 @@ def report(report: str, tracking: str, assembled: Input[Artifact], page: Output[
     Args:
         report: Section of params.yaml as JSON.
         tracking: Section of params.yaml as JSON.
-        assembled: What front left.
+        assembled: Output of front.
         page: The page alone, for Kubeflow to show.
         reported: report/ and plots/.
-        clean: What the most robust member takes the test images for.
-        attacked: What it takes them for under every attack of the suite.
+        clean: Confusion matrix of the most robust member on the test images.
+        attacked: The same under every attack of the suite.
     """
     import json
     import os

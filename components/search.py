@@ -1,4 +1,4 @@
-"""search: several generations by one task, on its own devices."""
+"""search: one task that runs several generations on its own devices."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Output
@@ -10,7 +10,7 @@ from components.image import IMAGE
 def search(seed: int, device: str, data: str, threat: str, search: str, training: str, attack_evaluation: str,
            export: str, tracking: str, workspace: str, until: int, end: bool, dataset: Input[Dataset],
            archive: Output[Artifact], metrics: Output[Metrics], previous: Input[Artifact] = None) -> None:
-    """Search on from where the task before ended, up to so many generations in all.
+    """Continue the search of the previous task, up to a number of generations in all.
 
     Args:
         seed: Seed of the search.
@@ -22,13 +22,13 @@ def search(seed: int, device: str, data: str, threat: str, search: str, training
         attack_evaluation: Section of params.yaml as JSON.
         export: Section of params.yaml as JSON.
         tracking: Section of params.yaml as JSON.
-        workspace: Folder that outlives this pod, for the candidate cache; empty where there is none.
+        workspace: Folder that outlives this pod, for the candidate cache; empty for none.
         until: Generations in all when this task ends.
         end: Whether the front follows, trained from scratch where the search says so.
-        dataset: What data_prep left.
-        archive: The journal, the front and the candidate cache, which the next task, or another run, goes on from.
+        dataset: Output of data_prep.
+        archive: The journal, the front and the candidate cache, from which the next task or another run continues.
         metrics: Size of the front, hypervolume, candidates.
-        previous: The archive of the task before, or of an earlier run.
+        previous: The archive of the previous task, or of an earlier run.
     """
     import json
     import os

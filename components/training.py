@@ -19,11 +19,11 @@ def training(seed: int, device: str, data: str, threat: str, search: str, traini
         search: Section of params.yaml as JSON.
         training: Section of params.yaml as JSON.
         locks: Folder of the cores' locks where tasks share a machine, else empty.
-        workspace: Folder that outlives this pod, for its checkpoint; empty where there is none.
-        proposal: What candidates asked for, as JSON.
-        dataset: What data_prep left.
+        workspace: Folder that outlives this pod, for its checkpoint; empty for none.
+        proposal: A text that candidates returned, JSON.
+        dataset: Output of data_prep.
         candidate: model.safetensors and training.json.
-        train_job: What to ask Kubeflow Trainer for, as JSON; empty to train here.
+        train_job: Specification of a TrainJob as JSON; empty to train here.
     """
     import json
     from pathlib import Path
@@ -41,7 +41,7 @@ def training(seed: int, device: str, data: str, threat: str, search: str, traini
                             **{name: json.loads(text) for name, text in sections.items()}})
     where = json.loads(proposal), Path(dataset.path), Path(candidate.path)
     if train_job:
-        result = jobs.run(params, *where, shared=Path(workspace), demand=jobs.Demand(**json.loads(train_job)))
+        result = jobs.run(params, *where, shared=Path(workspace), spec=jobs.TrainJobSpec(**json.loads(train_job)))
     else:
         result = supervised.training(params, *where, locks=locks,
                                      checkpoints=Path(workspace) / "checkpoints" if workspace else None)

@@ -1,8 +1,8 @@
-"""Accounts of MLflow and what they may see: `python k8s/accounts.py NAME --experiment parapet --model digits`.
+"""Creates accounts of MLflow and their permissions: `python k8s/accounts.py NAME --experiment parapet --model digits`.
 
-Run by an administrator, with MLFLOW_TRACKING_URI, _USERNAME, _PASSWORD and _SERVER_CERT_PATH set. Makes the account
-where it is missing (its password is read from the terminal, or from standard input), and the experiments and registered
-models, and grants them: to change them, or with --read-only to look at them.
+Run by an administrator, with MLFLOW_TRACKING_URI, _USERNAME, _PASSWORD and _SERVER_CERT_PATH set. Creates the account
+(its password is read from the terminal, or from standard input), the experiments and the registered models where they
+are missing, and grants the account the right to change them, or with --read-only to read them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.server.auth.client import AuthServiceClient
 
-# Beside each model stands the queue of the promotions that wait for it.
+# Each model has a second one beside it: the queue of its promotions.
 QUEUE = ".promotion-lock"
 
 
 def grant(uri: str, name: str, password: str | None, experiments: list[str], models: list[str],
           permission: str) -> None:
-    """Let the account `name` have `permission` on the experiments and models, all of which are there afterwards."""
+    """Grant the account `name` a `permission` on experiments and models, which are created where they are missing."""
     accounts, client = AuthServiceClient(uri), MlflowClient(uri, uri)
     if password is not None:
         accounts.create_user(name, password)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Certificates without cert-manager: `sh k8s/certificates.sh DIR` makes an authority (ca.crt, ca.key) in the folder DIR,
-# unless one is there, and certificates of it for MLflow and for components/postgres, for a year.
+# Certificates without cert-manager: `sh k8s/certificates.sh DIR` creates an authority (ca.crt, ca.key) in the folder
+# DIR, unless there is one, and its certificates for MLflow and for components/postgres, valid for a year.
 set -eu
 umask 077
 mkdir -p "$1"

@@ -1,4 +1,4 @@
-"""The command `python -m pipelines`: the only place here that knows working directory, environment and exit codes."""
+"""The command `python -m pipelines`: the only module here that uses working directory, environment and exit codes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compile(options: argparse.Namespace) -> int:
     params, resources = load(options.params), _resources(options.cluster)
-    # The default image is for a machine of one's own, whose cache is one's own too.
+    # The default image is for a local machine, whose cache is local too.
     refuse_mutable(options.image, allowed=options.allow_mutable_tag or options.image == IMAGE)
     name = _write(options.pipeline, params, options.image, resources, options.assembled, options.out)
     size = options.out.stat().st_size
@@ -52,7 +52,7 @@ def _local(options: argparse.Namespace) -> int:
     from pipelines.robust_search import build
 
     params, layout = load(options.params), Layout(options.batch, options.generations_per_task)
-    build(params, IMAGE, layout=layout)  # what cannot be built is refused before anything runs
+    build(params, IMAGE, layout=layout)  # raises where it cannot be built, before anything runs
     if code := cli.main(["check", "--params", str(options.params), "--out", str(options.out)]):
         return code
     # A container has the data set that was built into its image.
@@ -125,7 +125,7 @@ def _schedule(options: argparse.Namespace) -> int:
 
 
 def _write(pipeline: str, params: Params, image: str, resources: Resources, assembled: str | None, out: Path) -> str:
-    """Compile into the file `out`; what it is, in words."""
+    """Compile into the file `out`; returns a description of the pipeline."""
     from pipelines import compiling
 
     if pipeline == "promote":
@@ -174,7 +174,7 @@ def _say(text: str) -> None:
 
 
 def _data_root(params: Params) -> str:
-    """The folders of data sets, absolute; PARAPET_DATA goes before data.root."""
+    """The folders of data sets, absolute; PARAPET_DATA comes before data.root."""
     roots = [os.environ.get("PARAPET_DATA"), params.data.root]
     return ":".join(str(Path(root).resolve()) for root in roots if root)
 

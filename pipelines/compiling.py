@@ -1,4 +1,4 @@
-"""From parameters to the YAML that Kubeflow reads; equal parameters give equal bytes."""
+"""Compiles parameters to the YAML that Kubeflow reads; equal parameters give equal bytes."""
 
 from __future__ import annotations
 

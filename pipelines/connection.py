@@ -1,4 +1,4 @@
-"""The Kubeflow Pipelines API: a client that gives up in time, and its failures in one sentence."""
+"""The Kubeflow Pipelines API: a client with time limits, whose failures become one sentence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +22,11 @@ _ENDPOINT = "KF_PIPELINES_ENDPOINT"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the API is and how to be let in; None leaves it to the kfp client.
+    """Address and credentials of the API; None leaves a value to the kfp client.
 
-    host: else KF_PIPELINES_ENDPOINT, the service inside a cluster, or the current kubectl context. token_file: a bearer
-    token, read anew for each client; in a pod a projected service account token is found by itself. seconds: the
-    longest that one request may take.
+    host: without it, KF_PIPELINES_ENDPOINT, the service inside a cluster, or the current kubectl context. token_file: a
+    bearer token, read for each client; in a pod the client finds a projected service account token by itself. seconds:
+    time limit of one request.
     """
 
     host: str | None = None
@@ -37,7 +37,7 @@ class Endpoint:
 
 
 class Unavailable(WorkError):
-    """The API does not answer, or is in trouble: the same request may go through later."""
+    """The API does not answer, or has an internal error: the same request may succeed later."""
 
 
 def connect(endpoint: Endpoint) -> kfp.Client:
@@ -47,7 +47,7 @@ def connect(endpoint: Endpoint) -> kfp.Client:
         import kfp
 
         class Client(kfp.Client):
-            """One that asks once, and not for ever."""
+            """Checks the server's health once; kfp's own client repeats the check without limit."""
 
             def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
                 _limit(self, endpoint.seconds)
@@ -63,8 +63,8 @@ def connect(endpoint: Endpoint) -> kfp.Client:
 
 @contextmanager
 def asking(endpoint: Endpoint) -> Iterator[None]:
-    """What goes wrong inside becomes one sentence: InputError for refused credentials and bad requests, `Unavailable`
-    where the server is away or in trouble, WorkError for the rest."""
+    """Turn errors inside into one sentence: InputError for refused credentials and bad requests, `Unavailable` where
+    the server is away or has an internal error, WorkError for the rest."""
     import urllib3
     from kfp_server_api import ApiException
 
@@ -86,13 +86,25 @@ def asking(endpoint: Endpoint) -> Iterator[None]:
 
 
 def _limit(client: kfp.Client, seconds: float) -> None:
-    rest = client._healthz_api.api_client.rest_client  # the generated client has no other place for a time limit
+    rest = client._healthz_api.api_client.rest_client  # the generated client has no public setting for a time limit
     if not isinstance(rest.pool_manager, _InTime):
         rest.pool_manager = _InTime(rest.pool_manager, seconds)
 
 
+def pages(endpoint: Endpoint, listing: Callable[[str], Any]) -> Iterator[Any]:
+    """The pages of a listing, which is called with the token of each page."""
+    token = ""  # nosec B105 # of a page, not of a person
+    while True:
+        with asking(endpoint):
+            page = listing(token)
+        yield page
+        token = page.next_page_token
+        if not token:
+            return
+
+
 def is_conflict(error: BaseException) -> bool:
-    """Whether the API said that such a thing exists already."""
+    """Whether the API said that an object of this name exists already."""
     return "(409: " in str(error)
 
 
@@ -120,7 +132,7 @@ def _cause(error: BaseException) -> str:
 
 
 class _InTime:
-    """A pool of connections whose requests have a time limit; nothing is sent twice but by whoever asked."""
+    """A connection pool whose requests have a time limit and are not retried; the caller decides about that."""
 
     def __init__(self, pool: Any, seconds: float) -> None:
         self._pool, self._seconds = pool, seconds

@@ -1,8 +1,9 @@
-"""The cron expressions that Kubeflow reads, by the grammar of its own parser.
+"""Parses cron expressions by the grammar of Kubeflow's own parser.
 
-Kubeflow's API server and its controller read a recurring run's expression with `cron.Parse` of github.com/robfig/cron
-1.2: six fields with seconds first, or a descriptor such as `@daily` or `@every 90m`. What other crons know besides
-(day 7, L, W, #, a time zone before the fields) it refuses, and so does this; times come out as they do there.
+Kubeflow's API server and its controller parse the expression of a recurring run with `cron.Parse` of
+github.com/robfig/cron 1.2: six fields with seconds first, or a descriptor such as `@daily` or `@every 90m`. It refuses
+extensions of other crons (day 7, L, W, #, a time zone before the fields), and so does this module; both compute the
+same times.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from parapet.quoting import quote
 
 
 class CronError(ValueError):
-    """What is wrong with an expression: the field, what was written, what is allowed; no whole sentence."""
+    """What is wrong with an expression: the field, its text, what is allowed; part of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,13 @@ class Field:
 
     @property
     def allowed(self) -> str:
-        """What may be written, in words."""
+        """The allowed values, in words."""
         named = f" (or {next(iter(self.names))} to {list(self.names)[-1]})" if self.names else ""
         return (f"allowed are *, ?, numbers from {self.low} to {self.high}{named}, ranges like {self.low}-{self.high}, "
                 f"steps like */2, and lists of them with commas")
 
     def parse(self, text: str) -> tuple[frozenset[int], bool]:
-        """The values that `text` names, and whether it is open: whether one of its parts begins with * or ?."""
+        """The values of `text`, and whether it is unrestricted: whether one of its parts begins with * or ?."""
         values: set[int] = set()
         for part in text.split(","):
             values.update(self._part(text, part))
@@ -91,13 +92,13 @@ _DESCRIPTORS = {"@yearly": "0 0 0 1 1 *", "@annually": "0 0 0 1 1 *", "@monthly"
                 "@weekly": "0 0 0 * * 0", "@daily": "0 0 0 * * *", "@midnight": "0 0 0 * * *", "@hourly": "0 0 * * * *"}
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _LENGTH = re.compile(r"([0-9]{1,18}\.?[0-9]{0,18}|\.[0-9]{1,18})(ns|us|µs|μs|ms|s|m|h)")
-# A year that has the day, of every five, is as far as Kubeflow looks.
+# Kubeflow searches so many years for the next time.
 _YEARS = 5
 
 
 @dataclass(frozen=True)
 class Calendar:
-    """Times by the calendar: the values of each field; `any_day` where a day has to meet both of its fields."""
+    """Times by the calendar: the values of each field. With `any_day` a day has to match both day fields, else one."""
 
     seconds: frozenset[int]
     minutes: frozenset[int]
@@ -108,7 +109,7 @@ class Calendar:
     any_day: bool
 
     def next(self, after: datetime) -> datetime | None:
-        """The first time after `after`, in its time zone, which must know no summer time; None where none comes."""
+        """The first time after `after`, in its time zone, which must have no daylight saving time; None for none."""
         start = after.replace(microsecond=0) + timedelta(seconds=1)
         day, last = start.date(), start.year + _YEARS
         while day.year <= last:
@@ -134,18 +135,18 @@ class Calendar:
 
 @dataclass(frozen=True)
 class Every:
-    """Times of one distance."""
+    """Times at equal intervals."""
 
     distance: timedelta
 
     def next(self, after: datetime) -> datetime:
-        """`after`, and the distance after it."""
+        """The time one interval after `after`."""
         return after.replace(microsecond=0) + self.distance
 
 
 def parse(expression: str) -> Calendar | Every:
-    """Read six fields with seconds first, or a descriptor. Raises CronError for what Kubeflow would refuse, and for
-    what it reads without a sense: empty parts of lists, `*-5`, and distances below a second."""
+    """Parse six fields with seconds first, or a descriptor. Raises CronError for what Kubeflow refuses, and for what it
+    accepts without a meaning: empty parts of lists, `*-5`, and intervals below a second."""
     if expression.startswith("@"):
         if expression.startswith("@every "):
             return _every(expression.removeprefix("@every "))

@@ -1,4 +1,4 @@
-"""Build the images that the steps run in, say how large they are, push them if asked, and write their SBOMs.
+"""Builds the images that the steps run in, prints their sizes, pushes them on request, and writes their SBOMs.
 
     python -m pipelines.images --target cpu
     python -m pipelines.images --registry registry.example/team
@@ -44,8 +44,8 @@ class Image:
 def build(target: str, *, name: str = "parapet", arguments: Sequence[str] = (), options: Sequence[str] = ()) -> Image:
     """Build `target` from the working directory as `name`:`target`.
 
-    `arguments` are build arguments, NAME=VALUE; `options` more for `docker build`. Raises WorkError where it fails, and
-    InputError where the default data set has not been pulled.
+    `arguments` are build arguments, NAME=VALUE; `options` are further options of `docker build`. Raises WorkError where
+    it fails, and InputError where the default data set has not been pulled.
     """
     if not any(Path("data").glob("*/*")):
         raise InputError("data/ is empty, and the image holds the default data set; run `dvc pull data.dvc` first.")
@@ -68,7 +68,7 @@ def torch_from(index: str) -> list[str]:
 
 
 def push(image: Image, registry: str) -> Image:
-    """Push it to `registry`; the image with its reference by digest."""
+    """Push an image to `registry`; returns the image with its reference by digest."""
     there = f"{registry}/{image.tag}"
     _docker("tag", image.tag, there)
     _docker("push", there)
@@ -78,7 +78,7 @@ def push(image: Image, registry: str) -> Image:
 
 
 def bill_of_materials(image: Image, path: Path) -> None:
-    """Write what is installed in it to `path`, as CycloneDX JSON (an SBOM)."""
+    """Write the packages installed in an image to `path`, as CycloneDX JSON (an SBOM)."""
     frozen = _output("run", "--rm", image.tag, "python", "-m", "pip", "freeze", "--all")
     lines = [line for line in frozen.splitlines() if "==" in line]
     command = [sys.executable, "-m", "cyclonedx_py", "requirements", "-", "--of", "JSON", "--output-reproducible"]

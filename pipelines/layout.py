@@ -1,4 +1,4 @@
-"""How a search is cut into tasks, and what that costs in pods."""
+"""Divides a search into tasks, and counts the pods that this takes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PODS_A_TASK = 2
 @dataclass(frozen=True)
 class Layout:
     """`batch` candidates are trained, attacked and exported in one pod, one after the other; 0 gives each candidate
-    three pods of its own. With `generations_per_task` a task searches so many generations by itself, on its own
-    devices: for more than MAXIMUM_GENERATIONS of them, and for searches with rounds beside their generations. `promote`
-    ends the run with the gate. `continue_from` is the address of the archive of an earlier run, which goes on.
+    three pods of its own. With `generations_per_task` one task runs so many generations by itself, on its own devices:
+    for more than MAXIMUM_GENERATIONS of them, and for searches with rounds beside their generations. `promote` ends the
+    run with the gate. `continue_from` is the address of the archive of an earlier run, which is continued.
     """
 
     batch: int = option(0, low=0, high=1000)
@@ -54,7 +54,7 @@ class Layout:
         return [min(generations, each * place) for place in range(1, stages + 1)]
 
     def tasks(self, params: Params) -> int:
-        """Tasks of a whole run that starts anew."""
+        """The number of tasks of a whole run."""
         stages = len(self.stages(params))
         # data_prep, full_evaluation, front, report, outcome
         around = 5 + self.promote
@@ -65,13 +65,13 @@ class Layout:
         return around + stages + 1 + stages * loops + undefended
 
     def pods(self, params: Params) -> int:
-        """Pods of a whole run, with the drivers that Kubeflow puts before tasks and loops."""
+        """The number of pods of a whole run, with the drivers that Kubeflow starts before tasks and loops."""
         stages = len(self.stages(params))
         loops = 0 if self.generations_per_task is not None else stages
         return PODS_A_TASK * self.tasks(params) + loops
 
 
 def _more(params: Params, batch: int) -> int:
-    """Batches that the undefended network adds to the first generation."""
+    """The number of batches that the undefended network adds to the first generation."""
     population = params.search.population
     return math.ceil((population + 1) / batch) - math.ceil(population / batch)

@@ -1,4 +1,4 @@
-"""The pipeline on this machine, with kfp.local: the same components as on a cluster, in processes of their own."""
+"""Runs the pipeline on this machine with kfp.local: the same components as on a cluster, each in its own process."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from parapet.progress import Progress
 from parapet.steps import places
 from pipelines.layout import Layout
 
-# What the tasks leave is here, and is cleared by the next run.
+# The folder of the tasks' outputs, which the next run deletes, and its log.
 _WORK, _LOG = ".kfp", "pipeline.log"
-# What is in it, as `places.check_scratch` takes it.
+# Its content, for `places.check_scratch`.
 _OWN = (_LOG, "tmp/*", "locks/*", "workspace/*")
-# What is put into the output folder.
+# Folders that are copied into the output folder.
 _RESULTS = ("search", "evaluation", "onnx", "report", "plots")
 _TICK = 0.5
 _ERROR = re.compile(r"^\s*parapet\.errors\.(\w+): (.+)$", re.MULTILINE)
@@ -38,9 +38,9 @@ _TASK = re.compile(r"(?:for-loop-(?P<generation>\d+)-iteration-(?P<candidate>\d+
 def run(params: Params, out: Path, data_root: str, layout: Layout | None = None, image: str | None = None) -> Path:
     """Run the pipeline into the folder `out` and return the report's page.
 
-    `data_root` is what the component data_prep takes, `layout` how the search is cut into tasks. With `image` every
-    task is a container of it, which needs a Docker engine; `data_root` is a path inside it then. What kfp.local and the
-    tasks print goes to .kfp/pipeline.log. Raises the error of the task that failed where it is one of ours, else
+    `data_root` is the argument of the component data_prep, `layout` divides the search into tasks. With `image` every
+    task is a container of it, which needs a Docker engine; `data_root` is then a path inside it. What kfp.local and the
+    tasks print goes to .kfp/pipeline.log. Raises the error of the failed task where it is one of Parapet's, else
     WorkError.
     """
     from pipelines.robust_search import NAME  # kfp, which takes a second to import
@@ -79,9 +79,9 @@ def run(params: Params, out: Path, data_root: str, layout: Layout | None = None,
 @contextmanager
 def _started(job: dict[str, Any], log: Path, temporary: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The process that runs the pipeline; it and all its tasks end with the block."""
-    # Every task leaves its source in a temporary folder.
+    # Every task writes its source into a temporary folder.
     environment = {**os.environ, "TMPDIR": str(temporary)}
-    if folders := job["plugins"]["folders"]:  # of plugins: tasks know their names alone
+    if folders := job["plugins"]["folders"]:  # tasks get only the names of plugins
         environment["PYTHONPATH"] = os.pathsep.join([*filter(None, [environment.get("PYTHONPATH")]), *folders])
     with log.open("wb") as stream:
         process = subprocess.Popen([sys.executable, "-m", "pipelines.local_process"], stdin=subprocess.PIPE,
@@ -99,7 +99,7 @@ def _started(job: dict[str, Any], log: Path, temporary: Path) -> Iterator[subpro
 
 
 def _finished(work: Path) -> Iterator[Path]:
-    """A file for each task that is done. Under a loop kfp.local loses and mangles lines of its log, never files."""
+    """One file for each task that is done; in a loop kfp.local may lose lines of its log, but never files."""
     for pattern in ("*/*/executor_output.json", "*/for-loop-*/*/executor_output.json"):
         yield from work.glob(pattern)
 
@@ -117,7 +117,7 @@ def _describe(task: Path, work: Path) -> str:
 
 
 def _failure(log: Path) -> Exception:
-    """What the log says of the failure: the last error of ours, else where to read on."""
+    """The last error of Parapet's in the log, else one that names the log."""
     found = _ERROR.findall(log.read_text(encoding="utf-8", errors="replace"))
     if found and isinstance(kind := getattr(errors, found[-1][0], None), type):
         failure: Exception = kind(found[-1][1])
@@ -126,7 +126,7 @@ def _failure(log: Path) -> Exception:
 
 
 def _copy(source: Path, out: Path) -> None:
-    """Put every file and folder of `source` into `out`, in place of an older one."""
+    """Copy every file and folder of `source` into `out`, replacing an older one."""
     for entry in sorted(source.iterdir()):
         if entry.is_dir():
             with replacing_folder(out / entry.name) as partial:

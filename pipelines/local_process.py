@@ -1,8 +1,8 @@
-"""The child's side of `local`: kfp.local alone in a process group, so that it can be ended with all it started.
+"""The child process of `local`: runs kfp.local in a process group of its own, which can be killed with all its tasks.
 
-Run as `python -m pipelines.local_process`. kfp.local starts every waiting task of a loop before it lets an
-interruption through, and its tasks outlive it; this process ends with its parent and takes its whole group along.
-Reads {params, plugins, layout, arguments, root, image} as one JSON line.
+Run as `python -m pipelines.local_process`. On an interruption kfp.local still starts every waiting task of a loop, and
+its tasks outlive it; this process therefore kills its whole process group when its parent ends. It reads {params,
+plugins, layout, arguments, root, image} as one line of JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from parapet.config import Params, parse
 from pipelines.layout import Layout
 from pipelines.robust_search import build
 
-# The image's own.
+# The user of the image.
 _USER = 1000
 
 
@@ -36,7 +36,7 @@ def main() -> None:
         os.dup2(nothing.fileno(), sys.stdin.fileno())  # the tasks must not hold the parent's pipe open
     job = json.loads(parent.readline())
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    warnings.simplefilter("ignore")  # the image and the names to display mean nothing here, as kfp says of each task
+    warnings.simplefilter("ignore")  # kfp warns for each task that image and display name have no effect here
     workspace = Path(job["root"]) / "workspace"
     workspace.mkdir()
     image = job["image"]
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _containers(root: Path) -> local.DockerRunner:
-    """Containers as a cluster's restricted namespaces have them: not root, nothing to write to but volumes and /tmp."""
+    """Containers as in a cluster's restricted namespaces: not root, and only volumes and /tmp are writable."""
     user = os.getuid()
     if user == 0:
         user = _USER

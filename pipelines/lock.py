@@ -1,4 +1,4 @@
-"""`make lock`: what the images install, each file by its hash, in components/requirements, as constraints.txt says.
+"""`make lock`: writes the packages of the images with their hashes to components/requirements, from constraints.txt.
 
 `base.txt` is for both images, `cuda.txt` is torch with CUDA's libraries, from the ordinary index, `cpu.txt` torch from
 PyTorch's own index for CPUs, and `build.txt` what makes Parapet's wheel. For Linux on x86-64 and the Python of the
@@ -17,12 +17,12 @@ FOLDER = Path("components/requirements")
 PLATFORM = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
 _HEAD = "# Made by `make lock` from pyproject.toml and constraints.txt; {}.\n"
 _BUILD = "setuptools>=77\n"
-# What comes with a torch that knows CUDA, and not with the one for CPUs.
+# Packages of the CUDA build of torch that its build for CPUs does not need.
 _CUDA = re.compile(r"(torch|torchvision|triton|nvidia-.*|cuda-.*)==")
 
 
 def split(compiled: str) -> tuple[str, str]:
-    """The entries of a compiled file, first those that both images need, then torch with CUDA's libraries."""
+    """The entries of a compiled file: those that both images need, and those of torch with CUDA's libraries."""
     entries = re.findall(r"^[A-Za-z0-9].*\n(?:    .*\n)*", compiled, re.M)
     return ("".join(entry for entry in entries if not _CUDA.match(entry)),
             "".join(entry for entry in entries if _CUDA.match(entry)))

@@ -1,8 +1,8 @@
-"""The gate and the promotion alone, as a Kubeflow pipeline: of a front that an earlier run assembled.
+"""A Kubeflow pipeline with the gate and the promotion alone, for a front that an earlier run assembled.
 
-On a schedule it is a re-audit: the member that is chosen and the champion are attacked again, with a seed that each run
-has for itself, and a member of the front takes the champion's place if it has become the better one. The task fails
-where a number is no longer reached.
+On a schedule it is a repeated audit: the chosen member and the champion are attacked again, with another seed in each
+run, and a member of the front replaces the champion if it is the better one now. The task fails where a recorded number
+is no longer reached.
 """
 
 import json
@@ -12,19 +12,18 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl import Artifact
 
-import components
-from parapet.cli.plugins import VARIABLE
 from parapet.config import Params, to_dict
 from parapet.errors import InputError
 from pipelines.readable import refuse_secrets
 from pipelines.resources import Resources
+from pipelines.tasks import Tasks
 
 NAME = "promote"
 _SECTIONS = ("data", "threat", "data_prep", "search", "export", "tracking", "full_evaluation", "promotion")
 
 
 def build(params: Params, image: str, resources: Resources, assembled: str) -> Callable[..., Any]:
-    """The pipeline for `params`; `assembled` is the address of the artifact that the component front left."""
+    """The pipeline for `params`; `assembled` is the address of the output of the component front."""
     refuse_secrets(params, resources, image, assembled)
     section = {name: json.dumps(value) for name, value in to_dict(params).items() if name in _SECTIONS}
     uri = resources.mlflow_uri or ""
@@ -40,25 +39,14 @@ def build(params: Params, image: str, resources: Resources, assembled: str) -> C
                 export: str = section["export"], tracking: str = section["tracking"],
                 full_evaluation: str = section["full_evaluation"], promotion: str = section["promotion"],
                 mlflow_uri: str = uri, wish: str = "") -> None:
-        given = {"data_root": data_root, "seed": seed, "device": device, "data": data, "threat": threat,
-                 "data_prep": data_prep, "search": search, "export": export, "tracking": tracking,
-                 "full_evaluation": full_evaluation, "promotion": promotion, "mlflow_uri": mlflow_uri, "wish": wish,
-                 "workspace": dsl.WORKSPACE_PATH_PLACEHOLDER, "occasion": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
-
-        def step(name: str, title: str, **arguments: Any) -> dsl.PipelineTask:
-            component = getattr(components, name)
-            wanted = component.component_spec.inputs
-            own = {"device": resources.device(name)} if resources.device(name) else {}
-            task = component(**{key: value for key, value in {**given, **own}.items() if key in wanted}, **arguments)
-            resources.request(task, name, params.device)
-            if params.plugins:
-                task.set_env_variable(VARIABLE, ",".join(params.plugins))
-            return task.set_container_image(image).set_display_name(title)
-
+        step = Tasks(params, image, resources, {
+            "data_root": data_root, "seed": seed, "device": device, "data": data, "threat": threat,
+            "data_prep": data_prep, "search": search, "export": export, "tracking": tracking,
+            "full_evaluation": full_evaluation, "promotion": promotion, "mlflow_uri": mlflow_uri, "wish": wish,
+            "workspace": dsl.WORKSPACE_PATH_PLACEHOLDER, "occasion": dsl.PIPELINE_JOB_ID_PLACEHOLDER})
         front = dsl.importer(artifact_uri=assembled, artifact_class=Artifact, reimport=True).output
-        with dsl.ExitHandler(step("outcome", "Say what it came to").set_caching_options(False)):
+        with dsl.ExitHandler(step("outcome", "Say what it came to")):
             dataset = step("data_prep", "Prepare the data").outputs["dataset"]
-            # What it does depends on the registry, which no cache knows.
-            step("promotion", "Promote", dataset=dataset, assembled=front).set_caching_options(False)
+            step("promotion", "Promote", dataset=dataset, assembled=front)
 
     return promote

@@ -1,5 +1,5 @@
-"""What each step asks of a cluster, in one place, read from a file like pipelines/cluster.yaml; a local run asks for
-nothing."""
+"""The resources that each step requests of a cluster, read from a file like pipelines/cluster.yaml; a local run
+requests nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kfp.dsl import KubernetesWorkspaceConfig, PipelineConfig, PipelineTask, Wor
 from parapet import plain_yaml
 from parapet.config import Params, option, parse
 from parapet.errors import InputError
-from parapet.processes.train_job import Demand
+from parapet.processes.train_job import TrainJobSpec
 from parapet.quoting import quote
 from pipelines.layout import Layout
 
@@ -25,9 +25,10 @@ _SIZE = re.compile(r"(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?([KMGT]i|[MGT])?")
 
 @dataclass(frozen=True)
 class Pod:
-    """Requests and, at the same figures, limits: the pod is of class Guaranteed and nobody's neighbour slows it.
+    """Requests and equal limits of a pod, which gives it the class Guaranteed: other pods do not slow it down.
 
-    Whole CPUs, because with a fraction of one the kernel would throttle what is timed. The pod is ended after `hours`.
+    Whole CPUs, because with a fraction of one the kernel throttles the pod, which would disturb timing. The pod is
+    ended after `hours`.
     """
 
     cpus: int = option(1, low=1, high=512)
@@ -63,11 +64,11 @@ class Secret:
                              "{MLFLOW_TRACKING_PASSWORD: password}}.")
 
 
-# The steps whose pods go through the queue: those that train, attack and time.
+# The steps whose pods wait in the queue: those that train, attack and time.
 _QUEUED = ("training", "attack_evaluation", "export", "measure", "search", "full_evaluation", "promotion")
-# Where pods find the authority of MLflow's certificate.
+# Where pods find the certificate of the authority that signed MLflow's.
 _AUTHORITY = "/etc/mlflow-ca"
-# Steps that take whatever device their pod has; what trains is told which, because keys depend on it.
+# Steps that use whatever device their pod has; the others are told the device, because keys depend on it.
 _ADAPTABLE = ("attack_evaluation", "full_evaluation", "promotion")
 
 
@@ -83,16 +84,16 @@ def _cpu_pod(cpus: int, memory: str) -> Any:
 class Resources:
     """A pod for each step, and what all pods, or all with a GPU, have in common.
 
-    `node_selectors` and `tolerations` are for pods with a GPU, `shared_memory` too: PyTorch's worker processes die of
-    a bus error with Kubernetes' 64 MiB. `queue` is a LocalQueue of Kueue for the pods that train, attack and
-    time, where a TrainJob waits for up to `queue_hours`. `mlflow_uri` and `secrets` go into every pod; with
-    `mlflow_ca`, the name of a ConfigMap whose `ca.crt` is the authority of MLflow's certificate, that too. With `log`
-    json every pod writes an event a line, as JSON, to its standard error.
-    `workspace` is the size of the volume that the tasks of a run share, where a pod that was evicted goes on from.
+    `node_selectors`, `tolerations` and `shared_memory` are for pods with a GPU: with Kubernetes' default of 64 MiB the
+    worker processes of PyTorch die of a bus error. `queue` is a LocalQueue of Kueue for the pods that train, attack and
+    time, where a TrainJob waits for up to `queue_hours`. `mlflow_uri` and `secrets` are set in every pod, and so is
+    `mlflow_ca`, the name of a ConfigMap whose `ca.crt` is the authority of MLflow's certificate. With `log: json` every
+    pod writes one event per line, as JSON, to its standard error. `workspace` is the size of the volume that the tasks
+    of a run share, from which the work of an evicted pod is resumed.
 
-    A candidate with `training.gpus` above 1 is trained in its task's own pod, which then has as many; or, with
-    `training_runtime`, the name of a TrainingRuntime, by a TrainJob of Kubeflow Trainer whose pods are what `training`
-    says, as many as it takes, while the task waits.
+    A candidate with `training.gpus` above 1 is trained in its task's own pod, which then has as many GPUs; or, with
+    `training_runtime`, the name of a TrainingRuntime, by a TrainJob of Kubeflow Trainer whose pods are like those of
+    the step `training`, as many as needed, while the task waits.
     """
 
     data_prep: Pod = option(Pod, factory=True)
@@ -151,13 +152,13 @@ class Resources:
                                  "digits, '-' and '.'.")
 
     def device(self, step: str) -> str | None:
-        """What `step` is told instead of params.yaml's device; None where that holds."""
+        """The device of `step` where it differs from that of params.yaml, else None."""
         return "cpu" if step in _ADAPTABLE and getattr(self, step).gpus == 0 else None
 
     def train_job(self, params: Params) -> str:
-        """What the component `training` is told of TrainJobs, as JSON; empty where it trains in its own pod.
+        """The TrainJobSpec for the component `training`, as JSON; empty where it trains in its own pod.
 
-        Raises InputError where a candidate asks for more cards than its pod has and nothing else can be done.
+        Raises InputError where a candidate needs more GPUs than its pod has and no TrainJob can be used.
         """
         gpus, cards = params.training.gpus, params.device != "cpu" and self.training.gpus > 0
         if gpus == 1:
@@ -179,30 +180,30 @@ class Resources:
             raise InputError(f"training.gpus is {gpus}, and the pods of the step training have {each} each, which "
                              "does not divide it; change one of them.")
         wanted = {"cpu": str(self.training.cpus), "memory": self.training.memory}
-        demand = Demand(self.training_runtime, gpus // each, each, "cuda" if cards else "cpu",
+        spec = TrainJobSpec(self.training_runtime, gpus // each, each, "cuda" if cards else "cpu",
                         wanted | ({self.accelerator: str(each)} if cards else {}), round(3600 * self.training.hours),
                         self.shared_memory, self.user, self.queue)
         if cards:
-            demand = replace(demand, node_selectors=self.node_selectors,
+            spec = replace(spec, node_selectors=self.node_selectors,
                              tolerations=tuple(map(_without_none, self.tolerations)))
-        return json.dumps(asdict(demand))
+        return json.dumps(asdict(spec))
 
     def request(self, task: PipelineTask, step: str, device: str, *, waits: int = 0) -> None:
-        """Set on `task` what `step` asks for; no accelerator where `device` is cpu, and next to nothing for a task
-        that waits for TrainJobs, up to `waits` of them one after the other."""
+        """Set on `task` the requests of `step`: no accelerator where `device` is cpu, and minimal ones for a task that
+        waits for up to `waits` TrainJobs, one after the other."""
         pod: Pod = getattr(self, step)
         if waits:
             pod = replace(pod, cpus=1, memory="2Gi", gpus=0, hours=pod.hours * waits + self.queue_hours)
         task.set_cpu_request(str(pod.cpus)).set_cpu_limit(str(pod.cpus))
         task.set_memory_request(pod.memory).set_memory_limit(pod.memory)
-        if step != "promotion":  # one that was refused would be refused again
+        if step != "promotion":  # a refused promotion would be refused again
             task.set_retry(num_retries=self.retries, backoff_duration=self.backoff, backoff_factor=self.backoff_factor)
         kubernetes.set_timeout(task, seconds=round(3600 * pod.hours))
-        # Kubeflow does not ask for it, and namespaces that are "restricted" do.
+        # Kubeflow does not set it, and namespaces with the Pod Security level "restricted" require it.
         kubernetes.set_security_context(task, run_as_user=self.user, run_as_non_root=True)
         if pod.gpus and device != "cpu":
             self._request_gpus(task, pod.gpus)
-        # Tasks that wait would keep the quota that what they wait for needs.
+        # A waiting task would hold the quota that its TrainJob needs.
         if self.queue and step in _QUEUED and not waits:
             kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", self.queue)
         if self.mlflow_uri:

@@ -9,32 +9,30 @@ from kfp import dsl
 from kfp.dsl import Artifact
 
 import components
-from parapet.cli.plugins import VARIABLE
 from parapet.config import Params, to_dict
 from parapet.errors import InputError
 from pipelines.layout import Layout
 from pipelines.readable import refuse_secrets
 from pipelines.resources import Resources
+from pipelines.tasks import Tasks
 
 NAME = "robust-search"
-# Kubeflow's caches know inputs and image; what a promotion does depends on the registry and on its own past.
-_NEVER_CACHED = ("promotion", "outcome")
 
 
 def build(params: Params, image: str, resources: Resources | None = None,
           layout: Layout | None = None) -> Callable[..., Any]:
     """The pipeline for `params`, whose sections become the defaults of its parameters.
 
-    `image` runs every step. Without `resources` nothing is asked of the cluster (a local run). `layout` says how the
-    search is cut into tasks, by default as `resources` do. The number of generations is fixed here; InputError where a
-    workflow cannot hold it.
+    `image` runs every step. Without `resources` nothing is requested of the cluster (a local run). `layout` divides the
+    search into tasks, by default as in `resources`. The number of generations is fixed here; InputError where a
+    workflow cannot hold so many.
     """
     layout = layout or (resources.layout if resources else Layout())
     resources = resources and replace(resources, layout=layout)
     refuse_secrets(params, resources, image)
     stages = layout.stages(params)
     section = {name: json.dumps(value) for name, value in to_dict(params).items()}
-    # A small pod proposes and pods with a GPU train: what "auto" means must not depend on which of them asks.
+    # Proposals come from a small pod and training runs in pods with a GPU: "auto" must mean the same in both.
     device = "cuda" if params.device == "auto" and resources and resources.gpus else params.device
     uri = (resources and resources.mlflow_uri) or ""
     job = resources.train_job(params) if resources else ""
@@ -53,26 +51,12 @@ def build(params: Params, image: str, resources: Resources | None = None,
             report: str = section["report"], tracking: str = section["tracking"],
             promotion: str = section["promotion"], train_job: str = job, mlflow_uri: str = uri,
             wish: str = "") -> None:
-        given = {"data_root": data_root, "locks": locks, "seed": seed, "device": device, "data": data,
-                 "threat": threat, "data_prep": data_prep, "search": search, "training": training,
-                 "attack_evaluation": attack_evaluation, "export": export, "full_evaluation": full_evaluation,
-                 "front": front, "report": report, "tracking": tracking, "promotion": promotion,
-                 "train_job": train_job, "mlflow_uri": mlflow_uri, "wish": wish,
-                 "workspace": dsl.WORKSPACE_PATH_PLACEHOLDER, "occasion": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
-
-        def step(name: str, title: str, **arguments: Any) -> dsl.PipelineTask:
-            component = getattr(components, name)
-            wanted = component.component_spec.inputs
-            own = {"device": resources.device(name)} if resources and resources.device(name) else {}
-            task = component(**{key: value for key, value in {**given, **own}.items() if key in wanted}, **arguments)
-            if resources:
-                resources.request(task, name, params.device,
-                                  waits=params.search.attempts if name == "training" and job else 0)
-            if params.plugins:
-                task.set_env_variable(VARIABLE, ",".join(params.plugins))
-            if name in _NEVER_CACHED:
-                task.set_caching_options(False)
-            return task.set_container_image(image).set_display_name(title)
+        step = Tasks(params, image, resources, {
+            "data_root": data_root, "locks": locks, "seed": seed, "device": device, "data": data, "threat": threat,
+            "data_prep": data_prep, "search": search, "training": training, "attack_evaluation": attack_evaluation,
+            "export": export, "full_evaluation": full_evaluation, "front": front, "report": report,
+            "tracking": tracking, "promotion": promotion, "train_job": train_job, "mlflow_uri": mlflow_uri,
+            "wish": wish, "workspace": dsl.WORKSPACE_PATH_PLACEHOLDER, "occasion": dsl.PIPELINE_JOB_ID_PLACEHOLDER})
 
         def searched(dataset: Artifact) -> Artifact:
             """The archive of a search whose tasks are whole generations or more."""
@@ -97,7 +81,7 @@ def build(params: Params, image: str, resources: Resources | None = None,
             return asked.outputs["archive"]
 
         def candidate_loop(texts: Any, dataset: Artifact) -> dict[str, Any]:
-            """Every proposal of a generation measured; what `candidates` is told of them."""
+            """Measure every proposal of a generation; returns the arguments with the results for `candidates`."""
             # Inside the loop an output parameter of an earlier task would silently become the loop's item under
             # kfp.local, so that the body takes artifacts and parameters of the pipeline, and the item.
             with dsl.ParallelFor(texts, parallelism=params.search.workers) as item:
@@ -105,7 +89,8 @@ def build(params: Params, image: str, resources: Resources | None = None,
                     done = {"measured": step("measure", "Train, attack, export", dataset=dataset,
                                              proposals=item).outputs["measured"]}
                 else:
-                    trained = step("training", "Train", dataset=dataset, proposal=item).outputs["candidate"]
+                    trained = step("training", "Train", dataset=dataset, proposal=item,
+                                   waits=params.search.attempts if job else 0).outputs["candidate"]
                     attacks = step("attack_evaluation", "Attack", dataset=dataset, candidate=trained).outputs["attacks"]
                     graph = step("export", "Export and time", dataset=dataset, candidate=trained, attacks=attacks)
                     done = {"trained": trained, "attacked": attacks, "exported": graph.outputs["graph"]}

@@ -1,9 +1,8 @@
-"""schedule: recurring runs as a file says, reconciled: created, replaced where they changed, deleted where they are
-gone.
+"""schedule: reconciles recurring runs with a file: creates them, replaces changed ones, deletes those no longer listed.
 
-Kubeflow cannot change a recurring run, so that a changed one is made anew: switched off at first, then the old one
-deleted, then switched on. Killed in between, the next call ends what was begun. What this command did not make, it does
-not touch: its own are marked in their description, with what they were made from.
+Kubeflow cannot change a recurring run. A changed one is created again, disabled; then the old one is deleted, and the
+new one enabled. After a kill in between, the next call completes what was begun. Recurring runs of others are not
+touched: the description of each one of ours holds a mark and the values that it was created from.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from parapet.errors import InputError
 from parapet.quoting import name as named
 from parapet.quoting import quote
 from pipelines import cron
-from pipelines.connection import Endpoint, asking
+from pipelines.connection import Endpoint, asking, pages
 from pipelines.submit import Version
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ _SHOWN = 3
 @dataclass(frozen=True)
 class Entry:
     """A recurring run: `pipeline` with the parameters of file `params`, at the times of `cron` (minute, hour, day of
-    month, month, day of week; with a sixth field before them, seconds; or `@daily` and its kind), in the time zone of
-    the cluster's controller, which is UTC unless its CRON_SCHEDULE_TIMEZONE says otherwise.
+    month, month, day of week; optionally seconds before them; or a descriptor such as `@daily`), in the time zone of
+    the cluster's controller, which is UTC unless its CRON_SCHEDULE_TIMEZONE is set.
     """
 
     name: str = option("")
@@ -83,7 +82,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Change:
-    """What has to be done for one name: `action` is create, replace, tidy, enable, disable, delete or keep."""
+    """The change for one name: `action` is create, replace, tidy, enable, disable, delete or keep."""
 
     name: str
     action: str
@@ -111,7 +110,7 @@ def read(path: Path) -> list[Entry]:
 
 def plan(client: Any, endpoint: Endpoint, entries: Sequence[Entry],
          version_of: Callable[[Entry], str]) -> list[Change]:
-    """What has to change on the server. `version_of` names the version that an entry's run is of."""
+    """The changes to make on the server. `version_of` gives the name of the pipeline version for an entry."""
     there: dict[str, list[Any]] = {}
     for job in _ours(client, endpoint):
         there.setdefault(job.display_name, []).append(job)
@@ -130,10 +129,10 @@ def apply(client: Any, endpoint: Endpoint, change: Change, upload: Callable[[Ent
     if entry is not None and change.action in ("create", "replace"):
         version = upload(entry)
         with asking(endpoint):
-            home = client.create_experiment(entry.experiment, namespace=endpoint.namespace)
-            # Off until the old one is gone: both must not run at once.
+            experiment = client.create_experiment(entry.experiment, namespace=endpoint.namespace)
+            # Disabled until the old one is deleted: both must not run at once.
             new = client.create_recurring_run(
-                home.experiment_id, change.name, description=_MARK + json.dumps(change.wanted, sort_keys=True),
+                experiment.experiment_id, change.name, description=_MARK + json.dumps(change.wanted, sort_keys=True),
                 cron_expression=entry.kubeflow_cron, max_concurrency=1, no_catchup=True,
                 pipeline_id=version.pipeline_id, version_id=version.version_id, enabled=False,
                 service_account=entry.service_account)
@@ -147,7 +146,7 @@ def apply(client: Any, endpoint: Endpoint, change: Change, upload: Callable[[Ent
 
 
 def shown(changes: Sequence[Change]) -> Table:
-    """The changes as a table, with the next times of what will run."""
+    """The changes as a table, with the next times of enabled runs."""
     from rich.table import Table
 
     table = Table(title="recurring runs", title_justify="left")
@@ -162,7 +161,7 @@ def shown(changes: Sequence[Change]) -> Table:
 
 def _change(entry: Entry, wanted: dict[str, Any], jobs: list[Any]) -> Change:
     same = [job for job in jobs if _made_from(job) == wanted]
-    # Of several that a killed call left, one that runs already is kept.
+    # Of several that a killed call left, one that is enabled already is kept.
     same.sort(key=lambda job: not _is_on(job))
     others = tuple(job for job in jobs if job not in same[:1])
     if not jobs:
@@ -180,16 +179,9 @@ def _change(entry: Entry, wanted: dict[str, Any], jobs: list[Any]) -> Change:
 
 
 def _ours(client: Any, endpoint: Endpoint) -> Iterator[Any]:
-    token = ""  # nosec B105 # of a page, not of a person
-    while True:
-        with asking(endpoint):
-            page = client.list_recurring_runs(page_token=token, page_size=100, namespace=endpoint.namespace)
-        for job in page.recurring_runs or []:
-            if (job.description or "").startswith(_MARK):
-                yield job
-        token = page.next_page_token
-        if not token:
-            return
+    for page in pages(endpoint, lambda token: client.list_recurring_runs(
+            page_token=token, page_size=100, namespace=endpoint.namespace)):
+        yield from (job for job in page.recurring_runs or [] if (job.description or "").startswith(_MARK))
 
 
 def _made_from(job: Any) -> dict[str, Any]:

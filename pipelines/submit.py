@@ -1,4 +1,4 @@
-"""submit: a version of the pipeline named by the git revision, a run of it, followed to its end."""
+"""submit: uploads a version of the pipeline, named by the git revision, runs it, and follows the run to its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from parapet.errors import InputError, WorkError
 from parapet.files import file_digest
-from pipelines.connection import Endpoint, asking, is_conflict
+from pipelines.connection import Endpoint, asking, is_conflict, pages
 from pipelines.following import failure, follow
 
 # The beginning of a version's description, followed by the digest of what was uploaded.
@@ -26,7 +26,7 @@ class Version:
 
 
 def version_name(revision: str, digest: str, *, dirty: bool) -> str:
-    """The revision, and the beginning of the content's digest: other parameters are another version."""
+    """The revision and the beginning of the content's digest, so that other parameters give another version."""
     return f"{revision[:12]}{'-dirty' if dirty else ''}-{digest[:8]}"
 
 
@@ -44,7 +44,7 @@ def upload(client: Any, endpoint: Endpoint, pipeline: str, compiled: Path, revis
             with asking(endpoint):
                 client.upload_pipeline(str(compiled), pipeline, described)
         except WorkError as error:
-            if not is_conflict(error):  # somebody made it meanwhile
+            if not is_conflict(error):  # a conflict: somebody else has created it meanwhile
                 raise
         with asking(endpoint):
             pipeline_id = client.get_pipeline_id(pipeline)
@@ -69,8 +69,8 @@ def run(client: Any, endpoint: Endpoint, version: Version, *, experiment: str, t
         longest: float | None = None) -> str:
     """Run `version` and, with `wait`, follow it; the run's id. Raises WorkError where it fails."""
     with asking(endpoint):
-        home = client.create_experiment(experiment, namespace=endpoint.namespace)
-        made = client.run_pipeline(home.experiment_id, title, pipeline_id=version.pipeline_id,
+        group = client.create_experiment(experiment, namespace=endpoint.namespace)
+        made = client.run_pipeline(group.experiment_id, title, pipeline_id=version.pipeline_id,
                                    version_id=version.version_id, params=arguments or {},
                                    service_account=service_account)
     run_id: str = made.run_id
@@ -84,13 +84,6 @@ def run(client: Any, endpoint: Endpoint, version: Version, *, experiment: str, t
 
 
 def _version(client: Any, endpoint: Endpoint, pipeline_id: str, name: str) -> Any | None:
-    token = ""  # nosec B105 # of a page, not of a person
-    while True:
-        with asking(endpoint):
-            page = client.list_pipeline_versions(pipeline_id, page_token=token, page_size=100)
-        for version in page.pipeline_versions or []:
-            if version.display_name == name:
-                return version
-        token = page.next_page_token
-        if not token:
-            return None
+    found = (version for page in pages(endpoint, lambda token: client.list_pipeline_versions(
+        pipeline_id, page_token=token, page_size=100)) for version in page.pipeline_versions or [])
+    return next((version for version in found if version.display_name == name), None)

@@ -21,7 +21,7 @@ import requests
 from parapet import cli
 from parapet.data.dataset import Dataset
 from parapet.deployment import runtime
-from parapet.registry.registry import Registry
+from parapet.registry.mlflow_registry import MlflowRegistry
 from tests import finished_search
 from tests.tracking.refusing_server import refusing_server
 from tests.tracking.registry_dump import dump
@@ -46,8 +46,8 @@ def members(here: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def registry(here: Path, server: Any) -> Registry:
-    return Registry(server.uri, f"shop {here.name}")
+def registry(here: Path, server: Any) -> MlflowRegistry:
+    return MlflowRegistry(server.uri, f"shop {here.name}")
 
 
 @pytest.fixture
@@ -96,10 +96,10 @@ def test_select_promote_refuse_roll_back_copy_and_serve(here, members, registry,
     assert "version 2 of" in said and "`parapet rollback` puts version 1 back." in said
     assert registry.aliases() == {"champion": "2", "previous": "1", "challenger": "2"}
 
-    # a worse one is refused, with the numbers, and everything is as it was
+    # a worse one is refused, with the numbers, and nothing has changed
     before = dump(registry.uri)
     code, _, error = parapet("promote", "--candidate", small)
-    assert code == 3 and error.startswith(f"parapet: {small} is not promoted, and {registry.model_name} is as it was: ")
+    assert code == 3 and error.startswith(f"parapet: {small} is not promoted, and {registry.model_name} is unchanged: ")
     assert "worse than the champion (version 2) in robust accuracy beyond noise: of 200 test images" in error
     assert dump(registry.uri) == before
     assert parapet("promotion", "--candidate", large)[1].endswith("as version 2; nothing was changed.\n")
@@ -143,8 +143,8 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(here, members, server, caps
     assert "has no version with the alias champion" in wrong("rollback")
     assert "'zz' is not the id of a member of the front" in wrong("promote", "--candidate", "zz")
     small = members["small"]["id"]
-    assert f"{small}-int8 is a variant of {small}, whose robustness is only known from above; promote {small}." in \
-        wrong("promote", "--candidate", f"{small}-int8")
+    assert (f"{small}-int8 is a variant of {small}, of whose robustness only an upper bound is known; promote {small}."
+            in wrong("promote", "--candidate", f"{small}-int8"))
     onnx = here / "artifacts" / members["small"]["onnx"]
     onnx.write_bytes(onnx.read_bytes()[:1000])
     assert "it is damaged, and onnxruntime cannot load it" in wrong("promote", "--candidate", members["small"]["id"])

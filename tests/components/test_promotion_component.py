@@ -11,7 +11,7 @@ from kfp.dsl import Artifact, Dataset
 import components
 from parapet.errors import PromotionRefused
 from parapet.files import read_json
-from parapet.registry.registry import Registry
+from parapet.registry.mlflow_registry import MlflowRegistry
 from tests.components.component_sections import sections
 from tests.finished_search import SETTINGS, members
 from tests.promotion.test_reattack import every_outcome, fit
@@ -40,7 +40,7 @@ def test_the_component_promotes_a_better_member_and_fails_on_a_worse_one(
         promote("weights: flops 1")
     assert "worse than the champion (version 2)" in read_json(tmp_path / "workspace/outcome-promotion.json")["told"]
     _, large = members(tmp_path / "artifacts")
-    assert Registry(uri, "parapet").aliased("champion").tags["candidate"] == large["id"]
+    assert MlflowRegistry(uri, "parapet").aliased("champion").tags["candidate"] == large["id"]
 
 
 def test_each_run_attacks_the_champion_with_a_seed_of_its_own_and_fails_where_its_number_is_not_reached(
@@ -55,7 +55,7 @@ def test_each_run_attacks_the_champion_with_a_seed_of_its_own_and_fails_where_it
         components.promotion.python_func(
             **sections("promotion", **settings), mlflow_uri=uri, wish="weights: flops 1", occasion=run,
             workspace=str(tmp_path / run), dataset=Dataset(uri=str(out / "dataset")), assembled=Artifact(uri=str(out)))
-        return Registry(uri, "parapet").aliased("champion").tags["gate.attack_seed"]
+        return MlflowRegistry(uri, "parapet").aliased("champion").tags["gate.attack_seed"]
 
     first = audit("first")
     assert audit("second") != first

@@ -20,7 +20,7 @@ from parapet.config import Params, parse
 from parapet.errors import InputError
 from parapet.files import file_digest, read_json
 from parapet.processes import train_job
-from parapet.processes.train_job import Demand
+from parapet.processes.train_job import TrainJobSpec
 from parapet.steps import training
 from parapet.store import results
 from tests.components.component_sections import sections
@@ -28,7 +28,7 @@ from tests.components.trainer import CLAIM, IMAGE, NAMESPACE, Trainer, trainer
 from tests.processes.test_launcher import asked
 from tests.steps.tiny import TINY
 
-DEMAND = Demand("parapet-torch", nodes=2, processes=1, device="cpu", resources={"cpu": "2", "memory": "8Gi"},
+SPEC = TrainJobSpec("parapet-torch", nodes=2, processes=1, device="cpu", resources={"cpu": "2", "memory": "8Gi"},
                 seconds=600, shared_memory="1Gi", user=1234, queue="parapet")
 
 
@@ -58,7 +58,7 @@ def test_the_component_has_a_train_job_do_it(digits_folder, cluster, shared, tmp
     components.training.python_func(
         **sections("training", **settings()), locks="", workspace=str(shared), proposal=json.dumps(proposal.to_json()),
         dataset=Dataset(uri=str(digits_folder)), candidate=candidate,
-        train_job=json.dumps({**DEMAND.__dict__, "node_selectors": {"gpu": "h100"}, "tolerations": [
+        train_job=json.dumps({**SPEC.__dict__, "node_selectors": {"gpu": "h100"}, "tolerations": [
             {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]}))
     assert candidate.metadata == {"id": proposal.id, "status": "done"}
     # The same as two processes on one machine leave, bit for bit.
@@ -85,7 +85,7 @@ def test_the_component_has_a_train_job_do_it(digits_folder, cluster, shared, tmp
 
 def run(digits_folder: Path, shared: Path, out: Path, **changes: Any) -> tuple[dict[str, Any], list[str]]:
     params, told = parse(Params, settings(**changes)), []
-    found = train_job.run(params, asked(digits_folder, params), digits_folder, out, shared=shared, demand=DEMAND,
+    found = train_job.run(params, asked(digits_folder, params), digits_folder, out, shared=shared, spec=SPEC,
                           tell=told.append, pause=0.1)
     return found, told
 
@@ -123,7 +123,7 @@ def test_a_task_that_is_tried_again_waits_for_the_job_that_is_there(digits_folde
         raise KeyboardInterrupt(text)
     with pytest.raises(KeyboardInterrupt, match="is created: 2 x 1 processes, attempt 1"):
         train_job.run(params, asked(digits_folder, params), digits_folder, tmp_path / "first", shared=shared,
-                      demand=DEMAND, tell=evicted)
+                      spec=SPEC, tell=evicted)
     found, told = run(digits_folder, shared, tmp_path / "second")
     assert found["status"] == "done" and found["id"] == asked(digits_folder, params)["id"]
     assert "is there already; waiting for it" in told[0] and len(cluster.seen) == 1
@@ -146,7 +146,7 @@ def test_the_attempts_of_a_task_that_was_evicted_count(digits_folder, cluster, s
             raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
         train_job.run(params, asked(digits_folder, params), digits_folder, tmp_path / "first", shared=shared,
-                      demand=DEMAND, tell=evicted, pause=0.1)
+                      spec=SPEC, tell=evicted, pause=0.1)
     found, told = run(digits_folder, shared, tmp_path / "second")
     assert found["status"] == "infeasible" and len(cluster.seen) == Params().search.attempts
     assert f"attempt {Params().search.attempts}" in told[-1]
@@ -156,7 +156,7 @@ def test_a_sentence_for_the_user_comes_through_and_is_not_tried_again(digits_fol
     params = parse(Params, settings())
     proposal = {**asked(digits_folder, params), "fingerprint": "f" * 64}
     with pytest.raises(InputError, match=r"holds other data \(fingerprint .* than this search began with"):
-        train_job.run(params, proposal, digits_folder, tmp_path / "out", shared=shared, demand=DEMAND, pause=0.1)
+        train_job.run(params, proposal, digits_folder, tmp_path / "out", shared=shared, spec=SPEC, pause=0.1)
     assert len(cluster.seen) == 1
 
 
@@ -164,7 +164,7 @@ def test_a_pipeline_that_was_compiled_for_another_number_of_processes_is_told(di
     params = parse(Params, settings(gpus=4))
     with pytest.raises(InputError, match="training.gpus is 4, and the pipeline was compiled for TrainJobs of 2 x 1 "):
         train_job.run(params, asked(digits_folder, params), digits_folder, tmp_path / "out", shared=shared,
-                      demand=DEMAND)
+                      spec=SPEC)
 
 
 def test_tasks_that_begin_together_leave_each_other_the_data(digits_folder, tmp_path) -> None:

@@ -21,8 +21,8 @@ import pytest
 
 from parapet.errors import InputError
 from parapet.registry.contents import download
+from parapet.registry.mlflow_registry import MlflowRegistry
 from parapet.registry.registration import register
-from parapet.registry.registry import Registry
 from parapet.tracking.connection import connect, unreachable
 from pipelines import images
 from tests.containers import engine
@@ -131,14 +131,14 @@ def log_in(monkeypatch: pytest.MonkeyPatch, name: str | None, password: str = ""
 
 
 class Story:
-    """What a shipment needs to know of a story: an experiment that the server keeps the artifacts of."""
+    """What a model package needs to know of a story: an experiment that the server keeps the artifacts of."""
 
     experiment, artifact_root = "parapet", None
 
 
 def test_only_who_has_an_account_gets_in_and_a_backup_brings_everything_back(
         cluster: Cluster, store: Store, certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = Registry(URI, "shop")
+    registry = MlflowRegistry(URI, "shop")
     with cluster.running("StatefulSet", "postgres"):
         _the_database_asks_for_tls_and_shows_who_it_is(cluster)
         with cluster.running("Deployment", "mlflow"):
@@ -161,7 +161,7 @@ def test_only_who_has_an_account_gets_in_and_a_backup_brings_everything_back(
             client.log_metric(run, "robust_accuracy", 0.5)
             client.log_text(run, "the report", "report.txt")
             registry.create_model()
-            version = register(registry, tiny_models.shipment(tmp_path, 1.0, Story, run), {"eps": "0.2"}, "the first")
+            version = register(registry, tiny_models.package(tmp_path, 1.0, Story, run), {"eps": "0.2"}, "the first")
             registry.move_champion(version.number)
             assert client.get_model_version("shop", "1").source.startswith("models:/")
             _runs_and_models_are_their_makers_and_of_whom_they_are_granted_to(client, experiment, run, monkeypatch)
@@ -228,7 +228,7 @@ def _runs_and_models_are_their_makers_and_of_whom_they_are_granted_to(
         with pytest.raises(MlflowException, match="Permission denied"):
             ask()
     granted("--model", "theirs")
-    client, shop, theirs = connect(URI), Registry(URI, "shop"), Registry(URI, "theirs")
+    client, shop, theirs = connect(URI), MlflowRegistry(URI, "shop"), MlflowRegistry(URI, "theirs")
     for ask in (lambda: client.get_run(run), lambda: client.get_experiment(experiment),
                 lambda: client.get_registered_model("shop"), lambda: client.log_metric(run, "robust_accuracy", 1.0)):
         refused(ask)
@@ -236,7 +236,7 @@ def _runs_and_models_are_their_makers_and_of_whom_they_are_granted_to(
     assert {each.name for each in client.search_registered_models()} == {"theirs", "theirs.promotion-lock"}
     with pytest.raises(InputError, match=r"refuses the credentials \(403\)"):
         shop.aliases()
-    assert theirs.aliases() == {} and not theirs.create_model() and Registry.queue(theirs).exists()
+    assert theirs.aliases() == {} and not theirs.create_model() and MlflowRegistry.queue(theirs).exists()
     assert granted("--experiment", "parapet", "--read-only") == "team has READ on the experiment parapet\n"
     assert client.get_run(run).data.metrics == {"robust_accuracy": 0.5}
     refused(lambda: client.log_metric(run, "robust_accuracy", 1.0))

@@ -20,7 +20,7 @@ _VOLATILE = re.compile(r"seconds|latency|throughput|^time$|started|created|^date
                        r"|^checksum$|^last$|^sha256$")
 # What stays in place for whoever comes next, what a verb says for people, and onnxruntime's session file.
 _PASSED_OVER = re.compile(r"\.lock$|^\.parapet/(locks|latency)/|^mlflow\.db|^mlruns/|^\.parapet/outbox-said\.txt$"
-                          r"|^\.parapet/outbox/sent/|__pycache__|^\.git/|^tmp/\.ses$")
+                          r"|^\.parapet/outbox/(queue\.db-journal$|rejected/queue-)|__pycache__|^\.git/|^tmp/\.ses$")
 # Left by who was killed and swept by nobody.
 _STALE = re.compile(r"\.part(/|$)|(^|/)search\.pid$|\.state(/|$)|checkpoint\.safetensors$")
 # These hold latencies or digests of files that do: they have to be there, and be no shorter than a few bytes.
@@ -34,8 +34,10 @@ def state(place: Path) -> dict[str, Any]:
         name = path.relative_to(place).as_posix()
         if not path.is_file() or _PASSED_OVER.search(name) or _STALE.search(name):
             continue
-        if name.startswith(".parapet/outbox/"):
-            found.setdefault("waiting for MLflow", []).append(re.sub(r"^\d+\+|\+[0-9a-f]{16}\.json$", "", path.name))
+        if name == ".parapet/outbox/queue.db":
+            with closing(sqlite3.connect(path)) as connection:
+                if waiting := [key for key, in connection.execute("SELECT key FROM waiting ORDER BY key")]:
+                    found["waiting for MLflow"] = waiting
         elif _TIMED.search(name):
             found[name] = "there" if path.stat().st_size > 8 else "empty"
         elif path.suffix == ".json":

@@ -143,7 +143,7 @@ class JsonFiles(Part):
 
     def check(self, content: bytes) -> None:
         name, _, text = content.partition(b"\n")
-        for old in self.folder.glob("*.json"):
+        for old in (*self.folder.glob("*.json"), *self.folder.glob("queue.db*")):
             old.unlink()
         path = self.put(name.decode(), text)
         found = self._read(path)

@@ -30,10 +30,11 @@ def made(**changes: Any) -> dict[str, Any]:
               "resources": {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": "4"}, "seconds": 7200, "queue": "parapet",
               "node_selectors": {"nvidia.com/gpu.product": "H100"},
               "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}], **changes}
-    home = train_job.Home(NAMESPACE, IMAGE, [OWNER], "parapet-pipeline", f"{RUN}-kfp-workspace", "/kfp-workspace")
+    context = train_job.PodContext(NAMESPACE, IMAGE, [OWNER], "parapet-pipeline", f"{RUN}-kfp-workspace",
+                                   "/kfp-workspace")
     name = "parapet-0123456789ab-01234567"
-    return train_job.manifest(name, Path(f"/kfp-workspace/parapet/teams/{name}/request.json"), home,
-                              train_job.Demand(**wanted), threads=1)
+    return train_job.manifest(name, Path(f"/kfp-workspace/parapet/teams/{name}/request.json"), context,
+                              train_job.TrainJobSpec(**wanted), threads=1)
 
 
 def request(job: dict[str, Any], account: str = "parapet-pipeline", pod: str | None = f"{RUN}-training-1") -> dict:

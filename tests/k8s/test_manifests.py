@@ -213,11 +213,12 @@ def test_custom_resources_meet_their_published_schemas() -> None:
     assert {each["kind"] for each in found} == {"ResourceFlavor", "ClusterQueue", "LocalQueue", "TrainingRuntime"}
     for each in found:
         assert custom_resources.problems(each) == [], each["metadata"]["name"]
-    demand = train_job.Demand("parapet-torch", 2, 4, "cuda", {"cpu": "8", "nvidia.com/gpu": "4"}, 7200, "2Gi", 1000,
+    spec = train_job.TrainJobSpec("parapet-torch", 2, 4, "cuda", {"cpu": "8", "nvidia.com/gpu": "4"}, 7200, "2Gi", 1000,
                               "parapet", {"nvidia.com/gpu.product": "H100"},
                               [{"key": "nvidia.com/gpu", "operator": "Exists"}])
-    home = train_job.Home("team", "registry.example/parapet@sha256:0", [], "parapet-pipeline", "run-workspace", "/data")
-    job = train_job.manifest("parapet-0123456789ab-01234567", Path("/data/request.json"), home, demand, threads=1)
+    context = train_job.PodContext("team", "registry.example/parapet@sha256:0", [], "parapet-pipeline",
+                                   "run-workspace", "/data")
+    job = train_job.manifest("parapet-0123456789ab-01234567", Path("/data/request.json"), context, spec, threads=1)
     assert custom_resources.problems(job) == []
 
 

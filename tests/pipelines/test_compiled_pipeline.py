@@ -327,13 +327,13 @@ def test_a_candidate_on_several_cards_is_a_train_job_and_its_task_only_waits(tmp
                           queue="night", node_selectors={"gpu": "h100"})
     compile_pipeline(with_gpus(8), "parapet:dev", tmp_path / "p.yaml", resources)
     spec = read((tmp_path / "p.yaml").read_text())
-    demand = train_job.Demand(**json.loads(
+    spec = train_job.TrainJobSpec(**json.loads(
         spec["root"]["inputDefinitions"]["parameters"]["train_job"]["defaultValue"]))
-    assert (demand.runtime, demand.nodes, demand.processes, demand.seconds) == ("parapet-torch", 2, 4, 7200)
-    assert (demand.device, demand.shared_memory, demand.user) == ("cuda", "2Gi", 1000)
-    assert demand.resources == {"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": "4"}
-    assert demand.queue == "night" and demand.node_selectors == {"gpu": "h100"}
-    assert demand.tolerations == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert (spec.runtime, spec.nodes, spec.processes, spec.seconds) == ("parapet-torch", 2, 4, 7200)
+    assert (spec.device, spec.shared_memory, spec.user) == ("cuda", "2Gi", 1000)
+    assert spec.resources == {"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": "4"}
+    assert spec.queue == "night" and spec.node_selectors == {"gpu": "h100"}
+    assert spec.tolerations == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     asked = spec["deploymentSpec"]["executors"]["exec-training"]["container"]["resources"]
     assert "accelerator" not in asked and asked["resourceCpuLimit"] == "1"
     training = on_kubernetes((tmp_path / "p.yaml").read_text())["exec-training"]
@@ -356,9 +356,9 @@ def test_without_a_runtime_the_task_itself_trains(count, tmp_path):
 def test_a_train_job_on_cpus_asks_for_no_card():
     without = Resources(training_runtime="parapet-torch", training=Pod(cpus=2, memory="8Gi"))
     for resources, device in ((Resources(training_runtime="parapet-torch"), "cpu"), (without, "auto")):
-        demand = json.loads(resources.train_job(with_gpus(2, device)))
-        assert (demand["nodes"], demand["processes"], demand["device"]) == (2, 1, "cpu")
-        assert demand["resources"] == {"cpu": "2", "memory": "8Gi"} and demand["node_selectors"] is None
+        spec = json.loads(resources.train_job(with_gpus(2, device)))
+        assert (spec["nodes"], spec["processes"], spec["device"]) == (2, 1, "cpu")
+        assert spec["resources"] == {"cpu": "2", "memory": "8Gi"} and spec["node_selectors"] is None
 
 
 @pytest.mark.parametrize(("resources", "sentence"), [

@@ -15,7 +15,7 @@ from parapet.errors import PromotionRefused
 from parapet.files import read_json
 from parapet.intervals import wilson
 from parapet.promotion import comparison, reattack
-from parapet.registry.registry import Registry
+from parapet.registry.mlflow_registry import MlflowRegistry
 from parapet.tracking.connection import connect
 from tests.damage import forge, forge_evaluation
 from tests.finished_search import SETTINGS
@@ -89,10 +89,10 @@ def test_an_audit_whose_verdict_was_edited_makes_no_champion(out: Path, uri: str
 @pytest.mark.parametrize(("change", "sentence"), [
     (number_alone, r"evaluation/{small}.json: robust accuracy is 0.9700, and the outcomes give 0.\d+; run"),
     (number_and_interval, r"evaluation/{small}.json: robust accuracy is 0.9700, and the outcomes give 0.\d+; run"),
-    (every_outcome, r"is as it was: the recorded robust accuracy 0.\d+ is not reached: of 200 test images \d+ stand "
-     r"in the record, and \d+ of these fall to the rapid attack on the graph or its audit \(seed \d+\), while 0 "
-     r"that fall in the record stand under it \(4 are allowed; one-sided exact sign test without them, p = .*e-\d+, "
-     r"below promotion.significance 0.05\)"),
+    (every_outcome, r"is unchanged: the recorded robust accuracy 0.\d+ is not reached: of 200 test images \d+ are "
+     r"robust in the record, \d+ of which the rapid attack on the graph or its audit breaks \(seed \d+\), while it "
+     r"does not break 0 that are broken in the record \(4 are allowed; one-sided exact sign test without them, "
+     r"p = .*e-\d+, below promotion.significance 0.05\)"),
     (every_image, "the recorded clean accuracy is not reached: of 200 test images the graph gets"),
     (fewer_images, "is of 50 test images, and 200 were to be attacked"),
 ], ids=lambda value: getattr(value, "__name__", ""))
@@ -114,7 +114,7 @@ def test_an_evaluation_that_was_edited_makes_no_champion(
     assert cli.main(line) == 3
     said = capsys.readouterr().err
     assert said.startswith("parapet: ") and said.count("\n") == 1
-    assert dump(uri) == before and Registry(uri, "parapet").aliased("champion").tags["candidate"] == large
+    assert dump(uri) == before and MlflowRegistry(uri, "parapet").aliased("champion").tags["candidate"] == large
 
 
 def test_a_number_that_was_edited_in_front_json_alone_is_told(out: Path, uri: str) -> None:  # noqa: F811
@@ -174,7 +174,7 @@ def test_the_graph_is_audited_in_depth_and_what_that_breaks_counts(out: Path, ur
     assert f"The deep audit of the graph: {found['audit']}." in version.description
     # Without it the attack is another one.
     assert promote(out, uri, small)["reattack"]["audit"] is None
-    assert Registry(uri, "parapet").aliased("champion").tags["gate.audit"] == "none"
+    assert MlflowRegistry(uri, "parapet").aliased("champion").tags["gate.audit"] == "none"
 
 
 def test_a_graph_whose_deep_audit_fails_is_refused_with_its_checks(out: Path, uri: str,  # noqa: F811
@@ -215,7 +215,7 @@ def test_what_was_attacked_is_not_attacked_again_unless_it_is_damaged_or_the_occ
 
     other = promote(out, uri, small, occasion="the week after")
     assert other["reattack"]["seed"] != first["seed"] and other["refreshed"] and len(attacked) == 3
-    tags = Registry(uri, "parapet").aliased("champion").tags
+    tags = MlflowRegistry(uri, "parapet").aliased("champion").tags
     assert tags["gate.attack_seed"] == str(other["reattack"]["seed"])
     assert tags["gate.attack_occasion"] == "the week after"
 
@@ -235,7 +235,7 @@ def test_the_champion_that_is_compared_with_is_attacked_too_and_told_of_where_it
                        r"recorded robust accuracy 0.\d+ is not reached"):
         promote(out, uri, small, tell=told.append)
     assert told[-1].startswith("and of the champion (version 1), the recorded robust accuracy")
-    assert Registry(uri, "parapet").aliases()["champion"] == "1"
+    assert MlflowRegistry(uri, "parapet").aliases()["champion"] == "1"
     assert {path.stem for path in out.glob(".parapet/gate/*/*.json")} == {small, large}
 
 

@@ -15,12 +15,12 @@ import pytest
 from parapet.config import Params
 from parapet.promotion import rollback
 from parapet.registry import promotion_lock as promotion_lock_module
+from parapet.registry.mlflow_registry import MlflowRegistry
 from parapet.registry.promotion_lock import promotion_lock
-from parapet.registry.registry import Registry
 from parapet.steps import promotion
 from parapet.store import results
 from parapet.tracking.connection import connect
-from tests.tracking.tiny_models import shipment
+from tests.tracking.tiny_models import package
 from tests.tracking.tracked_story import Story
 
 _EXPIRY = 0.6
@@ -38,12 +38,12 @@ def promote(uri: str, story: Story, folder: Path, bias: int, kill_at: int = 0, c
             refused: bool = False) -> None:
     """What `promotion.run` does with the registry, killed before request `kill_at`; `counted` gets their number."""
     requests = count_requests(kill_at)
-    registry, card = Registry(uri, story.id), folder / "card.md"
+    registry, card = MlflowRegistry(uri, story.id), folder / "card.md"
     card.write_text("the card")
-    shipped = replace(shipment(folder, bias, story), files=dict.fromkeys((results.WEIGHTS, results.TRAINING), card))
+    packed = replace(package(folder, bias, story), files=dict.fromkeys((results.WEIGHTS, results.TRAINING), card))
     try:
         with promotion_lock(registry, expiry=_EXPIRY) as ticket:
-            version = promotion._challenge(registry, ticket, shipped, {"bias": str(bias)}, card)
+            version = promotion._challenge(registry, ticket, packed, {"bias": str(bias)}, card)
             if refused:
                 raise ZeroDivisionError
             ticket.check()
@@ -95,7 +95,7 @@ def run(processes: Any, *arguments: Any, target: Any = promote) -> int:
 
 def left(uri: str, story: Story) -> tuple[dict[str, str], dict[str, str], list[str]]:
     """(the bias of each version that an alias points at, the bias of each version, the logged models without one)."""
-    client, registry = connect(uri), Registry(uri, story.id)
+    client, registry = connect(uri), MlflowRegistry(uri, story.id)
     versions = {str(one.version): one for one in client.search_model_versions(f"name = '{story.id}'")}
     experiment = client.get_experiment_by_name(story.experiment).experiment_id
     needed = {one.tags["parapet.logged_model"] for one in versions.values()}
@@ -119,7 +119,7 @@ def test_of_a_promotion_killed_anywhere_nothing_is_left(sqlite_uri: str, tmp_pat
         outcome = run(processes, sqlite_uri, one, tmp_path, 2, kill_at, None, refused)
         # How often it looks at its ticket depends on the clock, so the last requests may not come.
         assert outcome == -signal.SIGKILL or (outcome == 0 and kill_at > last - 3)
-        before = Registry(sqlite_uri, one.id).aliases()
+        before = MlflowRegistry(sqlite_uri, one.id).aliases()
         assert run(processes, sqlite_uri, one, tmp_path, 3) == 0
         moved = before["champion"] != "1"
         aliases, versions, unneeded = left(sqlite_uri, one)
@@ -138,11 +138,11 @@ def test_a_rollback_killed_anywhere_and_called_again_is_one_rollback(sqlite_uri:
     assert last > 10
     for kill_at in range(1, last + 1):
         champion, before = before, champion
-        found = Registry(sqlite_uri, story.id).aliases()
+        found = MlflowRegistry(sqlite_uri, story.id).aliases()
         assert (found["champion"], found["previous"]) == (champion, before)
         outcome = run(processes, sqlite_uri, story.id, kill_at, target=roll_back)
         assert outcome == -signal.SIGKILL or (outcome == 0 and kill_at > last - 3)
         if outcome:
             assert run(processes, sqlite_uri, story.id, target=roll_back) == 0
-        found = Registry(sqlite_uri, story.id).aliases()
+        found = MlflowRegistry(sqlite_uri, story.id).aliases()
         assert (found["champion"], found["previous"]) == (before, champion), f"killed before {kill_at} of {last}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -14,33 +13,30 @@ import pytest
 from parapet.errors import InputError, PromotionRefused
 from parapet.registry import promotion_lock as lock
 from parapet.registry.contents import DIGEST_TAG, download
-from parapet.registry.promotion_lock import TICKET_TAG, promotion_lock
+from parapet.registry.mlflow_registry import TICKET_TAG, MlflowRegistry
+from parapet.registry.promotion_lock import promotion_lock
 from parapet.registry.registration import copy, register
-from parapet.registry.registry import Registry
-from parapet.tracking.connection import connect
-from tests.tracking.tiny_models import shipment
+from tests.registry.promotions import interrupted, take_turns
+from tests.tracking.tiny_models import package, registered
 
 
 @pytest.fixture
-def registry(story, server, tmp_path) -> Registry:
+def registry(story, server, tmp_path) -> MlflowRegistry:
     """Three versions; the first is champion, the second was before it, the third was challenger."""
-    found = Registry(server.uri, f"model {story.id}")
-    found.create_model()
-    for bias in (1, 2, 3):
-        register(found, shipment(tmp_path, bias, story), {}, "")
+    found = registered(server.uri, story, tmp_path, 3)
     for alias, number in (("champion", "1"), ("previous", "2"), ("challenger", "3")):
         found.point(alias, number)
     return found
 
 
-def start(registry: Registry, version: str, expiry: float, seconds: float) -> subprocess.Popen:
+def start(registry: MlflowRegistry, version: str, expiry: float, seconds: float) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", "tests.tracking.promoting", registry.uri, registry.model_name,
                              version, str(expiry), str(seconds)], stdout=subprocess.PIPE, text=True,
                             cwd=Path(__file__).parents[2])
 
 
-def tickets(registry: Registry) -> list:
-    return list(connect(registry.uri).search_model_versions(f"name = '{registry.model_name}.promotion-lock'"))
+def tickets(registry: MlflowRegistry) -> list:
+    return registry.queue().versions()
 
 
 def test_of_two_promotions_at_once_the_second_waits_and_meets_the_new_champion(registry):
@@ -77,7 +73,7 @@ def test_a_promotion_that_stood_still_learns_that_it_lost_the_lock(registry):
         registry.move_champion("3")
     stopped.send_signal(signal.SIGCONT)
     said, _ = stopped.communicate(timeout=30)
-    assert stopped.returncode == 3 and "stood still for longer than promotion.lock_seconds and lost its lock" in said
+    assert stopped.returncode == 3 and "was suspended for longer than promotion.lock_seconds and lost its lock" in said
     assert registry.aliases() == {"champion": "3", "previous": "1", "challenger": "3"}
 
 
@@ -102,37 +98,32 @@ def test_a_clock_that_was_set_neither_keeps_a_dead_lock_nor_takes_a_living_one(r
 
 def test_what_was_begun_is_taken_back_after_an_error(registry, story, tmp_path):
     before = registry.aliases()
-    with pytest.raises(KeyboardInterrupt), promotion_lock(registry) as ticket:
+    with interrupted(registry) as ticket:
         ticket.begin(aliases=before)
-        made = register(registry, shipment(tmp_path, 4, story), {TICKET_TAG: ticket.nonce}, "")
+        made = register(registry, package(tmp_path, 4, story), {TICKET_TAG: ticket.nonce}, "")
         ticket.begin(version=made.number)
         registry.point("challenger", made.number)
         registry.point("previous", "1")  # as far as moving the champion had come
-        raise KeyboardInterrupt
     assert registry.aliases() == before and registry.version(made.number) is None and tickets(registry) == []
 
 
 def test_a_copy_that_was_begun_is_taken_back_and_other_versions_stay(registry, story, tmp_path):
-    there = Registry(registry.uri, f"{registry.model_name} prod")
-    there.create_model()
-    register(there, shipment(tmp_path, 3, story), {}, "")
+    there = registered(registry.uri, story, tmp_path, 1, f"{registry.model_name} prod")
     source = registry.version("1")
-    with pytest.raises(KeyboardInterrupt), promotion_lock(there) as ticket:
+    with interrupted(there) as ticket:
         ticket.begin(aliases=there.aliases(), copying={"digest": source.tags[DIGEST_TAG], "after": there.newest()})
         copy(registry, source, there)
-        raise KeyboardInterrupt
     assert there.newest() == 1 and registry.version("1") is not None
     # The model behind the source is still there to serve.
     assert download(registry, source, tmp_path / "back").is_dir()
 
 
 def test_a_copy_into_a_model_that_did_not_exist_leaves_none(registry):
-    fresh, source = Registry(registry.uri, f"{registry.model_name} prod"), registry.version("1")
-    with pytest.raises(KeyboardInterrupt), promotion_lock(fresh) as ticket:
+    fresh, source = MlflowRegistry(registry.uri, f"{registry.model_name} prod"), registry.version("1")
+    with interrupted(fresh) as ticket:
         ticket.begin(aliases={}, model_created=True, copying={"digest": source.tags[DIGEST_TAG], "after": 0})
         fresh.create_model()
         copy(registry, source, fresh)
-        raise KeyboardInterrupt
     assert not fresh.exists()
 
 
@@ -147,47 +138,29 @@ def test_what_people_moved_meanwhile_stays_where_they_put_it(registry):
 
 
 def test_a_promotion_that_had_moved_the_champion_is_not_taken_back(registry):
-    with pytest.raises(KeyboardInterrupt), promotion_lock(registry) as ticket:
+    with interrupted(registry) as ticket:
         ticket.begin(aliases=registry.aliases(), version="3")
         registry.move_champion("3")
-        raise KeyboardInterrupt
     assert registry.aliases() == {"champion": "3", "previous": "1", "challenger": "3"}
 
 
 def test_a_model_that_the_refused_promotion_made_is_gone_again(story, server):
-    fresh = Registry(server.uri, f"fresh {story.id}")
-    with pytest.raises(KeyboardInterrupt), promotion_lock(fresh) as ticket:
+    fresh = MlflowRegistry(server.uri, f"fresh {story.id}")
+    with interrupted(fresh) as ticket:
         ticket.begin(aliases={}, model_created=True)
         fresh.create_model()
-        raise KeyboardInterrupt
     assert not fresh.exists()
 
 
 def test_many_at_once_are_never_inside_together(story, sqlite_uri):
-    """Threads on a bare database: every one gets its turn, and no two at a time."""
-    registry, inside, most, turns = Registry(sqlite_uri, f"crowd {story.id}"), [], [], []
-
-    def promote() -> None:
-        with promotion_lock(registry, expiry=4):
-            inside.append(1)
-            most.append(len(inside))
-            time.sleep(0.05)
-            inside.pop()
-            turns.append(1)
-
-    threads = [threading.Thread(target=promote) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(turns) == 5 and max(most) == 1
+    """On a bare database."""
+    take_turns(MlflowRegistry(sqlite_uri, f"crowd {story.id}"), 5, expiry=4)
 
 
 def _ticket(registry, **tags):
-    queue = Registry.queue(registry)
-    queue.create_model()
-    connect(registry.uri).create_model_version(queue.model_name, "parapet-ticket:/x", tags={
-        "owner": "somebody", "nonce": "x", "expiry_seconds": "1", **tags})
+    registry.queue().create_model()
+    registry.queue().create_version("parapet-ticket:/x", {"owner": "somebody", "nonce": "x", "expiry_seconds": "1",
+                                                          **tags})
 
 
 @pytest.mark.parametrize("journal", ["{", "[]", "7", '{"aliases": []}', '{"aliases": {"champion": 1}}', "[" * 5000,
@@ -195,8 +168,8 @@ def _ticket(registry, **tags):
 def test_a_ticket_whose_journal_cannot_be_read_is_a_sentence(registry, journal):
     before = registry.aliases()
     _ticket(registry, journal=journal)
-    said = ("version 1 of the registered model .*, a ticket of a promotion that died, does not say in a form that can "
-            "be read what that promotion had begun")
+    said = ("version 1 of the registered model .*, the ticket of a promotion that was killed, has a record of what "
+            "that promotion had begun that cannot be read")
     with pytest.raises(InputError, match=said), promotion_lock(registry, expiry=1):
         pass
     assert registry.aliases() == before

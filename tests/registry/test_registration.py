@@ -11,17 +11,17 @@ import pytest
 from parapet.errors import WorkError
 from parapet.registry import contents
 from parapet.registry.contents import DIGEST_TAG, Damaged, download, file_tags
-from parapet.registry.registration import attach, copy, known, register, withdraw
-from parapet.registry.registry import Registry
+from parapet.registry.mlflow_registry import MlflowRegistry
+from parapet.registry.registration import attach, copy, known, register
 from parapet.tracking import flush
 from parapet.tracking.connection import connect
-from tests.tracking.tiny_models import shipment
+from tests.tracking.tiny_models import package
 
 
 @pytest.fixture(params=["sqlite", "server"])
-def registry(story, request) -> Registry:
+def registry(story, request) -> MlflowRegistry:
     uri = request.getfixturevalue("sqlite_uri") if request.param == "sqlite" else request.getfixturevalue("server").uri
-    found = Registry(uri, f"model {story.id}")
+    found = MlflowRegistry(uri, f"model {story.id}")
     found.create_model()
     return found
 
@@ -36,18 +36,18 @@ def test_a_version_is_the_file_that_was_measured_and_what_lies_beside_it(story, 
     import mlflow
 
     run_id = run_of(story, registry.uri)
-    shipped = shipment(tmp_path, 1.0, story, run_id, card="the card")
-    assert known(registry, shipped.digests) is None
-    made = register(registry, shipped, {"eps": "8/255"}, "the first")
+    packed = package(tmp_path, 1.0, story, run_id, card="the card")
+    assert known(registry, packed.digests) is None
+    made = register(registry, packed, {"eps": "8/255"}, "the first")
     version = connect(registry.uri).get_model_version(registry.model_name, made.number)
     assert (made.number, version.run_id) == ("1", run_id)
     assert (version.description, version.tags["eps"]) == ("the first", "8/255")
-    assert version.tags[DIGEST_TAG] == hashlib.sha256(shipped.onnx.read_bytes()).hexdigest()
-    assert known(registry, shipped.identity("card.md")).number == "1" and known(registry, {}) is None
-    assert known(registry, shipped.identity() | {"parapet.sha256.model.safetensors": "0" * 64}) is None
+    assert version.tags[DIGEST_TAG] == hashlib.sha256(packed.onnx.read_bytes()).hexdigest()
+    assert known(registry, packed.identity("card.md")).number == "1" and known(registry, {}) is None
+    assert known(registry, packed.identity() | {"parapet.sha256.model.safetensors": "0" * 64}) is None
 
     folder = download(registry, made, tmp_path / "back")
-    assert (folder / "model.onnx").read_bytes() == shipped.onnx.read_bytes()
+    assert (folder / "model.onnx").read_bytes() == packed.onnx.read_bytes()
     assert (folder / "card.md").read_text() == "the card"
     assert "onnxruntime==" in (folder / "requirements.txt").read_text()
     # It answers for any number of images, and so does what MLflow itself finds by the version's name.
@@ -61,38 +61,38 @@ def test_a_version_is_the_file_that_was_measured_and_what_lies_beside_it(story, 
 
 
 def test_a_try_that_was_killed_after_the_upload_is_not_uploaded_again(story, registry, tmp_path):
-    shipped = shipment(tmp_path, 1.0, story)
-    assert register(registry, shipped, {}, "").number == "1"
+    packed = package(tmp_path, 1.0, story)
+    assert register(registry, packed, {}, "").number == "1"
     registry.delete("1")
-    assert register(registry, shipped, {}, "").number == "2"
+    assert register(registry, packed, {}, "").number == "2"
     client = connect(registry.uri)
     experiment = client.get_experiment_by_name(story.experiment).experiment_id
     assert len(client.search_logged_models([experiment])) == 1
 
 
 def test_a_run_that_the_server_does_not_know_is_no_obstacle(story, sqlite_uri, tmp_path):
-    registry = Registry(sqlite_uri, f"model {story.id}")
+    registry = MlflowRegistry(sqlite_uri, f"model {story.id}")
     registry.create_model()
-    shipped = shipment(tmp_path, 1.0, story, "f" * 32, card="the card")
-    assert register(registry, shipped, {}, "").run_id is None
-    attach(sqlite_uri, "f" * 32, shipped.files, "card")
+    packed = package(tmp_path, 1.0, story, "f" * 32, card="the card")
+    assert register(registry, packed, {}, "").run_id is None
+    attach(sqlite_uri, "f" * 32, packed.files, "card")
 
 
 def test_cards_lie_with_the_run(story, sqlite_uri, tmp_path):
     run_id = run_of(story, sqlite_uri)
-    attach(sqlite_uri, run_id, shipment(tmp_path, 1.0, story, card="the card").files, "card")
+    attach(sqlite_uri, run_id, package(tmp_path, 1.0, story, card="the card").files, "card")
     assert [file.path for file in connect(sqlite_uri).list_artifacts(run_id, "card")] == ["card/card-1.0.md"]
 
 
 def test_a_description_that_mlflow_could_not_keep_everywhere_is_cut(story, sqlite_uri, tmp_path):
-    registry = Registry(sqlite_uri, f"model {story.id}")
+    registry = MlflowRegistry(sqlite_uri, f"model {story.id}")
     registry.create_model()
-    register(registry, shipment(tmp_path, 1.0, story), {}, "x" * 6000)
+    register(registry, package(tmp_path, 1.0, story), {}, "x" * 6000)
     description = connect(sqlite_uri).get_model_version(registry.model_name, "1").description
     assert len(description) == 5000 and description.endswith("…")
 
 
-def stored(story, registry: Registry) -> Path:
+def stored(story, registry: MlflowRegistry) -> Path:
     """The folder where the store of artifacts keeps the one version."""
     model = connect(registry.uri).get_model_version(registry.model_name, "1").tags["parapet.logged_model"]
     [found] = [path.parent for path in story.artifact_root.rglob("MLmodel") if model in path.parts]
@@ -101,7 +101,7 @@ def stored(story, registry: Registry) -> Path:
 
 @pytest.mark.parametrize("name", ["model.onnx", "card.md", "MLmodel", "requirements.txt", "conda.yaml"])
 def test_a_registered_file_that_was_changed_or_removed_is_told(story, registry, tmp_path, name):
-    made = register(registry, shipment(tmp_path, 1.0, story, card="the card"), {}, "")
+    made = register(registry, package(tmp_path, 1.0, story, card="the card"), {}, "")
     back = download(registry, made, tmp_path / "back")
     place = stored(story, registry) / name
     whole = place.read_bytes()
@@ -122,7 +122,7 @@ def test_a_registered_file_that_was_changed_or_removed_is_told(story, registry, 
 
 @pytest.mark.parametrize("older", [False, True])
 def test_a_file_that_was_added_is_told(story, registry, tmp_path, older):
-    made = register(registry, shipment(tmp_path, 1.0, story, card="the card"), {}, "")
+    made = register(registry, package(tmp_path, 1.0, story, card="the card"), {}, "")
     if older:  # those of older Parapets have no digests of what MLflow writes
         for name in ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt"):
             connect(registry.uri).delete_model_version_tag(registry.model_name, "1", f"parapet.sha256.{name}")
@@ -138,9 +138,9 @@ def test_a_file_that_was_added_is_told(story, registry, tmp_path, older):
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError(
     f"##### File artifacts/model.onnx ##### [Errno 28] No space left on device: '{tempfile.gettempdir()}/model.onnx'")])
 def test_a_full_disk_is_no_damage_of_what_was_registered(story, sqlite_uri, tmp_path, monkeypatch, error):
-    registry = Registry(sqlite_uri, f"model {story.id}")
+    registry = MlflowRegistry(sqlite_uri, f"model {story.id}")
     registry.create_model()
-    made = register(registry, shipment(tmp_path, 1.0, story), {}, "")
+    made = register(registry, package(tmp_path, 1.0, story), {}, "")
 
     def full(*_):
         raise error
@@ -152,39 +152,39 @@ def test_a_full_disk_is_no_damage_of_what_was_registered(story, sqlite_uri, tmp_
 
 
 def test_files_that_are_gone_are_one_whole_sentence_and_are_registered_anew(story, sqlite_uri, tmp_path):
-    registry = Registry(sqlite_uri, f"model {story.id}")
+    registry = MlflowRegistry(sqlite_uri, f"model {story.id}")
     registry.create_model()
-    shipped = shipment(tmp_path, 1.0, story)
-    made = register(registry, shipped, {}, "")
+    packed = package(tmp_path, 1.0, story)
+    made = register(registry, packed, {}, "")
     shutil.rmtree(story.artifact_root)
     with pytest.raises(Damaged) as caught:
         download(registry, made, tmp_path / "back")
     told = str(caught.value)
     assert told.startswith(f"the files of version 1 of {registry.model_name} cannot be brought from file://")
     assert "No such" in told and told.endswith("; put them back there, or promote that candidate again.")
-    again = register(registry, shipped, {}, "")
-    assert known(registry, shipped.identity()).number == again.number == "2"
-    assert (download(registry, again, tmp_path / "back") / "model.onnx").read_bytes() == shipped.onnx.read_bytes()
+    again = register(registry, packed, {}, "")
+    assert known(registry, packed.identity()).number == again.number == "2"
+    assert (download(registry, again, tmp_path / "back") / "model.onnx").read_bytes() == packed.onnx.read_bytes()
 
 
 def test_a_version_is_withdrawn_with_its_model_unless_another_needs_it(story, sqlite_uri, tmp_path):
-    registry, other = Registry(sqlite_uri, f"model {story.id}"), Registry(sqlite_uri, f"other {story.id}")
-    client, shipped = connect(sqlite_uri), shipment(tmp_path, 1.0, story)
+    registry, other = MlflowRegistry(sqlite_uri, f"model {story.id}"), MlflowRegistry(sqlite_uri, f"other {story.id}")
+    client, packed = connect(sqlite_uri), package(tmp_path, 1.0, story)
     for place in (registry, other):
         place.create_model()
-    made, again = register(registry, shipped, {}, ""), register(other, shipped, {}, "")
+    made, again = register(registry, packed, {}, ""), register(other, packed, {}, "")
     experiment = client.get_experiment_by_name(story.experiment).experiment_id
-    withdraw(registry, made)
+    registry.withdraw(made)
     assert registry.version("1") is None and len(client.search_logged_models([experiment])) == 1
-    withdraw(other, again)
+    other.withdraw(again)
     assert other.version("1") is None and list(client.search_logged_models([experiment])) == []
 
 
 def test_a_copy_has_the_tags_and_the_bytes_of_its_source(story, registry, tmp_path, capfd):
-    shipped = shipment(tmp_path, 1.0, story)
-    made = register(registry, shipped, {"eps": "8/255"}, "the first")
-    there = Registry(registry.uri, f"{registry.model_name} prod")
+    packed = package(tmp_path, 1.0, story)
+    made = register(registry, packed, {"eps": "8/255"}, "the first")
+    there = MlflowRegistry(registry.uri, f"{registry.model_name} prod")
     copied = copy(registry, made, there)
     assert (copied.number, copied.tags["eps"], known(there, file_tags(made.tags)).number) == ("1", "8/255", "1")
-    assert (download(there, copied, tmp_path / "back") / "model.onnx").read_bytes() == shipped.onnx.read_bytes()
+    assert (download(there, copied, tmp_path / "back") / "model.onnx").read_bytes() == packed.onnx.read_bytes()
     assert capfd.readouterr().err == ""

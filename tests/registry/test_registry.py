@@ -3,23 +3,23 @@
 import pytest
 
 from parapet.errors import InputError, WorkError
+from parapet.registry.mlflow_registry import MlflowRegistry, asking
 from parapet.registry.registration import register
-from parapet.registry.registry import Registry, asking
 from parapet.tracking.connection import connect
 from tests.tracking.refusing_server import refusing_server
-from tests.tracking.tiny_models import shipment
+from tests.tracking.tiny_models import package
 
 
 @pytest.fixture
-def registry(story, sqlite_uri) -> Registry:
-    return Registry(sqlite_uri, f"model {story.id}")
+def registry(story, sqlite_uri) -> MlflowRegistry:
+    return MlflowRegistry(sqlite_uri, f"model {story.id}")
 
 
 def test_the_champion_moves_and_the_one_before_is_kept(story, registry, tmp_path):
     assert not registry.exists() and registry.aliases() == {} and registry.aliased("champion") is None
     assert registry.create_model() and not registry.create_model() and registry.exists()
     for bias in (1, 2):
-        register(registry, shipment(tmp_path, bias, story), {"robust": str(bias)}, "")
+        register(registry, package(tmp_path, bias, story), {"robust": str(bias)}, "")
     assert registry.aliased("champion") is None
     registry.point("challenger", "2")
     for number in ("1", "2", "2"):
@@ -36,16 +36,16 @@ def test_the_champion_moves_and_the_one_before_is_kept(story, registry, tmp_path
 
 def test_versions_are_tagged_found_and_deleted_and_their_numbers_do_not_come_back(story, registry, tmp_path):
     registry.create_model()
-    first = register(registry, shipment(tmp_path, 1, story), {"colour": "red"}, "")
+    first = register(registry, package(tmp_path, 1, story), {"colour": "red"}, "")
     registry.tag(first.number, {"colour": "green", "shape": "round"})
-    assert [version.number for version in registry.tagged("colour", "green")] == ["1"]
-    assert registry.tagged("colour", "red") == []
+    assert [version.number for version in registry.versions("colour", "green")] == ["1"]
+    assert registry.versions("colour", "red") == []
     registry.delete_model()
     assert registry.exists(), "it has a version"
     for _ in range(2):
         registry.delete(first.number)
     assert registry.version("1") is None
-    assert register(registry, shipment(tmp_path, 1, story), {}, "").number == "2"
+    assert register(registry, package(tmp_path, 1, story), {}, "").number == "2"
     registry.delete("2")
     registry.delete_model()
     assert not registry.exists()
@@ -80,18 +80,18 @@ def test_a_database_that_may_not_be_written_is_wrong_input(registry, monkeypatch
 @pytest.mark.parametrize("bad", ["", " ", "a/b", "models:/x", "..", "it's", "x" * 201, "a\nb"])
 def test_names_that_a_registry_refuses_are_wrong_input(sqlite_uri, bad):
     with pytest.raises(InputError, match="cannot name a registered model; use up to 200 letters"):
-        Registry(sqlite_uri, bad)
+        MlflowRegistry(sqlite_uri, bad)
 
 
 @pytest.mark.parametrize("bad", ["", "v3", "Latest", "a b", "a/b"])
 def test_aliases_that_a_registry_refuses_are_wrong_input(sqlite_uri, bad):
     with pytest.raises(InputError, match="cannot be an alias"):
-        Registry(sqlite_uri, "model").point(bad, "1")
+        MlflowRegistry(sqlite_uri, "model").point(bad, "1")
 
 
 def test_a_registry_that_is_away_is_one_sentence(free_port, tmp_path, story):
-    registry = Registry(f"http://me:secret@127.0.0.1:{free_port}", "m")
-    for call in (lambda: register(registry, shipment(tmp_path, 1, story), {}, ""), registry.aliases,
+    registry = MlflowRegistry(f"http://me:secret@127.0.0.1:{free_port}", "m")
+    for call in (lambda: register(registry, package(tmp_path, 1, story), {}, ""), registry.aliases,
                  lambda: registry.move_champion("1")):
         with pytest.raises(WorkError) as caught:
             call()
@@ -108,14 +108,14 @@ def test_a_registry_that_is_away_is_one_sentence(free_port, tmp_path, story):
 ])
 def test_a_server_that_refuses_the_credentials_is_wrong_input(status, body, sentence):
     with refusing_server(status, body) as uri, pytest.raises(InputError) as caught:
-        Registry(uri, "m").aliases()
+        MlflowRegistry(uri, "m").aliases()
     assert sentence in str(caught.value)
 
 
 def test_a_server_keeps_a_registry_too(story, server, tmp_path):
-    registry = Registry(server.uri, f"model {story.id}")
+    registry = MlflowRegistry(server.uri, f"model {story.id}")
     registry.create_model()
-    register(registry, shipment(tmp_path, 1, story), {}, "")
+    register(registry, package(tmp_path, 1, story), {}, "")
     registry.move_champion("1")
     assert registry.aliased("champion").number == "1"
     assert connect(server.uri).get_model_version_by_alias(registry.model_name, "champion").version == "1"

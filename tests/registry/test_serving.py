@@ -8,20 +8,16 @@ import pytest
 
 from parapet.errors import InputError
 from parapet.registry.contents import Damaged
-from parapet.registry.registration import register
-from parapet.registry.registry import Registry
+from parapet.registry.mlflow_registry import MlflowRegistry
 from parapet.registry.serving import find, serve
 from parapet.tracking.connection import connect
 from tests.tracking.lost_versions import lose
-from tests.tracking.tiny_models import shipment
+from tests.tracking.tiny_models import registered
 
 
 @pytest.fixture
-def registry(story, sqlite_uri, tmp_path) -> Registry:
-    found = Registry(sqlite_uri, f"model {story.id}")
-    found.create_model()
-    for bias in (1, 2):
-        register(found, shipment(tmp_path, bias, story), {}, "")
+def registry(story, sqlite_uri, tmp_path) -> MlflowRegistry:
+    found = registered(sqlite_uri, story, tmp_path, 2)
     found.move_champion("2")
     return found
 
@@ -40,7 +36,7 @@ def test_a_version_that_is_not_there_is_told_with_those_that_are(registry, name)
 
 def test_a_model_that_is_not_there_is_told(sqlite_uri):
     with pytest.raises(InputError, match="it has none yet, so promote a model first"):
-        find(Registry(sqlite_uri, "nobody"), "champion")
+        find(MlflowRegistry(sqlite_uri, "nobody"), "champion")
 
 
 @pytest.mark.parametrize(("host", "why"), [("127.0.0.1", "Address already in use"), ("no.such.host.invalid", "")])
@@ -67,7 +63,7 @@ def test_a_version_whose_loader_was_changed_is_refused_and_its_code_is_not_run(r
 
 def test_a_version_without_digests_is_refused(registry):
     connect(registry.uri).delete_model_version_tag(registry.model_name, "1", "parapet.onnx_sha256")
-    with pytest.raises(InputError, match="version 1 of .* carries no digest of its graph, so it is not from"):
+    with pytest.raises(InputError, match="version 1 of .* has no digest of its graph, so it was not"):
         find(registry, "1")
 
 

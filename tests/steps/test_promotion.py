@@ -16,8 +16,8 @@ from parapet.files import read_json, write_json
 from parapet.promotion import choice, environments, rollback
 from parapet.promotion.comparison import Comparison, Paired
 from parapet.registry.contents import DIGEST_TAG
-from parapet.registry.registration import Shipment, register
-from parapet.registry.registry import Registry
+from parapet.registry.mlflow_registry import MlflowRegistry
+from parapet.registry.registration import ModelPackage, register
 from parapet.steps import promotion
 from parapet.tracking.connection import connect
 from tests import finished_search
@@ -55,15 +55,15 @@ def promote(out: Path, uri: str, candidate: str, **options: Any) -> dict[str, An
                          **options)
 
 
-def bare(out: Path, candidate: str) -> Shipment:
+def bare(out: Path, candidate: str) -> ModelPackage:
     """The graph of a candidate and nothing beside it, as an older version registered it."""
-    return Shipment(out / f"onnx/{candidate}.onnx", np.zeros((2, 1, 8, 8), np.float32), {},
+    return ModelPackage(out / f"onnx/{candidate}.onnx", np.zeros((2, 1, 8, 8), np.float32), {},
                     artifact_root=out.parent / "mlruns")
 
 
 def champion_without_weights(out: Path, uri: str, candidate: str) -> None:
     """Make the bare graph of a candidate champion, as version 1."""
-    registry, fingerprint = Registry(uri, "parapet"), read_json(out / "front.json")["data"]["fingerprint"]
+    registry, fingerprint = MlflowRegistry(uri, "parapet"), read_json(out / "front.json")["data"]["fingerprint"]
     registry.create_model()
     register(registry, bare(out, candidate), {"data_fingerprint": fingerprint}, "")
     registry.move_champion("1")
@@ -89,7 +89,7 @@ def test_a_refused_promotion_says_each_reason_and_leaves_the_registry_as_it_was(
     with pytest.raises(PromotionRefused) as caught:
         promote(out, uri, small, changes={"minimum_robust_accuracy": 0.9, "maximum_latency_ms": 1e-6})
     said = str(caught.value)
-    for reason in ("parapet is as it was: the audit failed (noise: it is masked.);", "below promotion.minimum_robust",
+    for reason in ("parapet is unchanged: the audit failed (noise: it is masked.);", "below promotion.minimum_robust",
                    "above promotion.maximum_latency_ms", "(they part at head; labels agree"):
         assert reason in said
     held, client = dump(uri), connect(uri)
@@ -100,7 +100,7 @@ def test_a_refused_promotion_says_each_reason_and_leaves_the_registry_as_it_was(
 
 def test_the_better_model_is_let_through_the_worse_one_refused_and_rollback_puts_it_back(out: Path, uri: str) -> None:
     small, large = members(out)
-    registry = Registry(uri, "parapet")
+    registry = MlflowRegistry(uri, "parapet")
     assert promote(out, uri, small)["previous"] is None
     better = promote(out, uri, large)
     assert (better["version"], better["previous"], better["moved"]) == ("2", "1", True)
@@ -112,7 +112,7 @@ def test_the_better_model_is_let_through_the_worse_one_refused_and_rollback_puts
     with pytest.raises(PromotionRefused, match=r"worse than the champion \(version 2\) in robust accuracy"):
         promote(out, uri, small)
     assert dump(uri) == before
-    assert promote(out, uri, large) == {"id": large, "reason": f"{large} is the one that was named.", "version": "2",
+    assert promote(out, uri, large) == {"id": large, "reason": f"{large} was given by its id.", "version": "2",
                                         "previous": "2", "moved": False, "refreshed": False, "comparison": None,
                                         "reattack": better["reattack"]}
     assert dump(uri) == before
@@ -122,7 +122,7 @@ def test_the_better_model_is_let_through_the_worse_one_refused_and_rollback_puts
     assert environments.copy_champion(params(), "parapet-prod", uri=uri) == {
         "source": "2", "version": "1", "previous": None, "moved": True}
     assert not environments.copy_champion(params(), "parapet-prod", uri=uri)["moved"]
-    copied = Registry(uri, "parapet-prod").aliased("champion")
+    copied = MlflowRegistry(uri, "parapet-prod").aliased("champion")
     assert copied.tags[DIGEST_TAG] == registry.version("2").tags[DIGEST_TAG]
 
 
@@ -163,7 +163,7 @@ def test_the_gate_the_tags_and_the_card_are_of_today_s_suite_and_not_of_an_old_f
     promote(out, uri, small)
     compared = harder(out, uri, large)["comparison"]
     assert compared["robust"]["n"] == compared["clean"]["n"] == 120
-    registry = Registry(uri, "parapet")
+    registry = MlflowRegistry(uri, "parapet")
     today = read_json(out / f".parapet/evaluations/{large}/{large}.json")["evaluation"]
     tags = registry.version("2").tags
     assert tags["test_images"] == "120" and tags["gate.robust_recorded"] == str(today["robust_accuracy"])
@@ -184,7 +184,7 @@ def test_the_gate_the_tags_and_the_card_are_of_today_s_suite_and_not_of_an_old_f
 def test_an_alias_that_somebody_moved_meanwhile_is_told(out: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small, large = members(out)
     promote(out, uri, small)
-    registry = Registry(uri, "parapet")
+    registry = MlflowRegistry(uri, "parapet")
     register(registry, bare(out, large), {}, "")
 
     attack = promotion.attack
@@ -202,7 +202,7 @@ def test_an_alias_that_somebody_moved_meanwhile_is_told(out: Path, uri: str, mon
 def test_a_champion_that_cannot_be_compared_is_a_reason_until_it_is_allowed(out: Path, uri: str) -> None:
     small, large = members(out)
     promote(out, uri, small)
-    registry = Registry(uri, "parapet")
+    registry = MlflowRegistry(uri, "parapet")
     registry.tag("1", {"data_fingerprint": "f" * 64})
     before = dump(uri)
     with pytest.raises(PromotionRefused, match=r"the champion \(version 1\) was trained on other data \(fingerprint "
@@ -277,8 +277,8 @@ def test_variants_are_not_chosen_and_an_id_may_be_shortened() -> None:
     front = {"candidates": [entry("aa1"), entry("ab2", robust=0.6)], "variants": [entry("aa1-int8", "aa1", robust=0.9)]}
     assert choice.choose(front, "robust_accuracy >= 0, then most robust_accuracy")[0]["id"] == "ab2"
     assert choice.choose(front, "", "ab")[0]["id"] == "ab2"
-    for wrong, sentence in (("aa1-int8", "aa1-int8 is a variant of aa1, whose robustness is only known from above; "
-                             "promote aa1."),
+    for wrong, sentence in (("aa1-int8", "aa1-int8 is a variant of aa1, of whose robustness only an upper bound is "
+                             "known; promote aa1."),
                             ("a", "'a' is the beginning of more than one member of the front; its members are aa1, "
                              "ab2."),
                             ("zz", "'zz' is not the id of a member of the front; its members are aa1, ab2."),

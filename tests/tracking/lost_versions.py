@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from parapet.registry.registry import Registry
+from parapet.registry.mlflow_registry import MlflowRegistry
 from parapet.tracking.address import sqlite_path
 
 
-def lose(registry: Registry, number: str) -> None:
+def lose(registry: MlflowRegistry, number: str) -> None:
     """Delete a version; today's MLflow takes its aliases away too, so they are put back."""
     aliases = [alias for alias, pointed in registry.aliases().items() if pointed == number]
     registry.delete(number)

@@ -10,13 +10,13 @@ import sys
 import time
 
 from parapet.errors import PromotionRefused
+from parapet.registry.mlflow_registry import MlflowRegistry
 from parapet.registry.promotion_lock import promotion_lock
-from parapet.registry.registry import Registry
 
 
 def main(uri: str, name: str, version: str, expiry: str, seconds: str) -> None:
     """Promote."""
-    registry = Registry(uri, name)
+    registry = MlflowRegistry(uri, name)
     with promotion_lock(registry, expiry=float(expiry), tell=lambda text: print(text, flush=True)) as ticket:
         before = registry.aliases()
         ticket.begin(aliases=before, version=version)

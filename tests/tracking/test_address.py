@@ -8,8 +8,8 @@ import time
 import pytest
 
 from parapet.errors import InputError
-from parapet.registry.registry import Registry
-from parapet.tracking.address import kind, shown, sqlite_path, wrong
+from parapet.registry.mlflow_registry import MlflowRegistry
+from parapet.tracking.address import address_problem, kind, shown, sqlite_path
 from parapet.tracking.connection import target, unreachable
 from parapet.tracking.loading import load_sending
 from parapet.tracking.mlflow_tracker import run_ids
@@ -38,12 +38,12 @@ RIGHT = ["http://127.0.0.1:5000", "http://host.", f"http://{'a' * 63}.org", "htt
 
 @pytest.mark.parametrize("uri", WRONG)
 def test_an_address_that_can_be_no_mlflow_s_is_wrong_input_everywhere(uri: str) -> None:
-    said = wrong(uri)
+    said = address_problem(uri)
     assert said is not None and re.search(r"; use .*\.$", said) and SECRET not in said and said.isprintable()
     assert unreachable(uri) == said
     assert run_ids(uri, "experiment", "search") is None
     with pytest.raises(InputError) as caught:
-        Registry(uri, "model").aliases()
+        MlflowRegistry(uri, "model").aliases()
     assert str(caught.value) == said
     load_sending(uri)
     assert target(uri, "experiment")
@@ -51,14 +51,14 @@ def test_an_address_that_can_be_no_mlflow_s_is_wrong_input_everywhere(uri: str) 
 
 @pytest.mark.parametrize("uri", RIGHT)
 def test_others_are_left_to_who_asks_there(uri: str) -> None:
-    assert wrong(uri) is None
+    assert address_problem(uri) is None
     assert SECRET not in shown(uri)
 
 
 @pytest.mark.parametrize("uri", MEMORY)
 def test_a_database_in_memory_is_told_as_one(uri: str) -> None:
     assert sqlite_path(uri) is None
-    assert "and a database in memory is gone when this program ends; use the http:// or " in str(wrong(uri))
+    assert "and a database in memory is gone when this program ends; use the http:// or " in str(address_problem(uri))
 
 
 def test_passwords_of_any_signs_are_taken_out_of_an_address_as_a_whole() -> None:
@@ -90,7 +90,7 @@ def test_a_file_that_is_no_database_is_wrong_input_and_stays(tmp_path) -> None:
     file.write_text("seed: 0\n" * 9)
     for place in (file, tmp_path):
         with pytest.raises(InputError, match="is no SQLite database, or a damaged one, and MLflow would keep its rec"):
-            Registry(f"sqlite:///{place}", "model").aliases()
+            MlflowRegistry(f"sqlite:///{place}", "model").aliases()
     assert file.read_text() == "seed: 0\n" * 9
 
 

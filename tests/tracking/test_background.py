@@ -74,7 +74,7 @@ def test_being_away_is_told_once_and_never_raised(story, free_port):
 def test_a_broken_outbox_is_told_and_not_raised(tmp_path, sqlite_uri):
     story, told = Story(tmp_path), []
     story.begin()
-    (story.outbox.queue.folder / "sent").write_text("not a folder")
+    (story.outbox.queue.folder / ".sending.lock").mkdir()
     sender = BackgroundSender(story.outbox, sqlite_uri, story.experiment, story.artifact_root, tell=told.append)
     assert sender.close(30) == 1
     assert len(told) == 1

@@ -146,7 +146,7 @@ def test_an_artifact_that_vanished_is_a_warning_and_the_queue_goes_on(story, sql
     result = send(story, sqlite_uri)
     assert (result.sent, result.kept, result.reason) == (6, 0, None)
     assert len(result.warnings) == 3
-    assert "vanished before MLflow got it, so its run has no weights" in result.warnings[0]
+    assert "was deleted before it was sent to MLflow, so its run has no weights" in result.warnings[0]
 
 
 def test_a_refused_event_is_put_aside_and_the_rest_goes_on(story, sqlite_uri):

@@ -13,12 +13,12 @@ from mlflow.tracking._tracking_service import utils
 from parapet.errors import InputError
 from parapet.files import file_digest
 from parapet.registry.contents import download
+from parapet.registry.mlflow_registry import MlflowRegistry
 from parapet.registry.registration import register
-from parapet.registry.registry import Registry
 from parapet.tracking.connection import connect
-from parapet.tracking.relocation import settle
+from parapet.tracking.relocation import relocate
 from parapet.tracking.runs import Runs
-from tests.tracking.tiny_models import shipment
+from tests.tracking.tiny_models import package
 from tests.tracking.tracked_story import Story
 
 _FILE = "a file/text.txt"
@@ -53,10 +53,10 @@ def project(tmp_path: Path) -> Project:
     """One with a run and a registered version."""
     (tmp_path / "the first").mkdir()
     made, story = Project(tmp_path / "the first"), Story(tmp_path)
-    registry, story.experiment, story.artifact_root = Registry(made.uri, "shop"), "an experiment", made.root
+    registry, story.experiment, story.artifact_root = MlflowRegistry(made.uri, "shop"), "an experiment", made.root
     run_id = made.log()
     registry.create_model()
-    register(registry, shipment(tmp_path, 1.0, story, run_id), {}, "")
+    register(registry, package(tmp_path, 1.0, story, run_id), {}, "")
     connect(made.uri).set_tag(run_id, "first", "yes")
     return made
 
@@ -64,7 +64,7 @@ def project(tmp_path: Path) -> Project:
 def check(project: Project, tmp_path: Path) -> None:
     """What was there is read, and what is new is written, in the folder where the project is now."""
     utils._artifact_repos_cache.clear()  # a process remembers where the artifacts of a run were
-    client, registry = connect(project.uri), Registry(project.uri, "shop")
+    client, registry = connect(project.uri), MlflowRegistry(project.uri, "shop")
     assert all(str(project.folder).replace(" ", "%20") in address or str(project.folder) in address
                for address in project.addresses())
     [run] = client.search_runs([client.get_experiment_by_name("an experiment").experiment_id], "tags.first = 'yes'")
@@ -80,10 +80,10 @@ def check(project: Project, tmp_path: Path) -> None:
 def test_a_project_that_was_moved_finds_its_artifacts(project: Project, tmp_path: Path) -> None:
     moved = Project(tmp_path / "the second")
     project.folder.rename(moved.folder)
-    settle(moved.database, moved.root)
+    relocate(moved.database, moved.root)
     check(moved, tmp_path)
     assert not project.folder.exists()
-    settle(moved.database, moved.root)
+    relocate(moved.database, moved.root)
     check(moved, tmp_path)
 
 
@@ -91,9 +91,9 @@ def test_a_copy_of_a_project_leaves_the_original_alone(project: Project, tmp_pat
     before = project.files()
     copied = Project(tmp_path / "the second")
     shutil.copytree(project.folder, copied.folder)
-    settle(copied.database, copied.root)
+    relocate(copied.database, copied.root)
     check(copied, tmp_path)
-    settle(project.database, project.root)
+    relocate(project.database, project.root)
     assert project.files() == before
     check(project, tmp_path)
 
@@ -103,7 +103,7 @@ def test_a_database_that_was_copied_alone_is_refused(project: Project, tmp_path:
     copied.folder.mkdir()
     shutil.copyfile(project.database, copied.database)
     with pytest.raises(InputError) as caught:
-        settle(copied.database, copied.root)
+        relocate(copied.database, copied.root)
     assert str(caught.value) == (
         f"{copied.database} was copied from {project.folder} without the folder mlruns beside it, so that its runs "
         "would be read and written there; copy that folder too, or delete the file, or set MLFLOW_TRACKING_URI to the "
@@ -115,11 +115,11 @@ def test_artifacts_that_lie_elsewhere_on_purpose_stay_there(project: Project, tm
     connect(project.uri).create_experiment("large", artifact_location=elsewhere)
     moved = Project(tmp_path / "the second")
     project.folder.rename(moved.folder)
-    settle(moved.database, moved.root)
+    relocate(moved.database, moved.root)
     assert connect(moved.uri).get_experiment_by_name("large").artifact_location == elsewhere
 
 
 def test_what_is_no_database_of_mlflow_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"something else")
-    settle(tmp_path / "mlflow.db", tmp_path / "mlruns")
+    relocate(tmp_path / "mlflow.db", tmp_path / "mlruns")
     assert (tmp_path / "mlflow.db").read_bytes() == b"something else"

@@ -50,7 +50,7 @@ def test_an_mlflow_that_is_away_costs_its_patience_and_a_sentence(story, free_po
     said: list[str] = []
     _tell(story, {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port}"}, said, patience=0.1)
     assert said == [f"6 records did not reach MLflow (MLflow at http://127.0.0.1:{free_port} is away: connection "
-                    "refused.) The task's own results are whole; run it again to send them."]
+                    "refused.) The task's own results are complete; run it again to send them."]
 
 
 def test_a_task_that_fails_has_told_what_it_knew(story, server):

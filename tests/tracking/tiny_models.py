@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from parapet.registry.registration import Shipment
+from parapet.registry.mlflow_registry import MlflowRegistry
+from parapet.registry.registration import ModelPackage, register
 
 EXAMPLE = np.zeros((2, 1, 4, 4), np.float32)
 
@@ -27,11 +28,20 @@ def write_model(path: Path, bias: float) -> Path:
     return path
 
 
-def shipment(folder: Path, bias: float, story, run_id: str | None = None, **files: str) -> Shipment:
+def package(folder: Path, bias: float, story, run_id: str | None = None, **files: str) -> ModelPackage:
     """A model with this bias, and text files beside it by their names without the suffix."""
     beside = {}
     for name, text in files.items():
         beside[f"{name}.md"] = folder / f"{name}-{bias}.md"
         beside[f"{name}.md"].write_text(text)
-    return Shipment(write_model(folder / f"{bias}.onnx", bias), EXAMPLE, beside, run_id, story.experiment,
+    return ModelPackage(write_model(folder / f"{bias}.onnx", bias), EXAMPLE, beside, run_id, story.experiment,
                     story.artifact_root)
+
+
+def registered(uri: str, story, folder: Path, count: int, name: str | None = None) -> MlflowRegistry:
+    """A registered model with so many versions, whose biases are 1, 2 and so on."""
+    registry = MlflowRegistry(uri, name or f"model {story.id}")
+    registry.create_model()
+    for bias in range(1, count + 1):
+        register(registry, package(folder, bias, story), {}, "")
+    return registry

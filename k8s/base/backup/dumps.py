@@ -1,6 +1,6 @@
-"""Carry dumps to the object store and back: `python dumps.py upload` and `python dumps.py fetch`, both on /backup.
+"""Copies dumps to the object store and back: `python dumps.py upload` and `python dumps.py fetch`, both for /backup.
 
-A backup is a folder named by its time, and is one only when its list of checksums is there, which is written last.
+A backup is a folder named by its time. It is complete when its list of checksums exists, which is written last.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ LIST = "sha256.json"
 
 
 def upload(store: Any, bucket: str, prefix: str, keep: int) -> None:
-    """Add the dumps as a new backup, then delete all but the newest `keep` and what was never finished."""
+    """Add the dumps as a new backup, then delete all but the newest `keep`, and incomplete ones."""
     dumps = sorted(FOLDER.glob("*.dump"))
     if not dumps:
         sys.exit(f"there are no dumps in {FOLDER}.")
@@ -31,14 +31,14 @@ def upload(store: Any, bucket: str, prefix: str, keep: int) -> None:
     kept = _finished(store, bucket, prefix)[-keep:]
     for key in list(_keys(store, bucket, prefix)):
         folder = key.split("/")[-2]
-        # Not what is being written by another pod just now.
+        # Not a backup that another pod is writing now.
         if folder not in kept and folder < name:
             store.delete_object(Bucket=bucket, Key=key)
     print(f"{name}: {', '.join(sums)}; {len(kept)} backups are kept, the oldest is {kept[0]}")
 
 
 def fetch(store: Any, bucket: str, prefix: str, name: str) -> None:
-    """Bring the dumps of the backup `name` (empty: the newest) and compare their checksums."""
+    """Download the dumps of the backup `name` (empty: the newest) and compare their checksums."""
     finished = _finished(store, bucket, prefix)
     if not finished or (name and name not in finished):
         sys.exit(f"there is no backup {name or 'at all'} in s3://{bucket}/{prefix}; finished: {', '.join(finished)}.")
@@ -53,7 +53,7 @@ def fetch(store: Any, bucket: str, prefix: str, name: str) -> None:
 
 
 def main(verb: str) -> None:
-    """Do `verb` as the environment says."""
+    """Run `verb` with the settings in the environment."""
     bucket, _, prefix = os.environ["BACKUP_DESTINATION"].removeprefix("s3://").partition("/")
     store = boto3.client("s3", endpoint_url=os.environ.get("BACKUP_S3_ENDPOINT_URL") or None)
     if verb == "upload":

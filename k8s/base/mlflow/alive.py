@@ -1,6 +1,7 @@
-"""Whether MLflow answers, and serves the certificate that it was given last; exit code 1 and a sentence where not.
+"""Liveness probe: MLflow answers and serves the current certificate; otherwise exit code 1 and a sentence.
 
-The server reads its certificate when it starts. Once another one is in the secret, this probe has it started anew.
+The server reads its certificate only when it starts. After a new one is in the secret, this probe fails, which restarts
+the server.
 """
 
 import http.client
@@ -12,8 +13,8 @@ CERTIFICATE, PORT, SECONDS = "/etc/mlflow-tls/tls.crt", 5000, 8.0
 
 
 def problem(path: str, port: int) -> str | None:
-    """What is wrong with the server at `port` of this machine; None where nothing is."""
-    # This is about whether it is the same certificate, whatever name it is for.
+    """What is wrong with the server at `port` of this machine; None if nothing is."""
+    # Only the identity of the certificate matters here, not its name or its authority.
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=SECONDS, context=context)

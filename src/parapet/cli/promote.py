@@ -122,13 +122,13 @@ def rollback(options: argparse.Namespace) -> None:
 
 def serve(options: argparse.Namespace) -> None:
     """Answer prediction requests with a version of the registry until Ctrl-C."""
-    from parapet.registry.registry import Registry
+    from parapet.registry.mlflow_registry import MlflowRegistry
     from parapet.registry.serving import find, serve
 
     name = load(options.params).promotion.model_name if options.model is None else options.model
     if not 0 <= options.port < 65536:
         raise InputError(f"--port is {options.port}; it must lie in 0 to 65535.")
-    registry = Registry(registry_uri(), name)
+    registry = MlflowRegistry(registry_uri(), name)
     version = find(registry, options.version)
 
     def ready(address: str) -> None:

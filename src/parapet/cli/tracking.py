@@ -15,8 +15,8 @@ from parapet.cores import Cores
 from parapet.errors import InputError
 from parapet.files import write_text
 from parapet.tracking import BackgroundSender, NullTracker, Outbox, SystemMetrics
-from parapet.tracking.address import SERVERS, kind, shown, sqlite_path, wrong
-from parapet.tracking.relocation import settle
+from parapet.tracking.address import SERVERS, address_problem, kind, shown, sqlite_path
+from parapet.tracking.relocation import relocate
 from parapet.tracking.tracker import Tracker
 
 _LOCAL_PAGE = "http://127.0.0.1:5000"
@@ -41,13 +41,13 @@ def gateway() -> Gateway:
     """
     here = project()
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{here / 'mlflow.db'}"
-    if (fault := wrong(uri)) is not None:
+    if (fault := address_problem(uri)) is not None:
         raise InputError(fault)
     if kind(uri) in SERVERS:
         return Gateway(uri, None, shown(uri))
     # A database in another place is somebody's who knows where its artifacts are.
     if (database := sqlite_path(uri)) is not None and database.is_file() and database.resolve().parent == here:
-        settle(database, here / "mlruns")
+        relocate(database, here / "mlruns")
     return Gateway(uri, here / "mlruns", _LOCAL_PAGE)
 
 

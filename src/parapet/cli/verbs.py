@@ -84,11 +84,11 @@ def sync(options: argparse.Namespace) -> None:
     """Send what MLflow has not received yet."""
     from parapet.errors import InputError, WorkError, is_closed
     from parapet.tracking import Outbox, flush
-    from parapet.tracking.connection import closed_database
+    from parapet.tracking.connection import unusable_database
 
     params = load(options.params)
     where = gateway()
-    if (locked := closed_database(where.uri)) is not None:
+    if (locked := unusable_database(where.uri)) is not None:
         raise InputError(locked)
     sent = flush(Outbox(options.cache / "outbox"), where.uri, params.tracking.experiment, where.artifacts)
     for text in sent.warnings:

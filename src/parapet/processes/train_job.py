@@ -1,8 +1,8 @@
-"""One candidate's training on several cards of a cluster, as a TrainJob of Kubeflow Trainer.
+"""Trains one candidate on several GPUs of a cluster, as a TrainJob of Kubeflow Trainer.
 
-The task that asks for it holds no card: it puts data and request into the volume that the tasks of its run share,
-starts the job, waits, and takes over what the job left there. A task that is tried again finds the job by its name and
-goes on waiting; a job that is tried again goes on from its checkpoint.
+The task that creates the job holds no GPU: it writes data set and request into the volume that the tasks of its run
+share, creates the job, waits, and copies the results from that volume. A task that is retried finds the job by its name
+and waits for it; a job that is retried resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _MANAGER, _NODE = "parapet.dev/pipeline", "node"
 
 
 @dataclass(frozen=True)
-class Demand:
-    """What a TrainJob asks for: a TrainingRuntime of its namespace, machines, processes and resources of each.
+class TrainJobSpec:
+    """What a TrainJob asks for: a TrainingRuntime of its namespace, nodes, processes and resources of each node.
 
     `device` is cuda or cpu. `resources` are Kubernetes quantities by name, both requests and limits; `shared_memory` is
-    the size of /dev/shm, `user` whom the processes run as. The job is ended after `seconds`, in which the time that it
-    waits in a queue does not count.
+    the size of /dev/shm, `user` the user id of the processes. The job is ended after `seconds`, not counting the time
+    in a queue.
     """
 
     runtime: str
@@ -51,8 +51,8 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Home:
-    """The pod that this process is in: its namespace, its image, who owns it, and the volume at `mount`."""
+class PodContext:
+    """The pod of this process: its namespace, image, owners and service account, and the volume claim at `mount`."""
 
     namespace: str
     image: str
@@ -62,24 +62,24 @@ class Home:
     mount: str
 
 
-def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, shared: Path, demand: Demand,
+def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, shared: Path, spec: TrainJobSpec,
         tell: Callable[[str], None] = print, pause: float = 5.0) -> dict[str, Any]:
-    """Train `proposal` by a TrainJob into folder `out`, as `training.run` does; `shared` is the run's own volume.
+    """Train `proposal` by a TrainJob into folder `out`, as `training.run` does; `shared` is the volume of the run.
 
-    A job that fails is tried again, `search.attempts` times in all whatever becomes of this task, and then the
-    candidate is infeasible for what the job said. Raises InputError where this is not a pod with `shared` mounted from
-    a volume claim, where Kubernetes does not know or refuses TrainJobs, or where `demand` is not for as many processes
-    as `training.gpus`.
+    A job that fails is retried, `search.attempts` times in all even across retries of this task; then the candidate is
+    infeasible, with the job's message as the reason. Raises InputError where this is not a pod with `shared` mounted
+    from a volume claim, where Kubernetes does not know or refuses TrainJobs, or where `spec` has another number of
+    processes than `training.gpus`.
     """
-    if demand.nodes * demand.processes != params.training.gpus:
+    if spec.nodes * spec.processes != params.training.gpus:
         raise InputError(f"training.gpus is {params.training.gpus}, and the pipeline was compiled for TrainJobs of "
-                         f"{demand.nodes} x {demand.processes} processes; compile it again with this params.yaml.")
+                         f"{spec.nodes} x {spec.processes} processes; compile it again with this params.yaml.")
     out.mkdir(parents=True, exist_ok=True)
     client, namespace = api.connect()
-    home = _home(client, namespace, shared)
-    name = f"parapet-{proposal['id']}-{digest([home.claim, proposal['training_key']])[:8]}"
+    context = _pod_context(client, namespace, shared)
+    name = f"parapet-{proposal['id']}-{digest([context.claim, proposal['training_key']])[:8]}"
     place = shared / "teams" / name
-    path, heart = _prepare(params, proposal, dataset, place, shared, demand.device), place / launcher.HEARTBEAT
+    path, heart = _prepare(params, proposal, dataset, place, shared, spec.device), place / launcher.HEARTBEAT
     while True:
         job, attempts = api.find(client, namespace, name), _attempts(place)
         if job is not None and api.condition(job, "Failed"):
@@ -89,8 +89,8 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, s
             attempts = _attempts(place, begun=True)
             (place / launcher.ERROR).unlink(missing_ok=True)
             heart.touch()
-            api.create(client, manifest(name, path, home, demand, threads=params.search.threads))
-            tell(f"TrainJob {name} is created: {demand.nodes} x {demand.processes} processes, attempt {attempts}")
+            api.create(client, manifest(name, path, context, spec, threads=params.search.threads))
+            tell(f"TrainJob {name} is created: {spec.nodes} x {spec.processes} processes, attempt {attempts}")
         else:
             tell(f"TrainJob {name} is there already; waiting for it")
         failure = api.wait(client, namespace, name, pause, heart.touch)
@@ -111,39 +111,39 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, s
     return results.trained(out)
 
 
-def manifest(name: str, request: Path, home: Home, demand: Demand, *, threads: int) -> dict[str, Any]:
-    """The TrainJob, as Kubernetes takes it."""
+def manifest(name: str, request: Path, context: PodContext, spec: TrainJobSpec, *, threads: int) -> dict[str, Any]:
+    """The TrainJob as a Kubernetes object."""
     labels = {"app.kubernetes.io/part-of": "parapet"} | (
-        {"kueue.x-k8s.io/queue-name": demand.queue} if demand.queue else {})
+        {"kueue.x-k8s.io/queue-name": spec.queue} if spec.queue else {})
     pod: dict[str, Any] = {
-        "serviceAccountName": home.account,
-        "securityContext": {"runAsNonRoot": True, "runAsUser": demand.user, "runAsGroup": demand.user,
-                            "fsGroup": demand.user},
-        "volumes": [{"name": "shared", "persistentVolumeClaim": {"claimName": home.claim}},
-                    {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": demand.shared_memory}}],
-        "containers": [{"name": _NODE, "volumeMounts": [{"name": "shared", "mountPath": home.mount}]}]}
-    if demand.node_selectors:
-        pod["nodeSelector"] = dict(demand.node_selectors)
-    if demand.tolerations:
-        pod["tolerations"] = [dict(each) for each in demand.tolerations]
+        "serviceAccountName": context.account,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": spec.user, "runAsGroup": spec.user,
+                            "fsGroup": spec.user},
+        "volumes": [{"name": "shared", "persistentVolumeClaim": {"claimName": context.claim}},
+                    {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": spec.shared_memory}}],
+        "containers": [{"name": _NODE, "volumeMounts": [{"name": "shared", "mountPath": context.mount}]}]}
+    if spec.node_selectors:
+        pod["nodeSelector"] = dict(spec.node_selectors)
+    if spec.tolerations:
+        pod["tolerations"] = [dict(each) for each in spec.tolerations]
     jobs = [{"name": _NODE, "template": {"spec": {"template": {"spec": pod}}}}]
     return {
         "apiVersion": f"{api.GROUP}/{api.VERSION}", "kind": "TrainJob",
-        "metadata": {"name": name, "namespace": home.namespace, "labels": labels, "ownerReferences": home.owners},
+        "metadata": {"name": name, "namespace": context.namespace, "labels": labels, "ownerReferences": context.owners},
         "spec": {
-            "runtimeRef": {"apiGroup": api.GROUP, "kind": "TrainingRuntime", "name": demand.runtime},
-            "activeDeadlineSeconds": demand.seconds,
-            "trainer": {"image": home.image, "numNodes": demand.nodes, "numProcPerNode": demand.processes,
-                        # The rest of what torchrun needs Kubeflow Trainer puts into its environment.
+            "runtimeRef": {"apiGroup": api.GROUP, "kind": "TrainingRuntime", "name": spec.runtime},
+            "activeDeadlineSeconds": spec.seconds,
+            "trainer": {"image": context.image, "numNodes": spec.nodes, "numProcPerNode": spec.processes,
+                        # Kubeflow Trainer sets the other variables that torchrun needs.
                         "command": ["python", *launcher.COMMAND, *launcher.MODULE, str(request)],
                         "env": [{"name": "OMP_NUM_THREADS", "value": str(threads)}],
-                        "resourcesPerNode": {"requests": dict(demand.resources), "limits": dict(demand.resources)}},
+                        "resourcesPerNode": {"requests": dict(spec.resources), "limits": dict(spec.resources)}},
             "runtimePatches": [{"manager": _MANAGER,
                                 "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": jobs}}}}]}}
 
 
 def _prepare(params: Params, proposal: dict[str, Any], dataset: Path, place: Path, shared: Path, device: str) -> Path:
-    """Put data and request where the job's pods see them; the request's path."""
+    """Write data set and request where the job's pods see them; returns the request's path."""
     data = shared / "datasets" / proposal["fingerprint"][:32]
     if not data.exists():
         _publish(dataset, data)
@@ -154,7 +154,7 @@ def _prepare(params: Params, proposal: dict[str, Any], dataset: Path, place: Pat
 
 
 def _publish(source: Path, target: Path) -> None:
-    """Copy a folder to `target`, unless somebody else was faster: jobs may be reading theirs already."""
+    """Copy a folder to `target`, unless another task was faster: jobs may be reading that copy already."""
     with scratch_folder(target) as partial:
         shutil.copytree(source, partial, dirs_exist_ok=True)
         try:
@@ -165,15 +165,14 @@ def _publish(source: Path, target: Path) -> None:
 
 
 def _attempts(place: Path, *, begun: bool = False) -> int:
-    """How many jobs have been made for this training, by this task or by one before it; one more where one is `begun`.
-    """
+    """How many jobs were created for this training, by this task or an earlier try of it; `begun` adds one."""
     path = place / "attempts.json"
     count = (read_json(path) if path.exists() else 0) + begun
     write_json(path, count)
     return count
 
 
-def _home(client: ApiClient, namespace: str, shared: Path) -> Home:
+def _pod_context(client: ApiClient, namespace: str, shared: Path) -> PodContext:
     from kubernetes.client import CoreV1Api
 
     name = os.environ.get("KFP_POD_NAME") or os.environ.get("HOSTNAME", "")
@@ -189,5 +188,5 @@ def _home(client: ApiClient, namespace: str, shared: Path) -> Home:
     mount, container = max(mounts, key=lambda found: len(found[0].mount_path))
     owners = [{"apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name, "uid": owner.uid}
               for owner in pod.metadata.owner_references or []]
-    return Home(namespace, container.image, owners, pod.spec.service_account_name or "default", claims[mount.name],
-                mount.mount_path)
+    return PodContext(namespace, container.image, owners, pod.spec.service_account_name or "default",
+                      claims[mount.name], mount.mount_path)

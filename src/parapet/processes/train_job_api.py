@@ -1,4 +1,4 @@
-"""TrainJobs on the Kubernetes API: found, created, waited for, deleted; what it refuses becomes one sentence."""
+"""TrainJobs on the Kubernetes API: find, create, wait, delete; its refusals become one sentence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
-# Seconds for an answer, and for which the server may be away.
+# Seconds that one request may take, and for which the server may be away.
 _TIMEOUT, _PATIENCE = 30.0, 900.0
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -65,7 +65,7 @@ def create(client: ApiClient, body: dict[str, Any]) -> None:
             CustomObjectsApi(client).create_namespaced_custom_object(
                 GROUP, VERSION, body["metadata"]["namespace"], PLURAL, body, _request_timeout=_TIMEOUT)
         except ApiException as error:
-            if error.status != 409:  # another try of this task was faster
+            if error.status != 409:  # an earlier try of this task has created it
                 raise
 
 
@@ -87,9 +87,9 @@ def delete(client: ApiClient, namespace: str, name: str, pause: float) -> None:
 
 
 def wait(client: ApiClient, namespace: str, name: str, pause: float, alive: Callable[[], None]) -> str | None:
-    """Until the job has ended; None where it is complete, else why it failed. `alive` is called time and again.
+    """Wait until the job has ended; None where it is complete, else why it failed. `alive` is called regularly.
 
-    A server that is away for a while is waited for: the job goes on without it.
+    A server that is away for up to 15 minutes is waited for, because the job goes on without it.
     """
     answered = time.monotonic()
     while True:
@@ -118,7 +118,7 @@ def condition(job: dict[str, Any], kind: str) -> dict[str, Any] | None:
 
 @contextmanager
 def refused(what: str, needed: str) -> Iterator[None]:
-    """What Kubernetes refuses inside becomes an InputError with what is `needed`; what goes wrong else, a WorkError."""
+    """Turn a refusal by Kubernetes into an InputError with what is `needed`, and other failures into a WorkError."""
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
 

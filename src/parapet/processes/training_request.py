@@ -1,6 +1,6 @@
-"""What several processes are asked for when they train one candidate together, wherever they are started.
+"""The request to several processes that train one candidate together, wherever they are started.
 
-Without torch, which the task of a cluster that only starts them does without.
+This module does not import torch, because a task that only creates a TrainJob does not need it.
 """
 
 from __future__ import annotations

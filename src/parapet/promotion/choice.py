@@ -1,4 +1,4 @@
-"""One member of a front: by a wish, or by its id."""
+"""Chooses one member of a front: by a wish, or by its id."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from parapet.quoting import quote
 
 
 def choose(front: dict[str, Any], wish: str, candidate: str | None = None) -> tuple[dict[str, Any], str]:
-    """(member of front.json, the reason in a sentence) by `wish`, or the one with id `candidate`, in full or in part.
+    """(member of front.json, the reason in a sentence) by `wish`, or the one whose id is or begins with `candidate`.
 
-    Raises InputError for a wish that nobody meets, with the nearest miss, and for an id that is not a member's:
-    variants are not chosen, since their robustness is only known from above.
+    Raises InputError for a wish that no member meets, with the nearest one, and for an id that is not a member's.
+    Variants are not chosen, because only an upper bound of their robustness is known.
     """
     members = front["candidates"]
     if candidate is None:
@@ -21,9 +21,10 @@ def choose(front: dict[str, Any], wish: str, candidate: str | None = None) -> tu
     own, variants = ([entry for entry in front[name] if candidate and entry["id"].startswith(candidate)]
                      for name in ("candidates", "variants"))
     if len(own) == 1:
-        return own[0], f"{own[0]['id']} is the one that was named."
+        return own[0], f"{own[0]['id']} was given by its id."
     if variants and not own:
-        raise InputError(f"{variants[0]['id']} is a variant of {variants[0]['derived_from']}, whose robustness is only "
-                         f"known from above; promote {variants[0]['derived_from']}.")
+        whole = variants[0]["derived_from"]
+        raise InputError(f"{variants[0]['id']} is a variant of {whole}, of whose robustness only an upper bound is "
+                         f"known; promote {whole}.")
     raise InputError(f"{quote(candidate)} is {'not the id of a' if not own else 'the beginning of more than one'} "
                      f"member of the front; its members are {', '.join(member['id'] for member in members)}.")

@@ -1,4 +1,4 @@
-"""The new model against the champion: both attacked by today's suite on the same test images, pair by pair."""
+"""Compares the new model with the champion: both are attacked by today's suite on the same test images (paired)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _EVALUATE = "parapet.steps.full_evaluation:evaluate"
 
 @dataclass(frozen=True)
 class Paired:
-    """Of `n` images, how many only one of two models gets right, and the chance of that where they are equally good.
+    """Of `n` images, how many only one of two models classifies correctly.
 
-    `p` is one-sided, small where the challenger is worse (exact test of McNemar 1947).
+    `p` is the one-sided p-value of the exact McNemar test (1947), small where the challenger is worse.
     """
 
     n: int
@@ -36,8 +36,8 @@ class Paired:
 
     @classmethod
     def of(cls, champion: np.ndarray, challenger: np.ndarray) -> Paired:
-        """From two arrays of bool, an entry an image, in the same order."""
-        from parapet.intervals import sign_test  # with it comes torch, which only workers need
+        """From two arrays of bool, one entry per image, in the same order."""
+        from parapet.intervals import sign_test  # imports torch, which only workers need
 
         first, second = int((champion & ~challenger).sum()), int((challenger & ~champion).sum())
         return cls(len(champion), first, second, sign_test(first, second))
@@ -57,7 +57,7 @@ class Comparison:
         return cls(*(Paired.of(*(found[kind] for found in both)) for kind in ("clean", "robust")))
 
     def refusals(self, champion: str, significance: float) -> list[str]:
-        """In what the challenger is worse than `champion` (its name) beyond noise, with the numbers."""
+        """In which accuracy the challenger is significantly worse than `champion` (its name), with the numbers."""
         return [f"it is worse than {champion} in {name} accuracy beyond noise: of {pairs.n:,} test images "
                 f"{pairs.only_champion:,} are right with the champion alone and {pairs.only_challenger:,} with this "
                 f"one alone (one-sided exact McNemar test, p = {pairs.p:.2g}, below promotion.significance "
@@ -70,29 +70,29 @@ def attack(params: Params, challenger: str, champion: Path | None, out: Path, da
     """Today's evaluations (evaluation/<id>.json) of candidate `challenger` of `out`/front.json and, unless it is None,
     of the model in folder `champion`, in this order.
 
-    `champion` holds model.safetensors, model.onnx and training.json. What was evaluated before under the same
-    configuration (by full_evaluation, or here) is taken from `cache` or `out` and not attacked again, unless it is
-    damaged, of which `tell` is told. Raises InputError where `dataset` is not the one that both were trained for and
-    where the files of a candidate are damaged, WorkError where an evaluation fails.
+    `champion` holds model.safetensors, model.onnx and training.json. An evaluation that was made before under the same
+    configuration (by full_evaluation, or here) is taken from `cache` or `out`, unless it is damaged, which is reported
+    to `tell`. Raises InputError where `dataset` is not the one that both were trained on and where the files of a
+    candidate are damaged, WorkError where an evaluation fails.
     """
     search = SearchFolder(out / "search")
-    ids, home = search.all_ids(), out / "search" / "candidates"
+    ids, candidates = search.all_ids(), out / "search" / "candidates"
     folders, found, tasks = [search.candidate(challenger)], [], []
     if champion is not None:
-        own = home / results.trained(champion, registered=True)["id"]
+        own = candidates / results.trained(champion, registered=True)["id"]
         folders.append(own if own.name in ids and _same(search.candidate(own.name), champion) else champion)
     for folder in folders:
         trained = results.trained(folder, registered=True)
         name, known = trained["id"], folder != champion
         place = cache / "evaluations" / name if known else (
             folder / f"evaluation-{digest(to_dict(params.threat))[:12]}")
-        surrogates = [str(home / one) for one in (surrogates_of(name, ids) if known else [ids[0], challenger])]
+        surrogates = [str(candidates / one) for one in (surrogates_of(name, ids) if known else [ids[0], challenger])]
         for one in surrogates:
             search.candidate(Path(one).name)
         key = full_evaluation_key(params, trained["key"], results.file_digests(folder), surrogates)
         record = f"{name}.json"
         if known and not results.done(place / record, key, tell) and results.done(out / "evaluation" / record, key):
-            _bring(out / "evaluation", place, name)
+            _copy_evaluation(out / "evaluation", place, name)
         if not results.done(place / record, key):
             tasks.append(Task(name, _EVALUATE, {
                 "params": to_dict(params), "candidate": str(folder), "dataset": str(dataset), "out": str(place),
@@ -110,7 +110,7 @@ def attack(params: Params, challenger: str, champion: Path | None, out: Path, da
 
 
 def work(tasks: list[Task], params: Params, devices: Sequence[str]) -> None:
-    """Do what the gate has to have done, in processes of their own, and show how far it is. Raises WorkError."""
+    """Run the gate's tasks in processes of their own, and show their progress. WorkError where one fails."""
     with Workers(devices[:len(tasks)], attempts=params.search.attempts, timeout=params.search.timeout_seconds) \
             as workers, Progress("gate", len(tasks), "models") as progress:
         shares = [0.0] * len(tasks)
@@ -131,16 +131,19 @@ def _same(first: Path, second: Path) -> bool:
     return results.file_digests(first) == results.file_digests(second)
 
 
-def _bring(source: Path, target: Path, name: str) -> None:
-    """What full_evaluation left in the artifacts, where its cache is not at hand or of another time."""
+def _copy_evaluation(source: Path, target: Path, name: str) -> None:
+    """Copy what full_evaluation left in the artifacts, where its cache is missing or older."""
     target.mkdir(parents=True, exist_ok=True)
-    # The record last: where it is, everything is.
+    # The record last: its presence means that everything is there.
     for path in sorted(source.glob(f"{name}[.-]*"), key=lambda path: path.suffix == ".json"):
         if path.is_file():
             shutil.copyfile(path, target / path.name)
 
 
 def marks(outcomes: dict[str, str]) -> dict[str, np.ndarray]:
-    """Which images are right when clean, and which under every attack: the suite's rows of 0 and 1, one an image."""
+    """Which images are classified correctly when clean, and which under every attack; arrays of bool.
+
+    `outcomes` has a row of 0 and 1 per attack, one character per image.
+    """
     rows = {name: np.array([mark == "1" for mark in row]) for name, row in outcomes.items()}
     return {"clean": rows["clean"], "robust": np.logical_and.reduce(list(rows.values()))}

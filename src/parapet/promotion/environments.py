@@ -1,4 +1,4 @@
-"""The champion of one environment to another: a registered model for each, one copy of the version."""
+"""Copies the champion of one environment to another; each environment is a registered model of its own."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 from parapet.config import Params
 from parapet.errors import InputError, PromotionRefused
 from parapet.quoting import quote
+from parapet.registry.contents import DIGEST_TAG, check, file_tags
+from parapet.registry.mlflow_registry import MlflowRegistry
+from parapet.registry.promotion_lock import promotion_lock
+from parapet.registry.registration import copy, known
+from parapet.registry.registry import CHAMPION
 
 
 def copy_champion(params: Params, to: str, *, uri: str, model_name: str | None = None,
                   tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
     """Copy the champion of `model_name` (default: `promotion.model_name`) to the registered model `to`, as champion.
 
-    The model passed the gate where it comes from and is not judged again; the champion of `to` becomes its `previous`.
-    Returns {source, version, previous, moved}; `moved` is False where it is champion of `to` already. Raises InputError
-    where there is no champion, PromotionRefused where somebody moved the champion of `to` meanwhile, and WorkError
-    where the champion's files are not those that were registered.
+    The model passed the gate of its own environment and is not judged again; the champion of `to` gets the alias
+    `previous`. Returns {source, version, previous, moved}; `moved` is False where it is champion of `to` already.
+    Raises InputError where there is no champion, PromotionRefused where somebody moved the champion of `to` meanwhile,
+    and WorkError where the champion's files are not those that were registered.
     """
-    from parapet.registry.contents import DIGEST_TAG, check, file_tags
-    from parapet.registry.promotion_lock import promotion_lock
-    from parapet.registry.registration import copy, known
-    from parapet.registry.registry import CHAMPION, Registry
-
-    source, target = Registry(uri, model_name or params.promotion.model_name), Registry(uri, to)
+    source, target = (MlflowRegistry(uri, name) for name in (model_name or params.promotion.model_name, to))
     if source.model_name == target.model_name:
         raise InputError(f"--to is {quote(to)}, which is the model to copy from; give the name of another "
                          "environment's.")

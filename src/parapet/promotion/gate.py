@@ -1,4 +1,5 @@
-"""The gate that a model passes before it may be champion: whose files they are, and the bars."""
+"""The gate that a model has to pass before it becomes champion: its files are those that were measured, and its numbers
+meet the bounds of params.yaml."""
 
 from __future__ import annotations
 
@@ -18,22 +19,20 @@ def check_files(chosen: dict[str, Any], out: Path) -> None:
     """Raise InputError unless the ONNX file and the weights of `chosen`, an entry of `out`/front.json, are the very
     files that were attacked, and the record of its training lies beside the weights.
 
-    Digests tell a file that was changed; for one that is, what can be found out is told: the ONNX file is damaged if
-    onnxruntime cannot load it, and another candidate's if the genome inside is another.
+    Digests show that a file was changed. For an ONNX file the message also says how, as far as that can be found out:
+    it is damaged if onnxruntime cannot load it, and another candidate's if the genome inside is another.
     """
-    onnx, weights = out / chosen["onnx"], out / chosen["weights"]
+    onnx, weights, whose = out / chosen["onnx"], out / chosen["weights"], f"candidate {chosen['id']}"
     own = weights.parent / results.ONNX
     again = "run `parapet front` again, which copies the file that was measured"
-    if _changed(onnx, chosen, "onnx", "the graph", again):
-        why = _what_it_is(onnx, chosen["genome"]) or f"its SHA-256 is {_differs(onnx, chosen, 'onnx')}"
-        raise InputError(f"{onnx} is not the graph that was measured for candidate {chosen['id']}: {why}; {again}.")
+    if why := _difference(onnx, chosen, "onnx", "the graph", again):
+        why = _what_it_is(onnx, chosen["genome"]) or why
+        raise InputError(f"{onnx} is not the graph that was measured for {whose}: {why}; {again}.")
     again = "bring it back with `dvc checkout`, or run `parapet search` and what follows again"
-    if _changed(weights, chosen, "weights", "the weights", again):
-        raise InputError(f"{weights} does not hold the weights that were attacked for candidate {chosen['id']}: its "
-                         f"SHA-256 is {_differs(weights, chosen, 'weights')}; {again}.")
-    if _changed(own, chosen, "onnx", "the graph", again):
-        raise InputError(f"{own} is not the graph that was measured for candidate {chosen['id']}, which {onnx} is: its "
-                         f"SHA-256 is {_differs(own, chosen, 'onnx')}; {again}.")
+    if why := _difference(weights, chosen, "weights", "the weights", again):
+        raise InputError(f"{weights} does not hold the weights that were attacked for {whose}: {why}; {again}.")
+    if why := _difference(own, chosen, "onnx", "the graph", again):
+        raise InputError(f"{own} is not the graph that was measured for {whose}, which {onnx} is: {why}; {again}.")
     training = weights.parent / results.TRAINING
     try:
         record = read_json(training)
@@ -41,13 +40,13 @@ def check_files(chosen: dict[str, Any], out: Path) -> None:
     except (OSError, ValueError, TypeError, KeyError):
         complete = False
     if not complete:
-        raise InputError(f"{training}, the record of the training of candidate {chosen['id']}, is missing, damaged or "
-                         f"another one's; {again}.")
+        raise InputError(f"{training}, the record of the training of {whose}, is missing, damaged or another one's; "
+                         f"{again}.")
 
 
 def check_front(out: Path, chosen: dict[str, Any], evaluation: dict[str, Any]) -> None:
-    """Raise PromotionRefused where what `out`/front.json says of its entry `chosen`, or `evaluation`, which it was made
-    from, does not follow from the outcomes that were recorded there image by image."""
+    """Raise PromotionRefused where the numbers of `chosen`, an entry of `out`/front.json, or of the `evaluation` it was
+    made from, do not follow from the outcomes that were recorded image by image."""
     record, told = evaluation["evaluation"], chosen["test"]
     check_numbers(str(out / chosen["evaluation"]), record, evaluation["audit"])
     shown = {name: {**record["attacks"].get(name, {}), **shares} for name, shares in told["attacks"].items()}
@@ -55,10 +54,10 @@ def check_front(out: Path, chosen: dict[str, Any], evaluation: dict[str, Any]) -
 
 
 def check_numbers(name: str, record: dict[str, Any], audit: dict[str, Any] | None = None) -> None:
-    """Raise PromotionRefused unless the accuracies and intervals of `record`, a suite's, are those of its outcomes, and
-    an `audit` beside it has the verdict of its checks and the images that it broke.
+    """Raise PromotionRefused unless the accuracies and intervals of a suite's `record` follow from its outcomes, and
+    the verdict of the `audit` beside it from its checks and from the images that it broke.
 
-    `name` says whose they are.
+    `name` says in the message whose numbers they are.
     """
     try:
         found = [*problems(record), *(audit_problems(record, audit) if audit is not None else ())]
@@ -69,27 +68,24 @@ def check_numbers(name: str, record: dict[str, Any], audit: dict[str, Any] | Non
                                f"{'; '.join(found)}; {EVALUATE}, then `parapet front`.")
 
 
-def _changed(path: Path, chosen: dict[str, Any], name: str, what: str, again: str) -> bool:
+def _difference(path: Path, chosen: dict[str, Any], name: str, what: str, again: str) -> str | None:
+    """How the digest of a file differs from the one in front.json, None where it does not; InputError for no file."""
     if not path.is_file():
         state = "is a folder and no file" if path.is_dir() else "does not exist"
         raise InputError(f"{path}, {what} of candidate {chosen['id']}, {state}; {again}.")
-    expected: str = chosen["sha256"][name]
-    return file_digest(path) != expected
-
-
-def _differs(path: Path, chosen: dict[str, Any], name: str) -> str:
-    return f"{file_digest(path)[:12]} instead of {chosen['sha256'][name][:12]}"
+    found, expected = file_digest(path), chosen["sha256"][name]
+    return None if found == expected else f"its SHA-256 is {found[:12]} instead of {expected[:12]}"
 
 
 def _what_it_is(path: Path, expected: dict[str, Any]) -> str | None:
-    """What an ONNX file is that is not the expected one; None where it looks like it."""
+    """What an unexpected ONNX file is; None where it holds the expected genome."""
     from parapet.deployment.export import read_metadata
     from parapet.deployment.runtime import session
 
     try:
         session(path)
         genome = read_metadata(path).get("genome")
-    except Exception as error:  # onnxruntime and protobuf raise kinds of their own
+    except Exception as error:  # onnxruntime and protobuf raise their own classes
         if is_of_the_machine(error):
             raise
         return "it is damaged, and onnxruntime cannot load it"
@@ -97,7 +93,7 @@ def _what_it_is(path: Path, expected: dict[str, Any]) -> str | None:
 
 
 def gate(chosen: dict[str, Any], params: Params) -> list[str]:
-    """Every bar that `chosen`, an entry of front.json, does not clear; empty if there is none.
+    """Every bound that `chosen`, an entry of front.json, does not meet, as a sentence; empty if there is none.
 
     All numbers are those of the test split.
     """
@@ -116,13 +112,13 @@ def gate(chosen: dict[str, Any], params: Params) -> list[str]:
 
 
 def doubt(chosen: dict[str, Any]) -> str:
-    """What speaks against the latency of `chosen`, to follow it in a sentence; empty where nothing does."""
+    """Why the latency of `chosen` may be wrong, to be appended to a sentence; empty where there is no reason."""
     noise = chosen["latency_ms"].get("noise") or {}
     return f" (timed while the machine was busy: {noise['reason']})" if noise.get("verdict") == "busy" else ""
 
 
 def parity(chosen: dict[str, Any]) -> list[str]:
-    """Why the ONNX graph of `chosen` may not stand for the network that was attacked; empty where parity held."""
+    """Why the ONNX graph of `chosen` may differ from the network that was attacked; empty where parity held."""
     found = chosen.get("onnx_parity")
     if found is None:
         return ["front.json does not say whether the ONNX graph does what the network does; run `parapet "

@@ -1,4 +1,4 @@
-"""What a user may ask of a front, read from a line of text, and the quantities that it may name.
+"""Parses a wish, the line of text by which a user chooses a member of a front.
 
     knee
     weights: robust_accuracy 3, clean_accuracy 1, flops 0.5
@@ -23,7 +23,7 @@ from parapet.quoting import quote
 
 @dataclass(frozen=True)
 class Constraint:
-    """A bound as the user wrote it; `sign` is >=, <=, > or <."""
+    """A bound on a quantity, with its text as the user wrote it; `sign` is >=, <=, > or <."""
 
     text: str
     quantity: Quantity
@@ -31,14 +31,14 @@ class Constraint:
     bound: float
 
     def met(self, candidate: dict[str, Any]) -> bool:
-        """What was not measured meets no constraint."""
+        """Whether a candidate meets it; a quantity that was not measured does not."""
         value = self.quantity.of(candidate)
         return value is not None and _COMPARE[self.sign](value, self.bound)
 
 
 @dataclass(frozen=True)
 class Order:
-    """The rule that settles a choice: the least or the most of a quantity."""
+    """A rule that orders the members left: the least or the most of a quantity first."""
 
     quantity: Quantity
     least: bool
@@ -64,7 +64,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Constraints:
-    """Constraints that do not contradict each other, and the orders that settle what they leave, first one first."""
+    """Constraints that do not contradict each other, and the orders for the members that meet them, first one first."""
 
     constraints: tuple[Constraint, ...]
     orders: tuple[Order, ...]
@@ -84,7 +84,7 @@ _LONGEST = 1000
 
 
 def read(text: str) -> Knee | Weights | Constraints:
-    """The wish that `text` says, in any case and spacing; InputError for what cannot be read or contradicts itself."""
+    """The wish in `text`, in any case and spacing; InputError where it cannot be read or contradicts itself."""
     if len(text) > _LONGEST:
         raise InputError(f"the wish {quote(text)} has {len(text):,} characters; at most {_LONGEST:,} are read.")
     words = re.sub(r"(?<=\d),(?=\d{3}\b)", "", " ".join(text.split()))  # 10,000 is a number and no list
@@ -120,7 +120,7 @@ def _constraint(part: str) -> Constraint:
     if not number[2]:
         bound = float(number[1])
     elif quantity.is_share:
-        bound = float(Decimal(number[1]) / 100)  # a float divided by 100 may miss the share that was meant by a hair
+        bound = float(Decimal(number[1]) / 100)  # a float divided by 100 may not be the float nearest to the share
     else:
         raise InputError(f"the constraint {quote(part)} has a percentage, and only clean_accuracy and robust_accuracy "
                          "are shares; write a number.")

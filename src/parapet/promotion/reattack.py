@@ -1,7 +1,7 @@
-"""The gate's own attack: the rapid suite on the graph that ships, on the recorded images, with another seed, and the
-deep audit of that graph on some of them.
+"""The gate's own attack: the rapid suite on the exported graph, on the recorded images, with another seed, and the deep
+audit of that graph on some of them.
 
-It tells whether what an evaluation says of each image still holds; the lower of the two is the number that is kept.
+It checks whether the recorded outcome of each image still holds; the lower of the two accuracies is kept.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ if TYPE_CHECKING:
     from parapet.data.dataset import Dataset
     from parapet.deployment.shipped_graph import ShippedGraph
 
-# What the attack is called in a record, beside those of the suite.
+# The name of the attack in a record, beside those of the suite.
 NAME = "rapid_on_graph"
 SUITE = "rapid"
-# Of all images, how many the graph may get wrong that the network got right (deployment/parity.py asks the same).
+# The share of all images that the graph may get wrong though the network got them right (as deployment/parity.py).
 _CLEAN_DIFFERENCE = 0.001
-# Of all images, how many may be ties when clean: an honest graph has hardly any, and whose logits all lie within the
-# tolerance of parity tells no class from another.
+# The share of all images that may be ties when clean. An honest graph has hardly any; a graph whose logits all lie
+# within the tolerance of parity does not distinguish classes.
 _TIES = 0.02
-# Of all images, how many an honest suite may have left to this one: short budgets leave up to 1.7 % to rapid and the
-# deep audit on the 13 members of the default run. Whoever takes that much on purpose gains nothing, because the lower
-# number is kept.
+# The share of all images that this attack may break beyond an honest suite: after short budgets the rapid suite and the
+# deep audit broke up to 1.7 % more on the 13 members of the default run. Exploiting this margin gains nothing, because
+# the lower number is kept.
 _LEFT = 0.02
-# The share of the time that the suite takes where an audit follows it.
+# The share of the time that the suite takes if an audit follows.
 _SUITE_SHARE = 0.2
 _ATTACK = "parapet.promotion.reattack:attack"
 
 
 @dataclass(frozen=True)
 class Reattacked:
-    """An `evaluation` (evaluation/<id>.json) beside what the gate's attack found.
+    """An `evaluation` (evaluation/<id>.json) and the results of the gate's attack.
 
-    `robust`: of all images, how many only the record calls right under attack, how many only this attack left, and
-    the chance of that where this attack breaks no more than 2 % of all images beyond the record. `recorded`,
-    `attacked` and `kept`: shares of 1 that stand in the record, under this attack, and under both. `wrong`: images
-    that are right in the record, and that the graph gets wrong without any attack, `ties` left out. `parity`: in what
-    the graph is not the network whose gradients led to it; None where it is. `audit`: the verdict of the deep audit,
-    and the advice of each check that failed, by its name; None where it was not asked for. The `evaluation` has this
-    attack as its last one, the lower numbers, and `gate`: `summary`.
+    `robust`: of all images, how many are robust in the record only, how many under this attack only, and the p-value of
+    that if this attack breaks no more than 2 % of all images beyond the record. `recorded`, `attacked` and `kept`:
+    robust accuracy (share of 1) in the record, under this attack, and under both. `wrong`: images that are right in the
+    record and that the graph gets wrong without any attack, without `ties`. `parity`: how the graph differs from the
+    network whose gradients were used; None where it does not. `audit`: the verdict of the deep audit, and the advice of
+    each check that failed, by its name; None where no audit was configured. The `evaluation` has this attack as its
+    last one, the lower numbers, and `gate`: `summary`.
     """
 
     evaluation: dict[str, Any]
@@ -77,7 +77,7 @@ class Reattacked:
     @classmethod
     def of(cls, evaluation: dict[str, Any], found: dict[str, Any]) -> Reattacked:
         """From an evaluation and what `attack` left. Raises PromotionRefused where they are not of the same images."""
-        from parapet.intervals import sign_test, wilson  # with them comes torch
+        from parapet.intervals import sign_test, wilson  # they import torch
 
         record = evaluation["evaluation"]
         if record["n"] != found["evaluation"]["n"]:
@@ -107,7 +107,7 @@ class Reattacked:
                    parity=found["parity"], audit=found["audit"], **told)
 
     def refusals(self, significance: float) -> Iterator[str]:
-        """Which of the recorded numbers the graph does not reach, with the numbers."""
+        """The recorded numbers that the graph does not reach, each as a sentence."""
         pairs = self.robust
         if self.parity is not None:
             yield f"the ONNX graph does not do what the network of these weights does ({self.parity})"
@@ -120,9 +120,9 @@ class Reattacked:
                    f"{_CLEAN_DIFFERENCE:.1%})")
         if pairs.p < significance:
             yield (f"the recorded robust accuracy {self.recorded:.3f} is not reached: of {pairs.n:,} test images "
-                   f"{round(self.recorded * pairs.n):,} stand in the record, and {pairs.only_champion:,} of these fall "
-                   f"to the rapid attack on the graph or its audit (seed {self.seed}), while "
-                   f"{pairs.only_challenger:,} that fall in the record stand under it ({_allowed(pairs.n):,} are "
+                   f"{round(self.recorded * pairs.n):,} are robust in the record, {pairs.only_champion:,} of which the "
+                   f"rapid attack on the graph or its audit breaks (seed {self.seed}), while it does not break "
+                   f"{pairs.only_challenger:,} that are broken in the record ({_allowed(pairs.n):,} are "
                    f"allowed; one-sided exact sign test without them, p = {pairs.p:.2g}, below "
                    f"promotion.significance {significance:g})")
 
@@ -144,12 +144,12 @@ class Reattacked:
 def reattack(params: Params, evaluation: dict[str, Any], folder: Path, graph: Path, dataset: Path, cache: Path,
              devices: Sequence[str], *, occasion: str = "",
              tell: Callable[[str], None] = lambda text: None) -> Reattacked:
-    """Attack `graph`, the ONNX file that ships, on the images that `evaluation` is about, and compare.
+    """Attack `graph`, the exported ONNX file, on the images of `evaluation`, and compare.
 
     The gradients are those of the network in `folder` (model.safetensors, training.json). The seed follows from
-    `params.seed`, both files and `occasion`: another text there gives another attack. What was attacked before for the
-    same occasion is taken from `cache`, unless it is damaged, of which `tell` is told. Raises WorkError where the
-    attack fails.
+    `params.seed`, both files and `occasion`: another text there gives another attack. The result of an earlier attack
+    for the same occasion is taken from `cache`, unless it is damaged, which is reported to `tell`. Raises WorkError
+    where the attack fails.
     """
     trained = results.trained(folder, registered=True)
     files = {"weights": file_digest(folder / results.WEIGHTS), "onnx": file_digest(graph)}
@@ -181,9 +181,11 @@ def in_words(summary: dict[str, Any]) -> str:
 
 def attack(*, params: dict[str, Any], candidate: str, graph: str, dataset: str, occasion: str, out: str, device: str,
            progress: results.Report = results.ignore) -> dict[str, Any]:
-    """What `reattack` has done in a process of its own, into `out`/<id>.json. A killed one goes on where it was, and
-    of two at once the second takes what the first one left."""
-    from parapet.data.dataset import Dataset  # here and below: a parent process reads this module, and needs no torch
+    """The part of `reattack` that runs in a process of its own; it writes `out`/<id>.json.
+
+    A killed one is resumed where it was, and of two at once the second takes the result of the first.
+    """
+    from parapet.data.dataset import Dataset  # here and below: the parent process imports this module without torch
 
     settings, folder = parse(Params, params), Path(candidate)
     trained = results.trained(folder, registered=True)
@@ -194,17 +196,17 @@ def attack(*, params: dict[str, Any], candidate: str, graph: str, dataset: str, 
     path, state = Path(out) / f"{trained['id']}.json", Path(out) / f"{trained['id']}.state"
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # it goes with the process, however that ends
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends, even by a kill
         if results.done(path, key) is None:
-            found = _strike(settings, folder, Path(graph), data, seed, state, device, progress)
+            found = _attack_graph(settings, folder, Path(graph), data, seed, state, device, progress)
             results.write(path, candidate=trained["id"], key=key, split="test", fingerprint=data.fingerprint,
                           files=files, seed=seed, occasion=occasion, **found)
         shutil.rmtree(state, ignore_errors=True)
     return {"id": trained["id"]}
 
 
-def _strike(params: Params, folder: Path, graph: Path, data: Dataset, seed: int, state: Path, device: str,
-            progress: results.Report) -> dict[str, Any]:
+def _attack_graph(params: Params, folder: Path, graph: Path, data: Dataset, seed: int, state: Path, device: str,
+                  progress: results.Report) -> dict[str, Any]:
     """{evaluation: the record of suite and audit, ties: which images are ties when clean (a row of 0 and 1), parity,
     audit: {verdict, failed}}."""
     import torch
@@ -241,14 +243,15 @@ def _strike(params: Params, folder: Path, graph: Path, data: Dataset, seed: int,
         rows = audited_rows(labels, params.promotion.audit_images, seed)
         record, _, report = examine(model, images, labels, record, adversarial, rows, norm=threat.norm, eps=threat.eps,
                                     seed=seed, deep=True, loader=partial(
-                                        _shipped, folder / results.WEIGHTS, graph, device, threads),
+                                        _load_graph, folder / results.WEIGHTS, graph, device, threads),
                                     progress=lambda name, share: progress(
                                         f"{name} on the graph", suite_share + (1 - suite_share) * share))
         audit = {"verdict": report["verdict"], "failed": {
             check["id"]: check["advice"] for check in report["checks"] if check["verdict"] == "fail"}}
     tolerance = params.export.tolerance
     ties = "".join(map(str, tied_images(answers(model, images).cpu().numpy(), tolerance).astype(int)))
-    # A graph that is another network's hides from these gradients; where they lead, it would answer otherwise.
+    # The gradients of this network do not attack the graph of another one, which gives itself away by other outputs at
+    # the points that they lead to.
     points = torch.cat([fgsm(adapted(network), *batch, norm=threat.norm, eps=threat.eps) for batch in zip(
         images.split(config.batch_size), labels.split(config.batch_size))])
     parity = next((f"on {kind} images {why}" for kind, batch in (("clean", images), ("attacked", points)) if (
@@ -256,8 +259,8 @@ def _strike(params: Params, folder: Path, graph: Path, data: Dataset, seed: int,
     return {"evaluation": record, "ties": ties, "parity": parity, "audit": audit}
 
 
-def _shipped(weights: Path, graph: Path, device: str, threads: int) -> ShippedGraph:
-    """The graph with its network, as the audit loads it again in another process."""
+def _load_graph(weights: Path, graph: Path, device: str, threads: int) -> ShippedGraph:
+    """The graph with its network, for the audit, which loads them again in another process."""
     import torch
 
     from parapet.deployment.shipped_graph import ShippedGraph
@@ -267,17 +270,17 @@ def _shipped(weights: Path, graph: Path, device: str, threads: int) -> ShippedGr
 
 
 def _allowed(n: int) -> int:
-    """Of `n` images, how many more than the record this attack may break."""
+    """How many of `n` images this attack may break beyond the record."""
     return int(_LEFT * n)
 
 
 def _seed(params: Params, files: dict[str, str], occasion: str) -> int:
-    """In [0, 2**32); the evaluation's own is `params.seed`."""
+    """The attack's seed, in [0, 2**32); that of the evaluation is `params.seed`."""
     return int(digest(["gate", params.seed, files, occasion])[:8], 16)
 
 
 def _key(params: Params, fingerprint: str, files: dict[str, str], occasion: str) -> str:
-    """SHA-256 of all that the attack depends on."""
+    """SHA-256 of everything that the attack depends on."""
     config = params.full_evaluation
     return digest(["gate", SUITE, ATTACK_VERSION, EXPORT_VERSION, fingerprint, files, to_dict(params.threat),
                    config.images, config.batch_size, params.promotion.audit_images, params.export.tolerance,

@@ -1,15 +1,15 @@
-"""rollback: the champion before becomes champion again."""
+"""rollback: makes the previous champion the champion again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from parapet.config import Params
 from parapet.errors import InputError
-
-if TYPE_CHECKING:
-    from parapet.registry.registry import Registry, Version
+from parapet.registry.contents import check
+from parapet.registry.mlflow_registry import MlflowRegistry
+from parapet.registry.promotion_lock import promotion_lock
+from parapet.registry.registry import CHAMPION, PREVIOUS, Registry, Version
 
 _VERB = "rollback"
 
@@ -19,21 +19,17 @@ def run(params: Params, *, uri: str, model_name: str | None = None,
     """Make version `previous` of `model_name` (default: `promotion.model_name`) champion, and the champion `previous`.
 
     So a second rollback undoes the first. Returns {champion, previous}, numbers of versions; `previous` is None where
-    the champion was deleted. Raises InputError where there is none before the champion, WorkError where its files are
-    not those that were registered. It waits for a promotion under way, which `tell` is told of. A rollback that was
+    the champion was deleted. Raises InputError where there is no previous champion, WorkError where its files are
+    not those that were registered. It waits for a promotion under way, and reports that to `tell`. A rollback that was
     killed after it had moved the champion is not undone by the next one, which finishes it and changes nothing.
     """
-    from parapet.registry.contents import check
-    from parapet.registry.promotion_lock import promotion_lock
-    from parapet.registry.registry import CHAMPION, PREVIOUS, Registry
-
-    registry = Registry(uri, params.promotion.model_name if model_name is None else model_name)
-    if not Registry.queue(registry).exists():
-        _before(registry)  # no queue is made for a model that is not there
+    registry = MlflowRegistry(uri, params.promotion.model_name if model_name is None else model_name)
+    if not registry.queue().exists():
+        _before(registry)  # no queue is created for a model that does not exist
     with promotion_lock(registry, expiry=params.promotion.lock_seconds, tell=tell) as ticket:
         aliases = registry.aliases()
         if ticket.done_before.get("verb") == _VERB and ticket.done_before.get("version") == aliases.get(CHAMPION):
-            tell("the rollback before this one was stopped when it had done its work; it is not undone")
+            tell("the rollback before this one was killed after it had moved the champion; it is not undone")
             return {"champion": aliases[CHAMPION], "previous": aliases.get(PREVIOUS)}
         version = _before(registry)
         check(registry, version)
@@ -45,8 +41,6 @@ def run(params: Params, *, uri: str, model_name: str | None = None,
 
 def _before(registry: Registry) -> Version:
     """The version that the alias `previous` points at; InputError where there is none but the champion."""
-    from parapet.registry.registry import CHAMPION, PREVIOUS
-
     aliases = registry.aliases()
     name, number = registry.model_name, aliases.get(PREVIOUS)
     if number is None or number == aliases.get(CHAMPION):

@@ -1,6 +1,6 @@
-"""One candidate chosen from a front, with the reason: its knee, the best by weights, or the one that meets constraints.
+"""Chooses one candidate of a front, with the reason: the knee, the best by weights, or the one that meets constraints.
 
-Everything is read on the validation split.
+All numbers are those of the validation split.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def select(candidates: Sequence[dict[str, Any]], wish: str) -> tuple[dict[str, A
     "knee" is the member from which every other one loses more than it gains. "weights: QUANTITY NUMBER, ..." is the
     best by the weighted sum of the quantities, each scaled to the front's own range, FLOPs, parameters and latency as
     logarithms. Constraints ("robust_accuracy >= 88%, latency_ms <= 0.2, then fewest FLOPs") leave the members that
-    meet all of them; each "then" settles what the one before left equal, and at last the fewest FLOPs do. A latency
-    that was not measured (null) meets no constraint. The reason also names the members whose 95 % intervals of clean
-    and of robust accuracy both overlap the chosen one's.
+    meet all of them; each "then" breaks the ties that the one before left, and the fewest FLOPs break the last ones. A
+    latency that was not measured (null) meets no constraint. The reason also names the members whose 95 % intervals of
+    clean and of robust accuracy both overlap the chosen one's.
 
-    Raises InputError for an empty front and for a wish that cannot be read, contradicts itself or is not met; then the
-    nearest member and what it misses are named.
+    Raises InputError for an empty front and for a wish that cannot be read, contradicts itself or is not met; in the
+    last case it names the nearest member and the constraints that it misses.
     """
     if not candidates:
         raise InputError("the front has no members to choose from; search longer, or with looser constraints.")
@@ -78,7 +78,7 @@ def _knee(candidates: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], str]:
 
 def _weighted(candidates: Sequence[dict[str, Any]], asked: Weights) -> tuple[dict[str, Any], str]:
     largest = max(asked.by_quantity.values())
-    # By the largest first: the sum of very large weights is no longer a number.
+    # Divided by the largest first: the sum of very large weights would overflow.
     shares = {quantity: weight / largest for quantity, weight in asked.by_quantity.items() if weight > 0}
     compared = [candidate for candidate in candidates if all(quantity.of(candidate) is not None for quantity in shares)]
     if not compared:
@@ -123,7 +123,7 @@ def _constrained(candidates: Sequence[dict[str, Any]], asked: Constraints) -> tu
 
 
 def _nearest(candidates: Sequence[dict[str, Any]], constraints: Sequence[Constraint]) -> str:
-    """The id of the member that misses least, in shares of the front's ranges, and what it misses."""
+    """The id of the member that misses the constraints by least, in shares of the front's ranges, and which ones."""
     def miss(candidate: dict[str, Any]) -> tuple[int, float, int, str]:
         missed = [(constraint.quantity, constraint.quantity.of(candidate), constraint.bound)
                   for constraint in constraints if not constraint.met(candidate)]
@@ -132,7 +132,7 @@ def _nearest(candidates: Sequence[dict[str, Any]], constraints: Sequence[Constra
         return len(missed) - len(gaps), sum(gaps), candidate["flops"], candidate["id"]
 
     nearest = min(candidates, key=miss)
-    # Six digits: what misses a bound by one image must not look as if it met it.
+    # Six digits: a value that misses a bound by one image must not look as if it met it.
     return f"{nearest['id']}, which misses " + _listed([
         f"{constraint.text} ({'it has ' * (constraint.quantity.of(nearest) is not None)}"
         f"{_shown(nearest, constraint.quantity, 6)})" for constraint in constraints if not constraint.met(nearest)])
@@ -160,7 +160,7 @@ def _range(candidates: Sequence[dict[str, Any]], quantity: Quantity) -> float:
 def _losses(candidates: Sequence[dict[str, Any]], quantity: Quantity) -> np.ndarray:
     """How far behind the best each candidate is, from 0 to 1, which is the worst; all 0 where they are equal.
 
-    It was measured of all of them.
+    The quantity has been measured for all of them.
     """
     values = np.array([quantity.position(cast(float, quantity.of(candidate))) for candidate in candidates])
     behind = values.max() - values if quantity.more_is_better else values - values.min()
@@ -169,7 +169,7 @@ def _losses(candidates: Sequence[dict[str, Any]], quantity: Quantity) -> np.ndar
 
 
 def _lowest(candidates: Sequence[dict[str, Any]], losses: np.ndarray) -> int:
-    """The place of the smallest loss; of equal ones that with the fewest FLOPs."""
+    """The index of the smallest loss; of equal ones the one with the fewest FLOPs."""
     return min(range(len(candidates)), key=lambda place: (
         round(float(losses[place]), _DIGITS), candidates[place]["flops"], candidates[place]["id"]))
 

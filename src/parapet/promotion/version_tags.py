@@ -1,4 +1,4 @@
-"""What a version in the registry says of itself: its numbers, and how it passed the gate."""
+"""Tags of a version in the registry: its numbers, and how it passed the gate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from parapet.promotion.comparison import Comparison
 
 
 def numbers(chosen: dict[str, Any], front: dict[str, Any], params: Params) -> dict[str, str]:
-    """Those of `chosen`, an entry of `front`, as they passed the gate: the lower ones."""
+    """The numbers of `chosen`, an entry of `front`, as judged by the gate: the lower of record and attack."""
     test = chosen["test"]
     return {"candidate": chosen["id"], "audit": chosen["audit"]["verdict"], "threat": str(params.threat),
             "data": front["data"]["name"], "data_fingerprint": front["data"]["fingerprint"],
@@ -19,7 +19,7 @@ def numbers(chosen: dict[str, Any], front: dict[str, Any], params: Params) -> di
 
 
 def passed(champion: str | None, compared: Comparison | None) -> dict[str, str]:
-    """What the gate found, as tags of the version that it let through."""
+    """The result of the gate, as tags of a version that passed it."""
     tags = {"gate": "passed", "gate.champion": champion or "none"}
     if compared is None:
         return {**tags, "gate.comparison": "none"}

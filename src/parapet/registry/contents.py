@@ -1,7 +1,7 @@
-"""The files of a version: brought back, and compared with the digests that the version carries.
+"""Downloads the files of a version, and compares them with the digests in its tags.
 
-Whoever can write to the store of artifacts could else change what is attacked at the gate and what is served. The
-digests are tags of the version, which lie in MLflow's database.
+Without this, anybody who can write to the artifact store could change what is attacked at the gate and what is served.
+The tags lie in MLflow's database.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from pathlib import Path
 from parapet.errors import WorkError, disk_full, is_disk_full
 from parapet.files import file_digest, replacing_folder
 from parapet.redaction import redacted
-from parapet.registry.registry import Registry, Version, asking
+from parapet.registry.mlflow_registry import MlflowRegistry, asking
+from parapet.registry.registry import Version
 from parapet.tracking.connection import sentence, unreachable
 
 DIGEST_TAG = "parapet.onnx_sha256"
 MODEL = "model.onnx"
 FILE_TAG = "parapet.sha256."
-# What MLflow writes beside a model. Versions of older Parapets carry no digests of these; nothing reads them here.
+# What MLflow writes beside a model. Versions of older Parapets have no digests of these, and nothing here reads them.
 _MLFLOW_FILES = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt")
-# What MLflow adds when it brings a version that it finds by its name.
-_BROUGHT_ALONG = "registered_model_meta"
+# What MLflow adds when it downloads a version by the name of its model.
+_ADDED_BY_MLFLOW = "registered_model_meta"
 
 
 class Damaged(WorkError):
-    """The files of a version are not those that were registered, or not to be had."""
+    """The files of a version are not those that were registered, or cannot be downloaded."""
 
 
 def file_tags(tags: Mapping[str, str]) -> dict[str, str]:
@@ -41,8 +42,8 @@ def digests(folder: Path) -> dict[str, str]:
             for name, path in _files(folder).items()}
 
 
-def download(registry: Registry, version: Version, folder: Path) -> Path:
-    """Bring everything that was registered with a version into `folder`, unless it is there; returns `folder`.
+def download(registry: MlflowRegistry, version: Version, folder: Path) -> Path:
+    """Download everything that was registered with a version into `folder`, unless it is there; returns `folder`.
 
     Raises `Damaged` where a file is missing, or changed, or was not registered with the version.
     """
@@ -53,7 +54,7 @@ def download(registry: Registry, version: Version, folder: Path) -> Path:
         name = f"version {version.number} of {registry.model_name}"
         try:
             fetch(registry.uri, place, partial)
-        except Exception as error:  # MLflow raises its own kinds, the store's and the operating system's
+        except Exception as error:  # of MLflow, of the store or of the operating system
             if unreachable(registry.uri) is not None:
                 raise
             if _is_full_here(error):
@@ -65,19 +66,19 @@ def download(registry: Registry, version: Version, folder: Path) -> Path:
     return folder
 
 
-def check(registry: Registry, version: Version) -> None:
+def check(registry: MlflowRegistry, version: Version) -> None:
     """Raise `Damaged` unless the files of a version are those that were registered."""
     with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
         download(registry, version, Path(folder) / "version")
 
 
 def is_whole(uri: str, place: str, tags: Mapping[str, str]) -> bool:
-    """Whether the files at the address `place` are those whose digests are in `tags`, and all have one."""
+    """Whether the files at the address `place` are exactly those whose digests are in `tags`."""
     with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
         try:
             fetch(uri, place, Path(folder))
             return digests(Path(folder)) == file_tags(tags)
-        except Exception as error:  # deleted, half there, or out of reach: as `download`
+        except Exception as error:  # deleted, incomplete or unreachable: as in `download`
             if unreachable(uri) is not None:
                 raise
             if _is_full_here(error):
@@ -86,7 +87,7 @@ def is_whole(uri: str, place: str, tags: Mapping[str, str]) -> bool:
 
 
 def _is_full_here(error: Exception) -> bool:
-    """Whether this machine's disk is full, and not that of a server, whose words MLflow hands on."""
+    """Whether this machine's disk is full, and not that of a server, whose message MLflow passes on."""
     return is_disk_full(error) and (isinstance(error, OSError) or tempfile.gettempdir() in str(error))
 
 
@@ -95,15 +96,15 @@ def fetch(uri: str, place: str, folder: Path) -> None:
     from mlflow.artifacts import download_artifacts
     from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
-    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # a dozen small files, beside Parapet's own progress line
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # Parapet has a progress line of its own
     with tempfile.TemporaryDirectory(prefix="parapet-") as name:
-        # A database without a server keeps a plain folder, which is not copied, and a server's lies in one below.
+        # Without a server this is the artifact folder itself and not a copy; with one it is a folder below `name`.
         found = download_artifacts(artifact_uri=place, dst_path=name, tracking_uri=uri)
         shutil.copytree(found, folder, symlinks=True, dirs_exist_ok=True)
 
 
 def _damage(folder: Path, tags: Mapping[str, str], *, alone: bool = True) -> str | None:
-    """What is wrong with the files in `folder`; with `alone` also those that were not registered."""
+    """What is wrong with the files in `folder`; with `alone` a file that was not registered is wrong too."""
     there = _files(folder)
     expected = {MODEL if tag == DIGEST_TAG else tag.removeprefix(FILE_TAG): value
                 for tag, value in file_tags(tags).items()}
@@ -112,12 +113,12 @@ def _damage(folder: Path, tags: Mapping[str, str], *, alone: bool = True) -> str
             return f"its {name} is missing"
         if file_digest(there[name]) != value:
             return f"its {name} is not the file that was registered"
-    allowed = {*expected, _BROUGHT_ALONG, *(() if _MLFLOW_FILES[0] in expected else _MLFLOW_FILES)}
+    allowed = {*expected, _ADDED_BY_MLFLOW, *(() if _MLFLOW_FILES[0] in expected else _MLFLOW_FILES)}
     added = sorted(set(there) - allowed) if alone and expected else []
     return f"its {added[0]} was not registered with it" if added else None
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Every file by its path in `folder`; what is neither a file nor a folder has one too."""
+    """Every file by its path in `folder`, also links, pipes and other things that are not folders."""
     return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
             or path.is_symlink() or not path.is_dir()}

@@ -1,4 +1,4 @@
-"""A version of the registry and the model behind it: made from one ONNX file, brought back, copied elsewhere."""
+"""Creates versions: registers one ONNX file with the files beside it, or copies a version to another model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 from parapet.files import file_digest
 from parapet.redaction import redacted, redacted_values
 from parapet.registry.contents import DIGEST_TAG, FILE_TAG, MODEL, Damaged, check, digests, file_tags, is_whole
-from parapet.registry.registry import LONGEST_DESCRIPTION, Registry, Version, asking
+from parapet.registry.mlflow_registry import (
+    LONGEST_DESCRIPTION,
+    MODEL_TAG,
+    TICKET_TAG,
+    MlflowRegistry,
+    as_version,
+    asking,
+)
+from parapet.registry.registry import Version
 from parapet.tracking.runs import Runs
 from parapet.tracking.values import shortened
 
@@ -26,18 +34,15 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.models import ModelSignature
 
-# A version, and the logged model behind it, that were made under a ticket (promotion_lock) carry its nonce here.
-TICKET_TAG = "parapet.ticket"
-_MODEL_TAG = "parapet.logged_model"
 
 
 @dataclass(frozen=True)
-class Shipment:
-    """What becomes a version: a single-file ONNX model and, by the name they get beside it, files that go with it.
+class ModelPackage:
+    """The files of a version: a single-file ONNX model and further files, by the names that they get beside it.
 
-    `example` (2, C, H, W) float32 fixes the signature. `run_id` is the run that the model belongs to; without one, or
-    where the server does not know it, the model belongs to `experiment` only. A database without a server keeps what
-    is sent in `artifact_root`.
+    `example` (2, C, H, W) float32 determines the signature. `run_id` is the run that the model belongs to; without one,
+    or where the server does not know it, the model belongs to `experiment` only. A database without a server stores
+    artifacts in `artifact_root`.
     """
 
     onnx: Path
@@ -49,7 +54,7 @@ class Shipment:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of the ONNX file, by which a version is known."""
+        """SHA-256 (hex) of the ONNX file, which identifies a version."""
         return file_digest(self.onnx)
 
     @cached_property
@@ -58,16 +63,16 @@ class Shipment:
         return {DIGEST_TAG: self.digest, **{FILE_TAG + name: file_digest(path) for name, path in self.files.items()}}
 
     def identity(self, *names: str) -> dict[str, str]:
-        """The digests of the ONNX file and of those of `files`, by their tags: what a version is known by."""
+        """The digests of the ONNX file and of the `files` of these names, by their tags: they identify a version."""
         return {tag: self.digests[tag] for tag in (DIGEST_TAG, *(FILE_TAG + name for name in names))}
 
 
-def known(registry: Registry, identity: Mapping[str, str]) -> Version | None:
-    """The oldest version with these digests (`Shipment.identity`, `file_tags`) whose files are still those; None where
-    there is none, or no digests are given."""
+def known(registry: MlflowRegistry, identity: Mapping[str, str]) -> Version | None:
+    """The oldest version with these digests (`ModelPackage.identity`, `file_tags`) whose files are still those; None
+    where there is none, or no digests are given."""
     if DIGEST_TAG not in identity:
         return None
-    for version in registry.tagged(DIGEST_TAG, identity[DIGEST_TAG]):
+    for version in registry.versions(DIGEST_TAG, identity[DIGEST_TAG]):
         if all(version.tags.get(name) == value for name, value in identity.items()):
             with contextlib.suppress(Damaged):
                 check(registry, version)
@@ -75,72 +80,52 @@ def known(registry: Registry, identity: Mapping[str, str]) -> Version | None:
     return None
 
 
-def register(registry: Registry, shipment: Shipment, tags: Mapping[str, str], description: str) -> Version:
-    """Upload `shipment` and make it a version of the registered model, which has to exist.
+def register(registry: MlflowRegistry, package: ModelPackage, tags: Mapping[str, str], description: str) -> Version:
+    """Upload `package` and make it a version of the registered model, which has to exist.
 
-    What an earlier try uploaded completely is not uploaded again. Of a `description` MLflow keeps 5,000 characters.
+    What an earlier attempt has uploaded completely is not uploaded again. A `description` is cut to 5,000 characters.
     """
     with asking(registry.uri) as client:
-        run_id, experiment = _home(client, shipment)
-        model = _logged_model(client, registry.uri, experiment, shipment, run_id, tags.get(TICKET_TAG))
+        run_id, experiment = _run_and_experiment(client, package)
+        model = _logged_model(client, registry.uri, experiment, package, run_id, tags.get(TICKET_TAG))
         made = client.create_model_version(
             registry.model_name, _place(registry.uri, model), run_id=run_id,
             model_id=model.model_id if registry.uri.startswith("http") else None,
-            tags={**redacted_values(tags), **file_tags(model.tags), _MODEL_TAG: model.model_id},
+            tags={**redacted_values(tags), **file_tags(model.tags), MODEL_TAG: model.model_id},
             description=shortened(redacted(description), LONGEST_DESCRIPTION))
-        return Version(str(made.version), dict(made.tags), run_id)
+        return as_version(made)
 
 
 def attach(uri: str, run_id: str, files: Mapping[str, Path], folder: str) -> None:
-    """Keep `files` among the artifacts of a run, in `folder`; a run that the server does not know is passed over."""
+    """Add `files` to the artifacts of a run, in `folder`; nothing is done for a run that the server does not know."""
     with asking(uri) as client:
         if _run_exists(client, run_id):
             for path in files.values():
                 client.log_artifact(run_id, str(path), artifact_path=folder)
 
 
-def withdraw(registry: Registry, version: Version) -> None:
-    """Delete a version, and the logged model behind it unless a version of some registered model still needs it."""
-    registry.delete(version.number)
-    if model := version.tags.get(_MODEL_TAG):
-        with asking(registry.uri) as client:
-            _delete_unless_needed(client, model)
-
-
-def sweep(registry: Registry, experiment: str, ticket: str) -> None:
-    """Delete the logged models in an experiment that were made under a ticket, unless a version needs them."""
+def experiment_of(registry: MlflowRegistry, package: ModelPackage) -> str:
+    """The experiment that the logged model of `package` belongs to."""
     with asking(registry.uri) as client:
-        for model in client.search_logged_models([experiment], filter_string=f"tags.`{TICKET_TAG}` = '{ticket}'"):
-            _delete_unless_needed(client, model.model_id)
+        return _run_and_experiment(client, package)[1]
 
 
-def home(registry: Registry, shipment: Shipment) -> str:
-    """The experiment that the logged model of `shipment` belongs to."""
-    with asking(registry.uri) as client:
-        return _home(client, shipment)[1]
-
-
-def _delete_unless_needed(client: MlflowClient, model: str) -> None:
-    if not client.search_model_versions(f"tags.`{_MODEL_TAG}` = '{model}'", max_results=1):
-        client.delete_logged_model(model)
-
-
-def copy(source: Registry, version: Version, target: Registry) -> Version:
+def copy(source: MlflowRegistry, version: Version, target: MlflowRegistry) -> Version:
     """A version of `target` with the model of a version of `source` on the same server (MLflow's copy_model_version).
 
-    The copy refers to the source, which must be kept.
+    The copy refers to the files of the source, which must be kept.
     """
-    # MLflow prints what it does, as the command line does in its own words.
+    # MLflow prints what it does; the command line has messages of its own.
     with asking(source.uri) as client, contextlib.redirect_stderr(io.StringIO()):
         made = client.copy_model_version(f"models:/{source.model_name}/{version.number}", target.model_name)
-        return Version(str(made.version), dict(made.tags), made.run_id or None)
+        return as_version(made)
 
 
-def _home(client: MlflowClient, shipment: Shipment) -> tuple[str | None, str]:
+def _run_and_experiment(client: MlflowClient, package: ModelPackage) -> tuple[str | None, str]:
     """The run that a model belongs to, if the server has it, and the experiment."""
-    if shipment.run_id and _run_exists(client, shipment.run_id):
-        return shipment.run_id, client.get_run(shipment.run_id).info.experiment_id
-    return None, Runs(client, shipment.experiment, shipment.artifact_root).experiment_id
+    if package.run_id and _run_exists(client, package.run_id):
+        return package.run_id, client.get_run(package.run_id).info.experiment_id
+    return None, Runs(client, package.experiment, package.artifact_root).experiment_id
 
 
 def _run_exists(client: MlflowClient, run_id: str) -> bool:
@@ -154,22 +139,22 @@ def _run_exists(client: MlflowClient, run_id: str) -> bool:
         return False
 
 
-def _logged_model(client: MlflowClient, uri: str, experiment: str, shipment: Shipment, run_id: str | None,
+def _logged_model(client: MlflowClient, uri: str, experiment: str, package: ModelPackage, run_id: str | None,
                   ticket: str | None) -> LoggedModel:
-    """The logged model with these files, made unless an earlier try left it complete."""
-    wanted = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in shipment.digests.items())
+    """The logged model with these files, created unless an earlier attempt left it complete."""
+    wanted = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in package.digests.items())
     for model in client.search_logged_models([experiment], filter_string=wanted):
         if (str(model.status) == "READY" and (model.source_run_id or None) == run_id
                 and is_whole(uri, model.artifact_location, model.tags)):
             return model
-    signature = _signature(shipment.onnx, shipment.example)
-    model = client.create_logged_model(experiment, name=f"onnx-{shipment.digest[:12]}", source_run_id=run_id,
-                                       tags={**shipment.digests, **({TICKET_TAG: ticket} if ticket else {})},
+    signature = _signature(package.onnx, package.example)
+    model = client.create_logged_model(experiment, name=f"onnx-{package.digest[:12]}", source_run_id=run_id,
+                                       tags={**package.digests, **({TICKET_TAG: ticket} if ticket else {})},
                                        model_type="onnx")
     with tempfile.TemporaryDirectory(prefix="parapet-") as name:
         folder = Path(name) / "model"
-        _save(folder, shipment.onnx, model.model_id, run_id, signature)
-        for name, path in shipment.files.items():
+        _save(folder, package.onnx, model.model_id, run_id, signature)
+        for name, path in package.files.items():
             shutil.copyfile(path, folder / name)
         client.set_logged_model_tags(model.model_id, digests(folder))
         client.log_model_artifacts(model.model_id, str(folder))
@@ -177,8 +162,9 @@ def _logged_model(client: MlflowClient, uri: str, experiment: str, shipment: Shi
 
 
 def _place(uri: str, model: LoggedModel) -> str:
-    """Where the files of a logged model are. A server finds a model by its id. A bare database would look that id up at
-    MLflow's global address and make a database in the working directory for it, so it gets the place itself."""
+    """The source of a version: the id of its logged model, which a server resolves. Without a server MLflow would look
+    that id up at its global address, and create a database in the working directory for it; there it is the address of
+    the files."""
     return f"models:/{model.model_id}" if uri.startswith("http") else model.artifact_location
 
 
@@ -187,17 +173,17 @@ def _save(folder: Path, onnx_path: Path, model_id: str, run_id: str | None, sign
     import onnx
     from mlflow.models import Model
 
-    # Requirements are given, or MLflow spends tens of seconds guessing them.
+    # With given requirements, because MLflow takes tens of seconds to infer them.
     requirements = [f"{package}=={installed(package)}" for package in ("mlflow", "numpy", "onnx", "onnxruntime")]
     mlflow.onnx.save_model(onnx.load(onnx_path), str(folder), mlflow_model=Model(run_id=run_id, model_id=model_id),
                            signature=signature, pip_requirements=requirements, save_as_external_data=False,
                            onnx_execution_providers=["CPUExecutionProvider"])
-    # The very bytes that were measured, not a second serialisation of them.
+    # The very bytes that were measured, not another serialisation of the same graph.
     shutil.copyfile(onnx_path, folder / MODEL)
 
 
 def _signature(onnx_path: Path, example: np.ndarray) -> ModelSignature:
-    """What goes in and comes out, with any number of images."""
+    """Shapes and types of inputs and outputs, for any number of images."""
     from mlflow.models import infer_signature
 
     from parapet.deployment.runtime import session

@@ -1,6 +1,6 @@
-"""Serving one version of the registry over HTTP: the graph that was registered, run by onnxruntime in this process.
+"""Serves one version of the registry over HTTP: onnxruntime runs the registered graph in this process.
 
-Nothing else of the version is read: MLflow's own loader would run whatever code its files name.
+No other file of the version is read, because MLflow's own loader runs the code that the files name.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from parapet.cores import cpu_count
 from parapet.errors import InputError
 from parapet.quoting import quote
 from parapet.registry.contents import DIGEST_TAG, MODEL, download
+from parapet.registry.mlflow_registry import MlflowRegistry
 from parapet.registry.registry import Registry, Version
 
 if TYPE_CHECKING:
     import numpy as np
 
-# Connections at once; one more is answered with 503.
+# Connections at once; a further one is answered with 503.
 _CLIENTS = 64
 
 
 def find(registry: Registry, name: str) -> Version:
     """The version that an alias or a number names; InputError where there is none, with those that there are."""
     if re.fullmatch(r"[0-9]+", name):
-        # longer numbers do not fit into the column of a registry's table
+        # Longer numbers do not fit into the column of a registry's table.
         version = registry.version(name) if len(name) < 10 else None
     else:
         version = registry.aliased(name)
@@ -42,17 +43,17 @@ def find(registry: Registry, name: str) -> Version:
         raise InputError(f"the registered model {registry.model_name} has no version {quote(name)}{gone}; give the "
                          f"number of a version or one of its aliases: {known}.")
     if DIGEST_TAG not in version.tags:
-        raise InputError(f"version {version.number} of {registry.model_name} carries no digest of its graph, so it is "
-                         "not from `parapet promote` and nothing tells whether its files were changed; promote a "
+        raise InputError(f"version {version.number} of {registry.model_name} has no digest of its graph, so it was "
+                         "not registered by `parapet promote` and changed files would not be detected; promote a "
                          "candidate and serve that.")
     return version
 
 
-def serve(registry: Registry, version: Version, *, host: str, port: int, ready: Callable[[str], None]) -> None:
+def serve(registry: MlflowRegistry, version: Version, *, host: str, port: int, ready: Callable[[str], None]) -> None:
     """Answer POST /invocations (and GET /ping) on `host`:`port` until a signal ends this process.
 
-    The application is that of `deployment.http_server`. `ready` is called with the address once requests are taken.
-    Raises InputError where the port cannot be had, and `Damaged` unless the files of the version are those that were
+    The application is that of `deployment.http_server`. `ready` is called with the address once requests are accepted.
+    Raises InputError where the port cannot be bound, and `Damaged` unless the files of the version are those that were
     registered.
     """
     import uvicorn
@@ -74,12 +75,12 @@ def serve(registry: Registry, version: Version, *, host: str, port: int, ready: 
             application(answer, given.name, given.shape[1:], lambda: ready(_address(listener))), log_level="warning",
             access_log=False, lifespan="on", http=JSONProtocol, limit_concurrency=_CLIENTS))
         server.run(sockets=[listener])
-        # uvicorn hands the signal that ended it on, but to nobody where a shell had it ignored in the background.
+        # uvicorn raises the signal that ended it again, which has no effect where a background shell ignores it.
         raise KeyboardInterrupt
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket that is bound before the model is loaded, so that a port that is taken is told at once."""
+    """A socket that is bound before the model is loaded, so that a port in use is reported at once."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=128)

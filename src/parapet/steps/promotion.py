@@ -1,4 +1,4 @@
-"""promotion: one member of the front chosen, registered, and made champion if the gate lets it through."""
+"""promotion: chooses a member of the front, registers it, and makes it champion if it passes the gate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,15 +18,15 @@ from parapet.promotion.choice import choose
 from parapet.promotion.comparison import Comparison, attack
 from parapet.promotion.gate import check_files, check_front, check_numbers, gate, parity
 from parapet.promotion.reattack import Reattacked, reattack
+from parapet.registry.contents import DIGEST_TAG, FILE_TAG, Damaged, check, download, file_tags
+from parapet.registry.mlflow_registry import TICKET_TAG, MlflowRegistry
+from parapet.registry.promotion_lock import Ticket, promotion_lock
+from parapet.registry.registration import ModelPackage, attach, experiment_of, known, register
+from parapet.registry.registry import CHALLENGER, CHAMPION, Registry, Version
 from parapet.report.card import card_html, model_card
 from parapet.store import results
 from parapet.store.front_file import read as read_front
 from parapet.store.front_file import read_evaluation
-
-if TYPE_CHECKING:
-    from parapet.registry.promotion_lock import Ticket
-    from parapet.registry.registration import Shipment
-    from parapet.registry.registry import Registry, Version
 
 SECTIONS = ("seed", "device", "data", "threat", "tracking", "search", "export", "full_evaluation", "promotion")
 CARDS = ("card.md", "card.html")
@@ -36,53 +36,47 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
         dataset: Path | None = None, cache: Path | None = None, devices: Sequence[str] = ("cpu",),
         artifact_root: Path | None = None, allow_incomparable: bool = False, occasion: str = "",
         tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-    """Choose a member of `out`/front.json, register it as challenger, and make it champion if the gate lets it through.
+    """Choose a member of `out`/front.json, register it as challenger, and make it champion if it passes the gate.
 
-    It is chosen by `wish` (default: `promotion.select`) or by its id, `candidate`. The gate reads the test split:
-    audit not failed, lower end of the 95 % interval of robust accuracy above its bar, latency under its ceiling, ONNX
-    parity held, and not worse than the champion beyond noise on the same images. Both are judged under today's suite:
-    whichever was evaluated under another one is attacked again (it needs `dataset`, by default `out`/dataset, and keeps
-    what it did in `cache`, by default `out`/.parapet). Its numbers have to follow from the outcomes that were recorded;
-    the rapid suite, run on the graph with a seed that follows from `occasion`, must not break significantly more, nor
-    may the deep audit of the graph fail; of all the lower number goes through the gate. With `allow_incomparable` a
-    champion that cannot be attacked on these images (other data, no weights) is no obstacle. Only one promotion goes on
-    at a time; `tell` is told whom it waits for.
+    It is chosen by `wish` (default: `promotion.select`) or by its id, `candidate`. The gate reads the test split: the
+    audit did not fail, the lower end of the 95 % interval of robust accuracy and the latency meet their bounds, ONNX
+    parity held, and the model is not significantly worse than the champion on the same images. Both are judged under
+    today's suite: an evaluation under another suite is repeated (this needs `dataset`, by default `out`/dataset, and
+    keeps its results in `cache`, by default `out`/.parapet). The numbers have to follow from the recorded outcomes; the
+    rapid suite, run on the graph with a seed that follows from `occasion`, must not break significantly more, nor may
+    the deep audit of the graph fail; the gate judges the lowest of these numbers. With `allow_incomparable` a champion
+    that cannot be attacked on these images (other data, no weights) is no obstacle. Only one promotion runs at a time;
+    `tell` is called with the owner of the lock that it waits for.
 
     Returns {id, reason, version, previous, moved, refreshed, comparison, reattack}. `moved` is False where it is
-    champion already; then `refreshed` tells whether its tags and description had to be brought up to today's
-    evaluation. Raises InputError for files that are damaged or not those that were measured, and PromotionRefused with
-    every reason; then champion, previous, challenger and the versions are as they were.
+    champion already; then `refreshed` says whether its tags and description were updated to today's evaluation. Raises
+    InputError for files that are damaged or not those that were measured, and PromotionRefused with every reason; then
+    champion, previous, challenger and the versions are as they were.
     """
-    # imports of MLflow are slow, and only this step needs the registry
-    from parapet.registry.contents import DIGEST_TAG
-    from parapet.registry.promotion_lock import promotion_lock
-    from parapet.registry.registration import attach
-    from parapet.registry.registry import CHAMPION, Registry
-
     config, front, cache = params.promotion, read_front(out / "front.json"), cache or out / ".parapet"
     if front["threat"] != to_dict(params.threat):
         raise InputError(f"{out / 'front.json'} was measured under {front['threat']}, and params.yaml says "
                          f"{params.threat}; promote with the threat model that was measured, or search again.")
     chosen, reason = choose(front, config.select if wish is None else wish, candidate)
-    registry = Registry(uri, config.model_name)
+    registry = MlflowRegistry(uri, config.model_name)
     check_files(chosen, out)
     check_front(out, chosen, read_evaluation(out, chosen))
-    registry.aliases()  # a registry that is away is told before anything is attacked
+    registry.aliases()  # a registry that is away is reported before anything is attacked
     data = dataset or out / "dataset"
 
-    def again(evaluation: dict[str, Any], folder: Path, graph: Path) -> Reattacked:
+    def judge(evaluation: dict[str, Any], folder: Path, graph: Path) -> Reattacked:
         check_numbers(f"the evaluation of {evaluation['id']} under today's suite", evaluation["evaluation"],
                       evaluation["audit"])
         return reattack(params, evaluation, folder, graph, data, cache, devices, occasion=occasion, tell=tell)
 
     today, = attack(params, chosen["id"], None, out, data, cache, devices, tell)
-    judged = again(today, (out / chosen["weights"]).parent, out / chosen["onnx"])
+    judged = judge(today, (out / chosen["weights"]).parent, out / chosen["onnx"])
     chosen = {**chosen, **results.tested(judged.evaluation)}
     refusals = [*judged.refusals(config.significance), *gate(chosen, params), *parity(chosen)]
     tags = {**version_tags.numbers(chosen, front, params), **judged.tags()}
     with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
         cards = _cards(chosen, front, judged.evaluation, Path(folder))
-        shipment = _shipment(chosen, front, out, cards, params.tracking.experiment, artifact_root)
+        package = _package(chosen, front, out, cards, params.tracking.experiment, artifact_root)
         with promotion_lock(registry, expiry=config.lock_seconds, tell=tell) as ticket:
             pointed, champion, compared = registry.aliases().get(CHAMPION), registry.aliased(CHAMPION), None
             if pointed is not None and champion is None:
@@ -90,39 +84,39 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                      "there is no champion to compare with; it will point at the new one")
             outcome = {"id": chosen["id"], "reason": reason, "previous": champion and champion.number,
                        "refreshed": False, "reattack": judged.summary()}
-            is_champion = champion is not None and champion.tags.get(DIGEST_TAG) == shipment.digest
+            is_champion = champion is not None and champion.tags.get(DIGEST_TAG) == package.digest
             same = champion if is_champion else None
-            # One that was registered without its weights cannot be attacked again, so it is registered anew with them.
+            # A version without its weights cannot be attacked again, so it is registered again with them.
             if same is not None and _has_files(same.tags) and _is_whole(registry, same, tell):
                 if refusals:
                     raise PromotionRefused(f"{chosen['id']}, champion of {config.model_name} as version "
                                            f"{same.number}, no longer passes the gate: {'; '.join(refusals)}; "
-                                           "`parapet rollback` puts the one before back.")
+                                           "`parapet rollback` restores the previous champion.")
                 return {**outcome, "version": same.number, "moved": False, "comparison": None,
                         "refreshed": _refresh(registry, same, tags, cards[CARDS[0]])}
-            check_files(chosen, out)  # the attacks took their time, and so did the wait for the lock
-            version = _challenge(registry, ticket, shipment, tags, cards[CARDS[0]])
+            check_files(chosen, out)  # again, because the attacks and the wait for the lock take long
+            version = _challenge(registry, ticket, package, tags, cards[CARDS[0]])
             if champion is not None and same is None:
                 obstacle, place = _incomparable(registry, champion, front, cache)
                 if obstacle is None:
                     pair = attack(params, chosen["id"], place, out, data, cache, devices, tell)
                     named = f"the champion (version {champion.number})"
-                    held = again(pair[-1], place, place / results.ONNX)
+                    held = judge(pair[-1], place, place / results.ONNX)
                     compared = Comparison.of(held.evaluation, judged.evaluation)
                     refusals += compared.refusals(named, config.significance)
-                    # What speaks against the champion is no reason to keep it.
-                    doubts = [f"and of {named}, {reason}" for reason in held.refusals(config.significance)]
+                    # Refusals of the champion are no reason to keep it.
+                    doubts = [f"and of {named}, {doubt}" for doubt in held.refusals(config.significance)]
                     for doubt in doubts:
                         tell(doubt)
                     refusals += doubts if refusals else []
                 elif not allow_incomparable:
                     refusals.append(obstacle)
             if refusals:
-                raise PromotionRefused(f"{chosen['id']} is not promoted, and {config.model_name} is as it was: "
+                raise PromotionRefused(f"{chosen['id']} is not promoted, and {config.model_name} is unchanged: "
                                        f"{'; '.join(refusals)}.")
             _check_champion(registry, ticket, chosen["id"], pointed)
-            # The champion moves last. Killed before that, a promotion is made again as a whole; killed after it, it is
-            # complete.
+            # The champion moves last: a promotion that is killed before that is repeated as a whole, and one that is
+            # killed after it is complete.
             if chosen["mlflow_run_id"]:
                 attach(uri, chosen["mlflow_run_id"], cards, "card")
             _refresh(registry, version, {**tags, **version_tags.passed(outcome["previous"], compared)}, cards[CARDS[0]])
@@ -131,22 +125,21 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     return {**outcome, "version": version.number, "moved": True, "comparison": compared and asdict(compared)}
 
 
-def _challenge(registry: Registry, ticket: Ticket, shipment: Shipment, tags: dict[str, str], card: Path) -> Version:
-    """The version of `shipment`, registered unless it is there, as challenger."""
-    from parapet.registry.registration import TICKET_TAG, home, known, register
-    from parapet.registry.registry import CHALLENGER
-
-    ticket.begin(aliases=registry.aliases(), model_created=not registry.exists(), experiment=home(registry, shipment))
+def _challenge(registry: MlflowRegistry, ticket: Ticket, package: ModelPackage, tags: dict[str, str],
+               card: Path) -> Version:
+    """The version of `package`, registered unless it is there, as challenger."""
+    ticket.begin(aliases=registry.aliases(), model_created=not registry.exists(),
+                 experiment=experiment_of(registry, package))
     registry.create_model()
-    version = known(registry, shipment.identity(results.WEIGHTS, results.TRAINING)) or register(
-        registry, shipment, {**tags, TICKET_TAG: ticket.nonce}, card.read_text(encoding="utf-8"))
+    version = known(registry, package.identity(results.WEIGHTS, results.TRAINING)) or register(
+        registry, package, {**tags, TICKET_TAG: ticket.nonce}, card.read_text(encoding="utf-8"))
     ticket.begin(version=version.number)
     registry.point(CHALLENGER, version.number)
     return version
 
 
 def _refresh(registry: Registry, version: Version, tags: dict[str, str], card: Path) -> bool:
-    """Bring the tags of a version, and its description, up to date; whether there was anything to do."""
+    """Update the tags of a version and its description; returns whether anything had changed."""
     if all(version.tags.get(name) == value for name, value in tags.items()):
         return False
     registry.tag(version.number, tags)
@@ -154,14 +147,12 @@ def _refresh(registry: Registry, version: Version, tags: dict[str, str], card: P
     return True
 
 
-def _is_whole(registry: Registry, champion: Version, tell: Callable[[str], None]) -> bool:
-    """Whether the champion's files are those that were registered; where they are not, `tell` is told."""
-    from parapet.registry.contents import Damaged, check
-
+def _is_whole(registry: MlflowRegistry, champion: Version, tell: Callable[[str], None]) -> bool:
+    """Whether the champion's files are those that were registered; otherwise `tell` is called with what is wrong."""
     try:
         check(registry, champion)
     except Damaged as error:
-        tell(f"{error} It is registered anew.")
+        tell(f"{error} It is registered again.")
         return False
     return True
 
@@ -169,8 +160,6 @@ def _is_whole(registry: Registry, champion: Version, tell: Callable[[str], None]
 def _check_champion(registry: Registry, ticket: Ticket, candidate: str, before: str | None) -> None:
     """Raise PromotionRefused where the champion is no longer version `before`, which the gate compared with, or the
     lock is lost."""
-    from parapet.registry.registry import CHAMPION
-
     ticket.check()
     now = registry.aliases().get(CHAMPION)
     if now != before:
@@ -186,22 +175,18 @@ def _cards(chosen: dict[str, Any], front: dict[str, Any], evaluation: dict[str, 
     return {name: folder / name for name in CARDS}
 
 
-def _shipment(chosen: dict[str, Any], front: dict[str, Any], out: Path, cards: dict[str, Path],
-              experiment: str, artifact_root: Path | None) -> Shipment:
-    """The graph, what the next gate needs to attack it by its gradients, and the cards."""
-    from parapet.registry.registration import Shipment
-
+def _package(chosen: dict[str, Any], front: dict[str, Any], out: Path, cards: dict[str, Path],
+              experiment: str, artifact_root: Path | None) -> ModelPackage:
+    """The graph, the files by which the next gate attacks it with gradients, and the cards."""
     weights = out / chosen["weights"]
     files = {results.WEIGHTS: weights, results.TRAINING: weights.parent / results.TRAINING, **cards}
     example = np.zeros((2, *front["data"]["image_shape"]), dtype=np.float32)
-    return Shipment(out / chosen["onnx"], example, files, chosen["mlflow_run_id"], experiment, artifact_root)
+    return ModelPackage(out / chosen["onnx"], example, files, chosen["mlflow_run_id"], experiment, artifact_root)
 
 
-def _incomparable(registry: Registry, champion: Version, front: dict[str, Any],
+def _incomparable(registry: MlflowRegistry, champion: Version, front: dict[str, Any],
                   cache: Path) -> tuple[str | None, Path]:
-    """Why the champion cannot be attacked on these images, None where it can; and the folder that it was brought to."""
-    from parapet.registry.contents import Damaged, download, file_tags
-
+    """Why the champion cannot be attacked on these images, None where it can; and the folder with its files."""
     place = cache / "champions" / digest(file_tags(champion.tags) or champion.number)[:32]
     name = f"version {champion.number}"
     advice = "give --allow-incomparable to promote without the comparison"
@@ -221,7 +206,6 @@ def _incomparable(registry: Registry, champion: Version, front: dict[str, Any],
 
 
 def _has_files(tags: dict[str, str]) -> bool:
-    from parapet.registry.contents import FILE_TAG
 
     return all(FILE_TAG + name in tags for name in (results.WEIGHTS, results.TRAINING))
 

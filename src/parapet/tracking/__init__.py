@@ -1,6 +1,6 @@
-"""Tracking with MLflow: the one place that imports it, and only when something is sent.
+"""Tracking with MLflow, which is imported only when something is sent.
 
-The search tells an `Outbox` (or a `NullTracker`), which is a folder; a `BackgroundSender` or `flush` sends it.
+The search writes events into an `Outbox` (or a `NullTracker`), a folder; a `BackgroundSender` or `flush` sends them.
 """
 
 from parapet.tracking.background import BackgroundSender

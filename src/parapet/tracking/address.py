@@ -1,6 +1,6 @@
-"""Addresses of MLflow: of what kind one is, what is wrong with it, and how it is shown without its password.
+"""Addresses of MLflow: their kind, what is wrong with them, and how they are shown without a password.
 
-An address is wrong where no server and no database can be meant by it. Whether one answers is not asked here.
+An address is wrong if it cannot be that of a server or a database. Whether anything answers there is not asked here.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _NAMES = ("databricks", "databricks-uc")
 _MEMORY = re.compile(r"[\w+]+:(?://|///(?:(?:file:)?:memory:)?)?(?:\?.*)?|.*[?&]mode=memory(?:&.*)?", re.DOTALL)
 # RFC 1035, section 2.3.4.
 _LONGEST_LABEL, _LONGEST_HOST = 63, 253
-# What makes `redacted` see the end of an address, or the start of another one, inside a password.
+# Characters in a password at which `redacted` would see the end of an address, or the start of another one.
 _ODD = re.compile(r"[\s\"'<>`]|://")
 
 
 def kind(uri: str) -> str:
-    """The scheme in small letters, without the name of a driver; empty where there is none."""
+    """The scheme in lower case, without the name of a driver; empty where there is none."""
     scheme = re.match(r"([A-Za-z][\w.-]*)(?:\+[\w.+-]*)?:", uri)
     return scheme[1].lower() if scheme else uri if uri in _NAMES else ""
 
@@ -42,7 +42,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def shown(uri: str) -> str:
-    """`uri` for people and records: without its user and password, whatever signs are in them."""
+    """`uri` for messages and records: without user and password, whatever characters these have."""
     if sqlite_path(uri) is not None:
         return redacted(uri)
     scheme, mark, rest = uri.partition("://")
@@ -53,8 +53,8 @@ def shown(uri: str) -> str:
                             for sign in f"{scheme}{mark}{rest}"))
 
 
-def wrong(uri: str) -> str | None:
-    """Why no MLflow can be meant by `uri`, as one sentence; None where one can."""
+def address_problem(uri: str) -> str | None:
+    """Why `uri` cannot be the address of an MLflow, as one sentence; None where it can."""
     if kind(uri) in _FOLDERS:
         return (f"MLflow no longer keeps runs in folders, and {words(shown(uri))!r} is one; use sqlite:///FILE.db or "
                 "the address of a server.")
@@ -87,7 +87,7 @@ def _fault(uri: str) -> str | None:
             return "whose host cannot be read: nothing but a port may follow the brackets"
         return _port_fault(lambda: parts.port) or _host_fault(parts.hostname, bracketed=bracket is not None)
     if kind(uri) not in DATABASES:
-        return None  # Databricks and plugins: only MLflow itself knows how to ask
+        return None  # Databricks and plugins: only MLflow itself can tell
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -101,7 +101,7 @@ def _fault(uri: str) -> str | None:
 
 
 def _host_fault(host: str, *, bracketed: bool = False) -> str | None:
-    """Why `host` can be no name of a computer, or no address where brackets stand around it."""
+    """Why `host` cannot be a host name or, where it is in brackets, an IPv6 address."""
     if bracketed:
         try:
             ip_address(host.partition("%")[0])

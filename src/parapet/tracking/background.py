@@ -1,4 +1,4 @@
-"""Sending while the search runs: a thread that empties the outbox and never disturbs anybody."""
+"""Sends while the search runs: a thread that empties the outbox and never disturbs the search."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _LONGEST_PAUSE = 60.0
 class BackgroundSender:
     """A daemon thread that sends the events of `outbox` as they come.
 
-    Making one imports MLflow, for seconds the first time: the thread itself imports nothing. `gate()` is held around
-    each event, so that latency is timed without this thread on
-    the cores. `tell` gets each thing that the user should know, once: that MLflow is away, what it refused.
+    Its construction imports MLflow, which takes seconds the first time in a process; the thread itself imports nothing.
+    `gate()` is held around each event, so that this thread does not run while latency is measured. `tell` gets each
+    message for the user once: that MLflow is away, what it refused.
     """
 
     def __init__(self, outbox: Outbox, uri: str, experiment: str, artifact_root: Path | None = None,
                  gate: Callable[[], AbstractContextManager[object]] = nullcontext,
                  tell: Callable[[str], None] = lambda message: None, *, parent_run_id: str | None = None,
                  pause: float = 5.0) -> None:
-        """`pause` is the time between two looks at the queue, in seconds; it grows while MLflow is away."""
+        """`pause` is the interval at which the queue is read, in seconds; it grows while MLflow is away."""
         self._outbox, self._tell, self._pause = outbox, tell, pause
         self._flush: Callable[[], Flushed] = lambda: flush(outbox, uri, experiment, artifact_root,
                                                            parent_run_id=parent_run_id, gate=gate,
@@ -43,25 +43,25 @@ class BackgroundSender:
         self._thread.start()
 
     def wake(self) -> None:
-        """Look at the queue now."""
+        """Read the queue now."""
         self._awake.set()
 
     def close(self, timeout: float = 30.0) -> int:
-        """Send what goes through within `timeout` seconds, end the thread, and say how many events still wait."""
+        """Send what can be sent within `timeout` seconds, end the thread, and return how many events still wait."""
         self._outbox.notify = None
         self._deadline = time.monotonic() + timeout
         self._closing.set()
         self._awake.set()
         self._thread.join(timeout)
-        # A thread that is still sending must not write while Python takes itself apart.
-        self._tell = _say_nothing
+        # A thread that is still sending must not print while the interpreter shuts down.
+        self._tell = lambda message: None
         return self._outbox.pending()
 
     def _run(self) -> None:
         pause = self._pause
         while True:
             last = self._closing.is_set()
-            away = self._once() if self._outbox.pending() else False
+            away = self._once()
             if last:
                 return
             if away:
@@ -74,11 +74,11 @@ class BackgroundSender:
             self._awake.clear()
 
     def _once(self) -> bool:
-        """Flush once and tell; True where MLflow is away."""
+        """Send what waits, if anything, and report; True where MLflow is away."""
         try:
-            result = self._flush()
-        except Exception as error:  # a full disk, say: the search finds out for itself
-            result = Flushed(0, self._outbox.pending(), reason=f"Events could not be sent to MLflow: {sentence(error)}")
+            result = self._flush() if self._outbox.pending() else Flushed(0, 0)
+        except Exception as error:  # a full disk, for example: the search finds out for itself
+            result = Flushed(0, 0, reason=f"Events could not be sent to MLflow: {sentence(error)}")
         for warning in result.warnings:
             self._say(warning, warning)
         if result.reason is not None:
@@ -95,7 +95,3 @@ class BackgroundSender:
 
     def _out_of_time(self) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline
-
-
-def _say_nothing(message: str) -> None:
-    """What a sender tells after its time."""

@@ -1,6 +1,7 @@
-"""Reaching MLflow, and telling a server that is away from one that refuses.
+"""Connections to MLflow, and the difference between a server that is away and one that refuses.
 
-The probes here use the standard library and take seconds at most, because MLflow's own retries take minutes.
+Whether MLflow can be reached is asked without it: MlflowClient has no function for that, its requests are retried for
+minutes, and importing it takes seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from urllib.parse import quote
 
 from parapet.files import digest, scratch_folder
 from parapet.redaction import redacted
-from parapet.tracking.address import DATABASES, SERVERS, kind, shown, sqlite_path, wrong
+from parapet.tracking.address import DATABASES, SERVERS, address_problem, kind, shown, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,22 +33,24 @@ def connect(uri: str) -> MlflowClient:
     without_telemetry()
     from mlflow import MlflowClient, environment_variables
 
-    # No retries inside: a request whose answer got lost would be sent twice and make a second run.
-    # The outbox is the retry, and it looks for the run first.
+    # No retries inside: a request whose answer was lost would be sent twice and create a second run.
+    # The outbox retries, and looks for the run first.
     environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(0)
     if not environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT.is_set():
         environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT.set(30)
     environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
-    # Its warnings and tracebacks would repeat what the user is told once, in one sentence.
+    # Its warnings and tracebacks would repeat what the user reads once, in one sentence.
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     _make_database(sqlite_path(uri))
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def _make_database(path: Path | None) -> None:
-    """Make the SQLite file whole or not at all.
+    """Create the SQLite file whole or not at all.
 
-    MLflow makes its tables one after the other for seconds, and one that was killed in between can never be used again.
+    MLflow creates its tables one after the other for seconds, and a file whose creation was killed can never be used
+    again. MlflowClient creates them as well, but with the working directory as the place of artifacts, and it has no
+    argument for another one; hence MLflow's store.
     """
     if path is None or path.exists() or not path.parent.is_dir():
         return
@@ -55,21 +58,21 @@ def _make_database(path: Path | None) -> None:
 
     with scratch_folder(path) as folder:
         partial = folder / path.name
-        # The address of the first experiment says where the project lay then (relocation).
+        # The address of the first experiment records where the project lay then (relocation).
         store = SqlAlchemyStore(f"sqlite:///{partial}", str(path.parent.resolve() / "mlruns"))
         store.engine.dispose()
-        with contextlib.suppress(FileExistsError):  # somebody else made it meanwhile, and may have used it already
+        with contextlib.suppress(FileExistsError):  # another process has created it, and may have used it already
             os.link(partial, path)
 
 
 def without_telemetry() -> None:
-    """Before MLflow is imported: unless told otherwise it reports its use to its makers over the network."""
+    """To be called before MLflow is imported, which otherwise reports its use to its developers over the network."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def unreachable(uri: str, timeout: float = 2.0) -> str | None:
-    """Why MLflow at `uri` cannot be used now, as one sentence; None where nothing speaks against it."""
-    if (fault := wrong(uri)) is not None:
+    """Why MLflow at `uri` cannot be used now, as one sentence; None where no reason was found."""
+    if (fault := address_problem(uri)) is not None:
         return fault
     if kind(uri) in SERVERS:
         why = _http_problem(uri, timeout)
@@ -82,9 +85,9 @@ def unreachable(uri: str, timeout: float = 2.0) -> str | None:
     return None if why is None else f"MLflow at {shown(uri)} is away: {why.rstrip('.?')}."
 
 
-def closed_database(uri: str) -> str | None:
-    """That the SQLite file at `uri` is none, or may not be written, as one sentence; None for what may be, and for
-    servers."""
+def unusable_database(uri: str) -> str | None:
+    """Why the SQLite file at `uri` is not a database or may not be written, as one sentence; None where it is one that
+    may, and for servers."""
     path = sqlite_path(uri)
     if path is None:
         return None
@@ -99,58 +102,54 @@ def closed_database(uri: str) -> str | None:
 
 
 def _is_database(path: Path) -> bool:
-    """Whether a file begins as one of SQLite's; true where there is none yet."""
+    """Whether a file begins like an SQLite database; true where there is no file yet."""
     if path.is_dir():
         return False
     try:
         with path.open("rb") as stream:
             return stream.read(len(_HEADER)) in (b"", _HEADER)
-    except OSError:  # whoever opens it says so
+    except OSError:  # the next one to open it reports that
         return True
 
 
 def holds_run(uri: str, run_id: str) -> bool:
-    """Whether `run_id` may be taken to exist without asking MLflow: a deleted SQLite file shows at once."""
-    if not uri.startswith("sqlite"):
+    """Whether a run that was sent is still there; a server is trusted, and an SQLite file may have been deleted."""
+    if kind(uri) != "sqlite":
         return True
     path = sqlite_path(uri)
-    if path is None or not path.is_file():
+    if path is None or not path.is_file() or unreachable(uri) is not None:
         return False
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=2)
-        try:
-            return connection.execute("SELECT 1 FROM runs WHERE run_uuid = ?", (run_id,)).fetchone() is not None
-        finally:
-            connection.close()
-    except sqlite3.Error:
+        return connect(uri).get_run(run_id) is not None
+    except Exception:  # MLflow raises many kinds; sending again is safe
         return False
 
 
 def target(uri: str, experiment: str) -> str:
-    """A name for a place that events are sent to: a digest, which does not change with a password."""
+    """A name for the place that events are sent to: a digest, which does not change with a password."""
     path = sqlite_path(uri)
     return digest([f"sqlite:{path.resolve()}" if path else shown(uri), experiment])
 
 
 def sentence(error: BaseException) -> str:
     """What an error says, on one line, short, without passwords."""
-    # SQLAlchemy puts the statement behind what is wrong with it, in lines of their own.
+    # SQLAlchemy appends the statement, in lines of its own.
     words = str(error).partition("\n[SQL: ")[0]
     if isinstance(error, OSError) and error.errno and error.strerror:
         words = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
-    words = _CLIENT.sub(_plainly, " ".join(words.split()))
+    words = _CLIENT.sub(_client_reason, " ".join(words.split()))
     text = redacted(words or type(error).__name__)
     if isinstance(error, LookupError):
         text = f"{type(error).__name__} {text}"  # its text is a bare key
     return text if len(text) <= _LONGEST_SENTENCE else text[:_LONGEST_SENTENCE - 1] + "…"
 
 
-# What MLflow's client says when all its tries failed.
+# What MLflow's client says when all its attempts failed.
 _CLIENT = re.compile(r"(?:API request to \S+ failed with exception )?HTTPS?ConnectionPool\(.*?\): Max retries "
                      r"exceeded with url: .*?\(Caused by \w+\((?P<why>.*)\)\)")
 
 
-def _plainly(match: re.Match[str]) -> str:
+def _client_reason(match: re.Match[str]) -> str:
     why = match["why"]
     if status := re.search(r"too many (\d{3}) error responses", why):
         return f"it answers each time with error {status[1]}"
@@ -171,17 +170,17 @@ def is_refusal(error: Exception) -> bool:
         status = code
     else:
         return isinstance(error, ValueError | TypeError | LookupError) and not isinstance(error, OSError)
-    # 401, 403, 407: credentials may be mended; 408, 409, 429, 499: later.
+    # 401, 403, 407: credentials may be corrected; 408, 409, 429, 499: may succeed later.
     return 400 <= status < 500 and status not in (401, 403, 407, 408, 409, 429, 499)
 
 
 def is_overload(error: Exception) -> bool:
-    """Whether the store said itself that it has no time now (a locked SQLite file, a full disk)."""
+    """Whether the store itself said that it cannot take anything now (a locked SQLite file, a full disk)."""
     return getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE" or isinstance(error, OSError)
 
 
 def _http_problem(uri: str, timeout: float) -> str | None:
-    import requests  # MLflow's own client, so proxies and certificates are understood the same way
+    import requests  # as MLflow does, so that proxies and certificates are treated the same way
 
     try:
         status = requests.get(f"{uri.rstrip('/')}/health", timeout=timeout, verify=_trusted()).status_code
@@ -196,7 +195,7 @@ def _http_problem(uri: str, timeout: float) -> str | None:
 
 
 def _trusted() -> str | bool:
-    """Whose certificates MLflow's client takes: a file's, everybody's (False), or those that are known (True)."""
+    """Which certificates MLflow's client accepts: a file's, all (False), or those that the system trusts (True)."""
     if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
         return False
     return os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True
@@ -221,7 +220,7 @@ def _sqlite_problem(path: Path | None, timeout: float) -> str | None:
 
 
 def _database_problem(uri: str, timeout: float) -> str | None:
-    """Asks the port first, where one is known, and then the driver: MLflow would ask that for two minutes."""
+    """Tries the port first, where one is known, and then the driver, which MLflow would try for two minutes."""
     from sqlalchemy import create_engine, make_url
     from sqlalchemy.exc import DBAPIError
 
@@ -241,13 +240,13 @@ def _database_problem(uri: str, timeout: float) -> str | None:
             engine.dispose()
     except DBAPIError as error:
         return sentence(error.orig or error)
-    except Exception:  # no driver, say: MLflow tells that at once
+    except Exception:  # no driver, for example: MLflow reports that at once
         return None
     return None
 
 
 def _root_cause(error: BaseException) -> str:
-    """The words of the operating system at the bottom of a chain of wrapped errors."""
+    """What the operating system said, at the end of a chain of wrapped errors."""
     seen: list[BaseException] = []
     while error not in seen:
         seen.append(error)

@@ -47,7 +47,7 @@ def _candidate(runs: Runs, event: Event) -> str:
     measured = {name: record.get(name) for name in ("validation", "flops", "params", "training_seconds",
                                                     "training_flops", "latency_ms")}
     numbers, texts = numbers_and_texts(measured)
-    # Of two values MLflow shows the one with the later time, so measurements take the time of their event.
+    # Of two values MLflow shows the one with the later time, so measurements get the time of their event.
     points = [Point(legal(name), value, event.created) for name, value in numbers.items()]
     points += curve_points(curves, "epoch", "epoch", end)
     audit = record.get("audit") or {}
@@ -60,14 +60,14 @@ def _candidate(runs: Runs, event: Event) -> str:
               **dict(flat({"fidelity": record.get("fidelity", {})}))}
     runs.log(run_id, points, {name: value for name, value in params.items() if value is not None}, tags)
     runs.upload(run_id, _files(event), f"Candidate {record['id']}")
-    # Terminated last, so that a run that says FINISHED is complete.
+    # Terminated last, so that a run with the status FINISHED is complete.
     status = "FAILED" if record.get("status") == "infeasible" else "FINISHED"
     runs.client.set_terminated(run_id, status, end_time=int(end * 1000))
     return run_id
 
 
 def _front(runs: Runs, event: Event) -> str:
-    runs.settle(event.search_id)
+    runs.merge_parents(event.search_id)
     parent = runs.parent(event.search_id)
     missing = set(event.body["ids"])
     for run in runs.all(event.search_id, "candidate"):
@@ -105,22 +105,22 @@ def _finish(runs: Runs, event: Event) -> str:
         texts["mlflow.loggedArtifacts"] = json.dumps([{"path": path, "type": "table"} for path in tables])
     runs.log(run_id, points, tags=texts)
     runs.upload(run_id, _files(event), f"Search {event.search_id}")
-    if runs.joined is None:  # a run that Kubeflow made is Kubeflow's to end
+    if runs.joined is None:  # Kubeflow ends the runs that it made
         runs.client.set_terminated(run_id, body["status"], end_time=int(event.created * 1000))
     return run_id
 
 
 def _system(runs: Runs, event: Event) -> str:
     run_id = runs.parent(event.search_id)
-    # Of a search that was killed and goes on the steps go on too.
+    # The time is the step, so that the steps of a search that was killed and resumed continue.
     runs.log(run_id, [Point(name, value, sample["time"], int(sample["time"]))
                       for sample in event.body["samples"] for name, value in sample.items() if name != "time"])
     return run_id
 
 
 def _files(event: Event) -> dict[str, str]:
-    """The artifacts of an event by name; those of older Parapets have whole paths."""
-    return {name: os.path.normpath(event.path.parent / path) for name, path in event.body["artifacts"].items()}
+    """The artifacts of an event by name; those of older Parapets have absolute paths."""
+    return {name: os.path.normpath(event.folder / path) for name, path in event.body["artifacts"].items()}
 
 
 def _dataset(values: Mapping[str, Any]) -> Any:

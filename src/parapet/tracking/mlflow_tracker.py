@@ -1,4 +1,4 @@
-"""Sending the outbox to MLflow: a parent run per search, a child run per candidate, each exactly once."""
+"""Sends the outbox to MLflow: a parent run per search, a child run per candidate, each exactly once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Gate = Callable[[], AbstractContextManager[object]]
 
 @dataclass(frozen=True)
 class Flushed:
-    """What a flush did: events sent, events still waiting and why, events refused for good, what to tell."""
+    """What a flush did: events sent, events still waiting and why, events refused for good, warnings for the user."""
 
     sent: int
     kept: int
@@ -43,12 +43,12 @@ class Flushed:
 def flush(outbox: Outbox, uri: str, experiment: str, artifact_root: Path | None = None,
           progress: Callable[[int, int], None] | None = None, *, parent_run_id: str | None = None,
           gate: Gate = nullcontext, stop: Callable[[], bool] = lambda: False) -> Flushed:
-    """Send what waits in `outbox` to the MLflow at `uri`, in order, and forget each event that went through.
+    """Send the events that wait in `outbox` to the MLflow at `uri`, in order, and remove each one that was sent.
 
     `artifact_root` is where a database without a server keeps artifacts (None for a server, which knows). With
     `parent_run_id` the search joins the tree of that run. `progress(done, of)` is called after each event,
-    `gate()` is held around each, and nothing more is begun once `stop()` is true. Never raises for anything that
-    MLflow does: what could not be sent is kept, with the reason as one sentence.
+    `gate()` is held around each, and no further event is begun once `stop()` is true. Never raises for anything that
+    MLflow does: events that could not be sent are kept, with the reason as one sentence.
     """
     with outbox.queue.sending() as mine:
         if not mine:
@@ -72,7 +72,7 @@ def run_ids(uri: str, experiment: str, search_id: str, parent_run_id: str | None
         if not parents:
             return None
         children = find_runs(client, found, search_id, "candidate")
-        # The run that was made first is the one that is written to, so it comes last here.
+        # Of several runs of a candidate the first one is written to; it comes last here and wins.
         return {"tracking_uri": shown(uri), "experiment_id": found, "parent_run_id": parents[0].info.run_id,
                 "candidates": {run.data.tags["candidate"]: run.info.run_id for run in reversed(children)}}
     except Exception:  # MLflow raises many kinds, and a report without links is still a report
@@ -142,7 +142,7 @@ class _Flush:
                     self.reason = away or (f"MLflow at {shown(self.uri)} could not take {_about(event)}: "
                                            f"{sentence(error).rstrip('.')}.")
                     failures += 1
-                    # One event that a healthy server chokes on is passed over, two in a row are a sick server.
+                    # One event that fails on a reachable server is skipped; two in a row mean that the server fails.
                     if away or is_overload(error) or failures == 2:
                         return
             if progress is not None:
@@ -152,7 +152,7 @@ class _Flush:
         try:
             run_id = log_event(runs, event)
         except Exception as error:
-            # A connection that idled may be dropped under the first request: a server in health gets a second try.
+            # An idle connection may be dropped during the first request: a reachable server gets a second try.
             if is_refusal(error) or is_overload(error) or unreachable(self.uri) is not None:
                 raise
             run_id = log_event(runs, event)

@@ -6,33 +6,15 @@ from typing import Any
 
 
 class NullTracker:
-    """Stands in for `Outbox` and for `BackgroundSender`: takes everything, keeps nothing, needs no MLflow."""
+    """Replaces `Outbox` and `BackgroundSender`: accepts everything, stores nothing, needs no MLflow."""
 
     def search(self, *_: Any, **__: Any) -> None:
         """Nothing."""
 
-    def candidate(self, *_: Any, **__: Any) -> None:
-        """Nothing."""
+    candidate = front = evaluation = finish = system = wake = search
 
-    def front(self, *_: Any, **__: Any) -> None:
-        """Nothing."""
-
-    def evaluation(self, *_: Any, **__: Any) -> None:
-        """Nothing."""
-
-    def finish(self, *_: Any, **__: Any) -> None:
-        """Nothing."""
-
-    def system(self, *_: Any, **__: Any) -> None:
-        """Nothing."""
-
-    def pending(self) -> int:
+    def pending(self, *_: Any, **__: Any) -> int:
         """Nothing ever waits."""
         return 0
 
-    def wake(self) -> None:
-        """Nothing."""
-
-    def close(self, timeout: float = 0.0) -> int:
-        """Nothing is left behind."""
-        return 0
+    close = pending

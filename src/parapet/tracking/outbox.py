@@ -1,4 +1,4 @@
-"""The outbox: what is to be told to MLflow, kept on disk until it has been told.
+"""The outbox: events for MLflow, kept on disk until they have been sent.
 
 The search writes here and never waits for a server; `flush` and `BackgroundSender` empty it.
 """
@@ -32,7 +32,7 @@ class Outbox:
     def __init__(self, folder: Path, notify: Callable[[], None] | None = None) -> None:
         self.queue = Queue(folder.resolve())
         self.notify = notify
-        # The search that was told of last, whose run system metrics belong to.
+        # The search of the latest event `search`, to whose run system metrics belong.
         self.current: str | None = None
 
     def search(self, search_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any],
@@ -53,7 +53,7 @@ class Outbox:
                   about=(str(record["id"]),))
 
     def front(self, search_id: str, ids: Sequence[str]) -> None:
-        """Who is on the front now; every other candidate of the search is not."""
+        """Which candidates are on the front now; every other one of the search is not."""
         self._add("front", search_id, {"ids": sorted(ids)})
 
     def evaluation(self, search_id: str, candidate_id: str, metrics: Mapping[str, Any], artifacts: Files,
@@ -68,7 +68,7 @@ class Outbox:
         self._add("finish", search_id, {"metrics": metrics, "curves": curves, "status": status}, artifacts)
 
     def system(self, search_id: str, samples: Sequence[Mapping[str, float]]) -> None:
-        """What the machine was doing: each sample has `time` (unix seconds) and numbers by name."""
+        """System metrics: each sample has `time` (unix seconds) and numbers by name."""
         self._add("system", search_id, {"samples": samples}, about=(f"{samples[0]['time']:.0f}",))
 
     def pending(self) -> int:
@@ -76,7 +76,7 @@ class Outbox:
         return len(self.queue)
 
     def requeue(self) -> int:
-        """Put events that the server rejected back into the queue; says how many."""
+        """Put events that the server rejected back into the queue; returns how many."""
         return self.queue.requeue()
 
     def forget(self) -> None:
@@ -87,15 +87,16 @@ class Outbox:
              about: tuple[str, ...] = ()) -> None:
         for name in (search_id, *about):
             if not _NAME.fullmatch(name):
-                raise InputError(f"{quote(name)} cannot name anything tracked; use up to 60 letters, digits, '.', '_' "
+                raise InputError(f"{quote(name)} cannot be a name in tracking; use up to 60 letters, digits, '.', '_' "
                                  "and '-', beginning with a letter or digit.")
         files = {name: Path(path).resolve() for name, path in (artifacts or {}).items()}
-        content = {"kind": kind, "search_id": search_id, "body": redacted_values(plain(body))}
-        # The bytes of the artifacts count, not where they lie: a cache may move.
-        mark = digest(content | {"artifacts": {name: _fingerprint(path) for name, path in files.items()}})
-        # As seen from here, so that a project which is moved or copied sends its own.
-        content["body"]["artifacts"] = {name: os.path.relpath(path, self.queue.folder) for name, path in files.items()}
-        # A changed front is news about every candidate so far, so it goes behind those that still wait.
+        content = redacted_values(plain(body))
+        # The bytes of the artifacts count, not their paths: a cache may move.
+        mark = digest({"kind": kind, "search_id": search_id, "body": content,
+                       "artifacts": {name: _fingerprint(path) for name, path in files.items()}})
+        # Relative to the queue, so that a project which is moved or copied sends its own.
+        content["artifacts"] = {name: os.path.relpath(path, self.queue.folder) for name, path in files.items()}
+        # A changed front concerns every candidate so far, so it goes behind those that still wait.
         self.queue.put("+".join((kind, search_id, *about)), mark, content, behind=kind == "front")
         if self.notify is not None:
             self.notify()

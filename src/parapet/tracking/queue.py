@@ -1,133 +1,154 @@
-"""The files behind the outbox: the queue itself, `sent/` (what went where) and `rejected/` (refused for good)."""
+"""The queue behind the outbox: an SQLite file of waiting and sent events, and `rejected/` for what cannot be sent.
+
+The file keeps SQLite's rollback journal. A write-ahead log would be an obstacle: with one, a full disk prevents even
+reading (SQLITE_IOERR_SHMSIZE, since its index is a file that is made first), and network file systems have none.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
 import re
+import sqlite3
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from parapet.files import read_json, write_json
+from parapet.files import read_json, write_json, write_text
+from parapet.plain_json import loads
 
-# "+" joins the parts, because no id contains it; the number sorts, the digest tells changed content apart.
-_LATER = 1e-3
-_NAME = re.compile(r"(?P<number>\d{8})\+(?P<key>.+)\+(?P<digest>[0-9a-f]{16})\.json")
+# SQL, and the values of its question marks.
+Statement = tuple[str, tuple[Any, ...]]
+
+_TABLES: tuple[Statement, ...] = (
+    ("CREATE TABLE IF NOT EXISTS waiting (place INTEGER PRIMARY KEY, key TEXT UNIQUE, digest, created, body BLOB)", ()),
+    ("CREATE TABLE IF NOT EXISTS sent (key TEXT PRIMARY KEY, digest, target, run_id)", ()))
+_INSERT = "INSERT INTO waiting (key, digest, created, body) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO "
+# Of two values MLflow shows the one with the later time: a changed event is later even where the clock was set back.
+_REPLACE = """UPDATE SET digest = excluded.digest, body = excluded.body, created =
+    CASE digest WHEN excluded.digest THEN created ELSE max(excluded.created, created + 0.001) END
+    WHERE (digest, body) != (excluded.digest, excluded.body)"""
+# With its digest: an event that was changed while it was sent is still to be sent.
+_DROP = "DELETE FROM waiting WHERE (place, digest) = (?, ?)"
+# One file per event, as older versions of Parapet kept them.
+_OLD_NAME = re.compile(r"\d{8}\+.+\+[0-9a-f]{16}\.json")
+_UNREADABLE = (ValueError, KeyError, TypeError)
+_DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_REFUSED = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EACCES,
+            sqlite3.SQLITE_CANTOPEN: errno.EACCES}
+# Seconds to wait for the transaction of another process, which takes milliseconds.
+_PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing to tell: its file, what it is about (`key`), the digest of its content, its time and content."""
+    """One event: its place in the queue, what it is about (`key`: kind+search+...), the digest of its content, its time
+    (unix seconds) and content. Artifacts are relative to `folder`, the queue's."""
 
-    path: Path
-    kind: str
+    folder: Path
+    place: int
     key: str
     digest: str
-    search_id: str
     created: float
     body: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        """TypeError for what cannot be an event."""
+        if not (isinstance(self.key, str) and isinstance(self.digest, str) and isinstance(self.body, dict)
+                and isinstance(self.created, int | float) and not isinstance(self.created, bool)):
+            raise TypeError
+
+    @property
+    def kind(self) -> str:
+        return self.key.split("+")[0]
+
+    @property
+    def search_id(self) -> str:
+        return self.key.partition("+")[2].partition("+")[0]
+
 
 class Queue:
-    """Events in `folder`, one JSON file each, in the order of their names."""
+    """The events that wait in `folder`, in the order of their places; several processes may use it at once.
+
+    OSError where the disk is full or the folder may not be written. A damaged file is moved to `rejected/` and a new
+    one begun, of which the next `events` tells.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.path = folder, folder / "queue.db"
+        self._complaints: list[str] = []
 
     def __len__(self) -> int:
-        return len(self._names())
+        if not self.path.exists():  # counting creates nothing
+            return len(self._old_paths())
+        return int(self._run(("SELECT count(*) FROM waiting", ()))[0][0])
 
-    def put(self, key: str, digest: str, content: dict[str, Any], *, behind: bool = False) -> None:
+    def put(self, key: str, digest: str, body: dict[str, Any], *, behind: bool = False) -> None:
         """Add an event, or replace the waiting one with the same key.
 
-        The same digest keeps its place and time. A changed event takes a new file, so that a sender that is
-        busy with the old one cannot take the new one for sent; it keeps its place unless `behind`.
+        The same digest keeps its place and time; a changed event keeps its place unless `behind`.
         """
-        waiting = [(path, name) for path, name in self._names() if name["key"] == key]
-        created, before = time.time(), None
-        path = next((path for path, name in waiting if name["digest"] == digest[:16]), None)
-        if path is not None:
-            before = self._read(path)
-            created = before.created if before else created
-        else:
-            place = int(waiting[0][1]["number"]) if waiting and not behind else self._next_number()
-            # The later one counts where a kill leaves both, also when the clock was set back between them.
-            created = max([created, *(event.created + _LATER for old, _ in waiting if (event := self._known(old)))])
-            path = self.folder / f"{place:08d}+{key}+{digest[:16]}.json"
-        if before is None or before.body != content["body"]:
-            self._write(path, key, digest, created, content)
-        for stale, _ in waiting:
-            if stale != path:
-                stale.unlink(missing_ok=True)
+        last = ("UPDATE waiting SET place = (SELECT max(place) + 1 FROM waiting) WHERE key = ? AND digest != ?",
+                (key, digest))
+        self._run(*([last] if behind else []), (_INSERT + _REPLACE, (key, digest, time.time(), _bytes(body))))
 
     def events(self) -> tuple[list[Event], list[str]]:
-        """The waiting events in order, and a sentence for each file that could not be read (and was moved)."""
-        events: dict[str, Event] = {}
-        complaints = []
-        for path, _ in self._names():
+        """The waiting events in order, and a sentence for each thing that could not be read (and was put aside)."""
+        events = []
+        for place, key, digest, created, body in self._run(
+                ("SELECT place, key, digest, created, body FROM waiting ORDER BY place", ())):
             try:
-                event = self._read(path)
-            except (ValueError, KeyError, TypeError):
-                complaints.append(f"{path.name} was not readable and lies in {self._move_aside(path)}.")
-                continue
-            if event is None:
-                continue
-            other = events.pop(event.key, None)
-            if other is not None:
-                # A kill between writing a changed event and removing the old one leaves both: the newer counts.
-                older, event = sorted((other, event), key=lambda each: each.created)
-                older.path.unlink(missing_ok=True)
-            events[event.key] = event
-        return list(events.values()), complaints
+                events.append(Event(self.folder, place, key, digest, created, loads(body)))
+            except _UNREADABLE:
+                aside = self._aside(f"event-{place}.txt", f"event {place} of {self.path.name}")
+                write_text(aside, f"{(key, digest, created, body)!r}\n")
+                self._run(("DELETE FROM waiting WHERE place = ?", (place,)))
+        complaints, self._complaints = self._complaints, []
+        return events, complaints
 
     def mark_sent(self, event: Event, target: str, run_id: str) -> None:
         """Remember that `event` lies in run `run_id` of `target`, and take it out of the queue."""
-        write_json(self.folder / "sent" / f"{event.key}.json",
-                   {"digest": event.digest, "target": target, "run_id": run_id})
-        (self.folder / "rejected" / f"{event.key}.json").unlink(missing_ok=True)
-        self.drop(event)
+        self._run(("INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?)", (event.key, event.digest, target, run_id)),
+                  (_DROP, (event.place, event.digest)))
+        self._rejected(event).unlink(missing_ok=True)
 
     def sent_run(self, event: Event, target: str) -> str | None:
         """The run that holds exactly this event, if `target` is where it was sent last."""
-        try:
-            memory = read_json(self.folder / "sent" / f"{event.key}.json")
-            return memory["run_id"] if (memory["digest"], memory["target"]) == (event.digest, target) else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        rows = self._run(("SELECT run_id FROM sent WHERE (key, digest, target) = (?, ?, ?)",
+                          (event.key, event.digest, target)))
+        return str(rows[0][0]) if rows else None
 
     def drop(self, event: Event) -> None:
-        """Take an event out of the queue."""
-        event.path.unlink(missing_ok=True)
+        """Take an event out of the queue, unless it was changed since `events`."""
+        self._run((_DROP, (event.place, event.digest)))
 
     def reject(self, event: Event, reason: str) -> None:
         """Put an event that the server refuses for good aside, with the reason."""
-        content = {"kind": event.kind, "search_id": event.search_id, "body": event.body, "reason": reason}
-        self._write(self.folder / "rejected" / f"{event.key}.json", event.key, event.digest, event.created, content)
+        write_json(self._rejected(event), {
+            "schema_version": 1, "key": event.key, "digest": event.digest, "created": event.created,
+            "kind": event.kind, "search_id": event.search_id, "body": event.body, "reason": reason})
         self.drop(event)
 
     def requeue(self) -> int:
-        """Put every rejected event back into the queue; says how many."""
+        """Put every rejected event back into the queue; returns how many."""
         count = 0
         for path in sorted((self.folder / "rejected").glob("*.json")):
-            try:
+            with suppress(FileNotFoundError, *_UNREADABLE):
                 event = self._read(path)
-            except (ValueError, KeyError, TypeError):
-                continue
-            if event is not None:
-                self.put(event.key, event.digest,
-                         {"kind": event.kind, "search_id": event.search_id, "body": event.body})
-                path.unlink(missing_ok=True)
+                self.put(event.key, event.digest, event.body)
+                path.unlink()
                 count += 1
         return count
 
     def forget(self) -> None:
         """Forget what was sent where, so that a repeated search sends everything again."""
-        for path in (self.folder / "sent").glob("*.json"):
-            path.unlink(missing_ok=True)
+        self._run(("DELETE FROM sent", ()))
 
     @contextmanager
     def sending(self, wait: float = 2.0) -> Iterator[bool]:
@@ -144,36 +165,69 @@ class Queue:
         finally:
             lock.release()
 
-    def _names(self) -> list[tuple[Path, re.Match[str]]]:
-        return sorted(((path, match) for path in self.folder.glob("*.json") if (match := _NAME.fullmatch(path.name))),
-                      key=lambda pair: pair[0].name)
+    def _run(self, *statements: Statement) -> list[Any]:
+        """Execute SQL as one transaction, in a new file where this one is damaged; the rows of the last statement."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with suppress(sqlite3.DatabaseError):
+            return self._transaction(statements)
+        with FileLock(self.folder / ".damaged.lock"):
+            with suppress(sqlite3.DatabaseError):  # another process has begun a new file meanwhile
+                return self._transaction(statements)
+            self.path.replace(self._aside(f"queue-{time.time_ns()}.db", self.path.name))
+            return self._transaction(statements)
 
-    def _next_number(self) -> int:
-        names = self._names()
-        return int(names[-1][1]["number"]) + 1 if names else 1
-
-    def _read(self, path: Path) -> Event | None:
+    def _transaction(self, statements: Sequence[Statement]) -> list[Any]:
+        """Raises sqlite3.DatabaseError for a damaged file and OSError for what the machine refuses."""
+        paths, old = self._old_events()
+        imports = [(_INSERT + "NOTHING", (event.key, event.digest, event.created, _bytes(event.body))) for event in old]
         try:
-            content = read_json(path)
-        except FileNotFoundError:  # replaced or sent since the folder was listed
-            return None
-        kind, key, digest, search_id = (content[name] for name in ("kind", "key", "digest", "search_id"))
-        created, body = content["created"], content["body"]
-        if not all(isinstance(text, str) for text in (kind, key, digest, search_id)) or isinstance(created, bool):
-            raise TypeError
-        return Event(path, kind, key, digest, search_id, float(created), dict(body))
+            with closing(sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level="IMMEDIATE")) as database, \
+                    database:
+                for statement, values in [*_TABLES, *imports, *statements]:
+                    rows = database.execute(statement, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # no code: a text is no UTF-8
+            if code in _DAMAGED:
+                raise
+            if code == sqlite3.SQLITE_CANTOPEN:  # SQLite does not say why, and the operating system does
+                tempfile.TemporaryFile(dir=self.folder).close()
+            raise OSError(_REFUSED.get(code, errno.EIO), str(error), str(self.path)) from error
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return rows
 
-    def _write(self, path: Path, key: str, digest: str, created: float, content: dict[str, Any]) -> None:
-        write_json(path, {"schema_version": 1, "key": key, "digest": digest, "created": created} | content)
+    def _old_paths(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("*.json") if _OLD_NAME.fullmatch(path.name))
 
-    def _known(self, path: Path) -> Event | None:
-        """A waiting event, None where it cannot be read: `events` moves such a file aside."""
-        try:
-            return self._read(path)
-        except (ValueError, KeyError, TypeError):
-            return None
+    def _old_events(self) -> tuple[list[Path], Iterable[Event]]:
+        """What an older version left: the files, and their events in order; of two with one key the newer counts."""
+        found: dict[str, Event] = {}
+        paths = self._old_paths()
+        for path in paths:
+            with suppress(FileNotFoundError):  # another process has imported it
+                try:
+                    event = self._read(path)
+                except _UNREADABLE:
+                    path.replace(self._aside(path.name, path.name))
+                    continue
+                other = found.pop(event.key, event)
+                found[event.key] = max(other, event, key=lambda each: each.created)
+        return paths, found.values()
 
-    def _move_aside(self, path: Path) -> Path:
-        aside = self.folder / "rejected"
-        aside.mkdir(exist_ok=True)
-        return path.replace(aside / path.name)
+    def _read(self, path: Path) -> Event:
+        content = read_json(path)
+        return Event(self.folder, 0, content["key"], content["digest"], content["created"], content["body"])
+
+    def _rejected(self, event: Event) -> Path:
+        return self.folder / "rejected" / f"{event.key}.json"
+
+    def _aside(self, name: str, what: str) -> Path:
+        """Where `what`, which cannot be read, is put; `events` tells of it."""
+        aside = self.folder / "rejected" / name
+        aside.parent.mkdir(exist_ok=True)
+        self._complaints.append(f"{what} was not readable and lies in {aside}.")
+        return aside
+
+
+def _bytes(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, allow_nan=False).encode()

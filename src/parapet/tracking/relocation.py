@@ -1,7 +1,10 @@
-"""A project folder that was moved or copied: its local MLflow keeps the addresses of artifacts as they were.
+"""Updates the addresses of artifacts in a local MLflow whose project folder was moved or copied.
 
-MLflow writes whole paths into its SQLite file. In a copy they lead into the original, whose artifacts would be read and
-written from there.
+MLflow writes absolute paths into its SQLite file. In a copy they point into the original, whose artifacts would be read
+and written from there. This is SQL because MlflowClient cannot do it: `update_run` and `update_model_version` change
+names, states and descriptions, and no function sets the artifact address of an experiment, a run, a logged model or a
+version. Reading is SQL too, because MlflowClient creates its tables in every database that it opens, refuses those of
+another version of MLflow, and takes seconds to import at the start of every verb.
 """
 
 from __future__ import annotations
@@ -19,21 +22,21 @@ _COLUMNS = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("lo
 _DEFAULT_EXPERIMENT = "0"
 
 
-def settle(database: Path, root: Path) -> None:
-    """Make the addresses of artifacts in the SQLite file `database` those in `root`, the folder that lies beside it.
+def relocate(database: Path, root: Path) -> None:
+    """Let the addresses of artifacts in the SQLite file `database` point into `root`, the folder beside it.
 
-    They are changed where the project was moved, or copied with its artifacts; the address of MLflow's first experiment
-    tells where the database was made, and what lies elsewhere on purpose stays there. Raises InputError where the
-    database was copied without its artifacts.
+    They are changed where the project was moved, or copied with its artifacts. The address of MLflow's first experiment
+    records where the database was created; artifacts that are stored elsewhere on purpose keep their addresses. Raises
+    InputError where the database was copied without its artifacts.
     """
     try:
         with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=10)) as connection:
             row = connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = ?",
                                      (_DEFAULT_EXPERIMENT,)).fetchone()
     except sqlite3.Error:
-        return  # no database of MLflow's, or busy: whoever uses it is told then
+        return  # not a database of MLflow's, or busy: its next user reports that
     before = _root(row[0]) if row and row[0] else None
-    # A folder of another name was given to MLflow by somebody.
+    # A folder of another name was given to MLflow on purpose.
     if before is None or before.name != root.name or before == root.resolve():
         return
     if before.exists() and root.exists() and before.samefile(root):
@@ -49,7 +52,7 @@ def _root(location: str) -> Path | None:
     """The folder of artifacts, from the address of the first experiment in it."""
     try:
         parts = urlsplit(location)
-    except ValueError:  # no address that is a folder
+    except ValueError:  # not the address of a folder
         return None
     if parts.scheme not in ("", "file"):
         return None

@@ -1,7 +1,7 @@
 """The runs of one experiment: one parent per search and one child per candidate, found before they are made.
 
-Everything here may be repeated after a kill at any point: runs are born with the tags they are found by, and a
-point, param or tag that a run has already is not logged again.
+Everything here may be repeated after a kill at any point: runs are created with the tags by which they are found, and
+a point, param or tag that a run has already is not logged again.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ _MADE_TAG = "parapet.made"
 _PARENT_TAG = "mlflow.parentRunId"
 _LARGEST = sys.float_info.max
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 5000
-# Seconds in which a healthy server has made a run.
-_LONGEST_CREATION = 1.0
 _METRICS_PER_BATCH, _OTHERS_PER_BATCH = 800, 90
 
 
@@ -45,7 +43,7 @@ class Point:
     step: int = 0
 
     def __post_init__(self) -> None:
-        # SQL has no infinity: MLflow keeps the largest number instead, and so it must be compared.
+        # SQL has no infinity: MLflow stores the largest number instead, with which this is compared later.
         object.__setattr__(self, "value", max(-_LARGEST, min(_LARGEST, self.value))
                            if not math.isnan(self.value) else self.value)
 
@@ -97,7 +95,7 @@ class Runs:
                 found = self.find(search_id, "search")
                 if found is None:
                     made = self._make(tags, name or search_id, started or time.time())
-                    # Two pods may have looked at the same moment: both now see both, and keep the first.
+                    # Two pods may have searched at the same moment: both now see both runs, and keep the first.
                     found = self.find(search_id, "search") or made
                     if found.info.run_id != made.info.run_id:
                         self.client.delete_run(made.info.run_id)
@@ -106,11 +104,11 @@ class Runs:
             self.client.update_run(self._parents[search_id], name=name)
         return self._parents[search_id]
 
-    def settle(self, search_id: str) -> None:
-        """Leave the search with one run, the first that was made, and hang every candidate below it.
+    def merge_parents(self, search_id: str) -> None:
+        """Keep one run of the search, the first that was made, as the parent of every candidate.
 
-        MLflow makes nothing unique but names of experiments and of models, so that two pods which begin at once, on a
-        slow server, may each have a run for their search.
+        MLflow guarantees unique names of experiments and of models only, so that two pods that begin at once, on a slow
+        server, may each have created a run for their search.
         """
         if self.joined is None and (only := self._only_parent(search_id)) is not None:
             self._parents[search_id] = only.info.run_id
@@ -159,7 +157,7 @@ class Runs:
         texts = {legal(name): shortened(str(value), _LONGEST_TAG) for name, value in (tags or {}).items()
                  if value is not None}
         new_tags = [RunTag(name, text) for name, text in texts.items() if data.tags.get(name) != text]
-        # Together, because each batch is a transaction, and on SQLite a few waits for the disk.
+        # Together, because each batch is a transaction, which on SQLite waits for the disk a few times.
         for turn in itertools.count():
             batch: dict[str, Any] = {name: items[turn * most:(turn + 1) * most] for name, items, most in (
                 ("metrics", metrics, _METRICS_PER_BATCH), ("params", new_params, _OTHERS_PER_BATCH),
@@ -182,7 +180,7 @@ class Runs:
             except OSError:
                 if path.exists():
                     raise
-            self.warnings.append(f"{about}: {text} vanished before MLflow got it, so its run has no {name}.")
+            self.warnings.append(f"{about}: {text} was deleted before it was sent to MLflow, so its run has no {name}.")
 
     def _new_points(self, run_id: str, latest: Mapping[str, float], points: Sequence[Point]) -> Iterator[Point]:
         """The points that the run lacks; a retry may bring the same value with another time."""
@@ -214,7 +212,7 @@ class Runs:
         try:
             return self.client.create_experiment(name, artifact_location=location)
         except MlflowException:
-            found = experiment_id(self.client, name)  # somebody made it meanwhile
+            found = experiment_id(self.client, name)  # another process has created it meanwhile
             if found is None:
                 raise
             return found

@@ -1,4 +1,4 @@
-"""What the machine was doing while a search ran, under the names that MLflow's page of system metrics knows."""
+"""System metrics while a search runs, under the names that MLflow's page of system metrics knows."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from typing import Any
 from parapet.tracking.loading import load_monitors
 from parapet.tracking.outbox import Outbox
 
-# Samples that travel together; a kill loses at most so many.
+# Samples in one event; a kill loses at most so many.
 _TOGETHER = 30
 
 
 class SystemMetrics:
-    """A daemon thread that tells `outbox` every `interval` seconds of processor, memory, disk, network and GPUs.
+    """A daemon thread that samples processor, memory, disk, network and GPUs every `interval` seconds, for `outbox`.
 
-    The machine is read by MLflow's own monitors, which are imported before the thread starts. `gate()` is held while it
-    is read, so that latency is timed without it.
-    Nothing is told before the outbox has a search.
+    It uses MLflow's own monitors, which are imported before the thread starts. `gate()` is held around each sample, so
+    that none is taken while latency is measured. Nothing is written before the outbox has a search.
     """
 
     def __init__(self, outbox: Outbox, interval: float = 10.0,
@@ -33,7 +32,7 @@ class SystemMetrics:
         self._thread.start()
 
     def close(self, timeout: float = 10.0) -> None:
-        """Tell what is not told yet, and end the thread."""
+        """Write the samples that are left, and end the thread."""
         self._closing.set()
         self._thread.join(timeout)
 
@@ -47,7 +46,7 @@ class SystemMetrics:
                 if len(self._samples) >= _TOGETHER:
                     self._tell()
             self._tell()
-        except Exception:  # a machine that cannot be read must not disturb the search on it
+        except Exception:  # a failed measurement must not disturb the search
             return
 
     def _sample(self, monitors: list[Any]) -> None:

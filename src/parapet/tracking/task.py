@@ -1,4 +1,4 @@
-"""Tracking from a task of a pipeline: an outbox that lives as long as the task and is emptied before it ends."""
+"""Tracking from a task of a pipeline: an outbox that exists as long as the task and is sent before it ends."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from parapet.tracking.null import NullTracker
 from parapet.tracking.outbox import Outbox
 from parapet.tracking.tracker import Tracker
 
-# For a server that is being restarted; a task that holds a GPU must not wait longer.
+# Seconds, enough for a server that restarts; a task that holds a GPU must not wait longer.
 _PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a task tells `tracker` goes to `uri`; `joined` is the run that Kubeflow opened for it, None without one."""
+    """The events of `tracker` are sent to `uri`; `joined` is the run that Kubeflow opened for the task, if any."""
 
     tracker: Tracker
     uri: str | None
@@ -41,11 +41,11 @@ class Task:
 @contextmanager
 def tracked_task(environment: Mapping[str, str], *, enabled: bool, experiment: str,
                  tell: Callable[[str], None] = print, patience: float = _PATIENCE) -> Iterator[Task]:
-    """A task whose events are sent when the block ends, whether it failed or not; what MLflow does never fails it.
+    """A task whose events are sent when the block ends, even if it failed; a failing MLflow never fails the task.
 
-    `environment` is the process's: MLFLOW_TRACKING_URI says where, and without it nothing is tracked. Where Kubeflow's
-    own MLflow integration has opened a run for the task, MLFLOW_RUN_ID names it, and the search joins its tree. What
-    is not through after `patience` seconds is told as a sentence.
+    `environment` is the process's: MLFLOW_TRACKING_URI is the address, and without it nothing is tracked. If Kubeflow's
+    own MLflow integration has opened a run for the task, MLFLOW_RUN_ID names it, and the search joins its tree. Events
+    that are not sent after `patience` seconds are reported in a sentence.
     """
     uri = environment.get("MLFLOW_TRACKING_URI", "").strip()
     if not enabled or not uri:
@@ -70,8 +70,8 @@ def _send(outbox: Outbox, uri: str, experiment: str, joined: str | None, tell: C
                 told.add(warning)
                 tell(warning)
         if sent.kept and time.monotonic() > until:
-            tell(f"{sent.kept} records did not reach MLflow ({sent.reason}) The task's own results are whole; run it "
-                 "again to send them.")
+            tell(f"{sent.kept} records did not reach MLflow ({sent.reason}) The task's own results are complete; run "
+                 "it again to send them.")
             return
         if sent.kept:
             time.sleep(1.0)

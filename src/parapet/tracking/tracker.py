@@ -1,4 +1,4 @@
-"""What a step may tell a tracker: `Outbox` and `NullTracker` both are one."""
+"""The interface of trackers: `Outbox` and `NullTracker` implement it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any, Protocol
 
 
 class Tracker(Protocol):
-    """Told of a search as it goes; never makes the search wait or fail."""
+    """Takes the events of a search; never makes the search wait or fail."""
 
     def search(self, search_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any],
                dataset: Mapping[str, Any]) -> None:
-        """A search began, or goes on."""
+        """A search began, or was resumed."""
 
     def candidate(self, search_id: str, record: Mapping[str, Any], curves: Sequence[Mapping[str, Any]],
                   artifacts: Mapping[str, Path | str], tags: Mapping[str, Any]) -> None:
         """A candidate is done, well or badly."""
 
     def front(self, search_id: str, ids: Sequence[str]) -> None:
-        """Who is on the front now."""
+        """Which candidates are on the front now."""
 
     def evaluation(self, search_id: str, candidate_id: str, metrics: Mapping[str, Any],
                    artifacts: Mapping[str, Path | str]) -> None:

@@ -1,4 +1,4 @@
-"""Values on their way to MLflow: plain JSON for the outbox, then flat names with numbers or short texts."""
+"""Values for MLflow: plain JSON for the outbox, then flat names with numbers or short texts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-# Strict JSON has no such numbers, but a diverged training has: they travel as these words.
+# Strict JSON has no such numbers, but a diverged training has: they are written as these words.
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -31,14 +31,14 @@ def plain(value: Any) -> Any:
 
 
 def number(value: Any) -> float | None:
-    """The number that `plain` wrote, or None where it is none."""
+    """The number that `plain` wrote, or None where it is not a number."""
     if isinstance(value, bool | int | float):
         return float(value)
     return _NOT_FINITE.get(value) if isinstance(value, str) else None
 
 
 def flat(values: Mapping[str, Any], prefix: str = "", silent: str | None = None) -> Iterator[tuple[str, Any]]:
-    """Leaves by dotted name, None left out, lists as JSON; a level called `silent` is left out of the names."""
+    """Leaves by dotted name, without None, lists as JSON; the names omit a level called `silent`."""
     for key, value in values.items():
         name = prefix if key == silent and prefix else f"{prefix}.{key}" if prefix else key
         if isinstance(value, Mapping):
@@ -52,8 +52,8 @@ def flat(values: Mapping[str, Any], prefix: str = "", silent: str | None = None)
 def numbers_and_texts(values: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, float], dict[str, str]]:
     """Measurements by dotted name, sorted into what MLflow keeps as metrics and what it can only keep as tags.
 
-    The accuracy under attack `pgd` alone, of block `test`, is `test.pgd.alone`, and what `square` and all before it
-    left is `test.square.left`; intervals become `.low` and `.high`.
+    The accuracy under attack `pgd` alone, of block `test`, is `test.pgd.alone`, and the accuracy after `square` and all
+    attacks before it is `test.square.left`; intervals become `.low` and `.high`.
     """
     numbers: dict[str, float] = {}
     texts: dict[str, str] = {}
