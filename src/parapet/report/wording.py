@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from parapet.genome import Genome
@@ -74,7 +75,7 @@ def number(value: Any) -> str:
     return str(value)
 
 
-def attacks(block: dict[str, dict[str, float | None]]) -> list[tuple[str, str]]:
+def attacks(block: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, str]]:
     """The attacks of a block `validation` or `test` in words, as (what the numbers are, them); two kinds, two lines."""
     parts = {kind: ", ".join(f"{name} {percent(share)}" for name, shares in block.items()
                              if (share := shares[kind]) is not None) for kind in ("alone", "left")}
