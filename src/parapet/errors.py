@@ -1,4 +1,4 @@
-"""The ways in which a step ends badly; the command line turns each into an exit code."""
+"""The errors of Parapet, which the command line turns into exit codes, and the sentences for errors of the system."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ProcessDied(ParapetError):
 
 
 class Fault(Exception):
-    """An exception that nobody expected, in a child process; `trace` is its traceback there."""
+    """An unexpected exception in a child process; `trace` is its traceback there."""
 
     def __init__(self, text: str, trace: str) -> None:
         super().__init__(text)
@@ -59,7 +59,7 @@ class Interrupted(ParapetError):
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether the operating system said so, or a library (safetensors, SQLite) said so in its own words."""
+    """Whether the disk is full: by the error number of the system, or the words of a library (safetensors, SQLite)."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return _says(error, _FULL)
@@ -70,17 +70,17 @@ _FULL = re.compile("No space left on device|StorageFull|disk is full|Disk quota"
 # The last is Python's, of a native function that could not even make its exception.
 _NO_MEMORY = re.compile(r"out of memory|not enough memory|allocate memory|bad_alloc|bad allocation|ALLOC_FAILED"
                         r"|(?:^|\s)MemoryError(?::|$)|returned NULL without setting an exception")
-# What a machine has too little of, or fails at, whichever file is asked for.
+# Resources that the machine lacks, and failures of it, that do not depend on the file.
 _LACKING = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EIO, errno.ESTALE)
 _LACKS = re.compile("Too many open files|can't start new thread|Resource temporarily unavailable|Input/output error")
-# Code of anybody's raises them with words of its own; those who meet the machine raise others.
+# Any code raises these with a text of its own; an error of the machine is none of them.
 _OWN_WORDS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError, NotImplementedError)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on the machine or on a card, be it as the cause of a library's own error.
+    """Whether memory ran out, on the machine or on a card, also if a library's own error hides it as its cause.
 
-    What is worded for the user is never taken for it.
+    A ParapetError never counts: its text is already a sentence for the user.
     """
     return any(isinstance(link, MemoryError) or (isinstance(link, OSError) and link.errno == errno.ENOMEM)
                or _says(link, _NO_MEMORY) for link in causes(error))
@@ -89,8 +89,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_of_the_machine(error: BaseException) -> bool:
     """Whether the machine lacked what the work needs: memory, space, a permission, a thread, a file that can be opened.
 
-    The error then says nothing of the work, and nothing of what a file holds. What is worded for the user is never
-    taken for it.
+    Such an error says nothing about the work or the content of a file. A ParapetError never counts.
     """
     return is_out_of_memory(error) or (not isinstance(error, ParapetError) and told(error) is not None)
 
@@ -104,9 +103,9 @@ _CARD = re.compile("CUDA error:")
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """`error`, what it was raised from or while that was handled, and so on, up to what is worded for the user.
+    """`error`, its cause or context, and so on, up to the first ParapetError (not included).
 
-    A library may wrap what went wrong in an error of its own whose text does not say it: torch.onnx does.
+    A library may wrap the cause in an error of its own whose text does not name it: torch.onnx does.
     """
     link: BaseException | None = error
     seen: list[BaseException] = []
@@ -117,14 +116,14 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _says(error: BaseException, words: re.Pattern[str]) -> bool:
-    """Whether a library tells it in its own words; an operating system's error tells it by its number."""
+    """Whether the text of a library's error has `words`; errors of the system are told by their number instead."""
     if isinstance(error, _OWN_WORDS) or (isinstance(error, OSError) and error.errno is not None):
         return False
     return words.search(str(error)) is not None
 
 
 def disk_full(error: BaseException) -> WorkError:
-    """The sentence for it."""
+    """The error for the user if `is_disk_full`."""
     place = getattr(error, "filename", None)
     where = f" (while writing {place})" if place else ""
     return WorkError(f"the disk is full{where}; free some space and run the same command again: what is done is kept.")
@@ -142,14 +141,14 @@ _CLOSED = re.compile("Permission denied|PermissionDenied|Read-only file system|R
 
 
 def closed(error: BaseException) -> InputError:
-    """The sentence for it."""
+    """The error for the user if `is_closed`."""
     cure = ("mend its permissions, or give another one that you may read" if _is_unreadable(error) else
             "give a folder that you may write to, or mend its permissions")
     return InputError(f"{closed_place(error)}; {cure}.")
 
 
 def closed_place(error: BaseException) -> str:
-    """Which file may not be written, or not be read, and why: the beginning of a sentence."""
+    """The beginning of a sentence: which file cannot be read or written, and why."""
     place = getattr(error, "filename", None) or "a file that is needed"
     # SQLAlchemy puts the statement behind what is wrong with it.
     why = getattr(error, "strerror", None) or " ".join(str(error).partition("\n[SQL: ")[0].split())
@@ -157,7 +156,7 @@ def closed_place(error: BaseException) -> str:
 
 
 def _is_unreadable(error: BaseException) -> bool:
-    """Whether the file could not even be read: the system says of neither what was tried."""
+    """Whether the file may not be read: the system's error does not say if reading or writing was refused."""
     place = getattr(error, "filename", None)
     if not isinstance(place, str | bytes | os.PathLike) or getattr(error, "errno", None) == errno.EROFS:
         return False
@@ -165,7 +164,7 @@ def _is_unreadable(error: BaseException) -> bool:
     if os.path.lexists(path):
         # Path.is_dir raises PermissionError where it may not look.
         return not _may(path, os.R_OK | os.X_OK if os.path.isdir(path) else os.R_OK)  # noqa: PTH112
-    # What lies in a folder that may not be entered cannot be told from what is not there.
+    # A file in a folder that may not be entered looks like a missing file.
     above = next((folder for folder in path.parents if os.path.lexists(folder)), None)
     return above is not None and not _may(above, os.X_OK)
 
@@ -174,7 +173,7 @@ def _may(path: Path, mode: int) -> bool:
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
-# What no file or folder can be called or be, whatever was to become of it, and what to do. ESPIPE: `files.file_digest`.
+# Errors of a path that no file or folder can have, and what to do. ESPIPE: `files.file_digest`.
 _NO_PLACE = {
     errno.ENAMETOOLONG: "give a shorter name",
     errno.ELOOP: "remove the link, which leads to itself, or give another place",
@@ -189,18 +188,18 @@ _LOOP = "Symlink loop from "
 
 
 def is_no_place(error: BaseException) -> bool:
-    """Whether a path was given, or stands there, that cannot be one of a file or folder."""
+    """Whether the path of the error cannot be that of the file or folder that is needed."""
     return isinstance(error, OSError) and error.errno in _NO_PLACE and error.filename is not None
 
 
 def no_place(error: OSError) -> InputError:
-    """The sentence for it."""
+    """The error for the user if `is_no_place`."""
     where = named(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else "a file"
     return InputError(f"{where} cannot be used ({error.strerror}); {_NO_PLACE[error.errno or 0]}.")
 
 
 def told(error: BaseException) -> ParapetError | None:
-    """The sentence for what an operating system refuses, with its exit code; None for any other error."""
+    """The error for the user if the system refused something, a ParapetError itself; None for any other error."""
     if isinstance(error, ParapetError):
         return error
     return next((sentence for link in causes(error) if (sentence := _told(link)) is not None), None)

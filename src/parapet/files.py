@@ -47,11 +47,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def _placed(partial: Path, path: Path) -> bool:
-    """Put a folder at `path` in place of what is there; False where another writer was faster, whose folder makes way
-    the next time."""
+    """Replace the folder at `path`; False if another writer was faster, so that it has to be tried again."""
     if not path.exists():
         return _moved(partial, path)
-    # Moving the old one away takes no time, and deleting it does: a kill meanwhile would leave neither.
+    # The old folder is renamed first and deleted later: a kill during a deletion would leave neither folder.
     with scratch_folder(path) as old:
         with suppress(FileNotFoundError):
             path.replace(old / path.name)
@@ -64,7 +63,7 @@ def _placed(partial: Path, path: Path) -> bool:
 
 
 def _moved(partial: Path, path: Path) -> bool:
-    """Rename a folder; False where there is one with content already."""
+    """Rename a folder; False if there already is one with content."""
     try:
         partial.replace(path)
     except OSError as error:
@@ -89,9 +88,9 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 def _scratch(path: Path, *, folder: bool) -> Iterator[Path]:
     """An empty file or folder beside `path` that is this process's alone, removed at the end where it still is there.
 
-    It is locked for as long as it is in use (`flock(2)`): the lock goes with its process, however that ends. So one
-    that can be locked is free, and the names are few: `.NAME.part`, `.NAME.1.part` and so on for writers at once.
-    Where the file system has no locks the name is nobody else's, and what a kill leaves stays.
+    It is locked while it is in use (`flock(2)`); the system releases the lock when the process ends. So a file that can
+    be locked is free, and few names are needed: `.NAME.part`, and `.NAME.1.part` and so on for simultaneous writers.
+    On a file system without locks the name is random, and a killed writer leaves its file behind.
     """
     number = 0
     try:
@@ -206,12 +205,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def is_special(path: Path) -> bool:
-    """Whether a folder, a pipe or a device stands where a file should: reading it may take for ever."""
+    """Whether there is a folder, a pipe or a device instead of a file: reading it may never end."""
     return path.exists() and not path.is_file()
 
 
 def is_endless(path: Path) -> bool:
-    """Whether a pipe, a socket or a device stands where a file should."""
+    """Whether there is a pipe, a socket or a device instead of a file."""
     return is_special(path) and not path.is_dir()
 
 

@@ -1,6 +1,6 @@
-"""What happens, for whoever listens: events with a step and a candidate, through Python's `logging`.
+"""Log events with a step and a candidate, through Python's `logging`.
 
-The library tells and prints nothing; the command line decides who hears (`PARAPET_LOG=json`, `--debug`).
+The library logs and does not print; the command line adds the handlers (`PARAPET_LOG=json`, `--debug`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ NAME = "parapet"
 
 def event(text: str, *, step: str | None = None, candidate: str | None = None, level: int = logging.INFO,
           **values: Any) -> None:
-    """Tell that `text` happened in `step` to `candidate` (its id); `values` are JSON."""
+    """Log that `text` happened in `step` to `candidate` (its id); `values` are JSON."""
     logger = logging.getLogger(NAME)
-    if logger.hasHandlers():  # else Python prints errors by itself, secrets and all
+    if logger.hasHandlers():  # otherwise Python itself prints errors, with their secrets
         logger.log(level, "%s", text, extra={"step": step, "candidate": candidate, "values": values})
 
 
 @contextmanager
 def span(step: str, candidate: str | None = None) -> Iterator[None]:
-    """Tell when a step begins, and when it is done; whoever meets its error tells of that."""
+    """Log that a step begins, and that it is done; an error is logged where it is handled."""
     started = time.monotonic()
     event("begun", step=step, candidate=candidate)
     yield

@@ -1,4 +1,4 @@
-"""JSON as everything here reads it: what strict JSON has, once each, and of a depth and size that nothing chokes on."""
+"""Strict JSON for files that may be damaged or hostile: no duplicate keys, no NaN, limited depth and numbers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from parapet.errors import InputError
 from parapet.quoting import name, words
 
 DEEPEST = 64
-# Any digit, and more of them in a row than a number of ours has; looked for at once, because to look at each number is
-# slow.
+# Any digit, and more in a row than a number of ours has: searched for once, because checking each number is slow.
 _DIGITS, _LONG = bytes.maketrans(b"123456789", b"000000000"), b"0" * 101
-# Half of a pair of code units, as JSON writes them: alone it is no character, and no file can hold it.
+# A surrogate, half of a pair of code units: alone it is not a character and cannot be written to a file.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -47,7 +46,7 @@ def loads(text: str | bytes) -> Any:
         raise NotPlain("it holds half a character (a lone surrogate)") from None
     except RecursionError:
         raise NotPlain(_too_deep()) from None
-    # Each level opens one bracket at least, so that few brackets need no look.
+    # Each level opens a bracket: with few brackets the depth needs no check.
     if text.count("[") + text.count("{") > DEEPEST:
         _refuse_depth(value)
     return value

@@ -1,8 +1,8 @@
-"""YAML as everything here reads it: null, true and false, numbers, text, lists and mappings, of a limited size.
+"""Plain YAML of a limited size: null, true and false, numbers, text, lists and mappings.
 
 Scalars mean what YAML 1.2 (and so DVC) takes them for: `1e-05` and `1e1` are numbers, `yes` and `2020-01-01` are text,
-`010` is ten. Every key is text, as it is written. Scanning is PyYAML's; what it would build by tags, by keys that are
-no text, or by aliases of aliases is not built.
+`010` is ten. Every key is text, as it is written. PyYAML scans and parses; values are built here, because
+its loaders follow YAML 1.1 and have no limits.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ def loads(text: str) -> Any:
     except yaml.reader.ReaderError:
         raise NotPlain(f"at {_place(text)}: it holds a character that YAML does not allow") from None
     except (yaml.YAMLError, ValueError, OverflowError, TypeError, IndexError, AttributeError) as error:
-        # What PyYAML's scanner makes of numbers in escapes and directives that it does not expect.
+        # Raised by PyYAML's scanner for unexpected numbers in escapes and directives.
         raise NotPlain(_at(reader and reader.get_mark(), f"it does not parse ({words(error)})")) from None
 
 
 class _Builder:
-    """Values from the events of a parser, which needs no recursion; each limit is seen before anything is built."""
+    """Builds values from the events of a parser; each limit is checked before a value is built."""
 
     def __init__(self, events: Any) -> None:
         self._events = events

@@ -20,7 +20,7 @@ _MINIMUM_ESTIMATE = 0.03
 
 
 class Progress:
-    """Shows `title`, the share that is done, what is going on, and an estimate of the time left.
+    """Shows `title`, how much is done, what is in progress, and an estimate of the time left.
 
     A context manager; `total` is in units of `unit`. Updates are cheap and may come from any thread.
     """
@@ -28,7 +28,7 @@ class Progress:
     def __init__(self, title: str, total: float, unit: str, stream: TextIO | None = None) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.done, self.text = 0.0, "starting"
-        # What the first report finds done was done before: it must not flatter the estimate.
+        # Work that the first report counts was done by an earlier run: it must not shorten the estimate.
         self._before: float | None = None
         self._started = time.monotonic()
         self._stream = stream or sys.stdout
@@ -59,7 +59,7 @@ class Progress:
             self._write()
 
     def update(self, done: float, text: str) -> None:
-        """`done` units are finished, and `text` is going on."""
+        """`done` units are finished, and `text` is in progress."""
         with self._lock:
             if self._before is None:
                 self._before = done

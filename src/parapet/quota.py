@@ -1,8 +1,9 @@
 """How many cores' worth of time, and how much memory, the control groups of Linux grant this process, as Kubernetes
 and Docker set it.
 
-A pod with `limits: {cpu: 2}` on a machine of 64 cores sees all 64: the kernel only stops its threads once they have had
-two seconds of processor time in a second. One with `limits: {memory: 2Gi}` sees all memory, and is killed at 2 GiB.
+Prevents two accidents. A pod with `limits: {cpu: 2}` on a machine of 64 cores sees all 64: it would start 64 threads,
+which the kernel pauses for most of every second, and training would be slower than with two. A pod with
+`limits: {memory: 2Gi}` sees the whole memory of the machine: it would plan with it, and be killed at 2 GiB.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _GROUPS, _MOUNTS = "proc/self/cgroup", "proc/self/mountinfo"
 
 
 def granted(root: Path = Path("/")) -> float | None:
-    """Cores' worth of time, for example 2.0 or 0.5; None where there is no limit or nobody says.
+    """Cores' worth of time, for example 2.0 or 0.5; None if there is no limit, or none can be read.
 
     The smallest limit of this process's groups and of all groups above them, of cgroup v1 and v2. A file that cannot
     be read limits nothing. `root` is the folder below which /proc and /sys are looked for.

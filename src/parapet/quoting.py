@@ -1,6 +1,6 @@
-"""How much of somebody else's value or text a sentence repeats: enough to find it, on one line, and never more.
+"""Quotes foreign values and texts in messages: on one line, short, and without passwords.
 
-Passwords are taken out first: one that is cut is not known for one any more.
+Passwords are removed first: a password that was cut is no longer recognised.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def quote(value: Any) -> str:
 
 
 def name(key: Any) -> str:
-    """A key or name as it stands, but for passwords, where it is a short and printable text; else quoted."""
+    """A key or name, without passwords: unchanged if it is a short printable text, otherwise quoted."""
     plain = isinstance(key, str) and key.isprintable() and 0 < len(key) <= LONGEST
     return redacted(key) if plain else quote(key)
 
@@ -57,7 +57,7 @@ def without_passwords(text: str) -> str:
     """`text` redacted; of a long one only the beginning."""
     if len(text) <= _SEARCHED:
         return redacted(text)
-    # As if an address ended here, for what stands at the end may be the half of one.
+    # The text may end inside an address: this ending makes `redacted` recognise it.
     return redacted(f"{text[:_SEARCHED]}@...")
 
 

@@ -1,7 +1,7 @@
-"""Passwords, tokens and keys, taken out of whatever is written or printed.
+"""Removes passwords, tokens and keys from everything that is written or printed.
 
-There is one function for it, `redacted`. Where it cannot tell whether something is a password it takes it out: what it
-returns is for people and records, and no address is ever used again after it.
+The one function for it is `redacted`. In doubt it removes too much: its result is for people and records only, and is
+never used as an address again.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _LONGEST_NAME = 1000
 _NAME = (r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|(?:access|secret|private|account|shared)[_-]?key"
          r"(?:[_-]?id)?|signature|credentials?|client[_-]?secret)")
 
-# A quote ends an address where more than a password follows it.
+# A quote ends an address if white space, punctuation or the end of the text follows.
 _WORD = r"(?:(?![\"'<>`](?:[\s,:;}\])<>\\]|$))(?![\w+.-]{1,30}://)\S)*"
 _ADDRESS = re.compile(rf"(?:(?P<scheme>[\w+.-]{{1,30}}):|(?<![\w:/.]))//(?P<rest>{_WORD})"
                       rf"|(?<![\w/.+%-])(?P<user>[\w.+%-]{{1,64}}):(?!//)(?P<word>{_WORD})")
-# What an @ has to be followed by, so that a user and a password may stand before it; a digest is no host.
+# What follows the @ behind a user and a password: a host, but not a digest.
 _HOST = re.compile(r"@(?:\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[\w.-]+)(?::\d{1,5})?(?![\w@])(?!:[0-9a-f]{32})")
-# A password with white space in it: what stands behind a host would be a port.
+# A password with white space in it; behind a host the same place would have a port.
 _SPACED = re.compile(r"(?P<scheme>[\w+.-]{1,30}://)[\w.%+-]{1,64}:(?!\d{1,5}(?:[/?#\s]|$))[^\s@]{0,200}[ \t]"
                      r"(?:(?!://)[^\r\n@]){0,200}@(?=[\w.\[-])")
-# Their first part is a bucket, and what follows it may hold an @.
+# Schemes whose first part is a bucket; the path after it may have an @.
 _STORES = {"s3", "s3a", "gs"}
-# What names no user before its @: an alias of a model behind the port of a server, and a password in a query, which is
-# taken out by its name.
+# Addresses whose @ is not preceded by a user: an alias of a model behind the port of a server, and a password in a
+# query, which is removed by its name.
 _NO_USER = re.compile(rf"[\w.-]+:\d{{2,5}}/[^?#@:]*@(?:champion|previous|challenger|latest)(?!\S)"
                       rf"|[\w.-]+(?:/[^?#@:]*)?\?(?:[^@#]*[&;])?[\w.-]*{_NAME}=", re.IGNORECASE)
 # Either a password in a query or one that looks like it.
@@ -55,7 +55,7 @@ _NAMED = tuple(re.compile(pattern, re.IGNORECASE) for pattern in (
     rf"(?P<name>(?<![A-Za-z0-9-])pass=(?!=))(?P<value>{_QUOTED}|{_BARE})",
     rf"(?m)^(?P<name>[ \t|]*(?:[\w.]+:[ \t]+)?(?:b?[\"'])?[ \t-]*{_NAME}[ \t]*:[ \t]+)"
     rf"(?P<value>{_QUOTED}|[^\s,;}}\"']+)",
-    # In the middle of a sentence it may be a word; a letter and a digit are in no word.
+    # In the middle of a sentence it may be a common word; words do not have both letters and digits.
     rf"(?P<name>\b{_NAME}[ \t]*:[ \t]+)(?P<value>(?=[^\s,;]*[A-Za-z])(?=[^\s,;]*\d)[^\s,;}}\"']{{6,}})",
     rf"(?P<name>{_NAME}\\?[\"']\s*(?::|=>)\s*)(?P<value>{_QUOTED}|\\\"[^\"]*\\\"|[^\s,}}\]]+)",
     rf"(?P<name>(?:\bpass(?:word|wd|phrase)|_(?:pass(?:word)?|token|secret|key))[ \t]*:\s+)"
@@ -69,7 +69,7 @@ _NAMED = tuple(re.compile(pattern, re.IGNORECASE) for pattern in (
     rf"(?P<name><[\w:.-]{{0,60}}{_NAME}(?:\s[^<>]{{0,200}})?>)(?P<value>[^<]+)(?=</)",
     r"(?P<name>\b(?:set-)?cookie\\?[\"']?\s*[:=]\s*\\?[\"']?)(?P<value>[^\r\n\"']+)",
     r"(?P<name>\bbearer\s+)(?P<value>[\w.~+/-]{8,}=*)",
-    # Last, for a scheme that nobody knows may be the key itself, and what follows it the name of another one.
+    # Last, because an unknown scheme may be the key itself, followed by the name of another one.
     rf"(?P<name>{_AUTHORIZATION})(?P<value>(?!{_SCHEMES}|\*\*\*)[^\s\"',]+"
     r"(?:[ \t]+(?!(?:proxy-)?authorization)[^\s\"',]+)?)",
 ))
@@ -81,7 +81,7 @@ _SHAPES = re.compile(
     r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}"
     r"|xox[abprs]-[\w-]{10,}|AIza[\w-]{35}|dapi[0-9a-f]{32}|npm_[A-Za-z0-9]{20,}"
     r"|pypi-(?:AgE[\w-]{8,}|[\w-]{30,})|ya29\.[\w-]{10,}|dckr_pat_[\w-]{10,}|[sr]k_(?:live|test)_\w{10,}"
-    # From the beginning of a word only: each of them would be read to its end.
+    # Only at the beginning of a word: searching inside words would take quadratic time.
     r"|(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2}))eyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*"
     r"|(?<=PRIVATE KEY-----)[^-]+")
 _KEY = re.compile(rf"(?:.*{_NAME}|(?:.*[_-])?pass|.*-(?:key|auth)|(?:proxy-)?authorization|cookie)", re.IGNORECASE)
@@ -100,7 +100,7 @@ def redacted(text: str) -> str:
 
 
 def redacted_values(value: Any, name: str = "") -> Any:
-    """`value` with every text in it redacted; of what is named like a password (`name`, a key) nothing is left."""
+    """`value` with every text in it redacted; a text is hidden entirely if its `name` or key is that of a password."""
     if isinstance(value, Mapping):
         return {redacted(key) if isinstance(key, str) else key: redacted_values(item, str(key))
                 for key, item in value.items()}
@@ -133,7 +133,7 @@ def _without_user(match: re.Match[str]) -> str:
         return f"{scheme and f'{scheme}:'}//{HIDDEN}"
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     at = authority.rfind("@")
-    # A password may hold what ends an authority, but a host without user and password may be followed by a path with @.
+    # A password may have / ? or #, which end an authority; but a host without a user may be followed by a path with @.
     if ":" in authority or (at < 0 and not re.fullmatch(r"localhost|[\w-]+(?:\.[\w-]+)+", authority)):
         at = max(at, _last_host(rest))
     return f"{scheme and f'{scheme}:'}//{rest[at + 1:]}"
@@ -147,7 +147,7 @@ def _without_encoded_user(match: re.Match[str]) -> str:
 
 
 def _last_host(text: str) -> int:
-    """Where the last @ stands that a host follows; -1 where there is none."""
+    """The position of the last @ that a host follows; -1 if there is none."""
     return max((found.start() for found in _HOST.finditer(text)), default=-1)
 
 

@@ -1,4 +1,8 @@
-"""What a folder that is put in place of another may delete: what the same step left there, and nothing else."""
+"""Checks before a step replaces its output folder.
+
+Prevents that a mistaken --out deletes data: a step writes a new folder and renames it over the old one, so that
+`--out ~` or the folder of another command would lose every file in it. Only what the same step wrote is replaced.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +91,7 @@ def refuse_to_replace(path: Path, kept: Iterable[Path], marks: Iterable[str], ow
 
 
 def _files(path: Path) -> Iterator[str]:
-    """Whatever lies below `path` and is no folder, in order; a link to a folder is not followed."""
+    """Everything below `path` that is not a folder, in order; links to folders are listed, not followed."""
     for folder, folders, names in os.walk(path):
         folders.sort()
         links = [name for name in folders if Path(folder, name).is_symlink()]

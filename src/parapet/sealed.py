@@ -1,6 +1,7 @@
-"""Files whose change is found: JSON that carries the SHA-256 of its own content and those of the files beside it.
+"""JSON files that carry the SHA-256 of their own content and of the files beside them, so that changes are detected.
 
-A digest tells damage and edits by hand. It is no signature: whoever can write the files can also make new digests.
+Prevents that a result comes from a file that is not the one that was measured: cut off by a full disk, damaged, edited
+by hand, or copied from another run. It is no signature: anybody who can write the files can write new digests too.
 """
 
 from __future__ import annotations

@@ -123,7 +123,8 @@ def test_everything_about_a_candidate(journal: Path, capsys) -> None:
     lines = [" ".join(line.split()) for line in told.splitlines()]
     for line in (f"candidate {ID['middle']}", "what it is plain 8x1 relu, trades beta 4", "status feasible",
                  "fidelity rung 2 (full): 12 epochs on 100.0 % of the images, the genome's own attack",
-                 f"begun from the checkpoint of {ID['cheap']}", "looks 2", "width 8", "seed 1234567890123456789",
+                 f"trained from the checkpoint of {ID['cheap']}", "evaluations 2", "width 8",
+                 "seed 1234567890123456789",
                  "robust 49.0 % (95 % interval 46.8–51.2 %, n = 2,000)",
                  "each attack alone fgsm 59.0 %, pgd_ce 52.0 %, pgd_margin 49.0 %",
                  "audit warn; steps: more steps break another 0.4 % of the images",
@@ -137,11 +138,11 @@ def test_everything_about_a_candidate(journal: Path, capsys) -> None:
 
 def test_children_unknown_parents_and_reasons(journal: Path, capsys) -> None:
     cheap = _run(capsys, "show", ID["cheap"])
-    assert f"child, promoted  {ID['middle']}" in cheap and "begun from           scratch" in cheap
+    assert f"child, promoted  {ID['middle']}" in cheap and "trained from         scratch" in cheap
     assert "latency " not in cheap
     assert "weights of ffffffffffff, which is not in this archive" in _run(capsys, "show", ID["large"])
     broken = _run(capsys, "show", ID["broken"])
-    assert "reason               out of memory in epoch [1].\n" in broken and "no relatives: nothing else" in broken
+    assert "reason               out of memory in epoch [1].\n" in broken and "no relatives: no other" in broken
     assert "violation            0.125 away from feasible" in _run(capsys, "show", ID["worse"])
 
 
@@ -173,8 +174,8 @@ def test_candidates_side_by_side(journal: Path, capsys) -> None:
 def test_equal_genomes_and_different_fidelities_are_said(journal: Path, capsys) -> None:
     told = _run(capsys, "compare", ID["cheap"], ID["twice"])
     assert "The genomes are equal.\n" in told
-    assert told.endswith("But their fidelities differ (0 and full), so that this says little of what they would be "
-                         "with the same training.\n")
+    assert told.endswith("But their fidelities differ (0 and full): with the same training the result may be "
+                         "another.\n")
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
@@ -186,8 +187,8 @@ def test_equal_genomes_and_different_fidelities_are_said(journal: Path, capsys) 
     (["list", "--rung", "7"], "--rung is 7; artifacts/search/archive.jsonl holds candidates of the rungs 0, 2."),
     (["list", "--limit", "0"], "--limit is 0; it must be at least 1."),
     (["list", "--archive", "artifacts"],
-     "artifacts is no file; give the archive.jsonl of a search with --archive FILE, or run `parapet search` first."),
-    (["verify", "--archive", "none"], "none is no file"),
+     "artifacts is not a file; give the archive.jsonl of a search with --archive FILE, or run `parapet search` first."),
+    (["verify", "--archive", "none"], "none is not a file"),
 ])
 def test_what_cannot_be_meant_is_one_sentence(journal: Path, capsys, arguments: list[str], sentence: str) -> None:
     assert sentence in _refused(capsys, *arguments)
@@ -310,10 +311,10 @@ def test_the_data_set_of_a_front_may_lie_elsewhere_and_has_to_be_its_own(finishe
 
 
 @pytest.mark.parametrize(("given", "sentence"), [
-    (["--dataset", "nowhere"], "--dataset nowhere holds no prepared data set, for dataset.json is not in it; give the"),
-    (["--dataset", "x\ny"], "--dataset 'x\\ny' holds no prepared data set"),
+    (["--dataset", "nowhere"], "--dataset nowhere is not a prepared data set: dataset.json is missing; give the"),
+    (["--dataset", "x\ny"], "--dataset 'x\\ny' is not a prepared data set"),
     (["--archive", "elsewhere/archive.jsonl", "--dataset", "prepared"],
-     "--dataset is for an archive in the folder of a search, and elsewhere is none; leave it out, or give the archive"),
+     "--dataset needs an archive in the folder of a search, and elsewhere is not one; leave it out, or give"),
 ])
 def test_a_data_set_that_cannot_be_looked_at_is_wrong_input(journal: Path, capsys: pytest.CaptureFixture,
                                                             given: list[str], sentence: str) -> None:

@@ -74,7 +74,7 @@ def test_a_training_that_dies_by_a_signal_is_one_sentence_and_goes_on_later(plan
     assert "epoch 1/3" in said and "epoch 2/3" not in said
     again = subprocess.run([sys.executable, "-m", "parapet.cli", "train", *OPTIONS, "--data",
                             str(Path(_data(tmp_path)))], capture_output=True, text=True, check=False)
-    assert again.returncode == 0 and again.stderr == "" and "goes on after epoch 1 of 3" in again.stdout
+    assert again.returncode == 0 and again.stderr == "" and "resumes after epoch 1 of 3" in again.stdout
     assert load(tmp_path / "runs/train" / train.WEIGHTS).genome.width == 4
 
 

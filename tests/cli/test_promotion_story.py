@@ -93,7 +93,7 @@ def test_select_promote_refuse_roll_back_copy_and_serve(here, members, registry,
     assert (code, error) == (0, "") and f"version 1 of {registry.model_name} is now champion." in said
     code, said, error = parapet("promote", "--select", "weights: robust_accuracy 1")
     assert code == 0 and "not worse than version 1 on the same 200 test images" in said
-    assert "version 2 of" in said and "`parapet rollback` puts version 1 back." in said
+    assert "version 2 of" in said and "`parapet rollback` restores version 1." in said
     assert registry.aliases() == {"champion": "2", "previous": "1", "challenger": "2"}
 
     # a worse one is refused, with the numbers, and nothing has changed

@@ -75,7 +75,7 @@ def test_killed_and_started_again_the_weights_are_the_same(here: Path, digits_fo
         run.send_signal(signal.SIGKILL)
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "goes on after epoch " in done.stdout
+    assert "resumes after epoch " in done.stdout
     assert cli.main(["train", *options, "--out", "undisturbed"]) == 0
     expected, found = (load(here / name / "model.safetensors").state_dict() for name in ("undisturbed", "killed"))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -118,7 +118,7 @@ def test_an_interrupted_run_says_how_to_go_on(here: Path, digits_folder: Path, c
     monkeypatch.undo()
     monkeypatch.chdir(here)
     assert _train("--data", str(digits_folder)) == 0
-    assert "goes on after epoch 1 of 2" in capsys.readouterr().out
+    assert "resumes after epoch 1 of 2" in capsys.readouterr().out
 
 
 def test_numbers_that_go_bad_are_exit_code_1(here: Path, digits_folder: Path, capsys: pytest.CaptureFixture,

@@ -41,11 +41,11 @@ def guarded(program: str, work: Callable[[], int | None],
             interrupted: str = "what is done is kept, and the same command goes on from there", *,
             arguments: Sequence[str] | None = None, debug: bool = False, step: str | None = None,
             params: Path | None = None) -> int:
-    """Call `work` and turn how it ends into a sentence and an exit code.
+    """Call `work`; turn its result or its exception into an exit code and, if it failed, a sentence.
 
     0 done, 1 failed, 2 wrong input, 3 refused, 130 interrupted; a number that `work` returns is kept. `interrupted`
-    says what becomes of interrupted work. An exception that nobody expected leaves a crash report, with the `arguments`
-    of the program and its file of parameters. With `debug`, or PARAPET_DEBUG, the traceback behind a sentence is shown.
+    says what happens to interrupted work. An unexpected exception leaves a crash report, with the `arguments` of the
+    program and its file of parameters. With `debug`, or PARAPET_DEBUG, the traceback behind a sentence is shown.
     """
     debug = debug or debugging(os.environ)
     for stream in (sys.stdout, sys.stderr):
@@ -60,14 +60,14 @@ def guarded(program: str, work: Callable[[], int | None],
             except (KeyboardInterrupt, Exception) as error:
                 return _end(error, program, interrupted, debug=debug, step=step, report=lambda fault: crash.write(
                     fault, program, sys.argv[1:] if arguments is None else arguments, os.environ, params, last))
-    except (Interrupted, InputError) as error:  # before anything could be heard
+    except (Interrupted, InputError) as error:  # before any handler of log events was added
         return _end(error, program, interrupted, debug=debug, step=step, report=lambda fault: None)
 
 
 def _end(error: BaseException, program: str, interrupted: str, *, debug: bool, step: str | None,
          report: Callable[[BaseException], Path | None]) -> int:
-    """Say how it ended; the exit code."""
-    if isinstance(error, BrokenPipeError):  # whoever read our output has gone, such as `head`
+    """Print the sentence of an error; returns the exit code."""
+    if isinstance(error, BrokenPipeError):  # the reader of the output ended first, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WorkError.exit_code
     if debug:
@@ -84,7 +84,7 @@ def _end(error: BaseException, program: str, interrupted: str, *, debug: bool, s
 
 
 def _sentence(error: BaseException) -> tuple[int, str] | None:
-    """The exit code and what to say of an error that can be expected; None for a fault of Parapet."""
+    """The exit code and the sentence of an expected error; None for a fault of Parapet."""
     if isinstance(error, ParapetError):
         return error.exit_code, str(error)
     if isinstance(error, FileNotFoundError):
@@ -110,7 +110,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _whole(error: BaseException) -> str:
-    """The traceback with everything that led to it, what a sentence stands for included."""
+    """The traceback with all causes and contexts, also those that `raise ... from None` hides."""
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and not any(link is seen for seen in chain):

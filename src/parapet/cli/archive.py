@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from parapet.cli.arguments import pathname
-from parapet.cli.numbers import MOST_IMAGES, whole
+from parapet.cli.numbers import MOST_IMAGES, optional_whole
 from parapet.cli.project import lasting
+from parapet.cli.tables import show as print_table
 from parapet.errors import InputError
 from parapet.files import read_json
 from parapet.progress import Progress
@@ -51,7 +51,7 @@ _FOLDED_WIDTH = 30
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What `parapet archive` takes."""
-    # Before the action and after it: what is not given after it must not undo what stands before.
+    # Allowed before and after the action: the default of the second must not overwrite what was given first.
     parser.add_argument("--archive", type=pathname, default=DEFAULT, metavar="FILE", help=f"default: {DEFAULT}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--archive", type=pathname, default=argparse.SUPPRESS, metavar="FILE",
@@ -63,20 +63,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         added.set_defaults(action=function)
         return added
 
-    listed = action("list", list_candidates, "one line for each candidate, the newest look at it")
-    listed.add_argument("--rung", metavar="N", help="only those of this rung; 0 is the cheapest")
-    listed.add_argument("--feasible", action="store_true", help="only feasible ones")
+    listed = action("list", list_candidates, "one line for each candidate, with its newest evaluation")
+    listed.add_argument("--rung", metavar="N", help="only candidates of this rung; 0 is the cheapest")
+    listed.add_argument("--feasible", action="store_true", help="only feasible candidates")
     listed.add_argument("--front", action="store_true", help="only the front: at full fidelity, or at --rung")
     listed.add_argument("--sort", choices=tuple(_SORTS), help="the best first (default: the oldest first)")
-    listed.add_argument("--limit", metavar="N", help="the first N")
-    listed.add_argument("--json", action="store_true", help="the records as a JSON array")
+    listed.add_argument("--limit", metavar="N", help="only the first N candidates")
+    listed.add_argument("--json", action="store_true", help="print the records as a JSON array")
     shown = action("show", show, "everything about one candidate, and its relatives")
-    shown.add_argument("id", metavar="ID", help="or its beginning")
-    shown.add_argument("--json", action="store_true", help="the record as JSON")
-    compared = action("compare", compare, "candidates side by side, and which is better in what")
-    compared.add_argument("ids", nargs="+", metavar="ID", help="or their beginnings")
-    verified = action("verify", verify, "every file that a number comes from: archive, cache, and the artifacts "
-                      "around it")
+    shown.add_argument("id", metavar="ID", help="the id of a candidate, or its first digits")
+    shown.add_argument("--json", action="store_true", help="print the record as JSON")
+    compared = action("compare", compare, "candidates side by side, and in which objectives each is better")
+    compared.add_argument("ids", nargs="+", metavar="ID", help="the ids of two or more candidates, or their first "
+                          "digits")
+    verified = action("verify", verify, "verify every file that a number comes from: the archive, the cache, and the "
+                      "artifacts of the run")
     verified.add_argument("--cache", type=lasting, metavar="DIR",
                           help="candidate cache (default: that of `parapet run` beside the artifacts, else .parapet)")
     verified.add_argument("--dataset", type=pathname, metavar="DIR",
@@ -84,7 +85,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def archive(options: argparse.Namespace) -> int | None:
-    """Do one action; ends quietly where the reader of the output does (`| head`)."""
+    """Do one action; ends without an error if the reader of the output stops reading (`| head`)."""
     try:
         code: int | None = options.action(options)
         sys.stdout.flush()
@@ -98,30 +99,34 @@ def list_candidates(options: argparse.Namespace) -> None:
     """`parapet archive list`."""
     from parapet.cli import archive_text as text
 
-    options.limit = whole("--limit", options.limit, 1, MOST_IMAGES)
-    options.rung = whole("--rung", options.rung, 0, MOST_IMAGES)
+    options.limit = optional_whole("--limit", options.limit, 1, MOST_IMAGES)
+    options.rung = optional_whole("--rung", options.rung, 0, MOST_IMAGES)
     names = _objectives(options.archive)
     total, everything, chosen = _chosen(options, names)
     if options.json:
-        print(json.dumps(chosen, indent=1))
+        print(json.dumps([record.to_json() for record in chosen], indent=1, sort_keys=True))
         return
-    _print_table(text.HEADINGS, [text.row(record) for record in chosen])
+    _print(text.HEADINGS, [text.row(record) for record in chosen])
     print(f"{len(chosen)} of {total}{' on the front' if options.front else ''}, {everything:,} candidates in "
           f"{options.archive}" + (f"; the front is over {text.objective_names(names)}" if options.front else ""))
 
 
-def _chosen(options: argparse.Namespace, names: Sequence[str]) -> tuple[int, int, list[dict[str, Any]]]:
+def _chosen(options: argparse.Namespace, names: Sequence[str]) -> tuple[int, int, list[Record]]:
     """(how many there are before --limit, candidates in the archive, the records to list)."""
     from parapet.store import archive as journal
-    from parapet.store.records import latest
+    from parapet.store.records import latest, parsed
 
     _check_there(options.archive)
     lines = journal.places(options.archive)
     _check_lines(options.archive, len(lines))
     places = journal.latest_places(lines)
+
+    def at(wanted: Sequence[tuple[journal.Place, journal.Place]]) -> list[Record]:
+        return parsed(options.archive, journal.at_places(options.archive, wanted))
+
     if options.rung is None and not (options.feasible or options.front or options.sort):
-        return len(places), len(places), journal.at_places(options.archive, places[:options.limit])
-    # Of each candidate what the options ask about; the whole of those that are listed is read again.
+        return len(places), len(places), at(places[:options.limit])
+    # A large archive does not fit into memory: first only what the options ask about, then the listed records in full.
     chosen = latest(map(_measured, journal.stream(options.archive)))
     place_of = {record.id: place for place, record in enumerate(chosen)}
     if options.rung is not None:
@@ -136,17 +141,16 @@ def _chosen(options: argparse.Namespace, names: Sequence[str]) -> tuple[int, int
         from parapet.search.front import front
         from parapet.search.schedule import trained_from_scratch
 
-        # What is handed over was trained from scratch; at a cheap rung there is no such thing.
+        # The final front was trained from scratch, which candidates of a cheap rung never are.
         chosen = front(trained_from_scratch(chosen) if options.rung is None else chosen, names, rung=options.rung)
     if options.sort:
         key = _SORTS[options.sort]
         chosen = sorted(chosen, key=lambda record: (key(record) is None, key(record) or 0))
-    return len(chosen), len(places), journal.at_places(options.archive, [
-        places[place_of[record.id]] for record in chosen[:options.limit]])
+    return len(chosen), len(places), at([places[place_of[record.id]] for record in chosen[:options.limit]])
 
 
 def _measured(line: dict[str, Any]) -> Record:
-    """What candidates are filtered and ordered by: a tenth of a record."""
+    """The fields by which candidates are filtered and ordered: a tenth of a record."""
     from parapet.store.records import Record
 
     validation, latency = line["validation"], line["latency_ms"]
@@ -163,19 +167,18 @@ def show(options: argparse.Namespace) -> None:
     records = _candidates(options.archive)
     record = _find(records, options.id, options.archive)
     if options.json:
-        print(json.dumps(record, indent=1))
+        print(json.dumps(record.to_json(), indent=1, sort_keys=True))
         return
-    print(f"candidate {record['id']}")
-    pairs = text.full_length(record, records)
-    width = max(len(label) for label, _ in pairs)
-    for label, value in pairs:
-        print(f"  {label:<{width}}  {value}")
-    relatives = text.relatives(record, records)
-    if relatives:
+    print(f"candidate {record.id}")
+    table = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
+    for label, value in text.in_full(record, records):
+        table.add_row(label, Text(value))
+    print_table(table, whole_lines=True)
+    if related := list(text.relatives(record, records)):
         print("\nrelatives")
-        _print_table(("relation", *text.HEADINGS), [[relation, *text.row(other)] for relation, other in relatives])
+        _print(("relation", *text.HEADINGS), [[relation, *text.row(other)] for relation, other in related])
     else:
-        print("\nno relatives: nothing else was trained from this genome, from these weights or on the way to them.")
+        print("\nno relatives: no other candidate has this genome, its weights, or is its parent.")
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -183,26 +186,26 @@ def compare(options: argparse.Namespace) -> None:
     from parapet.cli import archive_text as text
 
     records = _candidates(options.archive)
-    chosen = list({(record := _find(records, name, options.archive))["id"]: record for name in options.ids}.values())
+    chosen = list({(record := _find(records, name, options.archive)).id: record for name in options.ids}.values())
     if len(chosen) < 2:
         raise InputError(f"{', '.join(options.ids)} is one candidate; give the ids of at least two.")
     rows = [text.row(record) for record in chosen]
-    # Without the ids, which head the columns, and the descriptions, whose place the genes take.
+    # Without the ids, which are the headings, and the descriptions, which the genes below replace.
     lines = [[heading, *(row[place] for row in rows)] for place, heading in enumerate(text.HEADINGS[:-1]) if place > 0]
     genes = text.differing_genes(chosen)
     lines += [[gene, *(str(text.genome_of(record)[gene]) for record in chosen)] for gene in genes]
-    _print_table(("", *(record["id"] for record in chosen)), lines)
+    _print(("", *(record.id for record in chosen)), lines)
     if not genes:
         print("The genomes are equal.")
-    for sentence in filter(None, map(text.shortcomings, chosen)):
+    for sentence in filter(None, map(text.infeasibility, chosen)):
         print(sentence)
-    measured = [record for record in chosen if record["validation"] is not None]
+    measured = [record for record in chosen if record.validation is not None]
     for one, other in itertools.combinations(measured, 2):
         print(text.verdict(one, other, _objectives(options.archive)))
 
 
 def verify(options: argparse.Namespace) -> int:
-    """`parapet archive verify`; 1 where something is wrong."""
+    """`parapet archive verify`; returns 1 if something is wrong."""
     from parapet.steps import verification as files
     from parapet.store import archive as journal
     from parapet.store import record_verification as verification
@@ -223,10 +226,10 @@ def verify(options: argparse.Namespace) -> int:
     if torn := journal.torn(options.archive):
         print(f"note: {torn} bytes of a torn last line; a killed search leaves them, and the next one cuts them off.")
     found.problems += _missing_lines(options.archive, records)
-    looked_at = {cache: files.cache(cache)}
+    verified = {cache: files.cache(cache)}
     if _is_folder_of_search(home):
-        looked_at[home.parent] = files.artifacts(home.parent, options.dataset)
-    for place, more in looked_at.items():
+        verified[home.parent] = files.artifacts(home.parent, options.dataset)
+    for place, more in verified.items():
         if more.files:
             print(f"{place}: the digests of {more.files:,} more files, and the accuracies of {more.evaluations:,} "
                   "evaluations, from the outcome of each image.")
@@ -239,36 +242,37 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def _check_dataset(folder: Path, home: Path) -> None:
-    """Raise InputError where there is no prepared data set, or no search in `home` to compare it with."""
+    """Raise InputError if `folder` is no prepared data set, or `home` no search to compare it with."""
     if not (folder / "dataset.json").is_file():
-        raise InputError(f"--dataset {named(str(folder))} holds no prepared data set, for dataset.json is not in it; "
-                         "give the folder that `parapet data_prep` left.")
+        raise InputError(f"--dataset {named(str(folder))} is not a prepared data set: dataset.json is missing; give "
+                         "the folder that `parapet data_prep` wrote.")
     if not _is_folder_of_search(home):
-        raise InputError(f"--dataset is for an archive in the folder of a search, and {named(str(home))} is none; "
+        raise InputError(f"--dataset needs an archive in the folder of a search, and {named(str(home))} is not one; "
                          "leave it out, or give the archive of such a folder with --archive.")
 
 
 def _missing_lines(path: Path, records: Sequence[dict[str, Any]]) -> list[str]:
-    """What the files that a search keeps beside its archive say of lines that are no longer in it."""
+    """A sentence for each file beside the archive that counts more lines or candidates than the archive has."""
     from parapet.store import archive as journal
 
-    problems = []
-    for name, key, have in (("state.json", "lines", len(records)),
-                            ("search.json", "evaluated", len(journal.latest(records)))):
-        try:
-            wanted = read_json(path.parent / name)[key]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # an archive may lie anywhere, without its search
-        if isinstance(wanted, int) and have < wanted:
-            problems.append(f"{path.parent / name} says that there were {wanted:,} "
-                            f"{'lines' if key == 'lines' else 'candidates'}, and {have:,} are left")
-    return problems
+    return [f"{path.parent / name} says that there were {wanted:,} {what}, and {have:,} are left"
+            for name, key, what, have in (("state.json", "lines", "lines", len(records)),
+                                          ("search.json", "evaluated", "candidates", len(journal.latest(records))))
+            if isinstance(wanted := _beside(path, name, key), int) and have < wanted]
+
+
+def _beside(path: Path, name: str, key: str) -> Any:
+    """A field of a JSON file beside the archive; None without it, for an archive may be kept without its search."""
+    try:
+        return read_json(path.parent / name)[key]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _check_there(path: Path) -> None:
-    """Raise InputError where there is no archive, and in the folder of a search where it is not the one left there."""
+    """Raise InputError if there is no archive, or if it is not the one that the search of its folder wrote."""
     if not path.is_file():
-        raise InputError(f"{path} is no file; give the archive.jsonl of a search with --archive FILE, or run "
+        raise InputError(f"{path} is not a file; give the archive.jsonl of a search with --archive FILE, or run "
                          "`parapet search` first.")
     if path.name == DEFAULT.name and _is_folder_of_search(path.parent):
         from parapet.store.search_folder import SearchFolder
@@ -277,83 +281,62 @@ def _check_there(path: Path) -> None:
 
 
 def _check_lines(path: Path, lines: int) -> None:
-    """Raise InputError where the search whose journal this is had written more lines."""
-    state = path.parent / "state.json"
-    try:
-        wanted = read_json(state)["lines"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # an archive may lie anywhere, without its search
+    """Raise InputError if the search wrote more lines to this archive."""
+    wanted = _beside(path, "state.json", "lines")
     if isinstance(wanted, int) and lines < wanted:
-        raise InputError(f"{state} says that there were {wanted:,} lines, and {lines:,} are left; `parapet archive "
-                         f"verify --archive {path}` tells what is wrong.")
+        raise InputError(f"{path.parent / 'state.json'} says that there were {wanted:,} lines, and {lines:,} are left; "
+                         f"`parapet archive verify --archive {path}` says what is wrong.")
 
 
 def _is_folder_of_search(folder: Path) -> bool:
-    """Whether a search left `folder`, also where it lost a file; an archive may lie anywhere else, by itself."""
+    """Whether a search wrote `folder`, even if a file of it is missing; an archive may be kept anywhere else."""
     return any((folder / name).exists() for name in ("digests.json", "front_ids.json"))
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """Every line of the archive at `path`. In the folder of a search it is the very file that the search left."""
-    from parapet.store import archive as journal
+def _candidates(path: Path) -> list[Record]:
+    """Every candidate of the archive at `path`, with its newest evaluation. Raises InputError if lines are missing."""
+    from parapet.store.records import latest, read
 
     _check_there(path)
-    records = journal.read(path)
+    records = read(path)
     _check_lines(path, len(records))
-    return records
-
-
-def _candidates(path: Path) -> list[dict[str, Any]]:
-    from parapet.store import archive as journal
-
-    return journal.latest(_read(path))
+    return latest(records)
 
 
 def _objectives(path: Path) -> Sequence[str]:
-    """What the search minimised, from the search.json beside its archive; the journal in the cache has none."""
+    """What the search minimised, from the search.json beside its archive; the archive in the cache has none."""
     if _is_folder_of_search(path.parent):
         from parapet.store.search_folder import SearchFolder
 
         objectives: Sequence[str] = SearchFolder(path.parent).summary()["objectives"]
-        return objectives
-    try:
-        objectives = read_json(path.parent / "search.json")["objectives"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return _DEFAULT_OBJECTIVES
+    else:
+        objectives = _beside(path, "search.json", "objectives") or _DEFAULT_OBJECTIVES
     return objectives
 
 
-def _find(records: Sequence[dict[str, Any]], beginning: str, path: Path) -> dict[str, Any]:
-    """The one record whose id, or training key, begins so."""
+def _find(records: Sequence[Record], beginning: str, path: Path) -> Record:
+    """The one record whose id or training key begins with `beginning`. Raises InputError for none and for several."""
     wanted = beginning.lower()
-    found = [record for record in records if record["id"].startswith(wanted)
-             or (len(wanted) > len(record["id"]) and record["training_key"].startswith(wanted))]
+    found = [record for record in records if record.id.startswith(wanted)
+             or (len(wanted) > len(record.id) and record.training_key.startswith(wanted))]
     if len(found) == 1:
         return found[0]
     if found:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        names = ", ".join(record["id"] for record in found[:_NAMED])
+        names = ", ".join(record.id for record in found[:_NAMED])
         raise InputError(f"{quote(beginning)} is the beginning of several ids in {path}: {names}{more}; give more "
                          "digits.")
-    near = difflib.get_close_matches(wanted, [record["id"] for record in records], n=3, cutoff=0)
+    near = difflib.get_close_matches(wanted, [record.id for record in records], n=3, cutoff=0)
     raise InputError(f"no candidate in {path} has an id that begins with {quote(beginning)}; "
                      + (f"near ones are {', '.join(near)}." if near else "it holds none at all."))
 
 
-def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table that never cuts a cell: in a terminal the last column is folded, elsewhere every line is whole."""
-    widths = [max(map(len, column)) for column in zip(headings, *rows)]
-    console = Console()
-    if not console.is_terminal:
-        for row in (headings, *rows):
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-        return
-    widths[-1] = min(widths[-1], _FOLDED_WIDTH)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for place, (heading, width) in enumerate(zip(headings, widths), 1):
-        table.add_column(heading, no_wrap=place < len(headings), overflow="fold", min_width=width)
+def _print(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table that never cuts a cell; in a narrow terminal the last column is folded."""
+    table = Table(*headings[:-1], box=SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
+    table.add_column(headings[-1], min_width=min(_FOLDED_WIDTH, max(len(row[-1]) for row in (headings, *rows))))
     for row in rows:
         table.add_row(*map(Text, row))
-    # Wider than a narrow terminal, which then breaks the lines: rich would cut ids short instead.
-    console.width = max(console.width, sum(widths) + 3 * len(widths))
-    console.print(table)
+    print_table(table, whole_lines=True)

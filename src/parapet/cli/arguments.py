@@ -12,7 +12,7 @@ from parapet.redaction import redacted
 def debuggable(parser: argparse.ArgumentParser, *, default: object = False) -> None:
     """Give `parser` and the parsers of all its verbs the option --debug."""
     parser.add_argument("--debug", action="store_true", default=default,
-                        help="show the traceback behind a sentence, and what happens meanwhile (or PARAPET_DEBUG=1)")
+                        help="show the traceback of an error, and every log event (or PARAPET_DEBUG=1)")
     for action in list(parser._actions):
         if isinstance(action, argparse._SubParsersAction):
             for verb in action.choices.values():
@@ -27,8 +27,8 @@ def pathname(text: str) -> Path:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's own, but for what it says of wrong arguments."""
+    """argparse's parser, with passwords removed from its messages."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, without passwords, and exit with 2."""
+        """Print what is wrong, without passwords, and exit with 2."""
         super().error(redacted(message))

@@ -1,4 +1,4 @@
-"""`parapet attack`: evaluate any model, and show what each attack left standing."""
+"""`parapet attack`: evaluate any model, and show its accuracy under each attack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from parapet.cli import child
 from parapet.cli.arguments import pathname
-from parapet.cli.numbers import LARGEST_BATCH, LARGEST_SEED, MOST_IMAGES, MOST_THREADS, radius, whole
+from parapet.cli.numbers import LARGEST_BATCH, LARGEST_SEED, MOST_IMAGES, MOST_THREADS, optional_whole, radius, whole
 from parapet.cli.tables import show
 from parapet.devices import resolve
 from parapet.errors import InputError
@@ -41,24 +41,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attacks", metavar="NAMES", help="instead of a suite: names with commas, for example "
                         "fgsm,pgd_ce,square; a wrong name lists them all")
     parser.add_argument("--also", metavar="NAMES", help="attacks before those of the suite, for example "
-                        "pgd_100,pgd_margin_10,deepfool; what breaks an image counts, whichever it is")
+                        "pgd_100,pgd_margin_10,deepfool; an image counts as broken if any attack breaks it")
     parser.add_argument("--surrogate", action="append", default=[], metavar="MODEL", help="also attack by transfer "
                         "from this model; may be given several times")
-    parser.add_argument("--split", default="test", help="of a prepared data set (default: test)")
-    parser.add_argument("--images", metavar="N", help="a draw of N images, stratified by label "
+    parser.add_argument("--split", default="test", help="which split of a prepared data set (default: test)")
+    parser.add_argument("--images", metavar="N", help="attack N images, drawn by seed and stratified by label "
                         "(default: all)")
     parser.add_argument("--audit", action="store_true", help="audit the model too: detect gradient "
                         "masking and weak attacks")
-    parser.add_argument("--audit-images", default=128, metavar="N", help="how many of the "
-                        "images, drawn likewise (default: 128)")
+    parser.add_argument("--audit-images", default=128, metavar="N", help="audit N of the images, "
+                        "drawn in the same way (default: 128)")
     parser.add_argument("--batch-size", default=256, metavar="N", help="default: 256")
     parser.add_argument("--seed", default=0, help="default: 0")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
-    parser.add_argument("--threads", metavar="N", help="of the CPU (default: all)")
+    parser.add_argument("--threads", metavar="N", help="CPU threads (default: all)")
     parser.add_argument("--out", type=pathname, default=Path("runs/attack"), metavar="DIR", help="receives "
-                        "evaluation.json, and holds what is done meanwhile (default: runs/attack)")
-    parser.add_argument("--save-images", type=pathname, metavar="FILE", help=".npz for the adversarial images")
-    parser.add_argument("--trust", action="store_true", help="the .pt2 may run code: you know where it comes from")
+                        "evaluation.json, and the state from which a killed attack resumes (default: "
+                        "runs/attack)")
+    parser.add_argument("--save-images", type=pathname, metavar="FILE", help="save the adversarial images to "
+                        "this .npz file")
+    parser.add_argument("--trust", action="store_true", help="load the .pt2, which may run code: only if you know "
+                        "where it comes from")
 
 
 def attack(options: argparse.Namespace) -> None:
@@ -66,10 +69,10 @@ def attack(options: argparse.Namespace) -> None:
     from parapet.steps import attack as step
 
     audited = whole("--audit-images", options.audit_images, 1, MOST_IMAGES)
-    threads = whole("--threads", options.threads, 1, MOST_THREADS)
+    threads = optional_whole("--threads", options.threads, 1, MOST_THREADS)
     request = step.Request(
         model=options.model, data=options.data, eps=radius("--eps", options.eps), norm=options.norm,
-        split=options.split, images=whole("--images", options.images, 1, MOST_IMAGES), suite=options.suite,
+        split=options.split, images=optional_whole("--images", options.images, 1, MOST_IMAGES), suite=options.suite,
         attacks=_names("--attacks", options.attacks), also=_names("--also", options.also),
         surrogates=tuple(options.surrogate), batch_size=whole("--batch-size", options.batch_size, 1, LARGEST_BATCH),
         seed=whole("--seed", options.seed, 0, LARGEST_SEED),
@@ -110,9 +113,9 @@ def _attacks(result: dict[str, Any]) -> Table:
     table.add_section()
     table.add_row("[bold]every attack", "", "", f"[bold]{record['robust_accuracy']:.1%}",
                   _interval(record["robust_interval"]), "", "", "", f"{record['seconds']:.1f}")
-    notes = ["alone: share that is right after this attack alone, which met every image that was right",
-             "left: share that is right after it and all before it, where it met what they had left standing",
-             "distance: the median at which it breaks an image"]
+    notes = ["alone: share classified correctly under this attack alone, which met every image that was correct before",
+             "left: share classified correctly under it and all attacks above, of which it met the unbroken images",
+             "distance: median distance of the adversarial images that it found"]
     table.caption, table.caption_justify = "\n".join(notes), "left"
     return table
 
@@ -133,7 +136,7 @@ def _summary(result: dict[str, Any]) -> str:
     text = (f"robust accuracy {record['robust_accuracy']:.1%} ({_interval(record['robust_interval'])}, n = "
             f"{record['n']:,}), clean {record['clean_accuracy']:.1%}; {_threat(record)}")
     if not report:
-        text += "\nNot audited: --audit asks whether the model hides how it falls."
+        text += "\nNot audited: --audit detects gradient masking and weak attacks."
     elif report["verdict"] == "fail":
         text += "\nThe audit failed: this is the lowest number that was found, and the model may be less robust still."
     if report and report["settled"]["by"] is not None:

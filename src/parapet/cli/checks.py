@@ -1,4 +1,4 @@
-"""What can be known to be wrong with parameters, data and folders before any work begins."""
+"""Checks of parameters, data and folders before any work begins."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _GIGABYTE = 1 << 30
 
 
 def everything(params: Params, out: Path, roots: Sequence[Path], *, unrolled: bool = False) -> str:
-    """Check all that a run needs; returns what it is going to do, in a sentence.
+    """Check everything that a run needs; returns a sentence that says what the run will do.
 
-    `roots` are folders of data sets. With `unrolled` also what a search that is unrolled into tasks cannot do. Raises
+    `roots` are folders of data sets. `unrolled` also checks what a search unrolled into tasks does not support. Raises
     InputError and WorkError with one sentence.
     """
     from parapet.data import sources, splits

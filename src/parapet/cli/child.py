@@ -12,10 +12,10 @@ from parapet.processes.pool import Task, Workers
 
 def supervised(task: Task, device: str, *, on_progress: Callable[[str, float], None],
                on_told: Callable[[dict[str, Any]], None] = lambda values: None) -> dict[str, Any]:
-    """The result of `task` on `device`; `on_progress` and `on_told` hear what it tells meanwhile.
+    """The result of `task` on `device`; `on_progress` and `on_told` receive what it reports.
 
-    The child ends with this process, however that ends. Raises InputError and WorkError as the task does, WorkError
-    with one sentence where the child died or ran out of memory, and Fault for an exception that nobody expected.
+    The child ends when this process ends, for whatever reason. Raises InputError and WorkError as the task does,
+    WorkError with one sentence if the child died or ran out of memory, and Fault for an unexpected exception.
     """
     with Workers([device], attempts=1, timeout=math.inf) as workers:
         [(_, outcome)] = workers.run([task], lambda _, text, share: on_progress(text, share),

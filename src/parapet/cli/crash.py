@@ -1,7 +1,7 @@
 """The report of a fault of Parapet: one file that a user can send, without secrets.
 
-It holds the traceback, versions, the machine, the verb with its arguments, params.yaml and the last events. Of the
-environment it holds nothing; where a value of it that is named like a secret turns up, it is taken out.
+It holds the traceback, versions, the machine, the verb with its arguments, params.yaml and the last events. It holds
+no environment variables; values of those that are named like secrets are removed from the text.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pymoo", 
              "onnxscript", "mlflow", "dvc", "kfp", "kubernetes", "psutil", "rich", "plotly", "pyyaml")
 _SECRET_NAMES = re.compile(r"PASS|_PWD$|SECRET|TOKEN|KEY|CREDENTIAL|AUTH(?!OR)|COOKIE|DSN|CONNECTION", re.IGNORECASE)
 _IN_ADDRESSES = re.compile(r"://[^/\s:@]*:([^\s]+)@")
-# Shorter ones are words that stand anywhere.
+# Shorter values are common words, which would be removed everywhere.
 _SHORTEST = 5
 _PARAMS = 65_536
 
 
 def write(error: BaseException, program: str, arguments: Sequence[str], environment: Mapping[str, str],
           params: Path | None, last: Iterable[str]) -> Path | None:
-    """Write the report of `error` into the working directory, or where temporary files go; None where neither works.
+    """Write the report of `error` into the working directory, or into the folder of temporary files; None if both fail.
 
     `params` is the file of parameters that was read, `last` are the last events.
     """

@@ -1,4 +1,4 @@
-"""A run ends when whoever started it does, and SIGTERM saves as Ctrl-C does."""
+"""A run ends when the process that started it ends, and SIGTERM saves the state as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DRIVEN_BY = {"DVC_STAGE": ("dvc",), "MAKELEVEL": ("make", "gmake")}
 
 
 def end_with_parent() -> None:
-    """Take SIGTERM for Ctrl-C, and watch the parent: `kill -9` of it cannot be seen any other way.
+    """Treat SIGTERM as Ctrl-C, and poll the parent process: nothing else reports that it was killed by `kill -9`.
 
     Every process between this one and the outermost dvc or make is watched too. Under nohup, which ignores SIGHUP,
     the run is meant to outlive its parent.
@@ -29,7 +29,7 @@ def end_with_parent() -> None:
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         return
     watched = _watched()
-    if _driver_is_gone(watched):
+    if _driver_was_killed(watched):
         raise Interrupted("the driver was killed before this began to watch it")
     if watched:
         end_when(lambda: not all(map(is_alive, watched)), _end)
@@ -49,8 +49,8 @@ def _is_driver(process: psutil.Process, names: tuple[str, ...] = _DRIVERS) -> bo
     return any(word in names for word in words)
 
 
-def _driver_is_gone(watched: list[psutil.Process]) -> bool:
-    """Killed while Python was starting: its mark is in the environment, and it is not among the parents."""
+def _driver_was_killed(watched: list[psutil.Process]) -> bool:
+    """Whether dvc or make was killed while Python started: the environment names it, and no parent process is it."""
     return any(int(os.environ.get(mark) or 0) > 0 if mark == "MAKELEVEL" else mark in os.environ
                for mark, names in _DRIVEN_BY.items() if not any(_is_driver(process, names) for process in watched))
 

@@ -1,4 +1,4 @@
-"""Who hears what happens: JSON lines for machines, everything for whoever debugs, the last lines for a crash report.
+"""Handlers of log events: JSON lines for programs, readable lines for --debug, the last events for a crash report.
 
 PARAPET_LOG=json writes one JSON line an event to standard error, or to the end of the file PARAPET_LOG_FILE, so that
 standard output stays for people. PARAPET_DEBUG=1 is --debug.
@@ -34,18 +34,18 @@ def debugging(environment: Mapping[str, str]) -> bool:
 
 @contextmanager
 def listening(environment: Mapping[str, str], *, debug: bool) -> Iterator[deque[str]]:
-    """Let the handlers that `environment` asks for hear every event inside the block; yields the last ones as lines.
+    """Add the handlers that `environment` asks for inside the block; yields the last events as JSON lines.
 
     Raises InputError for a PARAPET_LOG that is not known and a PARAPET_LOG_FILE that cannot be written.
     """
     last: deque[str] = deque(maxlen=_LAST)
-    handlers: list[logging.Handler] = [_Last(last)]
+    handlers: list[logging.Handler] = [_LastEvents(last)]
     if (json_lines := _json_lines(environment)) is not None:
         handlers.append(json_lines)
     for handler in handlers:
         handler.setLevel(logging.DEBUG if debug else logging.INFO)
     if debug:
-        handlers.append(_People())
+        handlers.append(_DebugLines())
     logger = logging.getLogger(log.NAME)
     before = logger.level, logger.propagate
     logger.setLevel(logging.DEBUG)
@@ -93,14 +93,14 @@ def _json_lines(environment: Mapping[str, str]) -> logging.Handler | None:
 
 
 def _appending(place: str) -> TextIO:
-    """The file, open for its end; a pipe without a reader is an OSError, and is not waited for."""
+    """The file, opened for appending. Raises OSError for a pipe without a reader instead of waiting for one."""
     descriptor = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
     os.set_blocking(descriptor, True)
     return os.fdopen(descriptor, "a", encoding="utf-8")
 
 
 class _Lines(logging.StreamHandler[TextIO]):
-    """JSON lines on a stream. A stream that cannot be written any more must not stop the work."""
+    """JSON lines on a stream. If the stream can no longer be written, the work goes on without it."""
 
     def __init__(self, stream: TextIO, *, owned: bool = False) -> None:
         super().__init__(stream)
@@ -121,8 +121,8 @@ class _Lines(logging.StreamHandler[TextIO]):
         super().close()
 
 
-class _People(logging.StreamHandler[TextIO]):
-    """What whoever debugs reads on standard error; what is always printed is not repeated."""
+class _DebugLines(logging.StreamHandler[TextIO]):
+    """Readable lines on standard error for --debug."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
@@ -136,7 +136,7 @@ class _People(logging.StreamHandler[TextIO]):
         """Say nothing."""
 
 
-class _Last(logging.Handler):
+class _LastEvents(logging.Handler):
     """Keeps the last events as JSON lines."""
 
     def __init__(self, lines: deque[str]) -> None:

@@ -1,10 +1,9 @@
-"""Numbers on the command line: each in its range, each mistake in one sentence without argparse's usage before it."""
+"""Numbers on the command line, checked for their range; an error is one sentence, without the usage of argparse."""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import overload
 
 from parapet.config import SMALLEST_EPS
 from parapet.errors import InputError
@@ -14,18 +13,13 @@ from parapet.quoting import quote
 MOST_THREADS, LARGEST_BATCH, MOST_IMAGES, LARGEST_SEED = 1024, 65_536, 1_000_000_000, 2**63 - 1
 
 
-@overload
-def whole(option: str, given: str | int, low: int, high: int) -> int: ...
+def optional_whole(option: str, given: str | int | None, low: int, high: int) -> int | None:
+    """As `whole`, but None if the option was not given."""
+    return None if given is None else whole(option, given, low, high)
 
 
-@overload
-def whole(option: str, given: None, low: int, high: int) -> None: ...
-
-
-def whole(option: str, given: str | int | None, low: int, high: int) -> int | None:
-    """The whole number that `option` was given, None where it was not. InputError outside of `low` to `high`."""
-    if given is None:
-        return None
+def whole(option: str, given: str | int, low: int, high: int) -> int:
+    """The whole number that `option` was given. Raises InputError outside `low` to `high`."""
     text = str(given).strip()
     number = int(text) if re.fullmatch(r"[+-]?[0-9]{1,25}", text) else None
     if number is None or not low <= number <= high:

@@ -34,13 +34,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     def views(added: argparse.ArgumentParser) -> None:
         added.add_argument("--watch", action="store_true", help="a live table of the search in a terminal")
         added.add_argument("--dry-run", action="store_true",
-                           help="time a few candidates of the space, say how long the search will take, and "
-                           "search nothing")
+                           help="time a few candidates, print how long the search would take, and stop")
 
     check = verb("check", verbs.check, "read parameters and data and say in one sentence what is wrong")
     path(check, "out", "artifacts", "folder that the run will write to")
-    check.add_argument("--complete", action="store_true", help="ask for every section, as dvc.yaml does")
-    check.add_argument("--unrolled", action="store_true", help="also what a search on Kubeflow cannot do")
+    check.add_argument("--complete", action="store_true", help="require every section, as dvc.yaml does")
+    check.add_argument("--unrolled", action="store_true", help="also check what a search on Kubeflow does not support")
 
     run = verb("run", verbs.run, "the whole pipeline, without DVC")
     run.add_argument("--out", type=pathname, required=True, metavar="DIR", help="folder for everything the run makes")
@@ -53,7 +52,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     search = verb("search", verbs.search, "NSGA-II over architectures and training recipes")
     path(search, "dataset", "artifacts/dataset", "prepared data set")
     path(search, "out", "artifacts/search", "archive and front")
-    path(search, "cache", ".parapet", "candidate cache: what a killed search goes on from")
+    path(search, "cache", ".parapet", "candidate cache, from which a killed search resumes")
     views(search)
 
     evaluation = verb("full_evaluation", verbs.full_evaluation, "whole suite and audit of the front, on the test split")
@@ -77,39 +76,30 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
                          "champion; or copy the champion to another environment")
         promote.promote_options(promotion)
 
-    rollback = verb("rollback", promote.rollback, "put the champion before back")
+    rollback = verb("rollback", promote.rollback, "make the previous champion the champion again")
     promote.rollback_options(rollback)
 
     serve = verb("serve", promote.serve, "answer prediction requests over HTTP with the champion")
     promote.serve_options(serve)
 
-    sync = verb("sync", verbs.sync, "send to MLflow what is still waiting")
+    sync = verb("sync", verbs.sync, "send the records that MLflow has not received yet")
     path(sync, "cache", ".parapet", "candidate cache")
 
-    text = "attack any model on any images, and audit it"
-    attacked = sub.add_parser("attack", help=text, description=text, epilog=attack.EXAMPLES,
-                              formatter_class=argparse.RawDescriptionHelpFormatter)
-    attacked.set_defaults(verb=attack.attack)
-    attack.add_options(attacked)
+    for name, module, function, text in (
+            ("attack", attack, attack.attack, "attack any model on any images, and audit it"),
+            ("train", train, train.train, "train one model from a named recipe"),
+            ("archive", archive, archive.archive, "list, show, compare and verify what a search has measured")):
+        added = sub.add_parser(name, help=text, description=text, epilog=module.EXAMPLES,
+                               formatter_class=argparse.RawDescriptionHelpFormatter)
+        added.set_defaults(verb=function)
+        module.add_options(added)
 
-    text = "train one model from a named recipe"
-    trained = sub.add_parser("train", help=text, description=text, epilog=train.EXAMPLES,
-                             formatter_class=argparse.RawDescriptionHelpFormatter)
-    trained.set_defaults(verb=train.train)
-    train.add_options(trained)
-
-    text = "list, show, compare and verify what a search has measured"
-    kept = sub.add_parser("archive", help=text, description=text, epilog=archive.EXAMPLES,
-                          formatter_class=argparse.RawDescriptionHelpFormatter)
-    kept.set_defaults(verb=archive.archive)
-    archive.add_options(kept)
-
-    data = sub.add_parser("data", help="bring data sets", description="Bring data sets.")
+    data = sub.add_parser("data", help="download data sets", description="Download data sets.")
     actions = data.add_subparsers(required=True, metavar="ACTION")
-    fetch = actions.add_parser("fetch", help="bring a data set into data/NAME and verify it")
+    fetch = actions.add_parser("fetch", help="download a data set into data/NAME and verify it")
     fetch.set_defaults(verb=verbs.data_fetch)
     fetch.add_argument("name", metavar="NAME", help=f"one of {', '.join(DATASETS)}")
-    fetch.add_argument("--from", dest="source", type=pathname, metavar="DIR", help="take the files from this folder")
+    fetch.add_argument("--from", dest="source", type=pathname, metavar="DIR", help="copy the files from this folder")
     path(fetch, "root", "data", "folder of data sets")
     debuggable(parser)
     return parser.parse_args(arguments)

@@ -1,5 +1,4 @@
-"""Which declarations from outside a command line knows: those of params.yaml, of the environment, and of installed
-packages."""
+"""Registers plugins: those of params.yaml, of the environment, and of installed packages."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ def register(environment: Mapping[str, str], params: Path | None = None) -> None
     """Register what installed packages declare, what PARAPET_PLUGINS names, and what the file `params` lists.
 
     Modules are looked for in the working directory, those of `params` in its folder. A file that is missing or cannot
-    be read has no plugins here; whoever needs its other values says what is wrong.
+    be read is skipped here; reading its other values later reports what is wrong.
     """
     plugins.register_installed()
     try:

@@ -1,4 +1,4 @@
-"""The entry of a task of the pipeline, which the command line does not begin."""
+"""The start of a task of the Kubeflow pipeline, which does not run through the command line."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from parapet.redaction import redacted
 
 
 def begin(step: str) -> None:
-    """Have the process that calls it start no more threads than it is granted cores, show no secret in the traceback
-    that it may end with, and, until it ends, tell whoever PARAPET_LOG and PARAPET_DEBUG name what happens in `step`:
-    that it begins, and that it is done or what it failed of.
+    """Set up the calling process for `step`, until it ends.
 
-    Raises InputError for a PARAPET_LOG that is not known, and for a plugin that cannot be registered.
+    It starts no more threads than it is granted cores, its traceback shows no secret, and PARAPET_LOG and PARAPET_DEBUG
+    have the beginning and the end or the failure of the step logged. Raises InputError for an unknown PARAPET_LOG and
+    for a plugin that cannot be registered.
     """
     limit_threads(os.environ)
     sys.excepthook = _without_secrets
@@ -45,5 +45,5 @@ def begin(step: str) -> None:
 
 
 def _without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What Python shows of an exception that nobody caught, without what `redacted` takes out."""
+    """Print an uncaught exception as Python does, redacted."""
     sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))

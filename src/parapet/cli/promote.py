@@ -26,7 +26,7 @@ def select_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("wish", nargs="?", metavar="WISH", help=f"{WISHES} (default: promotion.select)")
     parser.add_argument("--out", type=pathname, default=Path("artifacts"), metavar="DIR",
                         help="folder with front.json (default: artifacts)")
-    parser.add_argument("--json", action="store_true", help="its entry of front.json and the reason, as JSON")
+    parser.add_argument("--json", action="store_true", help="print its entry of front.json and the reason as JSON")
 
 
 def promote_options(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +43,8 @@ def promote_options(parser: argparse.ArgumentParser) -> None:
                         help="candidate cache (default: OUT/.parapet where it exists, else .parapet)")
     parser.add_argument("--allow-incomparable", action="store_true", help="promote although the champion cannot be "
                         "attacked on the same images: it was trained on other data, or registered without weights")
-    parser.add_argument("--occasion", default="", metavar="TEXT", help="the seed of the attack on the graph follows "
-                        "from it: another text, such as a date, attacks again with another one")
+    parser.add_argument("--occasion", default="", metavar="TEXT", help="the seed of the attack on the graph is "
+                        "derived from this text: another text, such as a date, attacks again with another seed")
 
 
 def rollback_options(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("version", nargs="?", default="champion", metavar="ALIAS|VERSION",
                         help="champion, previous, challenger, or the number of a version (default: champion)")
     _model(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine alone")
+    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, only this machine")
     parser.add_argument("--port", type=int, default=5001, help="0 takes any free port (default: 5001)")
 
 
@@ -105,18 +105,18 @@ def promote(options: argparse.Namespace) -> None:
     if outcome["comparison"]:
         print(_pairs(outcome["comparison"], outcome["previous"]))
     print(f"version {outcome['version']} of {params.promotion.model_name} is now champion"
-          + (f"; `parapet rollback` puts version {outcome['previous']} back." if outcome["previous"] else "."))
+          + (f"; `parapet rollback` restores version {outcome['previous']}." if outcome["previous"] else "."))
 
 
 def rollback(options: argparse.Namespace) -> None:
-    """The champion before becomes champion again."""
+    """Make the previous champion the champion again."""
     from parapet.promotion import rollback as step
 
     params = load(options.params)
     name = params.promotion.model_name if options.model is None else options.model
     outcome = step.run(params, uri=registry_uri(), model_name=name, tell=_tell)
-    before = (f"version {outcome['previous']} is previous, and another rollback puts it back." if outcome["previous"]
-              else "the version that was champion is gone.")
+    before = (f"version {outcome['previous']} is previous; another rollback restores it." if outcome["previous"]
+              else "the version that was champion has been deleted.")
     print(f"version {outcome['champion']} of {name} is champion again; {before}")
 
 

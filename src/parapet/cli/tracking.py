@@ -1,4 +1,4 @@
-"""Where MLflow is, by the environment, and a tracker that lives as long as a verb."""
+"""The address of MLflow, from the environment, and a tracker for the duration of a verb."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from parapet.tracking.relocation import relocate
 from parapet.tracking.tracker import Tracker
 
 _LOCAL_PAGE = "http://127.0.0.1:5000"
-# Long enough for the last generation's runs on SQLite; what does not go through is sent the next time.
+# Long enough for the last generation's runs on SQLite; what is not sent by then is sent by the next run.
 _CLOSE_SECONDS = 120.0
 
 
@@ -36,8 +36,8 @@ class Gateway:
 def gateway() -> Gateway:
     """MLFLOW_TRACKING_URI, else `sqlite:///mlflow.db` with artifacts in `mlruns/` of the project's folder.
 
-    Where the folder was moved or copied, the addresses in its database are brought up to date. Raises InputError where
-    the database was copied alone, and for an address that can be no MLflow's.
+    If the folder was moved or copied, the addresses in its database are updated. Raises InputError if the database was
+    copied without its artifacts, and for an address that MLflow does not accept.
     """
     here = project()
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{here / 'mlflow.db'}"
@@ -45,7 +45,7 @@ def gateway() -> Gateway:
         raise InputError(fault)
     if kind(uri) in SERVERS:
         return Gateway(uri, None, shown(uri))
-    # A database in another place is somebody's who knows where its artifacts are.
+    # A database outside the project is not changed: only its owner knows where its artifacts are.
     if (database := sqlite_path(uri)) is not None and database.is_file() and database.resolve().parent == here:
         relocate(database, here / "mlruns")
     return Gateway(uri, here / "mlruns", _LOCAL_PAGE)
@@ -58,7 +58,7 @@ def page() -> str:
 
 
 def registry_uri() -> str:
-    """Where a registry is that must exist already; InputError for an SQLite file that does not, and as `gateway`."""
+    """The address of a registry that must exist. Raises InputError for a missing SQLite file, and as `gateway` does."""
     uri = gateway().uri
     if (path := sqlite_path(uri)) is not None and not path.exists():
         raise InputError(f"{path}, MLflow's database with the registered models, does not exist; promote a model "
@@ -68,7 +68,7 @@ def registry_uri() -> str:
 
 @contextmanager
 def tracked(params: Params, cache: Path) -> Iterator[Tracker]:
-    """A tracker that sends in the background; at the end it says what could not be sent."""
+    """A tracker that sends in the background; at the end it prints whether records are still waiting."""
     if not params.tracking.enabled:
         yield NullTracker()
         return
@@ -90,7 +90,7 @@ def tracked(params: Params, cache: Path) -> Iterator[Tracker]:
 
 
 def _tell_once(text: str, said: Path) -> None:
-    """Print what no earlier stage has said since everything was last sent."""
+    """Print `text`, unless an earlier stage printed it since everything was last sent."""
     before = said.read_text(encoding="utf-8").splitlines() if said.exists() else []
     if text not in before:
         write_text(said, "\n".join([*before, text]) + "\n")

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from parapet.cli import child
 from parapet.cli.arguments import pathname
-from parapet.cli.numbers import LARGEST_SEED, MOST_THREADS, whole
+from parapet.cli.numbers import LARGEST_SEED, MOST_THREADS, optional_whole, whole
 from parapet.cli.tables import show
 from parapet.devices import resolve
 from parapet.errors import InputError
@@ -32,27 +32,27 @@ EXAMPLES = """examples:
   parapet train --recipe cifar10_fast --data artifacts/dataset --device cuda --set training.epochs=10
   parapet train --recipe my_recipe.yaml --data data --set threat.eps=4/255 --seed 1
 """
-# 0.2 is 51/255, and nobody calls it that.
+# Larger radii are written as decimals: 0.2, not 51/255.
 _LARGEST_LEVEL = 32
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What `parapet train` takes."""
-    parser.add_argument("--recipe", metavar="NAME", help="a recipe of --list, or the path of a .yaml file")
+    parser.add_argument("--recipe", metavar="NAME", help="a recipe that --list shows, or the path of a .yaml file")
     parser.add_argument("--list", action="store_true", help="show the recipes that come with Parapet")
     parser.add_argument("--data", type=pathname, metavar="DIR", help="folder of a prepared data set, or of downloaded "
                         "data in torchvision's layout (default: PARAPET_DATA, and for digits the built-in ones)")
     parser.add_argument("--out", type=pathname, default=Path("runs/train"), metavar="DIR", help="receives "
-                        "model.safetensors and train.json, and holds the checkpoint meanwhile (default: runs/train)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="instead of "
-                        "what the recipe says, for example training.epochs=3; may be given several times")
+                        "model.safetensors and train.json, and the checkpoint until then (default: runs/train)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="replace a "
+                        "value of the recipe, for example training.epochs=3; may be given several times")
     parser.add_argument("--seed", default=0, help="default: 0")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
-    parser.add_argument("--threads", metavar="N", help="of the CPU (default: all)")
+    parser.add_argument("--threads", metavar="N", help="CPU threads (default: all)")
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train, and say how well it went and how to attack the result; or show the recipes."""
+    """Train, then print the accuracies and the command that attacks the result; or show the recipes."""
     from parapet.training.recipes import load_recipe, names
 
     if options.list:
@@ -63,7 +63,7 @@ def train(options: argparse.Namespace) -> None:
     recipe = load_recipe(options.recipe, options.changes)
     check_folder(options.out)
     options.seed = whole("--seed", options.seed, 0, LARGEST_SEED)
-    options.threads = whole("--threads", options.threads, 1, MOST_THREADS)
+    options.threads = optional_whole("--threads", options.threads, 1, MOST_THREADS)
     if recipe.training.gpus > 1:
         raise InputError(f"training.gpus is {recipe.training.gpus}, and `parapet train` trains on one device; several "
                          "cards train the candidates of a search. Leave training.gpus out here.")
@@ -82,13 +82,13 @@ def _train(recipe: NamedRecipe, options: argparse.Namespace, device: str) -> Non
           f"seed {options.seed}", flush=True)
 
     def tell(values: dict[str, Any]) -> None:
-        """A line of its own for each epoch, and for what was found."""
+        """Print a line for each epoch, for a damaged file, and for a checkpoint."""
         if "damaged" in values:
             progress.note(f"{values['damaged']}; it is trained again")
         elif "epoch" in values:
             progress.note(epoch_line(values["epoch"], recipe.training.validation_steps))
         else:
-            progress.note(f"goes on after epoch {values['goes_on']} of {recipe.training.epochs}")
+            progress.note(f"resumes after epoch {values['goes_on']} of {recipe.training.epochs}")
 
     task = step.task(recipe, options.recipe, options.changes, data, options.out, seed=options.seed,
                      threads=options.threads)
@@ -108,7 +108,7 @@ def epoch_line(row: dict[str, Any], steps: int) -> str:
         parts += [f"clean {percent(row['validation_clean_accuracy'])}",
                   f"robust {percent(row['validation_robust_accuracy'])} (PGD-{steps})"]
     if row.get("rolled_back"):
-        parts.append("rolled back: it had learnt to mislead single steps")
+        parts.append("rolled back: catastrophic overfitting to single-step attacks")
     return "  ".join([*parts, f"{row['images_per_second']:,.0f} images/s"])
 
 

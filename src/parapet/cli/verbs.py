@@ -1,4 +1,4 @@
-"""What each verb does: read parameters, find folders, call the step."""
+"""The verbs: each reads the parameters, finds the folders and calls its step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from parapet.devices import resolve
 
 
 def check(options: argparse.Namespace) -> None:
-    """Everything that can be known to be wrong before work begins."""
+    """Check everything that can be checked before work begins."""
     params = load(options.params, complete=options.complete)
     print(checks.everything(params, options.out, _roots(params), unrolled=options.unrolled))
     print(f"{options.params} and the data set {params.data.name} are in order.")
@@ -81,7 +81,7 @@ def report(options: argparse.Namespace) -> None:
 
 
 def sync(options: argparse.Namespace) -> None:
-    """Send what MLflow has not received yet."""
+    """Send the records that MLflow has not received yet."""
     from parapet.errors import InputError, WorkError, is_closed
     from parapet.tracking import Outbox, flush
     from parapet.tracking.connection import unusable_database
@@ -101,7 +101,7 @@ def sync(options: argparse.Namespace) -> None:
 
 
 def data_fetch(options: argparse.Namespace) -> None:
-    """Bring one data set and say how to pin it."""
+    """Download one data set and print how to pin it."""
     from rich.progress import Progress
 
     from parapet.data.fetch import fetch
@@ -128,7 +128,7 @@ def _devices(params: Params) -> list[str]:
 
 
 def _sharing(params: Params, dataset: Path, kept: Path) -> list[str]:
-    """A device a worker of the search: several workers share a card that one does not fill."""
+    """The device of each worker of the search; several workers share a card that one worker does not fill."""
     from parapet.search.sharing import per_card
 
     def timed(card: str) -> int:
@@ -142,8 +142,8 @@ def _data_prep(params: Params, out: Path) -> None:
     from parapet.steps import data_prep as step
 
     numbers = step.run(params, _roots(params), out)
-    print(f"data_prep  {numbers['train_images']:,} images to train, {numbers['validation_images']:,} to choose by, "
-          f"{numbers['test_images']:,} to report on; fingerprint {numbers['fingerprint'][:12]}", flush=True)
+    print(f"data_prep  {numbers['train_images']:,} training, {numbers['validation_images']:,} validation and "
+          f"{numbers['test_images']:,} test images; fingerprint {numbers['fingerprint'][:12]}", flush=True)
 
 
 def _search(params: Params, dataset: Path, out: Path, cache: Path, *, watch: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -83,7 +84,7 @@ def plain(text: Any) -> str:
     return escape(line, quote=False)
 
 
-def attacks(block: dict[str, dict[str, float | None]]) -> list[tuple[str, str]]:
+def attacks(block: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, str]]:
     """The accuracies of a block `validation` or `test` under its attacks, as (kind of accuracy, text) for each kind."""
     parts = {kind: ", ".join(f"{name} {percent(share)}" for name, shares in block.items()
                              if (share := shares[kind]) is not None) for kind in ("alone", "left")}

@@ -54,8 +54,8 @@ class Bench:
             if result.trace:
                 write_text(measure.folder_of(self.cache, proposal.training_key) / "failure.txt", result.trace)
             if result.result is not None:
-                found[place] = Record.from_json(result.result)
-                self._tell(proposal, found[place])
+                found[place] = record = Record.from_json(result.result)
+                self._tell(proposal, record)
                 continue
             failed[place] = result
             if result.lost:
@@ -63,8 +63,8 @@ class Bench:
         lost.refuse_too_many([(result.lost, result.reason or "") for result in failed.values() if result.lost],
                              len(proposals))
         for place, result in failed.items():
-            found[place] = self._failed(proposals[place], result)
-            self._tell(proposals[place], found[place])
+            found[place] = record = self._failed(proposals[place], result)
+            self._tell(proposals[place], record)
         return [record for record in found if record is not None]
 
     def _cached(self, proposal: Proposal) -> Record | None:
@@ -92,8 +92,7 @@ class Bench:
                            generation=proposal.generation)
         return infeasible(proposal, result.reason, self.params)
 
-    def _tell(self, proposal: Proposal, record: Record | None) -> None:
-        assert record is not None
+    def _tell(self, proposal: Proposal, record: Record) -> None:
         block = record.validation
         log.event(record.reason or record.status, step="search", candidate=record.id, status=record.status,
                   generation=record.generation,

@@ -10,7 +10,7 @@ from parapet.progress import Progress
 from parapet.search.front import hypervolume
 from parapet.steps.journal import Journal
 from parapet.store.records import Proposal
-from parapet.watch import Snapshot, Watch
+from parapet.watch import Running, Snapshot, Watch
 
 _PERCENT = 100
 # A share that says something about what is left.
@@ -110,10 +110,10 @@ class Display:
         todo = [place for place in self._texts if self._shares[place] < 1]
         # Tasks are handed out in their order; until a worker has begun it says nothing.
         working = [place for place in todo if self._texts[place]] or todo[:journal.workers]
-        running = tuple((self._proposals[place].id, self._texts[place] or "starting", self._shares[place],
-                         str(self._proposals[place].genome),
-                         now - self._started.get(place, self._round_begun)) for place in working)
-        return Snapshot(journal.session.schedule.generation + 1, self._phase().removeprefix("generation "), running,
+        running = tuple(Running(self._proposals[place].id, self._texts[place] or "starting", self._shares[place],
+                                str(self._proposals[place].genome),
+                                now - self._started.get(place, self._round_begun)) for place in working)
+        return Snapshot(self._phase().removeprefix("generation "), running,
                         tuple(record.to_json() for record in self._front), self._hypervolume,
                         self._hypervolume_before, self._evaluated, self._infeasible, spent, str(journal.budget),
                         self._left(spent, now))
