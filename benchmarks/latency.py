@@ -23,7 +23,7 @@ from benchmarks.machine import hardware
 from parapet.cli import guarded
 from parapet.cores import cpu_count
 from parapet.deployment import export, footprint, measure_latency, quantize
-from parapet.files import write_json
+from parapet.disk.files import write_json
 from parapet.genome import Genome
 from parapet.models import build
 

@@ -33,7 +33,7 @@ def attack_evaluation(seed: int, device: str, data: str, threat: str, search: st
     pod.begin("attack_evaluation")
 
     from parapet.config import Params, parse
-    from parapet.files import write_json
+    from parapet.disk.files import write_json
     from parapet.steps import supervised
 
     sections = {"data": data, "threat": threat, "search": search, "attack_evaluation": attack_evaluation}

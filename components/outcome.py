@@ -21,7 +21,7 @@ def outcome(workspace: str, status: PipelineTaskFinalStatus, told: Output[Markdo
 
     pod.begin("outcome")
 
-    from parapet.files import write_text
+    from parapet.disk.files import write_text
     from parapet.steps import outcome as step
 
     text = step.run(Path(workspace), state=status.state, task=status.pipeline_task_name,

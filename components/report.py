@@ -32,7 +32,7 @@ def report(report: str, tracking: str, assembled: Input[Artifact], page: Output[
     pod.begin("report")
 
     from parapet.config import Params, parse
-    from parapet.files import write_json
+    from parapet.disk.files import write_json
     from parapet.steps import report as step
     from parapet.tracking import tracked_task
 

@@ -41,7 +41,7 @@ def search(seed: int, device: str, data: str, threat: str, search: str, training
 
     from parapet.config import Params, parse
     from parapet.devices import resolve
-    from parapet.files import write_json
+    from parapet.disk.files import write_json
     from parapet.steps import search as step
     from parapet.tracking import tracked_task
 

@@ -85,7 +85,7 @@ def _submit(options: argparse.Namespace) -> int:
 def _schedule(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from parapet.files import file_digest
+    from parapet.disk.files import file_digest
     from pipelines import schedule, submit
     from pipelines.connection import connect
 

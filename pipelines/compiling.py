@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from parapet.config import Params
-from parapet.files import write_text
+from parapet.disk.files import write_text
 from pipelines.resources import Resources
 from pipelines.robust_search import build
 

@@ -22,8 +22,8 @@ from tempfile import TemporaryDirectory
 from parapet import __version__, cli
 from parapet.cli.arguments import Parser
 from parapet.cli.tracking import git_revision
+from parapet.disk.files import write_text
 from parapet.errors import InputError, WorkError
-from parapet.files import write_text
 
 TARGETS = ("cpu", "cuda")
 # What the Dockerfile copies.

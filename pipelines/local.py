@@ -17,8 +17,8 @@ from typing import IO, Any, cast
 from parapet import errors
 from parapet.catalogue import plugins
 from parapet.config import Params, to_dict
+from parapet.disk.files import replacing_folder
 from parapet.errors import WorkError
-from parapet.files import replacing_folder
 from parapet.progress import Progress
 from parapet.steps import places
 from pipelines.layout import Layout

@@ -12,8 +12,8 @@ from typing import Any
 from kfp import kubernetes
 from kfp.dsl import KubernetesWorkspaceConfig, PipelineConfig, PipelineTask, WorkspaceConfig
 
-from parapet import plain_yaml
 from parapet.config import Params, option, parse
+from parapet.disk import plain_yaml
 from parapet.errors import InputError
 from parapet.processes.train_job import TrainJobSpec
 from parapet.quoting import quote

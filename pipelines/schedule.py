@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parapet import plain_yaml
 from parapet.config import option, parse
+from parapet.disk import plain_yaml
 from parapet.errors import InputError
 from parapet.quoting import name as named
 from parapet.quoting import quote

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from parapet.disk.files import file_digest
 from parapet.errors import InputError, WorkError
-from parapet.files import file_digest
 from pipelines.connection import Endpoint, asking, is_conflict, pages
 from pipelines.following import failure, follow
 

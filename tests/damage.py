@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from parapet import sealed
-from parapet.files import read_json, write_json
+from parapet.disk import sealed
+from parapet.disk.files import read_json, write_json
 from parapet.store import archive
 
 FLIPS = 3

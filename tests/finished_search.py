@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from parapet.data import digits
-from parapet.files import read_json
+from parapet.disk.files import read_json
 
 # Every gene has one choice but the two that make a network larger: the front holds a small one and a large one.
 SETTINGS = {

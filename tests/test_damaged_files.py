@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from parapet import sealed
 from parapet.cli import main
-from parapet.files import read_json
+from parapet.disk import sealed
+from parapet.disk.files import read_json
 from tests.damage import KINDS, damaged, files, forge, of_another_run
 from tests.finished_search import SETTINGS, members
 

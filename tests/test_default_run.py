@@ -10,7 +10,7 @@ import pytest
 
 from parapet import schemas
 from parapet.data import digits
-from parapet.files import read_json
+from parapet.disk.files import read_json
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,10 +12,10 @@ import yaml
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-# What any stage may import without depending on it, because no output's content comes from it: sentences, how files are
-# written and replaced, locks, progress on the terminal, and telemetry.
-WITHOUT_INFLUENCE = {"__init__", "cores", "errors", "files", "log", "plain_json", "plain_yaml", "progress", "quota",
-                     "quoting", "redaction", "replacement", "schemas", "tracking", "watch"}
+# What any stage may import without depending on it, because no output's content comes from it: sentences,
+# locks, progress on the terminal, and telemetry.
+WITHOUT_INFLUENCE = {"__init__", "cores", "errors", "log", "progress", "quoting", "redaction", "schemas", "tracking",
+                     "watch"}
 # The search draws its progress with the report's words, the full evaluation its intervals alone are of the report.
 ALSO = {"search": {"report"}}
 _REFERENCE = re.compile(r"(parapet(?:\.\w+)+)(?::\w+)?")

@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks.attacks import nets, peers
 from benchmarks.machine import hardware
 from parapet.cli import guarded
-from parapet.files import write_json
+from parapet.disk.files import write_json
 
 
 def _nets(options: argparse.Namespace) -> None:

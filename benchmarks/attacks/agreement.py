@@ -22,7 +22,7 @@ from parapet.attacks import auto_attack, carlini_wagner, deepfool, square
 from parapet.attacks.balls import distance
 from parapet.attacks.inputs import predict
 from parapet.data.dataset import Dataset
-from parapet.files import write_json
+from parapet.disk.files import write_json
 from parapet.intervals import wilson
 from parapet.models import load
 

@@ -20,7 +20,7 @@ from benchmarks.attacks import nets
 from benchmarks.attacks.rapid import THREATS
 from parapet.attacks import Attack, evaluate
 from parapet.config import AttackEvaluationConfig
-from parapet.files import file_digest, write_json
+from parapet.disk.files import file_digest, write_json
 from parapet.steps.attack_evaluation import suite_of
 from parapet.versions import ATTACK_VERSION
 

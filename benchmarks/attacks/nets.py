@@ -11,8 +11,8 @@ from torch import nn
 
 from parapet.config import DataPrepConfig, ThreatModel, TrainingConfig
 from parapet.data import dataset, sources, splits
+from parapet.disk.files import write_json
 from parapet.errors import InputError
-from parapet.files import write_json
 from parapet.genome import Genome
 from parapet.models import load, save
 from parapet.training import TrainingRun, train

@@ -21,7 +21,7 @@ from benchmarks.attacks.replay import timed
 from parapet.attacks import adapted, auto_attack
 from parapet.attacks.balls import distance
 from parapet.attacks.inputs import predict
-from parapet.files import file_digest, write_json
+from parapet.disk.files import file_digest, write_json
 from parapet.intervals import wilson
 from parapet.versions import ATTACK_VERSION
 

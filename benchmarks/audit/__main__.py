@@ -20,8 +20,8 @@ from benchmarks.audit import data, honest, measure, report
 from benchmarks.machine import hardware
 from parapet.attacks.compositions import AUTO_ATTACKS
 from parapet.cli import guarded
+from parapet.disk.files import write_json
 from parapet.errors import InputError
-from parapet.files import write_json
 from parapet.quoting import listed
 from parapet.versions import ATTACK_VERSION
 from tests.attacks.maskers import MASKERS

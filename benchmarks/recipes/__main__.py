@@ -13,7 +13,7 @@ from benchmarks.attacks.nets import published
 from benchmarks.machine import hardware
 from benchmarks.recipes.comparison import Setting, differences, measure, prepare, sentence, table
 from parapet.cli import guarded
-from parapet.files import write_json
+from parapet.disk.files import write_json
 from parapet.training.recipes import load_recipe
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from parapet import schemas, sealed
+from parapet import schemas
 from parapet.config import ReportConfig
 from parapet.data.sources import Source
-from parapet.files import write_json
+from parapet.disk import sealed
+from parapet.disk.files import write_json
 from parapet.intervals import wilson
 from parapet.search.front import hypervolume_curve
 from parapet.search.network_space import SearchSpace

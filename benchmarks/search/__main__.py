@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.search import setting, table
 from parapet.cli import guarded
-from parapet.files import read_json, write_text
+from parapet.disk.files import read_json, write_text
 
 
 def _say(text: str) -> None:

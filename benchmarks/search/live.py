@@ -18,8 +18,8 @@ import numpy as np
 from benchmarks.search.strategies import optuna_version, suggested
 from parapet.config import Params, parse, to_dict
 from parapet.data.info import read_info
+from parapet.disk.files import write_json
 from parapet.fidelity import Fidelity
-from parapet.files import write_json
 from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
 from parapet.search.feasibility import infeasible

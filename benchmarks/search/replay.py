@@ -17,8 +17,8 @@ from typing import Any
 
 from benchmarks.search import setting
 from parapet.config import SearchConfig
+from parapet.disk.files import digest
 from parapet.errors import InputError
-from parapet.files import digest
 from parapet.genome import Genome, point
 from parapet.intervals import wilson
 from parapet.search.feasibility import infeasible

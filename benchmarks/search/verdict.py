@@ -16,7 +16,7 @@ from rich.table import Table as Printed
 from benchmarks.search.fidelities import agreement
 from benchmarks.search.replay import Curve, Table
 from benchmarks.search.strategies import PLAIN, STRATEGIES, Limit, optuna_version
-from parapet.files import write_text
+from parapet.disk.files import write_text
 
 SCHEMA_VERSION = 1
 RECORD = Path("benchmarks/results/search-replay.json")

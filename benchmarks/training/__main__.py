@@ -16,7 +16,7 @@ from benchmarks.machine import hardware
 from benchmarks.training import peers, speed
 from benchmarks.training.contestants import Setting
 from parapet.cli import guarded
-from parapet.files import write_json
+from parapet.disk.files import write_json
 
 
 def _speed(options: argparse.Namespace) -> None:

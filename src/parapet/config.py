@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parapet import log, plain_yaml
+from parapet import log
 from parapet.catalogue import plugins
 from parapet.catalogue.attacks import ATTACKS, FULL_SUITE, SEARCH_SUITES, check_also
 from parapet.catalogue.datasets import DATASETS
 from parapet.catalogue.quantities import OBJECTIVES
+from parapet.disk import plain_yaml
 from parapet.errors import InputError
 from parapet.quoting import name as named
 from parapet.quoting import quote

@@ -13,7 +13,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from parapet import quota
+from parapet.disk import quota
 
 # Read by OpenMP (torch), OpenBLAS (numpy, scipy) and MKL when they are loaded.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

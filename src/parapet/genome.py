@@ -16,8 +16,8 @@ from parapet.catalogue.crafting import REGULARISERS
 from parapet.catalogue.genes import GENES, Gene
 from parapet.catalogue.losses import LOSSES
 from parapet.catalogue.networks import BACKBONES
+from parapet.disk.files import digest
 from parapet.errors import InputError
-from parapet.files import digest
 from parapet.quoting import name as named
 from parapet.quoting import quote
 

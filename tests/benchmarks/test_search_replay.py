@@ -13,8 +13,8 @@ import pytest
 from benchmarks.search import fidelities, plot, setting, verdict
 from benchmarks.search.replay import Curve, Replay, Table, load
 from benchmarks.search.strategies import PLAIN, STRATEGIES, Limit, optuna_version
+from parapet.disk.files import read_json
 from parapet.errors import InputError
-from parapet.files import read_json
 from parapet.genome import Genome
 from parapet.search.front import hypervolume
 from parapet.store.records import Parent, Record, Request

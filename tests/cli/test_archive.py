@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from parapet import sealed
 from parapet.cli import main
 from parapet.data import digits
-from parapet.files import write_json
+from parapet.disk import sealed
+from parapet.disk.files import write_json
 from parapet.genome import Genome
 from parapet.store import archive
 from tests.search.archive_records import failed_line as failed

@@ -79,7 +79,7 @@ def test_a_training_that_dies_by_a_signal_is_one_sentence_and_goes_on_later(plan
 
 
 def _data(folder: Path) -> str:
-    from parapet.files import read_json
+    from parapet.disk.files import read_json
 
     return read_json(folder / "runs/train" / train.RECORD)["data"]["folder"]
 

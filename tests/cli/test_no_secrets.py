@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from parapet import cli
-from parapet.files import read_json
+from parapet.disk.files import read_json
 from pipelines import __main__ as pipelines
 from tests import finished_search
 

@@ -8,8 +8,8 @@ import pytest
 from kfp.dsl import Artifact, Dataset, Markdown, Metrics, PipelineTaskFinalStatus
 
 import components
+from parapet.disk.files import read_json
 from parapet.errors import InputError
-from parapet.files import read_json
 from parapet.steps import candidates as candidates_step
 from parapet.steps import outcome
 from parapet.store import archive, results

@@ -8,8 +8,8 @@ from kfp.dsl import Artifact, Dataset, Metrics, Model
 
 import components
 from parapet.config import Params
+from parapet.disk.files import read_json
 from parapet.errors import InputError
-from parapet.files import read_json
 from parapet.genome import Genome
 from parapet.search.feasibility import judged
 from parapet.steps import supervised

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from parapet.files import file_digest, read_json
+from parapet.disk.files import file_digest, read_json
 from parapet.store import results
 from tests.components.component_sections import sections
 from tests.components.test_component_bodies import TINY, ask, dataset  # noqa: F401 (a fixture)

@@ -9,8 +9,8 @@ import pytest
 from kfp.dsl import Artifact, Dataset
 
 import components
+from parapet.disk.files import read_json
 from parapet.errors import PromotionRefused
-from parapet.files import read_json
 from parapet.registry.mlflow_registry import MlflowRegistry
 from tests.components.component_sections import sections
 from tests.finished_search import SETTINGS, members

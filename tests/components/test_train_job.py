@@ -17,8 +17,8 @@ from kfp.dsl import Dataset, Model
 
 import components
 from parapet.config import Params, parse
+from parapet.disk.files import file_digest, read_json
 from parapet.errors import InputError
-from parapet.files import file_digest, read_json
 from parapet.processes import train_job
 from parapet.processes.train_job import TrainJobSpec
 from parapet.steps import training

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from parapet.files import read_json
+from parapet.disk.files import read_json
 from pipelines import images
 from tests.containers import engine
 from tests.fronts import identity

@@ -11,10 +11,10 @@ import safetensors.numpy as library
 import torch
 from safetensors.torch import load_file, save_file
 
-from parapet import files, sealed
 from parapet.config import DataPrepConfig
 from parapet.data import Dataset, split, write
 from parapet.data.dataset import fingerprint_of
+from parapet.disk import files, sealed
 from parapet.errors import InputError, WorkError
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from parapet import files
 from parapet.data import digits
+from parapet.disk import files
 from parapet.errors import InputError
 
 

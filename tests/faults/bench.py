@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from parapet.files import read_json, write_json
+from parapet.disk.files import read_json, write_json
 from tests.faults.ends import fault_of
 from tests.faults.processes import Case, End
 from tests.faults.project import Project

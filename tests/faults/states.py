@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from parapet import sealed_tensors
+from parapet.disk import sealed_tensors
 
 # Times, what is timed, and names that are drawn; "Infinity" of a digest would be a digest all the same.
 _VOLATILE = re.compile(r"seconds|latency|throughput|^time$|started|created|^date|machine|^run_id$|_run_id$|tracking_uri"

@@ -10,19 +10,21 @@ import re
 from pathlib import Path
 from typing import Any
 
-from parapet import schemas, sealed
+from parapet import schemas
 from parapet.attacks import evaluation_state
 from parapet.cli import archive_text
 from parapet.data import info
+from parapet.disk import sealed
+from parapet.disk.files import read_json
 from parapet.errors import InputError
-from parapet.files import read_json
+from parapet.search import journal
 from parapet.search.front import front
 from parapet.search.schedule import trained_from_scratch
-from parapet.steps import journal, train
+from parapet.steps import train
 from parapet.store import archive, front_file, results
-from parapet.store import record_verification as verification
 from parapet.store.records import parsed
 from parapet.tracking.queue import Queue
+from parapet.verification import records as verification
 from tests.fuzz.mutations import damaged, json_bytes, twisted
 from tests.fuzz.part import Part, demand
 from tests.search.archive_records import RUNGS

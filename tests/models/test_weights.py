@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from parapet.catalogue.networks import BACKBONES
+from parapet.disk.tensor_files import forms
 from parapet.errors import InputError
 from parapet.genome import Genome
 from parapet.models import build, load, read_metadata, save
 from parapet.models.network import Network, outline
-from parapet.tensor_files import forms
 
 SMALL = Genome(width=2, depth=1).canonical()
 

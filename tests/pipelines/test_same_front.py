@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from parapet.config import load, to_dict
-from parapet.files import read_json
+from parapet.disk.files import read_json
 from parapet.store import archive
 from pipelines import local
 from pipelines.layout import Layout

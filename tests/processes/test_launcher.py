@@ -19,9 +19,9 @@ import pytest
 from parapet import cli
 from parapet.config import Params, parse
 from parapet.data.info import read_info
+from parapet.disk.files import read_json
 from parapet.errors import InputError
 from parapet.fidelity import Fidelity
-from parapet.files import read_json
 from parapet.genome import Genome
 from parapet.models import load
 from parapet.processes import launcher

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from parapet.config import Params, parse
+from parapet.disk.files import file_digest
 from parapet.errors import InputError
-from parapet.files import file_digest
 from parapet.promotion.gate import check_files, gate, parity
 from tests.finished_search import members
 

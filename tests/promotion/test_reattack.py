@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from parapet import cli
+from parapet.disk.files import read_json
 from parapet.errors import PromotionRefused
-from parapet.files import read_json
 from parapet.intervals import wilson
 from parapet.promotion import comparison, reattack
 from parapet.registry.mlflow_registry import MlflowRegistry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from parapet.files import digest
+from parapet.disk.files import digest
 from parapet.genome import Genome
 from parapet.intervals import wilson
 from parapet.store.records import Record

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from parapet.config import Rung, SearchConfig
+from parapet.disk.files import digest
 from parapet.fidelity import Fidelity
-from parapet.files import digest
 from parapet.genome import Genome
 from parapet.search.evolution import Evolution
 from parapet.search.network_space import SearchSpace

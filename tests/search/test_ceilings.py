@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from parapet import sealed
 from parapet.config import Params, parse, to_dict
 from parapet.cores import FreeCores
 from parapet.data.info import read_info
+from parapet.disk import sealed
+from parapet.disk.files import read_json
 from parapet.errors import InputError, WorkError
-from parapet.files import read_json
 from parapet.genome import Genome
 from parapet.models import build
 from parapet.models.cost import count_flops, count_parameters

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from parapet.config import Params, parse
+from parapet.disk.files import read_json
 from parapet.errors import WorkError
-from parapet.files import read_json
 from parapet.genome import Genome
 from parapet.search import lost
 from parapet.search.network_space import SearchSpace

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parapet import sealed
 from parapet.config import Params, parse
+from parapet.disk import sealed
 from parapet.genome import Genome
 from parapet.search import sharing
 

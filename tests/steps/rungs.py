@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from parapet.files import read_json
+from parapet.disk.files import read_json
 from parapet.store import archive
 from tests.steps.tiny import TINY
 

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parapet import schemas, sealed
+from parapet import schemas
 from parapet.config import Params, parse
 from parapet.data.dataset import Dataset
 from parapet.deployment import check_identity, read_metadata, runtime
+from parapet.disk import sealed
+from parapet.disk.files import read_json, write_json
+from parapet.disk.sealed import DIGESTS
 from parapet.errors import InputError, WorkError
-from parapet.files import read_json, write_json
 from parapet.models import load
-from parapet.sealed import DIGESTS
 from parapet.steps import front, full_evaluation, promotion, report
 from parapet.store import front_file, results
 from tests.damage import forge

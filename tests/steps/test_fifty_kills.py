@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from parapet.files import read_json
+from parapet.disk.files import read_json
 from parapet.search.front import front
 from parapet.search.schedule import trained_from_scratch
 from parapet.store import archive

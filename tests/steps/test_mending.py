@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from parapet import sealed
 from parapet.config import Params, parse
-from parapet.files import file_digest, read_json
+from parapet.disk import sealed
+from parapet.disk.files import file_digest, read_json
 from parapet.processes.pool import TaskResult
 from parapet.search.front import front
 from parapet.steps import measure, search

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from parapet.config import Params, parse
+from parapet.disk.files import read_json, write_json
 from parapet.errors import InputError, PromotionRefused
-from parapet.files import read_json, write_json
 from parapet.promotion import choice, environments, rollback
 from parapet.promotion.comparison import Comparison, Paired
 from parapet.registry.contents import DIGEST_TAG

@@ -16,7 +16,7 @@ import torch
 from parapet import schemas
 from parapet.config import Params, parse, to_dict
 from parapet.data.info import read_info
-from parapet.files import read_json
+from parapet.disk.files import read_json
 from parapet.models import Network, load
 from parapet.search.front import front
 from parapet.search.schedule import trained_from_scratch

@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from parapet import schemas, sealed
+from parapet import schemas
 from parapet.config import Params, parse
+from parapet.disk import sealed
+from parapet.disk.files import read_json
 from parapet.errors import InputError, WorkError
-from parapet.files import read_json
 from parapet.search.front import front
 from parapet.search.session import Session
 from parapet.steps import search, training

@@ -11,9 +11,9 @@ import pytest
 import torch
 from filelock import FileLock
 
-from parapet import sealed
+from parapet.disk import sealed
+from parapet.disk.files import read_json
 from parapet.errors import InputError
-from parapet.files import read_json
 from parapet.models import load
 from parapet.steps import train
 from parapet.training import TrainingFailed, loop

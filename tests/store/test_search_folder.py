@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from parapet.disk.files import write_json
 from parapet.errors import InputError
-from parapet.files import write_json
 from parapet.store import search_folder
 from parapet.store.search_folder import SearchFolder
 

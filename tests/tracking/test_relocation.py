@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from mlflow.tracking._tracking_service import utils
 
+from parapet.disk.files import file_digest
 from parapet.errors import InputError
-from parapet.files import file_digest
 from parapet.registry.contents import download
 from parapet.registry.mlflow_registry import MlflowRegistry
 from parapet.registry.registration import register

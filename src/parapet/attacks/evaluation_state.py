@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parapet import sealed, sealed_tensors
 from parapet.attacks.compositions import Attack
 from parapet.attacks.inputs import Model
+from parapet.disk import sealed, sealed_tensors
+from parapet.disk.files import digest, file_digest
 from parapet.errors import InputError
-from parapet.files import digest, file_digest
 from parapet.versions import ATTACK_VERSION
 
 _MANIFEST, _BEHAVIOUR, _LOCK = "evaluation.json", "behaviour.safetensors", "lock"

@@ -20,8 +20,8 @@ from parapet.cli.arguments import pathname
 from parapet.cli.numbers import MOST_IMAGES, optional_whole
 from parapet.cli.project import lasting
 from parapet.cli.tables import show as print_table
+from parapet.disk.files import read_json
 from parapet.errors import InputError
-from parapet.files import read_json
 from parapet.progress import Progress
 from parapet.quoting import name as named
 from parapet.quoting import quote
@@ -206,9 +206,9 @@ def compare(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> int:
     """`parapet archive verify`; returns 1 if something is wrong."""
-    from parapet.steps import verification as files
     from parapet.store import archive as journal
-    from parapet.store import record_verification as verification
+    from parapet.verification import artifacts as files
+    from parapet.verification import records as verification
 
     home = options.archive.parent
     if options.dataset is not None:

@@ -15,10 +15,10 @@ from parapet.cli.arguments import pathname
 from parapet.cli.numbers import LARGEST_BATCH, LARGEST_SEED, MOST_IMAGES, MOST_THREADS, optional_whole, radius, whole
 from parapet.cli.tables import show
 from parapet.devices import resolve
+from parapet.disk.replacement import check_folder
 from parapet.errors import InputError
 from parapet.progress import Progress
 from parapet.quoting import name as named
-from parapet.replacement import check_folder
 from parapet.report.wording import count
 
 EXAMPLES = """examples:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from parapet.config import Params
 from parapet.devices import resolve
+from parapet.disk.replacement import check_folder
 from parapet.errors import InputError, WorkError, disk_full, is_disk_full
-from parapet.replacement import check_folder
 
 _GIGABYTE = 1 << 30
 

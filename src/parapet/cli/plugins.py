@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from parapet import plain_yaml
 from parapet.catalogue import plugins
+from parapet.disk import plain_yaml
 from parapet.errors import InputError
 
 # Modules with commas between them, for programs that read no params.yaml: the tasks of a cluster.

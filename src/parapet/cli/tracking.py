@@ -12,8 +12,8 @@ from pathlib import Path
 from parapet.cli.project import project
 from parapet.config import Params
 from parapet.cores import Cores
+from parapet.disk.files import write_text
 from parapet.errors import InputError
-from parapet.files import write_text
 from parapet.tracking import BackgroundSender, NullTracker, Outbox, SystemMetrics
 from parapet.tracking.address import SERVERS, address_problem, kind, shown, sqlite_path
 from parapet.tracking.relocation import relocate

@@ -16,10 +16,10 @@ from parapet.cli.arguments import pathname
 from parapet.cli.numbers import LARGEST_SEED, MOST_THREADS, optional_whole, whole
 from parapet.cli.tables import show
 from parapet.devices import resolve
+from parapet.disk.replacement import check_folder
 from parapet.errors import InputError
 from parapet.progress import Progress
 from parapet.redaction import redacted
-from parapet.replacement import check_folder
 from parapet.report.wording import count, duration, percent, threat
 
 if TYPE_CHECKING:

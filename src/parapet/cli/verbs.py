@@ -164,7 +164,7 @@ def _search(params: Params, dataset: Path, out: Path, cache: Path, *, watch: boo
 def _forecast(params: Params, dataset: Path) -> None:
     from parapet.cli.tables import show
     from parapet.data.info import read_info
-    from parapet.steps import forecast as step
+    from parapet.forecast import forecast as step
 
     info = read_info(dataset)
     checks.search(params, info["image_shape"], len(info["classes"]))

@@ -11,8 +11,8 @@ from torch import Tensor
 from parapet.data import npz
 from parapet.data.dataset import Dataset
 from parapet.data.sampling import Drawn, stratified
+from parapet.disk.files import is_endless
 from parapet.errors import InputError
-from parapet.files import is_endless
 
 _WANTED = 'with "images" (uint8 0..255, or float in [0, 1], N x C x H x W or N x H x W) and "labels" (whole numbers)'
 

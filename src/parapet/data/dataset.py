@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from parapet import files, replacement, sealed
 from parapet.data.images import Images
 from parapet.data.info import SCHEMA_VERSION, check_files, prepare, read_info
 from parapet.data.split_files import Fingerprint, Part, fingerprint, save
 from parapet.data.splits import SPLITS
+from parapet.disk import files, replacement, sealed
 from parapet.errors import InputError, WorkError, is_closed, is_no_place, is_of_the_machine, no_place
 from parapet.quoting import quote
 

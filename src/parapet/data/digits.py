@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from parapet import files
 from parapet.data.published import read_whole
+from parapet.disk import files
+from parapet.disk.replacement import refuse_foreign
 from parapet.errors import InputError
-from parapet.replacement import refuse_foreign
 
 LEVELS = 16
 FILES = ("images.npy", "labels.npy")

@@ -9,8 +9,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from parapet import files
 from parapet.data.published import PublishedFile, md5
+from parapet.disk import files
 from parapet.errors import WorkError
 
 # Called with the bytes done, the bytes in all (None where the server does not tell) and the name of the file.

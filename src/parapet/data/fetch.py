@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from parapet import files
 from parapet.data import digits
 from parapet.data.download import CHUNK, Progress, download
 from parapet.data.published import Published, PublishedFile, check_name, md5, places, published
+from parapet.disk import files
 from parapet.errors import InputError, WorkError, closed_place, is_closed, is_disk_full, is_no_place, no_place
 from parapet.quoting import name as quoted
 

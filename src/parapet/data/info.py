@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from parapet import sealed
+from parapet.disk import sealed
 from parapet.errors import InputError
 from parapet.quoting import quote
 

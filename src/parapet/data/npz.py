@@ -17,7 +17,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 
-from parapet import quota
+from parapet.disk import quota
 from parapet.errors import is_of_the_machine
 from parapet.quoting import LONGEST, listed, words
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from parapet import files
 from parapet.catalogue.datasets import DATASETS
+from parapet.disk import files
 from parapet.errors import InputError
 from parapet.quoting import quote
 

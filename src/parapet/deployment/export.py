@@ -13,10 +13,10 @@ from typing import Any, cast
 
 import torch
 
+from parapet.disk.files import replacing
+from parapet.disk.plain_json import loads
 from parapet.errors import InputError
-from parapet.files import replacing
 from parapet.models.network import Network
-from parapet.plain_json import loads
 from parapet.quoting import listed, quote, words
 from parapet.quoting import name as named
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from parapet.deployment.export import INPUT, METADATA, quiet, read_metadata
-from parapet.files import replacing
+from parapet.disk.files import replacing
 
 _CALIBRATION_BATCH = 64
 

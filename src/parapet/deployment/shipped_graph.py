@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from parapet.deployment.graph_model import GraphModel
-from parapet.files import file_digest
+from parapet.disk.files import file_digest
 
 
 class ShippedGraph(nn.Module):

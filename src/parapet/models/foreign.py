@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from parapet.disk.files import is_endless
 from parapet.errors import InputError, is_out_of_memory
-from parapet.files import is_endless
 from parapet.models.weights import load
 from parapet.quoting import name as named
 from parapet.quoting import words

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from parapet.disk.files import replacing
+from parapet.disk.tensor_files import DamagedTensors, TensorFile, forms, opened, refuse_not_finite
 from parapet.errors import InputError
-from parapet.files import replacing
 from parapet.genome import Genome
 from parapet.models.network import Network, outline
 from parapet.quoting import quote
-from parapet.tensor_files import DamagedTensors, TensorFile, forms, opened, refuse_not_finite
 
 SCHEMA_VERSION = 3
 # Genes that files of an earlier version lack, with the value at which they have no effect.

@@ -20,8 +20,8 @@ from typing import Any
 
 from parapet.catalogue import plugins
 from parapet.catalogue.spec import resolve
+from parapet.disk.files import read_json, write_json
 from parapet.errors import InputError, ProcessDied, WorkError, is_out_of_memory
-from parapet.files import read_json, write_json
 from parapet.processes import deaths
 from parapet.processes.parent_watch import end_when, has_ended, is_silent
 

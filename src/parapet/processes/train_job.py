@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parapet.config import Params
+from parapet.disk.files import digest, read_json, scratch_folder, write_json
 from parapet.errors import InputError
-from parapet.files import digest, read_json, scratch_folder, write_json
 from parapet.processes import launcher, training_request
 from parapet.processes import train_job_api as api
 from parapet.store import results

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from parapet.config import Params, to_dict
+from parapet.disk.files import digest
 from parapet.errors import WorkError
-from parapet.files import digest
 from parapet.processes.pool import Task, Workers
 from parapet.progress import Progress
 from parapet.store import results

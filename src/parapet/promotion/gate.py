@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from parapet.config import Params
+from parapet.disk.files import file_digest, read_json
 from parapet.errors import InputError, PromotionRefused, is_of_the_machine
-from parapet.files import file_digest, read_json
 from parapet.genome import Genome
 from parapet.store import results
 from parapet.store.consistency import audit_problems, problems

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from parapet.config import Params, parse, to_dict
+from parapet.disk.files import digest, file_digest
 from parapet.errors import InputError, PromotionRefused, WorkError
-from parapet.files import digest, file_digest
 from parapet.processes.pool import Task
 from parapet.promotion.comparison import Paired, marks, work
 from parapet.report import wording

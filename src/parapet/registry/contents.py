@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from parapet.disk.files import file_digest, replacing_folder
 from parapet.errors import WorkError, disk_full, is_disk_full
-from parapet.files import file_digest, replacing_folder
 from parapet.redaction import redacted
 from parapet.registry.mlflow_registry import MlflowRegistry, asking
 from parapet.registry.registry import Version

@@ -13,7 +13,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parapet.files import file_digest
+from parapet.disk.files import file_digest
 from parapet.redaction import redacted, redacted_values
 from parapet.registry.contents import DIGEST_TAG, FILE_TAG, MODEL, Damaged, check, digests, file_tags, is_whole
 from parapet.registry.mlflow_registry import (

@@ -1,1 +1,1 @@
-"""NSGA-II by ask and tell, the archive, the front, and the processes that do the work."""
+"""The search: NSGA-II by ask and tell, the schedule of its rounds, feasibility, the front, and its session."""

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from parapet import sealed
 from parapet.catalogue import plugins
 from parapet.config import Params, SearchConfig, to_dict
 from parapet.cores import Cores, FreeCores
+from parapet.disk import sealed
+from parapet.disk.files import digest, scratch_folder
 from parapet.errors import InputError, is_of_the_machine
-from parapet.files import digest, scratch_folder
 from parapet.genome import Genome
 from parapet.search.parents import ARCHITECTURE
 

@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from parapet import sealed
 from parapet.config import Params, to_dict
 from parapet.cores import cpu_count
 from parapet.data.info import check_files, read_info
-from parapet.files import digest
+from parapet.disk import sealed
+from parapet.disk.files import digest
 from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
 from parapet.search.network_space import SearchSpace

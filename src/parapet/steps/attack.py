@@ -17,8 +17,8 @@ from parapet.attacks import Attack, audited_rows, examine, run_suite, transfer
 from parapet.attacks.compositions import catalogue, named_suite
 from parapet.attacks.inputs import Model, came_from_model, predict
 from parapet.data.arrays import load_images
+from parapet.disk.files import replacing, write_json
 from parapet.errors import InputError, ParapetError, is_broken_device, is_of_the_machine
-from parapet.files import replacing, write_json
 from parapet.models.foreign import load_any
 from parapet.models.network import Network
 from parapet.processes.pool import Task

@@ -14,8 +14,8 @@ from parapet.attacks.compositions import named
 from parapet.config import AttackEvaluationConfig, Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
+from parapet.disk.files import replacing
 from parapet.errors import InputError
-from parapet.files import replacing
 from parapet.models import load
 from parapet.search.repeated_evaluations import window
 from parapet.store import results

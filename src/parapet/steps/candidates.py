@@ -12,15 +12,14 @@ from typing import Any
 
 from parapet.config import Params
 from parapet.data.info import read_info
+from parapet.disk.files import replacing_folder, write_json
+from parapet.disk.replacement import refuse_to_replace
 from parapet.errors import InputError
-from parapet.files import replacing_folder, write_json
-from parapet.replacement import refuse_to_replace
 from parapet.search import lost
 from parapet.search.feasibility import judged
 from parapet.search.front import front, hypervolume_curve
 from parapet.search.schedule import trained_from_scratch
 from parapet.search.session import Session
-from parapet.steps import tracked
 from parapet.store import keys, search_folder
 from parapet.store import records as store
 from parapet.store import results as step_results
@@ -37,6 +36,7 @@ from parapet.store.search_folder import (
     UNDEFENDED,
     SearchFolder,
 )
+from parapet.tracking import search_runs as tracked
 from parapet.tracking.tracker import Tracker
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "training", "attack_evaluation", "export")

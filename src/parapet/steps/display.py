@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from parapet import log
 from parapet.progress import Progress
 from parapet.search.front import hypervolume
-from parapet.steps.journal import Journal
+from parapet.search.journal import Journal
 from parapet.store.records import Proposal
 from parapet.watch import Running, Snapshot, Watch
 

@@ -14,8 +14,8 @@ from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
 from parapet.deployment import ParityError, check_parity, footprint, measure_latency
 from parapet.deployment import export as export_onnx
+from parapet.disk.files import file_digest
 from parapet.errors import InputError, is_of_the_machine
-from parapet.files import file_digest
 from parapet.models import load
 from parapet.store import results
 from parapet.store.keys import export_key

@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from parapet import schemas, sealed
+from parapet import schemas
 from parapet.config import Params, to_dict
 from parapet.data.info import read_info
+from parapet.disk import sealed
+from parapet.disk.files import file_digest, read_json, replacing_folder, write_json
+from parapet.disk.replacement import ID, refuse_foreign
 from parapet.errors import InputError, WorkError
-from parapet.files import file_digest, read_json, replacing_folder, write_json
-from parapet.replacement import ID, refuse_foreign
 from parapet.report.dvc_plots import metrics
 from parapet.search.front import ties
 from parapet.search.seed_spread import spread

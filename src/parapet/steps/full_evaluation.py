@@ -8,15 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from parapet import sealed
 from parapet.config import Params, parse, to_dict
 from parapet.cores import Cores, FreeCores
 from parapet.data.info import check_files, read_info
+from parapet.disk import sealed
+from parapet.disk.files import read_json, replacing, replacing_folder
+from parapet.disk.replacement import ID, refuse_to_replace
 from parapet.errors import WorkError
-from parapet.files import read_json, replacing, replacing_folder
 from parapet.processes.pool import Task, Workers
 from parapet.progress import Progress
-from parapet.replacement import ID, refuse_to_replace
 from parapet.store import results
 from parapet.store.keys import full_evaluation_key, surrogates_of
 from parapet.store.search_folder import SearchFolder

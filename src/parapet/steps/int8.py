@@ -15,7 +15,7 @@ from parapet.config import Params
 from parapet.cores import Cores, FreeCores
 from parapet.data.dataset import Dataset
 from parapet.deployment import GraphModel, footprint, measure_latency, quantize
-from parapet.files import file_digest
+from parapet.disk.files import file_digest
 from parapet.intervals import wilson
 from parapet.store import results
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from parapet.files import read_json, write_json
+from parapet.disk.files import read_json, write_json
 
 SECTIONS = ()
 _FRONT, _PROMOTION = "outcome-front.json", "outcome-promotion.json"

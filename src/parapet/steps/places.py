@@ -6,8 +6,8 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from parapet.disk.replacement import refuse_foreign
 from parapet.errors import InputError
-from parapet.replacement import refuse_foreign
 
 # The folders that a run puts in place of those in its output folder.
 FOLDERS = ("dataset", "search", "evaluation", "onnx", "report", "plots")

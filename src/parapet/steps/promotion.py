@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from parapet.config import Params, to_dict
+from parapet.disk.files import digest, write_text
 from parapet.errors import InputError, PromotionRefused
-from parapet.files import digest, write_text
 from parapet.promotion import version_tags
 from parapet.promotion.choice import choose
 from parapet.promotion.comparison import Comparison, attack

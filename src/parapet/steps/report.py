@@ -9,8 +9,8 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from parapet.config import Params
-from parapet.files import replacing_folder, write_json, write_text
-from parapet.replacement import ID, refuse_foreign
+from parapet.disk.files import replacing_folder, write_json, write_text
+from parapet.disk.replacement import ID, refuse_foreign
 from parapet.report import pareto
 from parapet.report.card import card_html, model_card
 from parapet.report.dvc_plots import metrics, plot_tables

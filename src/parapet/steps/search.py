@@ -17,18 +17,19 @@ from filelock import FileLock, Timeout
 
 from parapet.config import Params
 from parapet.data.info import check_files, read_info
+from parapet.disk.files import replacing_folder
+from parapet.disk.replacement import refuse_to_replace
 from parapet.errors import InputError
-from parapet.files import replacing_folder
 from parapet.processes.pool import Workers
-from parapet.replacement import refuse_to_replace
 from parapet.search.front import hypervolume
+from parapet.search.journal import Journal
 from parapet.search.schedule import trained_from_scratch
-from parapet.steps import candidates, measure, tracked
+from parapet.steps import candidates, measure
 from parapet.steps.bench import Bench
 from parapet.steps.display import Display
-from parapet.steps.journal import Journal
 from parapet.store import keys, search_folder
 from parapet.store.records import Record
+from parapet.tracking import search_runs as tracked
 from parapet.tracking.tracker import Tracker
 
 # What `go_on` leaves of the candidate cache, and where.

@@ -16,8 +16,8 @@ from parapet.config import Params, parse, to_dict
 from parapet.cores import Cores, FreeCores
 from parapet.data.info import read_info
 from parapet.devices import resolve
+from parapet.disk.files import write_text
 from parapet.errors import ParapetError
-from parapet.files import write_text
 from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
 from parapet.progress import Progress

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from parapet import sealed
 from parapet.config import to_dict
 from parapet.data.dataset import Dataset
 from parapet.deployment.latency import processor
+from parapet.disk import sealed
 from parapet.errors import InputError
 from parapet.models import build, save
 from parapet.models.cost import count_flops, count_parameters

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from parapet.disk.plain_json import NotPlain, loads
 from parapet.errors import InputError
-from parapet.plain_json import NotPlain, loads
 from parapet.quoting import quote
 from parapet.store.older_blocks import converted
 

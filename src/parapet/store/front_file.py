@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from parapet import schemas, sealed
+from parapet import schemas
+from parapet.disk import sealed
+from parapet.disk.files import read_json
 from parapet.errors import InputError
-from parapet.files import read_json
 from parapet.quoting import quote
 from parapet.store import results
 from parapet.store.older_blocks import converted_front

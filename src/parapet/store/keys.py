@@ -13,8 +13,8 @@ from parapet.catalogue.genes import GENES
 from parapet.catalogue.losses import LOSSES
 from parapet.catalogue.quantities import OBJECTIVES
 from parapet.config import Params, subset, to_dict
+from parapet.disk.files import digest
 from parapet.fidelity import Fidelity
-from parapet.files import digest
 from parapet.genome import Genome
 from parapet.store.records import Request
 from parapet.versions import ATTACK_VERSION, EXPORT_VERSION, TRAINING_VERSION

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from parapet import sealed
+from parapet.disk import sealed
+from parapet.disk.files import file_digest, read_json
 from parapet.errors import InputError
-from parapet.files import file_digest, read_json
 from parapet.store.consistency import problems
 from parapet.store.older_blocks import converted_evaluation
 

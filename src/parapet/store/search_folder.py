@@ -10,9 +10,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from parapet.disk.files import read_json
+from parapet.disk.sealed import CHECKSUM, DIGESTS, Damaged, SealedFolder, check_fields, seal_folder
 from parapet.errors import InputError
-from parapet.files import read_json
-from parapet.sealed import CHECKSUM, DIGESTS, Damaged, SealedFolder, check_fields, seal_folder
 from parapet.store import records, results
 from parapet.store.records import Proposal, Record
 

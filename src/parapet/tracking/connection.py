@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from parapet.files import digest, scratch_folder
+from parapet.disk.files import digest, scratch_folder
 from parapet.redaction import redacted
 from parapet.tracking.address import DATABASES, SERVERS, address_problem, kind, shown, sqlite_path
 

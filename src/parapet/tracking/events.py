@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from parapet.files import digest
+from parapet.disk.files import digest
 from parapet.tracking.runs import Point, Runs, curve_points
 from parapet.tracking.values import flat, legal, number, numbers_and_texts
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from parapet.disk.files import digest, file_digest
 from parapet.errors import InputError
-from parapet.files import digest, file_digest
 from parapet.quoting import quote
 from parapet.redaction import redacted_values
 from parapet.tracking.queue import Queue

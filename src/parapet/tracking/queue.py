@@ -20,8 +20,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from parapet.files import read_json, write_json, write_text
-from parapet.plain_json import loads
+from parapet.disk.files import read_json, write_json, write_text
+from parapet.disk.plain_json import loads
 
 # SQL, and the values of its question marks.
 Statement = tuple[str, tuple[Any, ...]]

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parapet import sealed_tensors
-from parapet.sealed import Damaged
+from parapet.disk import sealed_tensors
+from parapet.disk.sealed import Damaged
 from parapet.training.adaptation import DefenceParameters
 from parapet.training.learner import Learner, Snapshot
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from parapet.files import read_json, write_json
+from parapet.disk.files import read_json, write_json
 from tests.faults.bench import Bench, Result
 from tests.faults.ends import fault_of
 from tests.faults.verbs import VERBS, Verb

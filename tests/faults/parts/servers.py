@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from parapet.files import read_json, write_json
+from parapet.disk.files import read_json, write_json
 from tests.faults.bench import Bench, Result
 from tests.faults.ends import fault_of
 from tests.faults.postgresql import Database, programs

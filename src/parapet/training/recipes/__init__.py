@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parapet import plain_yaml
 from parapet.catalogue.datasets import DATASETS
 from parapet.config import ThreatModel, TrainingConfig, option, parse, to_dict
+from parapet.disk import plain_yaml
+from parapet.disk.files import is_endless
+from parapet.disk.plain_json import NotPlain
 from parapet.errors import InputError
-from parapet.files import is_endless
 from parapet.genome import Genome
-from parapet.plain_json import NotPlain
 from parapet.quoting import name as named
 from parapet.quoting import quote
 

@@ -11,8 +11,8 @@ import numpy as np
 from parapet.config import DataPrepConfig
 from parapet.data import dataset, digits, sources, splits
 from parapet.data.info import read_info
+from parapet.disk.files import read_json
 from parapet.errors import InputError
-from parapet.files import read_json
 from parapet.training.recipes import NamedRecipe
 
 DATASET = "dataset"

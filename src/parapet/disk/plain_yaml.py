@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
+from parapet.disk.plain_json import NotPlain
 from parapet.errors import InputError
-from parapet.plain_json import NotPlain
 from parapet.quoting import LONGEST, name, words
 
 MOST_BYTES, MOST_VALUES, MOST_ALIASES, DEEPEST = 256 * 1024, 20_000, 100, 32

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parapet import cores, devices, quota
+from parapet import cores, devices
 from parapet.data import npz
+from parapet.disk import quota
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = "31 30 0:27 {inner} /sys/fs/cgroup/cpu,cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct\n"
 

@@ -12,9 +12,9 @@ import pytest
 
 from parapet.cli import main
 from parapet.data.digits import export
+from parapet.disk.files import replacing_folder
+from parapet.disk.replacement import refuse_foreign
 from parapet.errors import InputError
-from parapet.files import replacing_folder
-from parapet.replacement import refuse_foreign
 from parapet.steps.places import FOLDERS
 from tests.damage import files
 from tests.finished_search import SETTINGS

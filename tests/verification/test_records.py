@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from parapet import schemas, sealed
+from parapet import schemas
+from parapet.disk import sealed
 from parapet.genome import Genome
 from parapet.models import save
 from parapet.models.network import Network
-from parapet.store.record_verification import verify
+from parapet.verification.records import verify
 from tests.search.archive_records import failed_line as failed
 from tests.search.archive_records import line as record
 

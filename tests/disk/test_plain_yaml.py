@@ -15,9 +15,9 @@ from ruamel.yaml import YAML
 from yaml import safe_dump
 
 from parapet import config
+from parapet.disk.plain_json import NotPlain
+from parapet.disk.plain_yaml import loads, read
 from parapet.errors import InputError
-from parapet.plain_json import NotPlain
-from parapet.plain_yaml import loads, read
 from parapet.training.recipes import load_recipe
 
 ALIAS_BOMB = "\n".join(["a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol]"] + [

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from parapet import sealed
+from parapet.disk import sealed
+from parapet.disk.files import read_json
 from parapet.errors import InputError
-from parapet.files import read_json
 
 VALUE = {"schema_version": 3, "name": "süß", "numbers": [0.1, 1e-300, 12345678901234567890], "none": None,
          "inner": {"b": True, "a": {"x": []}}}

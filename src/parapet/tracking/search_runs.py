@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parapet import sealed
 from parapet.config import Params, to_dict
+from parapet.disk import sealed
 from parapet.store.records import Record
 from parapet.store.results import ARTIFACTS, TRAINING
 from parapet.tracking.tracker import Tracker

@@ -15,9 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from parapet.disk.files import is_endless
+from parapet.disk.plain_json import NotPlain, loads
 from parapet.errors import InputError, is_of_the_machine
-from parapet.files import is_endless
-from parapet.plain_json import NotPlain, loads
 from parapet.quoting import listed, name, words
 
 # The header of a checkpoint holds the curves of every epoch; no header of ours comes near this.

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parapet import schemas, sealed
+from parapet import schemas
 from parapet.config import Params
+from parapet.disk import sealed
+from parapet.disk.files import digest
 from parapet.errors import InputError
-from parapet.files import digest
 from parapet.genome import Point
 from parapet.search.budget import Budget
 from parapet.search.front import front

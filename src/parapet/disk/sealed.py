@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from parapet.disk.files import digest, file_digest, is_special, write_json
+from parapet.disk.plain_json import NotPlain, loads
 from parapet.errors import InputError
-from parapet.files import digest, file_digest, is_special, write_json
-from parapet.plain_json import NotPlain, loads
 from parapet.quoting import quote
 
 CHECKSUM = "checksum"

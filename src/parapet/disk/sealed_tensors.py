@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from parapet.files import replacing
-from parapet.sealed import Damaged
-from parapet.tensor_files import DamagedTensors, opened
+from parapet.disk.files import replacing
+from parapet.disk.sealed import Damaged
+from parapet.disk.tensor_files import DamagedTensors, opened
 
 # One entry: safetensors writes several in an order that changes from file to file.
 _ENTRY = "parapet"

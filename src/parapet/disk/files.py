@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from parapet.plain_json import NotPlain, loads
-from parapet.replacement import refuse_file
+from parapet.disk.plain_json import NotPlain, loads
+from parapet.disk.replacement import refuse_file
 
 
 @contextmanager

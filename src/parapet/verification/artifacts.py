@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parapet import schemas, sealed, sealed_tensors
+from parapet import schemas
 from parapet.data.info import check_files, read_info
+from parapet.disk import sealed, sealed_tensors
+from parapet.disk.files import file_digest, read_json
 from parapet.errors import InputError, told
-from parapet.files import file_digest, read_json
 from parapet.report.dvc_plots import metrics
 from parapet.search.front import front, hypervolume_curve
 from parapet.search.schedule import trained_from_scratch

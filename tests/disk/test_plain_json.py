@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from parapet.disk.files import read_json, write_json
+from parapet.disk.plain_json import DEEPEST, NotPlain, loads
 from parapet.errors import InputError
-from parapet.files import read_json, write_json
-from parapet.plain_json import DEEPEST, NotPlain, loads
 
 
 def test_what_is_plain_is_read() -> None:

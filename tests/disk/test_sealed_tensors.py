@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from parapet import sealed_tensors as tensors
-from parapet.sealed import Damaged
+from parapet.disk import sealed_tensors as tensors
+from parapet.disk.sealed import Damaged
 
 VALUES = {"a": torch.tensor([[1.0, float("nan")], [-0.0, 1e-40]]), "b": torch.tensor(3), "c": torch.empty(0, 2),
           "d": torch.tensor([True, False]), "e": torch.tensor([1.5], dtype=torch.bfloat16)}

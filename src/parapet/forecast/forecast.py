@@ -32,7 +32,7 @@ from parapet.search.operators import first_generation
 if TYPE_CHECKING:
     from rich.table import Table
 
-_TIMED = "parapet.steps.timed_candidate:run"
+_TIMED = "parapet.forecast.timed_candidate:run"
 # Candidates that are timed: at least so many, and two for each worker, but no more.
 _LEAST, _MOST = 6, 12
 # A search breeds other genomes than those it begins with, and the machine has other things to do: no estimate is taken

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from parapet.config import Params, parse
+from parapet.disk.files import digest
 from parapet.errors import InputError, WorkError
-from parapet.files import digest
 from parapet.search.feasibility import refuse_empty_front
 from parapet.search.front import front
-from parapet.steps.journal import Journal
+from parapet.search.journal import Journal
 from parapet.store import records as store
 from parapet.store.records import Proposal, Record
 from tests.search.archive_records import record

@@ -9,7 +9,8 @@ from typing import Any
 
 from jsonschema.exceptions import ValidationError, best_match
 
-from parapet import schemas, sealed
+from parapet import schemas
+from parapet.disk import sealed
 from parapet.errors import InputError, is_of_the_machine, is_out_of_memory, told
 from parapet.genome import Genome
 from parapet.quoting import name as named

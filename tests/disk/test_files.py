@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from parapet import files
-from parapet.files import digest, replacing, replacing_folder, scratch_folder, write_json
+from parapet.disk import files
+from parapet.disk.files import digest, replacing, replacing_folder, scratch_folder, write_json
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # A writer that is killed in the middle: it says that it is there, and waits.
 WRITER = """
 import sys, time
 from pathlib import Path
-from parapet import files
+from parapet.disk import files
 
 with getattr(files, sys.argv[1])(Path(sys.argv[2])) as partial:
     (partial / "half" if partial.is_dir() else partial).write_text("half")

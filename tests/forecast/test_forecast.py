@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from parapet.config import Params, parse
 from parapet.errors import WorkError
+from parapet.forecast import forecast, timed_candidate
+from parapet.forecast.forecast import Timed, climbing, idle, scratch, search_cost, spread
 from parapet.genome import Genome
-from parapet.steps import forecast, timed_candidate
-from parapet.steps.forecast import Timed, climbing, idle, scratch, search_cost, spread
 from tests.steps.tiny import TINY
 
 INFO = {"images": {"train": 1000, "validation": 300, "test": 300}, "image_shape": [1, 8, 8]}
@@ -43,7 +43,7 @@ def test_of_each_rung_a_share_goes_on() -> None:
 
 def test_without_rungs_the_search_is_its_candidates_and_the_undefended_network() -> None:
     found = search_cost(_params(), [ONE], 1, 1.0, wait=4.0)
-    assert found == forecast.Course(seconds=4.0 + 9 * 13.0, candidates=8)
+    assert found == forecast.Cost(seconds=4.0 + 9 * 13.0, candidates=8)
     assert found.per_hour == pytest.approx(3600 * 8 / 121)
     # Four equal candidates on two workers leave nobody idle.
     assert search_cost(_params(), [ONE], 2, 1.0, wait=0.0).seconds == pytest.approx(9 * 13.0 / 2)

@@ -1,0 +1,1 @@
+"""Whether files are what was written: the archive's records, and everything that a run left."""
