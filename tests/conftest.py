@@ -40,7 +40,7 @@ def _tests_outlive_commands() -> Iterator[None]:
 def _verbs_without_children() -> Iterator[None]:
     """A verb's child would start torch anew in some hundred tests; tests/cli/test_child.py has the real ones."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("parapet.cli.child.Workers", InProcess)
+        patch.setattr("parapet.processes.child.Workers", InProcess)
         yield
 
 

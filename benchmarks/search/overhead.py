@@ -22,13 +22,13 @@ import numpy as np
 from parapet.config import Params, parse
 from parapet.intervals import wilson
 from parapet.processes.pool import Task, TaskResult
+from parapet.search.display import Display
 from parapet.search.feasibility import judged
 from parapet.search.front import rank_order
 from parapet.search.journal import Journal
 from parapet.search.session import proposal_of
 from parapet.steps import search
 from parapet.steps.bench import Bench
-from parapet.steps.display import Display
 from parapet.store import records as store
 from parapet.store.records import Parent, Proposal, Record, Request
 from parapet.store.search_folder import ARCHIVE

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from parapet.cli import child
 from parapet.cli.arguments import pathname
 from parapet.cli.numbers import LARGEST_SEED, MOST_THREADS, optional_whole, whole
 from parapet.cli.tables import show
 from parapet.devices import resolve
 from parapet.disk.replacement import check_folder
 from parapet.errors import InputError
+from parapet.processes import child
 from parapet.progress import Progress
 from parapet.redaction import redacted
 from parapet.report.wording import count, duration, percent, threat

@@ -10,10 +10,10 @@ from parapet import log
 from parapet.disk.files import write_text
 from parapet.processes.pool import Task, TaskResult, Workers
 from parapet.search import lost
+from parapet.search.display import Display
 from parapet.search.feasibility import infeasible
 from parapet.search.journal import Journal
 from parapet.steps import measure
-from parapet.steps.display import Display
 from parapet.steps.mending import Mender
 from parapet.store.records import Proposal, Record
 from parapet.tracking import search_runs as tracked

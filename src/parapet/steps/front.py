@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,6 @@ from parapet.disk.replacement import ID, refuse_foreign
 from parapet.errors import InputError, WorkError
 from parapet.report.dvc_plots import metrics
 from parapet.search.front import ties
-from parapet.search.seed_spread import spread
 from parapet.store import results
 from parapet.store.front_file import EVALUATE, SCHEMA_VERSION
 from parapet.store.records import Record, latest
@@ -45,7 +46,7 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
         found.candidate(name)
     evaluations = _evaluations(found, sealed.SealedFolder(evaluation, EVALUATE), params)
     members = [_member(records[name], evaluations[name], search, evaluation, out, runs) for name in ids]
-    members = [{**member, "seeds": spread(records[member["id"]], everything), "ties": ties(member, members)}
+    members = [{**member, "seeds": seed_spread(records[member["id"]], everything), "ties": ties(member, members)}
                for member in members]
     kept = [member for member in members if member["audit"]["verdict"] != "fail" or params.front.keep_failed_audits]
     variants = [variant for member in kept
@@ -145,3 +146,19 @@ def _check_copy(copied: Path, source: Path, member: dict[str, Any]) -> None:
     if file_digest(copied) != member["sha256"]["onnx"]:
         raise InputError(f"{source} is not the graph that was evaluated for {member['id']}; run `parapet "
                          "full_evaluation` again.")
+
+
+def seed_spread(record: Record, records: Sequence[Record]) -> dict[str, Any] | None:
+    """{n, clean_accuracy, robust_accuracy}, each accuracy {mean, std} over the n seeds of `record`'s training.
+
+    `records` are those of `records.latest`, and std is the sample standard deviation. On the validation split. None
+    where there is one seed alone.
+    """
+    same = [other for other in records if other.fidelity.full and other.parent is None
+            and other.point == record.point and other.validation is not None]
+    if len(same) < 2:
+        return None
+    columns = {name: [getattr(other.validation, name) for other in same]
+               for name in ("clean_accuracy", "robust_accuracy")}
+    return {"n": len(same), **{name: {"mean": statistics.fmean(values), "std": statistics.stdev(values)}
+                               for name, values in columns.items()}}

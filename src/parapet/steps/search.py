@@ -21,12 +21,12 @@ from parapet.disk.files import replacing_folder
 from parapet.disk.replacement import refuse_to_replace
 from parapet.errors import InputError
 from parapet.processes.pool import Workers
+from parapet.search.display import Display
 from parapet.search.front import hypervolume
 from parapet.search.journal import Journal
 from parapet.search.schedule import trained_from_scratch
 from parapet.steps import candidates, measure
 from parapet.steps.bench import Bench
-from parapet.steps.display import Display
 from parapet.store import keys, search_folder
 from parapet.store.records import Record
 from parapet.tracking import search_runs as tracked
