@@ -327,13 +327,13 @@ def test_a_candidate_on_several_cards_is_a_train_job_and_its_task_only_waits(tmp
                           queue="night", node_selectors={"gpu": "h100"})
     compile_pipeline(with_gpus(8), "parapet:dev", tmp_path / "p.yaml", resources)
     spec = read((tmp_path / "p.yaml").read_text())
-    spec = train_job.TrainJobSpec(**json.loads(
+    job = train_job.TrainJobSpec(**json.loads(
         spec["root"]["inputDefinitions"]["parameters"]["train_job"]["defaultValue"]))
-    assert (spec.runtime, spec.nodes, spec.processes, spec.seconds) == ("parapet-torch", 2, 4, 7200)
-    assert (spec.device, spec.shared_memory, spec.user) == ("cuda", "2Gi", 1000)
-    assert spec.resources == {"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": "4"}
-    assert spec.queue == "night" and spec.node_selectors == {"gpu": "h100"}
-    assert spec.tolerations == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert (job.runtime, job.nodes, job.processes, job.seconds) == ("parapet-torch", 2, 4, 7200)
+    assert (job.device, job.shared_memory, job.user) == ("cuda", "2Gi", 1000)
+    assert job.resources == {"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": "4"}
+    assert job.queue == "night" and job.node_selectors == {"gpu": "h100"}
+    assert job.tolerations == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     asked = spec["deploymentSpec"]["executors"]["exec-training"]["container"]["resources"]
     assert "accelerator" not in asked and asked["resourceCpuLimit"] == "1"
     training = on_kubernetes((tmp_path / "p.yaml").read_text())["exec-training"]
