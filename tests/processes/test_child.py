@@ -138,4 +138,4 @@ def test_a_model_of_the_users_own_that_crashes_is_one_sentence(tmp_path: Path,
         "parapet: evaluation of own_crashing_nets:Crashing died by SIGSEGV; the last lines of its standard error: "
         "about to crash | Fatal Python error: Segmentation fault | File ")
     line = MODEL[:MODEL.index("os.kill")].count("\n") + 1
-    assert f'own_crashing_nets.py", line {line} in forward; the same command goes on after the last' in done.stderr
+    assert f'own_crashing_nets.py", line {line} in forward; the same command resumes after the last' in done.stderr
