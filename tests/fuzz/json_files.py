@@ -89,8 +89,8 @@ class Archives(Part):
         demand(bool(found.problems) or not bad, "verify says nothing of a record that does not meet its schema")
         demand(all(text.isprintable() and len(text) < 1200 for text in found.problems), "a problem is told at length")
         if not bad:
-            chosen = archive.latest(records)
-            front(trained_from_scratch(parsed(path, chosen)), ("clean_error", "robust_error", "flops"))
+            chosen = parsed(path, archive.latest(records))
+            front(trained_from_scratch(chosen), ("clean_error", "robust_error", "flops"))
             for value in chosen:
                 demand(all(isinstance(cell, str) for cell in archive_text.row(value)), "a cell of the table is no text")
 
