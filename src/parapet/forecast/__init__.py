@@ -1,1 +1,1 @@
-"""The dry run: what a search will take, from timing a few candidates of its space."""
+"""The dry run: estimates the time of a search from a few timed candidates of its space."""

@@ -1,8 +1,8 @@
-"""forecast: how long a search will take, from a few real candidates of its space, before anything long begins.
+"""forecast: estimates how long a search will take, by timing a few candidates of its space.
 
-The candidates are drawn as the first generation is, and each goes through the steps of the search, shortened
-(`timed_candidate`). What a search makes of its candidates is counted, not acted out: how many of them each rung trains,
-and what is trained again in the end.
+The candidates are drawn like the first generation, and each goes through shortened steps of the search
+(`timed_candidate`). The rest is computed and not run: how many candidates each rung trains, and how many are trained
+again at the end.
 """
 
 from __future__ import annotations
@@ -33,12 +33,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _TIMED = "parapet.forecast.timed_candidate:run"
-# Candidates that are timed: at least so many, and two for each worker, but no more.
+# The least and the greatest number of timed candidates; between them, two for each worker.
 _LEAST, _MOST = 6, 12
-# A search breeds other genomes than those it begins with, and the machine has other things to do: no estimate is taken
-# to be better than this.
+# The least relative error of an estimate: later generations have other genomes, and the load of the machine varies.
 _AT_LEAST = 0.25
-# Draws of the timed candidates, and the shares of them between which the time is expected.
+# The number of bootstrap samples, and the quantiles between which the time is expected.
 _DRAWS, _LOW, _HIGH = 1000, 0.1, 0.9
 
 
@@ -54,7 +53,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a whole search: seconds of the clock, and genomes looked at."""
+    """The cost of a whole search: wall-clock time in seconds, and the number of candidates."""
 
     seconds: float
     candidates: float
@@ -67,9 +66,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Forecast:
-    """`low`, `middle` and `high` are the whole search if its candidates cost as little, as much, and as much more as
-    those that were timed let one expect. `whole` are the seconds of each timed one, trained in full; `spent` is the
-    time that timing them took."""
+    """The estimate for a whole search.
+
+    low, middle, high: its cost at the lower bound, the estimate and the upper bound. budget: the budget of the search
+    in words; counted: whether it is a number of candidates. whole: for each timed candidate, the seconds that it takes
+    if trained in full. spent: the seconds that the timing took.
+    """
 
     timed: tuple[Timed, ...]
     low: Cost
@@ -83,9 +85,9 @@ class Forecast:
 
 
 def run(params: Params, dataset: Path, *, devices: list[str]) -> Forecast:
-    """Time some candidates on `devices`, as many at once as the search will have workers; writes nothing that stays.
+    """Time some candidates on `devices`, one entry per worker as in the search, and estimate the cost of the search.
 
-    Raises WorkError where nothing could be timed.
+    No files are kept. Raises WorkError where no candidate could be timed.
     """
     info, begun = read_info(dataset), time.monotonic()
     check_files(dataset, info)
@@ -123,7 +125,7 @@ def scratch(params: Params, one: Timed) -> float:
 
 
 def climbing(params: Params, one: Timed) -> float:
-    """Seconds of a candidate that enters at the lowest rung, each higher one counted by the share that reaches it."""
+    """Seconds of a candidate that starts at the lowest rung; each rung is weighted by the share that reaches it."""
     search, seconds, share, behind = params.search, 0.0, 1.0, 0
     for fidelity in Fidelity.ladder(search.rungs, params.training.epochs):
         epochs = fidelity.epochs - (0 if fidelity.full and search.full_from_scratch else behind)
@@ -134,7 +136,7 @@ def climbing(params: Params, one: Timed) -> float:
 
 
 def search_cost(params: Params, timed: Sequence[Timed], workers: int, factor: float, wait: float) -> Cost:
-    """A search whose candidates cost `factor` times what the timed ones cost, in seconds of the clock."""
+    """The cost of a search whose candidates take `factor` times as long as the timed ones; adds `wait` seconds."""
     search = params.search
     budget = Budget.parse(search.budget, search.population, search.generations)
     mean = factor * statistics.fmean(climbing(params, one) for one in timed)
@@ -143,8 +145,11 @@ def search_cost(params: Params, timed: Sequence[Timed], workers: int, factor: fl
     waiting = idle(params, timed, workers)
 
     def device_seconds(candidates: float) -> float:
-        """Of all workers: the candidates, the undefended network, and the end. Half of a population is taken to be on
-        the front then, and to have been found one in three times."""
+        """Seconds of all workers together, for the candidates, the undefended network and the trainings at the end.
+
+        Assumes that half of a population is on the front at the end, and that repeated evaluations are made of these
+        and of one in three of the candidates that are trained in full.
+        """
         front = min(candidates, max(1, search.population // 2))
         again = bool(search.rungs or search.warm_start) and not search.full_from_scratch
         end = front * last * (search.final_seeds - 1 + again)
@@ -156,7 +161,7 @@ def search_cost(params: Params, timed: Sequence[Timed], workers: int, factor: fl
 
     if budget.unit == "candidate":
         return Cost(seconds(budget.amount), budget.amount)
-    # The costs are linear in the number of candidates, once there are as many as the end takes.
+    # Linear in the number of candidates, if this is greater than the number of those on the front.
     ends = [(count, device_seconds(count), seconds(count)) for count in (1000.0, 2000.0)]
     place = 1 if budget.unit == "gpu-hour" else 2
     slope = (ends[1][place] - ends[0][place]) / 1000
@@ -166,7 +171,7 @@ def search_cost(params: Params, timed: Sequence[Timed], workers: int, factor: fl
 
 
 def idle(params: Params, timed: Sequence[Timed], workers: int) -> float:
-    """How many times as long a generation takes as its work shared out evenly: the last candidate is waited for."""
+    """The time of a generation relative to perfectly balanced workers: it ends with its last candidate."""
     generator, costs = np.random.default_rng(0), [climbing(params, one) for one in timed]
     took = worked = 0.0
     for _ in range(100):
@@ -179,7 +184,7 @@ def idle(params: Params, timed: Sequence[Timed], workers: int) -> float:
 
 
 def spread(params: Params, timed: Sequence[Timed]) -> tuple[float, float, float]:
-    """Factors below, at and above 1 between which the mean cost of a candidate is expected, by bootstrap."""
+    """Factors (low, 1, high) for the mean cost of a candidate: its 80 % bootstrap interval, widened to `_AT_LEAST`."""
     costs = np.array([climbing(params, one) for one in timed])
     draws = np.random.default_rng(0).choice(costs, (_DRAWS, len(costs))).mean(axis=1) / costs.mean()
     low, high = np.quantile(draws, (_LOW, _HIGH))
@@ -187,7 +192,7 @@ def spread(params: Params, timed: Sequence[Timed]) -> tuple[float, float, float]
 
 
 def sentence(found: Forecast) -> str:
-    """The whole search in a sentence."""
+    """The estimate for the whole search, in words."""
     low, middle, high = (found.low, found.middle, found.high)
     where = f"{len(found.devices)} {'workers' if len(found.devices) > 1 else 'worker'} ({found.devices[0]})"
     if found.counted:
@@ -213,7 +218,7 @@ def table(found: Forecast) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """4.2 s, 51 s, 3 min, 2.5 h, 4 days: as exactly as an estimate deserves."""
+    """A time in words, rounded as an estimate: 4.2 s, 51 s, 3 min, 2.5 h, 4 days."""
     for limit, size, unit in ((10, 1, "s"), (100, 1, "s"), (5400, 60, "min"), (172_800, 3600, "h")):
         if seconds < limit:
             value = seconds / size
@@ -222,6 +227,6 @@ def duration(seconds: float) -> str:
 
 
 def rounded(value: float) -> str:
-    """To two digits: 123456 as 120,000."""
+    """`value` rounded to two significant digits: 120,000 for 123456."""
     digits = max(0, math.floor(math.log10(value)) - 1) if value >= 1 else 0
     return f"{round(value / 10**digits) * 10**digits:,}"

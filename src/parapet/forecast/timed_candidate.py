@@ -1,4 +1,4 @@
-"""A candidate measured for its time alone: trained a little, attacked on some images, exported."""
+"""Times one candidate: a short training, an attack evaluation on some images, and an export."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from parapet.genome import Genome
 from parapet.store import results
 from parapet.store.records import Request
 
-# What is timed of a candidate at most: epochs, steps in each of them, and images that are attacked.
+# The most that is timed of a candidate: epochs, steps per epoch, and images that are attacked.
 _EPOCHS, _STEPS, _IMAGES = 4, 24, 128
-# No image is broken in so small a ball, so that every attack meets every image, which is the most that it can cost.
+# So small a radius breaks no image, so that every attack runs on every image: this is the greatest possible cost.
 _TINY_EPS = 1e-6
-# A network that loses half of its images costs about this share of the most.
+# A network of which half of the images are broken costs about this share of the greatest cost.
 _SURVIVING = 0.9
 
 
 def run(*, genome: dict[str, Any], params: dict[str, Any], dataset: str, device: str,
         progress: results.Report = results.ignore) -> dict[str, Any]:
-    """Seconds of the steps of one candidate, by the steps of a search themselves, in a folder that is thrown away.
+    """Time the steps of one candidate, by running the steps of a search in a temporary folder.
 
-    {epoch, attacks, export, wait}: of an epoch over all training images with its share of validation, of an attack
-    evaluation, of an export with its latency; and of what a process does before its first candidate. {reason} for
-    a genome whose training failed or that has no network for the images.
+    Returns {epoch, attacks, export, wait}, in seconds: an epoch over all training images with its share of validation,
+    an attack evaluation, an export with its latency measurement, and the start-up of a process before its first
+    candidate. Returns {reason} where the training failed or the genome does not fit the images.
     """
     begun = time.monotonic()
     from parapet.search.session import proposal_of
@@ -59,8 +59,11 @@ def run(*, genome: dict[str, Any], params: dict[str, Any], dataset: str, device:
 
 
 def _shortened(params: Params, info: dict[str, Any]) -> tuple[Params, float]:
-    """The parameters of the timed training, and the share of the training images that it sees; of validation it sees
-    the same share, so that an epoch divided by the share is a whole one."""
+    """The parameters of the timed training, and the share of the training images that it uses.
+
+    It uses the same share of the validation images, so that the time of an epoch divided by the share is that of a
+    whole epoch.
+    """
     training, available = params.training, info["images"]
     share = min(1.0, _STEPS * training.batch_size / available["train"])
     watched = min(training.validation_images, available["validation"])

@@ -1,1 +1,1 @@
-"""Child processes: a pool of workers that may die, a worker's own side, and the launcher of several at one work."""
+"""Child processes: a pool of workers that may die, the worker process itself, and a launcher of process groups."""

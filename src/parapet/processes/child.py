@@ -1,4 +1,4 @@
-"""Work that runs native code, in a child process: where it crashes, `parapet` ends with a sentence and exit code 1."""
+"""Runs one task in a child process: if its native code crashes, `parapet` ends with a sentence and exit code 1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from parapet.processes.pool import Task, Workers
 
 def supervised(task: Task, device: str, *, on_progress: Callable[[str, float], None],
                on_told: Callable[[dict[str, Any]], None] = lambda values: None) -> dict[str, Any]:
-    """The result of `task` on `device`; `on_progress` and `on_told` receive what it reports.
+    """The result of `task` on `device`; `on_progress` gets (text, share) and `on_told` the values that it reports.
 
     The child ends when this process ends, for whatever reason. Raises InputError and WorkError as the task does,
     WorkError with one sentence if the child died or ran out of memory, and Fault for an unexpected exception.

@@ -1,19 +1,19 @@
-"""How a process ended, in words: the signal, and what it said last."""
+"""Describes how a process ended: the signal or exit code, and the end of its standard error."""
 
 from __future__ import annotations
 
 import signal
 
-# The reason that SIGKILL and errors for want of memory share.
+# The common reason of SIGKILL and of out-of-memory errors.
 MEMORY = "out of memory"
 _LINES, _LENGTH = 3, 300
 _FATAL = "Fatal Python error:"
 
 
 def reason(code: int) -> str:
-    """The death of a process with the exit code `code` (negative for a signal), short and the same for the same kind.
+    """A short reason for the end of a process with exit code `code` (negative for a signal), equal for equal causes.
 
-    SIGKILL is taken for want of memory: it is what the kernel does then.
+    SIGKILL counts as out of memory, because the kernel sends it when memory runs out.
     """
     if code >= 0:
         return f"exit code {code}"
@@ -21,7 +21,7 @@ def reason(code: int) -> str:
 
 
 def told(code: int) -> str:
-    """For example "died by SIGSEGV"."""
+    """How a process with exit code `code` (negative for a signal) ended, for example "died by SIGSEGV"."""
     if code >= 0:
         return f"ended with exit code {code} and no result"
     hint = " (the kernel does so where memory runs out)" if -code == signal.SIGKILL else ""
@@ -29,7 +29,7 @@ def told(code: int) -> str:
 
 
 def signal_name(number: int) -> str:
-    """11 as SIGSEGV."""
+    """The name of a signal, for example SIGSEGV for 11."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -37,9 +37,9 @@ def signal_name(number: int) -> str:
 
 
 def last_words(text: str) -> str:
-    """The last lines of what a process wrote to its standard error, in one line; empty where it wrote nothing.
+    """The last lines of `text`, the standard error of a process, joined to one line; empty where it wrote nothing.
 
-    Of a traceback that Python leaves at a crash the line that was being run is told, and what stood before it.
+    If Python wrote a traceback of a crash, these are the lines up to the error and the line of code that was running.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     fatal = next((place for place, line in enumerate(lines) if line.startswith(_FATAL)), None)

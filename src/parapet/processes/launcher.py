@@ -1,7 +1,7 @@
-"""Several processes that call one function together: started on this machine, or by whoever starts torchrun elsewhere.
+"""Runs one function in several processes together; torchrun starts them, on this machine or on a cluster.
 
-`python -m torch.distributed.run ... -m parapet.processes.launcher REQUEST` has every process call the function that the
-file REQUEST names, with its place in the group.
+In `python -m torch.distributed.run ... -m parapet.processes.launcher REQUEST` every process calls the function that the
+file REQUEST names, with its `team` (rank and size of the group).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from parapet.processes.parent_watch import end_when, has_ended, is_silent
 
 Report = Callable[[str, float], None]
 
-# What precedes a line of progress; everything else that is printed is kept for the reason of a failure.
+# The prefix of progress lines, and how many of the other lines are kept, for the reason of a failure.
 _PROGRESS, _KEPT_LINES = "parapet-progress ", 500
-# Beside the request: what was wrong in a sentence, and a sign of life of whoever waits on another machine.
+# Files beside the request: the error of a process, and the heartbeat of the task that waits on another machine.
 ERROR, HEARTBEAT = "error.json", "heartbeat"
 _KINDS = {kind.__name__: kind for kind in (InputError, WorkError)}
 _ABANDONED = 1800.0
@@ -38,17 +38,17 @@ MODULE = ("-m", "parapet.processes.launcher")
 
 
 def request(function: str, arguments: dict[str, Any], *, device: str) -> dict[str, Any]:
-    """What a REQUEST holds, as JSON: `function`, "module:name", is called with `arguments`, `device`, `team` and
-    `progress`; the first process is on `device` and the others on the cards after it."""
+    """The content of a REQUEST, JSON: `function`, "module:name", is called with `arguments`, `device`, `team` and
+    `progress`; the first process uses `device`, and the others the GPUs after it."""
     return {"function": function, "arguments": arguments, "device": device, "plugins": plugins.inheritance(),
             "parent": None}
 
 
 def launch(asked: dict[str, Any], processes: int, progress: Report) -> None:
-    """Have so many processes of this machine do a request; `progress` hears what the first one tells.
+    """Run the request `asked` in `processes` processes on this machine; `progress` gets the reports of the first one.
 
-    Raises ProcessDied with what was said last where one of them dies, the others are ended then; and whatever sentence
-    one of them has for the user.
+    If one process dies, ends the others and raises ProcessDied with the last lines of output. Raises the InputError or
+    WorkError that a process raised.
     """
     with tempfile.TemporaryDirectory(prefix="parapet-") as folder:
         path = Path(folder) / "request.json"
@@ -76,15 +76,15 @@ def launch(asked: dict[str, Any], processes: int, progress: Report) -> None:
 
 
 def raise_told(folder: Path) -> None:
-    """Raise what a process left in `folder` for the user, if one did."""
+    """Raise the InputError or WorkError that a process stored in `folder`, if there is one."""
     if (folder / ERROR).exists():
         told = read_json(folder / ERROR)
         raise _KINDS[told["kind"]](told["text"])
 
 
 def _cause(said: Iterable[str]) -> tuple[str, str]:
-    """What the first process to die died of, in words and in short: the signal that torchrun tells of and what was said
-    before, or the last line of its traceback."""
+    """(sentence, short reason) for the first process that died: the signal that torchrun reports and the output before
+    it, or the last line of the traceback."""
     text = "\n".join(said)
     # torchrun's own lines begin with a letter and the date, and its report follows them.
     own = re.split(r"^[IWEF]\d{4} ", text, maxsplit=1, flags=re.MULTILINE)[0].splitlines()
@@ -99,12 +99,13 @@ def _cause(said: Iterable[str]) -> tuple[str, str]:
 
 
 def main(path: str) -> None:
-    """Take part in the request at `path`, as the process that torchrun's environment says."""
+    """Run the request at `path` in this process, whose rank is in torchrun's environment variables."""
     from parapet.training.team import process_group
 
     place = Path(path).parent
     asked = read_json(Path(path))
-    # Where torchrun's parent was killed, another attempt would meet this process; on another machine nobody may wait.
+    # If the parent of torchrun was killed, or the waiting task on another machine is gone, this process must not go on:
+    # the next attempt would run beside it.
     end_when(is_silent(place / HEARTBEAT, _ABANDONED) if asked["parent"] is None else has_ended(asked["parent"]))
     with process_group(device=asked["device"]) as (team, device):
         try:
@@ -121,7 +122,7 @@ def _tell(text: str, share: float) -> None:
 
 
 def _ignore(text: str, share: float) -> None:
-    """The first process tells for all of them."""
+    """Does nothing, because the first process reports for all."""
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A process ends when nobody waits for it any more: the one watcher of parents, for whoever is started by another.
+"""Ends a child process when its parent has ended or no longer waits for it.
 
-The worker needs none: the parent holds the other end of its standard input, which the kernel closes.
+The workers of `pool` do not use this: when their parent ends, the kernel closes their standard input.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LOOK_EVERY = 0.5
 
 
 def end_when(is_over: Callable[[], bool], end: Callable[[], None] = lambda: os._exit(1)) -> None:
-    """Call `end`, which ends this process, as soon as `is_over` is true; it is asked twice a second."""
+    """Call `end`, which ends this process, as soon as `is_over` returns True; a thread asks twice a second."""
     def watch() -> None:
         while not is_over():
             time.sleep(_LOOK_EVERY)
@@ -26,7 +26,7 @@ def end_when(is_over: Callable[[], bool], end: Callable[[], None] = lambda: os._
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it is still running; one that ended and was not waited for is not."""
+    """Whether `process` is running; a zombie is not."""
     try:
         alive: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
         return alive
@@ -35,7 +35,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def has_ended(pid: int) -> Callable[[], bool]:
-    """Whether the process `pid`, which exists or has just ended, is over."""
+    """A function that says whether the process `pid` has ended; an id that does not exist now counts as ended."""
     try:
         process = psutil.Process(pid)
     except psutil.Error:
@@ -44,9 +44,9 @@ def has_ended(pid: int) -> Callable[[], bool]:
 
 
 def is_silent(heartbeat: Path, longest: float) -> Callable[[], bool]:
-    """Whether the time of the file `heartbeat` has not changed for `longest` seconds.
+    """A function that says whether the modification time of `heartbeat` has not changed for `longest` seconds.
 
-    Only changes count, because the clocks of two machines differ.
+    The time itself is not compared with this machine's clock, because the clocks of two machines differ.
     """
     seen: int | None = None
     changed = time.monotonic()

@@ -1,4 +1,4 @@
-"""Processes that work on tasks and may die: each is watched, replaced, and ended with its parent.
+"""A pool of worker processes that may die: each is supervised, replaced, and ended with its parent.
 
 A task names a function of the library and JSON arguments; its `TaskResult` is a JSON value or the reason why there is
 none. Nothing is pickled.
@@ -27,7 +27,7 @@ from parapet.redaction import redacted
 
 _MODULE = "parapet.processes.worker"
 _TICK = 0.25
-# Bytes of a worker's standard error that are kept, and pieces of it that are read before others have their turn.
+# Bytes of a worker's standard error that are kept, and chunks of it that are read before the next worker is served.
 _KEPT, _CHUNKS = 16_384, 16
 
 
@@ -35,8 +35,8 @@ _KEPT, _CHUNKS = 16_384, 16
 class Task:
     """`function` is "module:name"; it is called with `arguments` and `progress(text, share)`.
 
-    For the sentence where its process dies: `step` is what it begins with, until it tells of another step; `about` says
-    what it is done to, `advice` how to do without it. `candidate` is an id, for events.
+    If its process dies, the message has `step`, the step that the task starts with (its events may name a later one),
+    `about`, the subject of the task, and `advice`, how to avoid the failure. `candidate` is an id, for events.
     """
 
     name: str
@@ -50,11 +50,11 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What became of a task: a result, or a reason why there is none; and for how long workers were busy with it.
+    """The outcome of a task: a result, or a reason why there is none; `seconds` is the time that workers spent on it.
 
-    `lost` is short, and there where the task is not known to be at fault itself: a death (by its signal), "out of
-    memory", "time", or the kind of an exception, `unexpected` then. The same kind of loss has the same one. `trace` is
-    for whoever mends it: tracebacks, and what the process wrote to its standard error.
+    `lost` is set where the task itself may not be at fault: the signal that ended its process, "out of memory", "time",
+    or the class of an exception (then `unexpected` is True); it is equal for losses of the same kind. `trace` is for
+    debugging: tracebacks, and the standard error of the process.
     """
 
     result: dict[str, Any] | None
@@ -85,8 +85,8 @@ class _Worker:
     said: bytes = b""
     tail: bytes = b""     # of its standard error, after the last whole line
     silent: bool = False  # its standard error is closed
-    gone: bool = False    # it has ended; what it started may hold its pipes open
-    over: bool = False    # it is gone, and all that it answered has been read
+    gone: bool = False    # it has ended; its own child processes may hold its pipes open
+    over: bool = False    # it is gone, and all its answers have been read
 
     def end(self) -> None:
         self.process.kill()
@@ -96,13 +96,13 @@ class _Worker:
                 _pipe(stream).close()
 
     def hear(self) -> None:
-        """Take what it wrote to its standard error, and tell it to whoever debugs."""
+        """Read what the worker wrote to its standard error, keep the end of it, and log it at level DEBUG."""
         for _ in range(_CHUNKS):
             if self.silent or (chunk := _read(self.process.stderr)) is None:
                 return
             self.silent = not chunk
             self.said = (self.said + chunk)[-_KEPT:]
-            # Whole lines: half of a password could not be recognised.
+            # Only whole lines are logged, because part of a password would not be redacted.
             whole, end, self.tail = (self.tail + chunk).rpartition(b"\n")
             if self.silent or len(self.tail) > _KEPT:
                 whole, self.tail = whole + end + self.tail, b""
@@ -113,13 +113,13 @@ class _Worker:
 
 
 class Workers:
-    """`len(devices)` processes, kept from task to task; a context manager that leaves no process behind.
+    """`len(devices)` processes, each used for many tasks; a context manager that ends all of them.
 
-    Each worker is given its own entry of `devices` as the argument `device` of every task. A task whose process dies or
-    runs out of memory is tried again, up to `attempts` times in all, and each of these times in a fresh process that
-    has the machine to itself: after all other tasks, and with no other worker beside it. Then the task's result is the
-    reason. A process that met want of memory or an unexpected error is replaced, since what it left behind may spoil
-    every later task. A task that takes longer than `timeout` seconds is ended and not tried again.
+    Each worker has its own entry of `devices`, the argument `device` of all its tasks. A task whose process dies or
+    runs out of memory is tried again, with up to `attempts` attempts in all. Each further attempt is made after all
+    other tasks, in a new process, with no other worker beside it. After the last one the task's result is the reason. A
+    process that ran out of memory or raised an unexpected error is replaced, because its state may make later tasks
+    fail. A task that takes longer than `timeout` seconds is ended and not tried again.
     """
 
     def __init__(self, devices: Sequence[str], *, attempts: int = 3, timeout: float = 86400.0) -> None:
@@ -142,11 +142,11 @@ class Workers:
             on_progress: Callable[[int, str, float], None] | None = None,
             on_wait: Callable[[], None] | None = None,
             on_told: Callable[[int, dict[str, Any]], None] | None = None) -> Iterator[tuple[int, TaskResult]]:
-        """Yield (place in `tasks`, its result) as tasks finish, in whatever order.
+        """Yield (index in `tasks`, result) as tasks finish, in any order.
 
-        `on_progress` is told (place, text, share), `on_told` (place, values) of what a task tells besides; `on_wait` is
-        called a few times a second. InputError and WorkError raised inside a worker (a missing file, a full disk) are
-        raised here: they concern every task.
+        `on_progress` is called with (index, text, share), `on_told` with (index, other values that a task reports), and
+        `on_wait` a few times a second. An InputError or WorkError in a worker (a missing file, a full disk) is raised
+        here, because it concerns every task.
         """
         waiting, again = deque(_Job(place, task) for place, task in enumerate(tasks)), deque[_Job]()
         for worker in self._workers:
@@ -154,7 +154,7 @@ class Workers:
         while waiting or again or any(worker.job is not None for worker in self._workers):
             self._hand_out(waiting, again)
             for worker, answer in self._listen():
-                job = cast(_Job, worker.job)  # those without one are not listened to
+                job = cast(_Job, worker.job)  # `_listen` yields answers only of workers with a job
                 if answer["kind"] == "begun":
                     worker.begun, worker.started = True, time.monotonic()
                 elif answer["kind"] == "event":
@@ -205,7 +205,7 @@ class Workers:
         job.attempts += 1
         task = {"function": job.task.function, "arguments": {**job.task.arguments, "device": worker.device},
                 "plugins": plugins.inheritance()}
-        with contextlib.suppress(BrokenPipeError):  # it died just now: `_fallen` sees it, and it is tried again
+        with contextlib.suppress(BrokenPipeError):  # it has just died: `_fallen` finds it, and the task is tried again
             stdin = _pipe(worker.process.stdin)
             stdin.write(json.dumps(task).encode() + b"\n")
             stdin.flush()
@@ -215,7 +215,7 @@ class Workers:
         worker.end()
 
     def _listen(self) -> Iterator[tuple[_Worker, dict[str, Any]]]:
-        """Every answer that has come, after a moment at most."""
+        """Every answer that has arrived; waits up to `_TICK` seconds for the first one."""
         if not self._workers:
             return
         with selectors.DefaultSelector() as selector:
@@ -225,7 +225,7 @@ class Workers:
             ready = {id(key.data): key.data for key, _ in selector.select(_TICK)}
         for worker in self._workers:
             if id(worker) not in ready:
-                worker.over = worker.gone  # nothing came since it ended
+                worker.over = worker.gone  # no answer has arrived since it ended
                 worker.gone = worker.process.poll() is not None
         for worker in ready.values():
             worker.hear()
@@ -237,14 +237,14 @@ class Workers:
                     yield worker, json.loads(line)
 
     def _fallen(self) -> list[_Worker]:
-        """Those that died, once all that they answered is read, or take too long."""
+        """The workers that died and whose answers have all been read, and those whose task takes too long."""
         now = time.monotonic()
         return [worker for worker in self._workers
                 if worker.over or (worker.job is not None and worker.begun and now - worker.started > self.timeout)]
 
     def _ended(self, worker: _Worker, answer: dict[str, Any], again: deque[_Job],
                on_progress: Callable[[int, str, float], None] | None) -> TaskResult | None:
-        """The result of an answer that ends a task; None where it is tried again."""
+        """The result of a task after its last answer; None where it is tried again. Raises InputError and WorkError."""
         job, worker.job = cast(_Job, worker.job), None
         job.seconds += time.monotonic() - worker.started
         kind, trace = answer["kind"], answer.get("trace")
@@ -268,7 +268,7 @@ class Workers:
 
     def _fell(self, worker: _Worker, again: deque[_Job],
               on_progress: Callable[[int, str, float], None] | None) -> TaskResult | None:
-        """The result of a worker that died or took too long; None where its task is tried again, or it had none."""
+        """The result of a task whose worker died or took too long; None where it is tried again or there is no task."""
         job, code = worker.job, worker.process.wait() if worker.over else None
         worker.hear()
         self._replace(worker)
@@ -287,7 +287,7 @@ class Workers:
 
     def _once_more(self, job: _Job, step: str, how: str, lost: str, words: str, trace: str, again: deque[_Job],
                    on_progress: Callable[[int, str, float], None] | None) -> TaskResult | None:
-        """Queue a task to be tried again with the machine to itself, or its result after the last attempt."""
+        """Queue a task for another attempt with no other worker beside it; returns its result after the last one."""
         task = job.task
         what = f"{step or 'the process'} of {task.about or task.name} {how}"
         if job.attempts < self.attempts:
@@ -304,12 +304,12 @@ class Workers:
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    """A stream of a worker: there is one, because `_start` asks for all three."""
+    """`stream`, which is not None, because `_start` opens all three streams of a worker."""
     return cast(IO[bytes], stream)
 
 
 def _read(stream: Any) -> bytes | None:
-    """What is there to be read now: None where nothing has come, empty at the end."""
+    """The bytes that can be read without waiting: None where there are none yet, empty at the end of the stream."""
     try:
         return os.read(stream.fileno(), 1 << 16)
     except BlockingIOError:

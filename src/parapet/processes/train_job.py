@@ -1,8 +1,8 @@
 """Trains one candidate on several GPUs of a cluster, as a TrainJob of Kubeflow Trainer.
 
-The task that creates the job holds no GPU: it writes data set and request into the volume that the tasks of its run
-share, creates the job, waits, and copies the results from that volume. A task that is retried finds the job by its name
-and waits for it; a job that is retried resumes from its checkpoint.
+The task that creates the job needs no GPU: it writes the data set and the request to the volume that the tasks of its
+run share, creates the job, waits, and copies the results from that volume. A task that is retried finds the job by its
+name and waits for it; a job that is retried resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MANAGER, _NODE = "parapet.dev/pipeline", "node"
 
 @dataclass(frozen=True)
 class TrainJobSpec:
-    """What a TrainJob asks for: a TrainingRuntime of its namespace, nodes, processes and resources of each node.
+    """What a TrainJob asks for: a TrainingRuntime of its namespace, nodes, and processes and resources per node.
 
     `device` is cuda or cpu. `resources` are Kubernetes quantities by name, both requests and limits; `shared_memory` is
     the size of /dev/shm, `user` the user id of the processes. The job is ended after `seconds`, not counting the time
@@ -66,10 +66,10 @@ def run(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, s
         tell: Callable[[str], None] = print, pause: float = 5.0) -> dict[str, Any]:
     """Train `proposal` by a TrainJob into folder `out`, as `training.run` does; `shared` is the volume of the run.
 
-    A job that fails is retried, `search.attempts` times in all even across retries of this task; then the candidate is
-    infeasible, with the job's message as the reason. Raises InputError where this is not a pod with `shared` mounted
-    from a volume claim, where Kubernetes does not know or refuses TrainJobs, or where `spec` has another number of
-    processes than `training.gpus`.
+    A job that fails is repeated, with up to `search.attempts` jobs in all, also across retries of this task; then the
+    candidate is infeasible, with the job's message as the reason. Returns the content of training.json. Raises
+    InputError where this is not a pod with `shared` mounted from a volume claim, where Kubernetes does not know or
+    refuses TrainJobs, or where `spec` has another number of processes than `training.gpus`.
     """
     if spec.nodes * spec.processes != params.training.gpus:
         raise InputError(f"training.gpus is {params.training.gpus}, and the pipeline was compiled for TrainJobs of "
@@ -143,7 +143,7 @@ def manifest(name: str, request: Path, context: PodContext, spec: TrainJobSpec, 
 
 
 def _prepare(params: Params, proposal: dict[str, Any], dataset: Path, place: Path, shared: Path, device: str) -> Path:
-    """Write data set and request where the job's pods see them; returns the request's path."""
+    """Write the data set and the request to the volume of the run; returns the request's path."""
     data = shared / "datasets" / proposal["fingerprint"][:32]
     if not data.exists():
         _publish(dataset, data)
@@ -154,7 +154,7 @@ def _prepare(params: Params, proposal: dict[str, Any], dataset: Path, place: Pat
 
 
 def _publish(source: Path, target: Path) -> None:
-    """Copy a folder to `target`, unless another task was faster: jobs may be reading that copy already."""
+    """Copy a folder to `target`; a copy by another task is not replaced, because jobs may be reading it already."""
     with scratch_folder(target) as partial:
         shutil.copytree(source, partial, dirs_exist_ok=True)
         try:

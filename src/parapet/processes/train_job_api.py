@@ -1,4 +1,4 @@
-"""TrainJobs on the Kubernetes API: find, create, wait, delete; its refusals become one sentence."""
+"""Finds, creates, awaits and deletes TrainJobs on the Kubernetes API; an API error becomes one sentence."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
-# Seconds that one request may take, and for which the server may be away.
+# Seconds that one request may take, and for which the server may be unreachable.
 _TIMEOUT, _PATIENCE = 30.0, 900.0
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 def connect() -> tuple[ApiClient, str]:
-    """A client of the cluster that this pod is in, or that kubeconfig names, and the namespace."""
+    """A client of the cluster that this pod is in, or that kubeconfig names, and the namespace.
+
+    Raises InputError where there is neither.
+    """
     from kubernetes import client, config
 
     try:
@@ -30,7 +33,7 @@ def connect() -> tuple[ApiClient, str]:
         return client.ApiClient(), _NAMESPACE.read_text(encoding="utf-8").strip()
     except (config.ConfigException, FileNotFoundError):
         pass
-    where = os.environ.get("KUBECONFIG")  # what the client read when it was imported may be out of date
+    where = os.environ.get("KUBECONFIG")  # the client reads this at its import, and it may have changed since
     try:
         config.load_kube_config(where)
         return client.ApiClient(), config.list_kube_config_contexts(where)[1]["context"].get("namespace", "default")
@@ -56,7 +59,7 @@ def find(client: ApiClient, namespace: str, name: str) -> dict[str, Any] | None:
 
 
 def create(client: ApiClient, body: dict[str, Any]) -> None:
-    """Create a job, unless it is there."""
+    """Create a job, unless one with its name exists."""
     from kubernetes.client import CustomObjectsApi
     from kubernetes.client.exceptions import ApiException
 
@@ -70,7 +73,7 @@ def create(client: ApiClient, body: dict[str, Any]) -> None:
 
 
 def delete(client: ApiClient, namespace: str, name: str, pause: float) -> None:
-    """Delete a job and wait until it is gone, its pods with it."""
+    """Delete a job with its pods, and wait until they are gone."""
     from kubernetes.client import CustomObjectsApi, V1DeleteOptions
     from kubernetes.client.exceptions import ApiException
 
@@ -87,9 +90,10 @@ def delete(client: ApiClient, namespace: str, name: str, pause: float) -> None:
 
 
 def wait(client: ApiClient, namespace: str, name: str, pause: float, alive: Callable[[], None]) -> str | None:
-    """Wait until the job has ended; None where it is complete, else why it failed. `alive` is called regularly.
+    """Wait until the job has ended; returns None where it is complete, else why it failed.
 
-    A server that is away for up to 15 minutes is waited for, because the job goes on without it.
+    `alive` is called every `pause` seconds. The API server may be unreachable for up to 15 minutes, because the job
+    runs without it; then WorkError is raised.
     """
     answered = time.monotonic()
     while True:
@@ -111,7 +115,7 @@ def wait(client: ApiClient, namespace: str, name: str, pause: float, alive: Call
 
 
 def condition(job: dict[str, Any], kind: str) -> dict[str, Any] | None:
-    """A job's condition of this kind where it holds, else None."""
+    """The condition `kind` of a job if its status is True, else None."""
     conditions = (job.get("status") or {}).get("conditions") or []
     return next((each for each in conditions if each["type"] == kind and each["status"] == "True"), None)
 

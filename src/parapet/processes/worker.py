@@ -1,7 +1,7 @@
-"""The child's side of `pool`: reads tasks as JSON lines, calls a function of the library, answers in JSON lines.
+"""The worker process of `pool`: reads tasks as JSON lines, calls functions of the library, answers in JSON lines.
 
-Run as `python -m parapet.processes.worker`. It ends when its parent does: the parent holds the other end of
-its standard input.
+Run as `python -m parapet.processes.worker`. It ends when its standard input is closed, which the kernel does when the
+parent ends.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ _LONGEST = 300
 
 
 class Report:
-    """What a task's function gets as `progress`: it is called with a text and a share, and tells values."""
+    """The argument `progress` of a task's function: a call reports a text and a share, `tell` reports other values."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
     def __call__(self, text: str, share: float) -> None:
-        """`text` is going on, and `share` (of 1) is done."""
+        """Report the current work, `text`, and the share (of 1) that is done."""
         self._answer("progress", text=text, share=share)
 
     def tell(self, values: dict[str, Any]) -> None:
-        """JSON for whoever waits for the task."""
+        """Send `values`, which must be JSON, to the parent process."""
         self._answer("told", values=values)
 
 
 def main() -> None:
     """Serve tasks until standard input ends."""
     limit_threads(os.environ)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it saves and ends its children
-    faulthandler.enable(all_threads=False)  # where native code crashes, standard error says in which line
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C: it saves its state and ends its children
+    faulthandler.enable(all_threads=False)  # if native code crashes, standard error has the Python line
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a print inside a library must not garble the protocol
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output of a library must not appear between the answers
     tasks: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
     answer = answering(answers)
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def answering(stream: TextIO) -> Answer:
-    """A function that writes an answer as a line."""
+    """A function that writes an answer to `stream` as a JSON line; texts are redacted."""
     lock = threading.Lock()
 
     def answer(kind: str, **values: Any) -> None:
@@ -83,8 +83,8 @@ def answering(stream: TextIO) -> Answer:
 
 
 def serve(task: dict[str, Any], answer: Answer) -> None:
-    """Do a task and answer what becomes of it: begun, done, input_error, work_error, failed, died, or out_of_memory."""
-    answer("begun")  # the start of a process is not the task's time
+    """Run a task; answers begun, and at its end done, input_error, work_error, failed, died or out_of_memory."""
+    answer("begun")  # the start of the process does not count as time of the task
     try:
         plugins.inherit(task["plugins"])
         answer("done", result=resolve(task["function"])(**task["arguments"], progress=Report(answer)))
@@ -97,7 +97,7 @@ def serve(task: dict[str, Any], answer: Answer) -> None:
     except ParapetError as error:
         answer("failed", reason=str(error), lost=None, trace=traceback.format_exc())
     except Exception as error:  # a candidate that fails is a result, whatever the failure
-        # Without secrets before it is cut: half an address no longer shows what in it is a password.
+        # Redacted before it is cut: in half of an address a password would not be recognised.
         said = redacted(next(iter(str(error).splitlines()), "it said nothing"))
         text = f"{type(error).__name__}: {said[:_LONGEST]}"
         trace = traceback.format_exc()
@@ -118,7 +118,7 @@ def _listen(tasks: queue.Queue[dict[str, Any]]) -> None:
 
 
 class _Events(logging.Handler):
-    """Hands events to the parent."""
+    """Sends log events to the parent process."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Chooses one member of a front: by a wish, or by its id."""
+"""Chooses one member of a front, by a wish (a selection rule, see `query`) or by its id."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from parapet.quoting import quote
 
 
 def choose(front: dict[str, Any], wish: str, candidate: str | None = None) -> tuple[dict[str, Any], str]:
-    """(member of front.json, the reason in a sentence) by `wish`, or the one whose id is or begins with `candidate`.
+    """(member of front.json, the reason in a sentence): chosen by `wish`, or the one whose id begins with `candidate`.
 
-    Raises InputError for a wish that no member meets, with the nearest one, and for an id that is not a member's.
+    Raises InputError for a wish that no member meets (the message names the nearest one), and for an unknown id.
     Variants are not chosen, because only an upper bound of their robustness is known.
     """
     members = front["candidates"]

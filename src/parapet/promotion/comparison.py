@@ -24,7 +24,7 @@ _EVALUATE = "parapet.steps.full_evaluation:evaluate"
 
 @dataclass(frozen=True)
 class Paired:
-    """Of `n` images, how many only one of two models classifies correctly.
+    """Of `n` images, how many only the champion and how many only the challenger classifies correctly.
 
     `p` is the one-sided p-value of the exact McNemar test (1947), small where the challenger is worse.
     """
@@ -36,7 +36,7 @@ class Paired:
 
     @classmethod
     def of(cls, champion: np.ndarray, challenger: np.ndarray) -> Paired:
-        """From two arrays of bool, one entry per image, in the same order."""
+        """From two (N,) arrays of bool: whether each image is classified correctly, in the same order."""
         from parapet.intervals import sign_test  # imports torch, which only workers need
 
         first, second = int((champion & ~challenger).sum()), int((challenger & ~champion).sum())
@@ -57,7 +57,7 @@ class Comparison:
         return cls(*(Paired.of(*(found[kind] for found in both)) for kind in ("clean", "robust")))
 
     def refusals(self, champion: str, significance: float) -> list[str]:
-        """In which accuracy the challenger is significantly worse than `champion` (its name), with the numbers."""
+        """A sentence for each accuracy in which the challenger is significantly worse than `champion` (a name)."""
         return [f"it is worse than {champion} in {name} accuracy beyond noise: of {pairs.n:,} test images "
                 f"{pairs.only_champion:,} are right with the champion alone and {pairs.only_challenger:,} with this "
                 f"one alone (one-sided exact McNemar test, p = {pairs.p:.2g}, below promotion.significance "
@@ -110,7 +110,7 @@ def attack(params: Params, challenger: str, champion: Path | None, out: Path, da
 
 
 def work(tasks: list[Task], params: Params, devices: Sequence[str]) -> None:
-    """Run the gate's tasks in processes of their own, and show their progress. WorkError where one fails."""
+    """Run the gate's tasks in worker processes, and show their progress. Raises WorkError where one fails."""
     with Workers(devices[:len(tasks)], attempts=params.search.attempts, timeout=params.search.timeout_seconds) \
             as workers, Progress("gate", len(tasks), "models") as progress:
         shares = [0.0] * len(tasks)
@@ -132,16 +132,16 @@ def _same(first: Path, second: Path) -> bool:
 
 
 def _copy_evaluation(source: Path, target: Path, name: str) -> None:
-    """Copy what full_evaluation left in the artifacts, where its cache is missing or older."""
+    """Copy an evaluation from the artifacts of full_evaluation, where the cache does not have it."""
     target.mkdir(parents=True, exist_ok=True)
-    # The record last: its presence means that everything is there.
+    # The record is copied last: its presence means that all files are there.
     for path in sorted(source.glob(f"{name}[.-]*"), key=lambda path: path.suffix == ".json"):
         if path.is_file():
             shutil.copyfile(path, target / path.name)
 
 
 def marks(outcomes: dict[str, str]) -> dict[str, np.ndarray]:
-    """Which images are classified correctly when clean, and which under every attack; arrays of bool.
+    """{clean, robust}: (N,) bool, which images are classified correctly when clean, and which under every attack.
 
     `outcomes` has a row of 0 and 1 per attack, one character per image.
     """

@@ -20,9 +20,9 @@ def copy_champion(params: Params, to: str, *, uri: str, model_name: str | None =
     """Copy the champion of `model_name` (default: `promotion.model_name`) to the registered model `to`, as champion.
 
     The model passed the gate of its own environment and is not judged again; the champion of `to` gets the alias
-    `previous`. Returns {source, version, previous, moved}; `moved` is False where it is champion of `to` already.
-    Raises InputError where there is no champion, PromotionRefused where somebody moved the champion of `to` meanwhile,
-    and WorkError where the champion's files are not those that were registered.
+    `previous`. Returns {source, version, previous, moved}; `moved` is False where the model is champion of `to`
+    already. Raises InputError where there is no champion, PromotionRefused where somebody moved the champion of `to`
+    meanwhile, and WorkError where the champion's files are not those that were registered.
     """
     source, target = (MlflowRegistry(uri, name) for name in (model_name or params.promotion.model_name, to))
     if source.model_name == target.model_name:

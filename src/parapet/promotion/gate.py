@@ -1,5 +1,5 @@
-"""The gate that a model has to pass before it becomes champion: its files are those that were measured, and its numbers
-meet the bounds of params.yaml."""
+"""The gate that a model has to pass before it becomes champion: its files must be those that were measured, and its
+numbers must meet the bounds of params.yaml."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from parapet.store.front_file import EVALUATE
 
 
 def check_files(chosen: dict[str, Any], out: Path) -> None:
-    """Raise InputError unless the ONNX file and the weights of `chosen`, an entry of `out`/front.json, are the very
+    """Raise InputError unless the ONNX file and the weights of `chosen`, an entry of `out`/front.json, are the
     files that were attacked, and the record of its training lies beside the weights.
 
-    Digests show that a file was changed. For an ONNX file the message also says how, as far as that can be found out:
-    it is damaged if onnxruntime cannot load it, and another candidate's if the genome inside is another.
+    Digests show that a file was changed. For an ONNX file the message also says how: it is damaged if onnxruntime
+    cannot load it, and it is another candidate's if it holds another genome.
     """
     onnx, weights, whose = out / chosen["onnx"], out / chosen["weights"], f"candidate {chosen['id']}"
     own = weights.parent / results.ONNX
@@ -46,7 +46,7 @@ def check_files(chosen: dict[str, Any], out: Path) -> None:
 
 def check_front(out: Path, chosen: dict[str, Any], evaluation: dict[str, Any]) -> None:
     """Raise PromotionRefused where the numbers of `chosen`, an entry of `out`/front.json, or of the `evaluation` it was
-    made from, do not follow from the outcomes that were recorded image by image."""
+    made from, do not follow from the outcomes that were recorded for each image."""
     record, told = evaluation["evaluation"], chosen["test"]
     check_numbers(str(out / chosen["evaluation"]), record, evaluation["audit"])
     shown = {name: {**record["attacks"].get(name, {}), **shares} for name, shares in told["attacks"].items()}
@@ -69,7 +69,7 @@ def check_numbers(name: str, record: dict[str, Any], audit: dict[str, Any] | Non
 
 
 def _difference(path: Path, chosen: dict[str, Any], name: str, what: str, again: str) -> str | None:
-    """How the digest of a file differs from the one in front.json, None where it does not; InputError for no file."""
+    """How a file's digest differs from the one in front.json, None where it does not. InputError for a missing file."""
     if not path.is_file():
         state = "is a folder and no file" if path.is_dir() else "does not exist"
         raise InputError(f"{path}, {what} of candidate {chosen['id']}, {state}; {again}.")
@@ -78,7 +78,7 @@ def _difference(path: Path, chosen: dict[str, Any], name: str, what: str, again:
 
 
 def _what_it_is(path: Path, expected: dict[str, Any]) -> str | None:
-    """What an unexpected ONNX file is; None where it holds the expected genome."""
+    """How an ONNX file differs from the expected one, in words; None where it holds the expected genome."""
     from parapet.deployment.export import read_metadata
     from parapet.deployment.runtime import session
 

@@ -31,14 +31,14 @@ class Constraint:
     bound: float
 
     def met(self, candidate: dict[str, Any]) -> bool:
-        """Whether a candidate meets it; a quantity that was not measured does not."""
+        """Whether `candidate` meets the constraint; False where the quantity was not measured."""
         value = self.quantity.of(candidate)
         return value is not None and _COMPARE[self.sign](value, self.bound)
 
 
 @dataclass(frozen=True)
 class Order:
-    """A rule that orders the members left: the least or the most of a quantity first."""
+    """A rule that sorts the remaining members by a quantity, the smallest first (`least`) or the largest."""
 
     quantity: Quantity
     least: bool
@@ -64,7 +64,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Constraints:
-    """Constraints that do not contradict each other, and the orders for the members that meet them, first one first."""
+    """Constraints that do not contradict each other, and the orders of the members that meet them, by priority."""
 
     constraints: tuple[Constraint, ...]
     orders: tuple[Order, ...]
@@ -84,10 +84,10 @@ _LONGEST = 1000
 
 
 def read(text: str) -> Knee | Weights | Constraints:
-    """The wish in `text`, in any case and spacing; InputError where it cannot be read or contradicts itself."""
+    """Parse a wish in any case and spacing. Raises InputError where it cannot be parsed or contradicts itself."""
     if len(text) > _LONGEST:
         raise InputError(f"the wish {quote(text)} has {len(text):,} characters; at most {_LONGEST:,} are read.")
-    words = re.sub(r"(?<=\d),(?=\d{3}\b)", "", " ".join(text.split()))  # 10,000 is a number and no list
+    words = re.sub(r"(?<=\d),(?=\d{3}\b)", "", " ".join(text.split()))  # 10,000 is one number, not a list
     if words.lower() == "knee":
         return Knee()
     if re.match(r"knee\b", words, re.IGNORECASE):

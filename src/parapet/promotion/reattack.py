@@ -37,12 +37,12 @@ NAME = "rapid_on_graph"
 SUITE = "rapid"
 # The share of all images that the graph may get wrong though the network got them right (as deployment/parity.py).
 _CLEAN_DIFFERENCE = 0.001
-# The share of all images that may be ties when clean. An honest graph has hardly any; a graph whose logits all lie
+# The share of all images that may be ties when clean. A correct graph has hardly any; a graph whose logits all lie
 # within the tolerance of parity does not distinguish classes.
 _TIES = 0.02
-# The share of all images that this attack may break beyond an honest suite: after short budgets the rapid suite and the
-# deep audit broke up to 1.7 % more on the 13 members of the default run. Exploiting this margin gains nothing, because
-# the lower number is kept.
+# The share of all images that this attack may break beyond a correct record: after short budgets the rapid suite and
+# the deep audit broke up to 1.7 % more on the 13 members of the default run. Nothing is gained by exploiting this
+# margin, because the lower number is kept.
 _LEFT = 0.02
 # The share of the time that the suite takes if an audit follows.
 _SUITE_SHARE = 0.2
@@ -53,13 +53,13 @@ _ATTACK = "parapet.promotion.reattack:attack"
 class Reattacked:
     """An `evaluation` (evaluation/<id>.json) and the results of the gate's attack.
 
-    `robust`: of all images, how many are robust in the record only, how many under this attack only, and the p-value of
-    that if this attack breaks no more than 2 % of all images beyond the record. `recorded`, `attacked` and `kept`:
-    robust accuracy (share of 1) in the record, under this attack, and under both. `wrong`: images that are right in the
-    record and that the graph gets wrong without any attack, without `ties`. `parity`: how the graph differs from the
-    network whose gradients were used; None where it does not. `audit`: the verdict of the deep audit, and the advice of
-    each check that failed, by its name; None where no audit was configured. The `evaluation` has this attack as its
-    last one, the lower numbers, and `gate`: `summary`.
+    `robust`: of all images, how many are robust in the record only, how many under this attack only, and the p-value
+    under the hypothesis that this attack breaks no more than 2 % of all images beyond the record. `recorded`,
+    `attacked` and `kept`: robust accuracy (share of 1) in the record, under this attack, and under both. `wrong`:
+    images that are right in the record and that the graph gets wrong without any attack, without `ties`. `parity`: how
+    the graph differs from the network whose gradients were used; None where it does not. `audit`: the verdict of the
+    deep audit, and the advice of each check that failed, by its name; None where no audit was configured. The
+    `evaluation` has this attack as its last one, the lower numbers, and `gate`: `summary`.
     """
 
     evaluation: dict[str, Any]
@@ -76,7 +76,7 @@ class Reattacked:
 
     @classmethod
     def of(cls, evaluation: dict[str, Any], found: dict[str, Any]) -> Reattacked:
-        """From an evaluation and what `attack` left. Raises PromotionRefused where they are not of the same images."""
+        """From an evaluation and the result of `attack`. Raises PromotionRefused if they are not of the same images."""
         from parapet.intervals import sign_test, wilson  # they import torch
 
         record = evaluation["evaluation"]
@@ -88,7 +88,7 @@ class Reattacked:
         tied = np.array([mark == "1" for mark in found["ties"]])
         both, n = stated["robust"] & fresh["robust"], record["n"]
         share, bounds = float(both.mean()), list(wilson(int(both.sum()), n))
-        suite = found["evaluation"]["attacks"][SUITE]  # what the audit spends is not counted in passes
+        suite = found["evaluation"]["attacks"][SUITE]  # the passes of the audit are not counted
         spent = {**{name: suite[name] for name in ("attacked", "gradient_evaluations", "queries")},
                  "seconds": found["evaluation"]["seconds"]}
         lowered = {**record, "robust_accuracy": share, "robust_interval": bounds,
@@ -107,7 +107,7 @@ class Reattacked:
                    parity=found["parity"], audit=found["audit"], **told)
 
     def refusals(self, significance: float) -> Iterator[str]:
-        """The recorded numbers that the graph does not reach, each as a sentence."""
+        """A sentence for each recorded number that the graph does not reach."""
         pairs = self.robust
         if self.parity is not None:
             yield f"the ONNX graph does not do what the network of these weights does ({self.parity})"
@@ -130,7 +130,7 @@ class Reattacked:
             yield f"the deep audit of the graph failed ({name}: {advice})"
 
     def tags(self) -> dict[str, str]:
-        """For the version in the registry."""
+        """Tags for the version in the registry."""
         return {"gate.attack": f"{SUITE} on the graph", "gate.attack_seed": str(self.seed),
                 "gate.attack_occasion": self.occasion or "none", "gate.robust_recorded": str(self.recorded),
                 "gate.robust_attacked": str(self.attacked), "gate.robust_kept": str(self.kept),
@@ -147,7 +147,7 @@ def reattack(params: Params, evaluation: dict[str, Any], folder: Path, graph: Pa
     """Attack `graph`, the exported ONNX file, on the images of `evaluation`, and compare.
 
     The gradients are those of the network in `folder` (model.safetensors, training.json). The seed follows from
-    `params.seed`, both files and `occasion`: another text there gives another attack. The result of an earlier attack
+    `params.seed`, both files and `occasion`: another `occasion` gives another attack. The result of an earlier attack
     for the same occasion is taken from `cache`, unless it is damaged, which is reported to `tell`. Raises WorkError
     where the attack fails.
     """
@@ -181,9 +181,9 @@ def in_words(summary: dict[str, Any]) -> str:
 
 def attack(*, params: dict[str, Any], candidate: str, graph: str, dataset: str, occasion: str, out: str, device: str,
            progress: results.Report = results.ignore) -> dict[str, Any]:
-    """The part of `reattack` that runs in a process of its own; it writes `out`/<id>.json.
+    """The part of `reattack` that runs in a worker process; writes `out`/<id>.json and returns {id}.
 
-    A killed one is resumed where it was, and of two at once the second takes the result of the first.
+    An attack that was killed is resumed. If two run at once, the second one uses the result of the first one.
     """
     from parapet.data.dataset import Dataset  # here and below: the parent process imports this module without torch
 
@@ -250,8 +250,8 @@ def _attack_graph(params: Params, folder: Path, graph: Path, data: Dataset, seed
             check["id"]: check["advice"] for check in report["checks"] if check["verdict"] == "fail"}}
     tolerance = params.export.tolerance
     ties = "".join(map(str, tied_images(answers(model, images).cpu().numpy(), tolerance).astype(int)))
-    # The gradients of this network do not attack the graph of another one, which gives itself away by other outputs at
-    # the points that they lead to.
+    # If the graph is not that of this network, the network's gradients do not attack it. Parity is therefore also
+    # checked at the points that these gradients lead to, where the outputs of another network differ.
     points = torch.cat([fgsm(adapted(network), *batch, norm=threat.norm, eps=threat.eps) for batch in zip(
         images.split(config.batch_size), labels.split(config.batch_size))])
     parity = next((f"on {kind} images {why}" for kind, batch in (("clean", images), ("attacked", points)) if (

@@ -20,8 +20,8 @@ def run(params: Params, *, uri: str, model_name: str | None = None,
 
     So a second rollback undoes the first. Returns {champion, previous}, numbers of versions; `previous` is None where
     the champion was deleted. Raises InputError where there is no previous champion, WorkError where its files are
-    not those that were registered. It waits for a promotion under way, and reports that to `tell`. A rollback that was
-    killed after it had moved the champion is not undone by the next one, which finishes it and changes nothing.
+    not those that were registered. It waits for a promotion under way, and reports that to `tell`. If a rollback was
+    killed after it had moved the champion, the next one does not undo it and changes nothing.
     """
     registry = MlflowRegistry(uri, params.promotion.model_name if model_name is None else model_name)
     if not registry.queue().exists():
@@ -40,7 +40,7 @@ def run(params: Params, *, uri: str, model_name: str | None = None,
 
 
 def _before(registry: Registry) -> Version:
-    """The version that the alias `previous` points at; InputError where there is none but the champion."""
+    """The version that the alias `previous` points at. Raises InputError where there is none, or it is the champion."""
     aliases = registry.aliases()
     name, number = registry.model_name, aliases.get(PREVIOUS)
     if number is None or number == aliases.get(CHAMPION):

@@ -19,7 +19,7 @@ from parapet.search.front import ties
 
 _KNEE = tuple(OBJECTIVES[name] for name in BOX)
 _NAMED_TIES = 3
-_DIGITS = 9  # what differs by less is rounding
+_DIGITS = 9  # smaller differences are rounding errors
 
 
 def select(candidates: Sequence[dict[str, Any]], wish: str) -> tuple[dict[str, Any], str]:
@@ -28,7 +28,7 @@ def select(candidates: Sequence[dict[str, Any]], wish: str) -> tuple[dict[str, A
     "knee" is the member from which every other one loses more than it gains. "weights: QUANTITY NUMBER, ..." is the
     best by the weighted sum of the quantities, each scaled to the front's own range, FLOPs, parameters and latency as
     logarithms. Constraints ("robust_accuracy >= 88%, latency_ms <= 0.2, then fewest FLOPs") leave the members that
-    meet all of them; each "then" breaks the ties that the one before left, and the fewest FLOPs break the last ones. A
+    meet all of them; each "then" breaks the ties of the order before it, and the fewest FLOPs break the last ones. A
     latency that was not measured (null) meets no constraint. The reason also names the members whose 95 % intervals of
     clean and of robust accuracy both overlap the chosen one's.
 
@@ -56,8 +56,8 @@ def _knee(candidates: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], str]:
     same member has the largest worst trade-off (Rachmawati and Srinivasan 2009; pymoo's HighTradeoffPoints, with every
     member as a neighbour), and no other member's is above 1, because what a move loses less what it gains is the
     difference of two distances from that plane. The member nearest to the ideal corner is a balanced compromise and
-    no knee: moving away from it may gain more than it loses. A front of two has every objective at 0 or at 1, which
-    says nothing of trade-offs, so there the more robust member is taken.
+    not a knee: moving away from it may gain more than it loses. A front of two has every objective at 0 or at 1, which
+    says nothing about trade-offs, so the more robust member is chosen.
     """
     losses = np.stack([_losses(candidates, quantity) for quantity in _KNEE], axis=1)
     if len(candidates) == 1:
@@ -123,7 +123,7 @@ def _constrained(candidates: Sequence[dict[str, Any]], asked: Constraints) -> tu
 
 
 def _nearest(candidates: Sequence[dict[str, Any]], constraints: Sequence[Constraint]) -> str:
-    """The id of the member that misses the constraints by least, in shares of the front's ranges, and which ones."""
+    """The member that misses the constraints by least, in shares of the front's ranges: its id and what it misses."""
     def miss(candidate: dict[str, Any]) -> tuple[int, float, int, str]:
         missed = [(constraint.quantity, constraint.quantity.of(candidate), constraint.bound)
                   for constraint in constraints if not constraint.met(candidate)]
@@ -139,7 +139,7 @@ def _nearest(candidates: Sequence[dict[str, Any]], constraints: Sequence[Constra
 
 
 def _ties(chosen: dict[str, Any], candidates: Sequence[dict[str, Any]]) -> str:
-    """The clause about members that the validation images cannot tell from `chosen`; empty if there are none."""
+    """The clause about members that the validation images cannot distinguish from `chosen`; empty if there are none."""
     others = ties(chosen, candidates)
     if not others:
         return ""
@@ -158,9 +158,9 @@ def _range(candidates: Sequence[dict[str, Any]], quantity: Quantity) -> float:
 
 
 def _losses(candidates: Sequence[dict[str, Any]], quantity: Quantity) -> np.ndarray:
-    """How far behind the best each candidate is, from 0 to 1, which is the worst; all 0 where they are equal.
+    """(N,) the loss of each candidate in a quantity: 0 for the best, 1 for the worst; all 0 where all are equal.
 
-    The quantity has been measured for all of them.
+    The quantity must have been measured for all candidates.
     """
     values = np.array([quantity.position(cast(float, quantity.of(candidate))) for candidate in candidates])
     behind = values.max() - values if quantity.more_is_better else values - values.min()
@@ -169,7 +169,7 @@ def _losses(candidates: Sequence[dict[str, Any]], quantity: Quantity) -> np.ndar
 
 
 def _lowest(candidates: Sequence[dict[str, Any]], losses: np.ndarray) -> int:
-    """The index of the smallest loss; of equal ones the one with the fewest FLOPs."""
+    """The index of the candidate with the smallest loss; of equal ones, the one with the fewest FLOPs."""
     return min(range(len(candidates)), key=lambda place: (
         round(float(losses[place]), _DIGITS), candidates[place]["flops"], candidates[place]["id"]))
 

@@ -9,7 +9,7 @@ from parapet.promotion.comparison import Comparison
 
 
 def numbers(chosen: dict[str, Any], front: dict[str, Any], params: Params) -> dict[str, str]:
-    """The numbers of `chosen`, an entry of `front`, as judged by the gate: the lower of record and attack."""
+    """The numbers of `chosen`, an entry of `front`, as judged by the gate (after its own attack)."""
     test = chosen["test"]
     return {"candidate": chosen["id"], "audit": chosen["audit"]["verdict"], "threat": str(params.threat),
             "data": front["data"]["name"], "data_fingerprint": front["data"]["fingerprint"],

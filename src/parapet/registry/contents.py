@@ -1,7 +1,7 @@
 """Downloads the files of a version, and compares them with the digests in its tags.
 
 Without this, anybody who can write to the artifact store could change what is attacked at the gate and what is served.
-The tags lie in MLflow's database.
+The tags are stored in MLflow's database.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from parapet.tracking.connection import sentence, unreachable
 DIGEST_TAG = "parapet.onnx_sha256"
 MODEL = "model.onnx"
 FILE_TAG = "parapet.sha256."
-# What MLflow writes beside a model. Versions of older Parapets have no digests of these, and nothing here reads them.
+# What MLflow writes beside a model. Parapet does not read these files; versions by older releases lack their digests.
 _MLFLOW_FILES = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt")
 # What MLflow adds when it downloads a version by the name of its model.
 _ADDED_BY_MLFLOW = "registered_model_meta"
@@ -43,9 +43,9 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def download(registry: MlflowRegistry, version: Version, folder: Path) -> Path:
-    """Download everything that was registered with a version into `folder`, unless it is there; returns `folder`.
+    """Download all files that were registered with a version into `folder`, unless they are there; returns `folder`.
 
-    Raises `Damaged` where a file is missing, or changed, or was not registered with the version.
+    Raises `Damaged` where a file is missing, changed, or not registered with the version.
     """
     if (folder / MODEL).exists() and _damage(folder, version.tags, alone=False) is None:
         return folder
@@ -104,7 +104,7 @@ def fetch(uri: str, place: str, folder: Path) -> None:
 
 
 def _damage(folder: Path, tags: Mapping[str, str], *, alone: bool = True) -> str | None:
-    """What is wrong with the files in `folder`; with `alone` a file that was not registered is wrong too."""
+    """The first problem of the files in `folder`, None if there is none; with `alone`, extra files are a problem."""
     there = _files(folder)
     expected = {MODEL if tag == DIGEST_TAG else tag.removeprefix(FILE_TAG): value
                 for tag, value in file_tags(tags).items()}
@@ -119,6 +119,6 @@ def _damage(folder: Path, tags: Mapping[str, str], *, alone: bool = True) -> str
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Every file by its path in `folder`, also links, pipes and other things that are not folders."""
+    """Everything in `folder` that is not a folder (files, links, pipes), by its path in `folder`."""
     return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
             or path.is_symlink() or not path.is_dir()}

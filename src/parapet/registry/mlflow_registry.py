@@ -1,4 +1,4 @@
-"""MLflow's model registry behind `Registry`, and its errors as one sentence."""
+"""Implements `Registry` with MLflow's model registry; an MLflow error becomes one sentence."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-# A version, and the logged model behind it, that were made under a ticket (promotion_lock) carry its nonce here.
+# The tag of a version and of its logged model with the nonce of the ticket that they were made under (promotion_lock).
 TICKET_TAG = "parapet.ticket"
 MODEL_TAG = "parapet.logged_model"
-# Where MLflow keeps its tables in PostgreSQL or MySQL, a description may be that long.
+# The longest description, in characters, that MLflow's tables in PostgreSQL or MySQL can hold.
 LONGEST_DESCRIPTION = 5000
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 _REFUSED = {"UNAUTHENTICATED": 401, "CUSTOMER_UNAUTHORIZED": 401, "PERMISSION_DENIED": 403}
@@ -30,7 +30,7 @@ class MlflowRegistry(Registry):
     """One registered model of the MLflow at `uri`."""
 
     def __init__(self, uri: str, model_name: str) -> None:
-        """InputError for a name that MLflow cannot keep."""
+        """Raises InputError for a name that `check_name` refuses."""
         check_name(model_name)
         self.uri, self.model_name = uri, model_name
 
@@ -117,7 +117,7 @@ class MlflowRegistry(Registry):
 
 
 def as_version(found: ModelVersion) -> Version:
-    """MLflow's version as the registry's."""
+    """The `Version` of an MLflow model version."""
     return Version(str(found.version), dict(found.tags), found.run_id or None, found.last_updated_timestamp or 0)
 
 
@@ -128,7 +128,7 @@ def _delete_unless_needed(client: MlflowClient, model: str) -> None:
 
 @contextmanager
 def asking(uri: str) -> Iterator[MlflowClient]:
-    """A client of the registry at `uri`; what goes wrong inside becomes a WorkError or InputError of one sentence."""
+    """A client of the registry at `uri`; an error in the block becomes a WorkError or InputError of one sentence."""
     if (fault := address_problem(uri) or unusable_database(uri)) is not None:
         raise InputError(fault)
     if (away := unreachable(uri)) is not None:
@@ -137,7 +137,7 @@ def asking(uri: str) -> Iterator[MlflowClient]:
         yield connect(uri)
     except ParapetError:
         raise
-    except Exception as error:  # MLflow raises its own kinds, requests' and SQLAlchemy's
+    except Exception as error:  # MLflow raises its own errors, and those of requests and SQLAlchemy
         if type(error).__name__ == "UnsupportedModelRegistryStoreURIException":
             raise InputError(f"MLFLOW_TRACKING_URI is {shown(uri)}, where no model registry can be; use the http:// "
                              "or https:// address of a server, or sqlite:///FILE.db, postgresql://, mysql:// or mssql://."
@@ -145,7 +145,7 @@ def asking(uri: str) -> Iterator[MlflowClient]:
         refused = _credentials_refused(uri, error)
         if refused:
             raise InputError(refused) from error
-        # A server's words about its own disk are no news of this machine's.
+        # An error of a server's disk says nothing about the disk of this machine.
         if (sqlite_path(uri) or getattr(error, "errno", None)) and (here := told(error)) is not None:
             raise here from error
         raise WorkError(unreachable(uri) or f"MLflow at {shown(uri)} refused: {sentence(error).rstrip('.')}."
@@ -154,7 +154,7 @@ def asking(uri: str) -> Iterator[MlflowClient]:
 
 @contextmanager
 def _absent_is_none() -> Iterator[None]:
-    """Swallow MLflow's word that something does not exist."""
+    """Suppress MLflow's error that something does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -1,18 +1,18 @@
 """One promotion of a model at a time, on any number of machines: a lock whose tickets are versions in the registry.
 
-The accident that it prevents: two promotions compare their models with the same old champion, both pass, and both move
-the alias, so that the one which is slower becomes champion without ever having been compared with the other one.
+It prevents this race: two promotions compare their models with the same old champion, both pass, and both move the
+alias, so that the slower one's model becomes champion without having been compared with the other one's.
 
-MLflow's aliases have no compare-and-set, but MLflow gives each version of a registered model a number that no other
-version ever gets, not even after it was deleted. Each promotion of NAME therefore creates a version of the model
+MLflow's aliases have no compare-and-set, but MLflow gives each version of a registered model a number that it never
+uses again, not even after the version was deleted. Each promotion of NAME therefore creates a version of the model
 NAME.promotion-lock, its ticket, and the lowest ticket holds the lock (Lamport's bakery algorithm, 1974). The owner
 refreshes its ticket while it lives. Only times of the server are compared, so that clocks need not agree; because that
 clock may be set too, a ticket expires only after a time without a refresh on the waiting process's own clock. A waiting
-process that finds every lower ticket expired undoes what their owners began, deletes them, and goes on. Since no number
-is used twice, it cannot delete a fresh ticket by mistake.
+process that finds every lower ticket expired undoes the changes of their owners, deletes them, and goes on. Since no
+number is used twice, it cannot delete a new ticket by mistake.
 
-An owner that was stopped for longer than the expiry loses the lock, and `Ticket.check` tells it so before it moves the
-champion. What remains is the time of one request, which no check from outside can close.
+An owner that was stopped for longer than the expiry loses the lock, and `Ticket.check` raises PromotionRefused before
+it moves the champion. A gap of one request between check and move remains, which a client cannot close.
 """
 
 from __future__ import annotations
@@ -33,24 +33,27 @@ from parapet.registry.mlflow_registry import TICKET_TAG
 from parapet.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
 
 _DESCRIPTION = "Tickets of promotions under way. It is empty most of the time, and Parapet needs it: do not delete it."
-# Seconds, as `promotion.lock_seconds` has them.
+# Seconds, as in `promotion.lock_seconds`.
 _DEFAULT_EXPIRY, _LONGEST_EXPIRY = 60.0, 86400.0
 _OWNER, _NONCE, _EXPIRY, _BEGAN = "owner", "nonce", "expiry_seconds", "journal"
 
 
 class Ticket:
-    """The held lock: records what was begun, and checks whether the lock is still held."""
+    """The lock while it is held: records changes for `undo`, and checks whether the lock is still held."""
 
     def __init__(self, registry: Registry, queue: Registry, number: str, nonce: str) -> None:
         self.registry, self.queue, self.number, self.nonce = registry, queue, number, nonce
         self._journal: dict[str, Any] = {}
-        # The journal of the promotion before, where it was killed after it had moved the champion; else empty.
+        # The journal of the previous promotion if it was killed after it had moved the champion; else empty.
         self.done_before: dict[str, Any] = {}
 
     def begin(self, **values: Any) -> None:
-        """Record what is about to change, before it does: `aliases` as they are, `verb`, `model_created`, `version`,
-        `experiment` that a model is logged in, `copying` {digest, after}: the digest of a version that is copied, and
-        the newest version before."""
+        """Record a change before it is made.
+
+        `values` may be: `aliases` before the change; `verb`; `model_created`; `version`; `experiment`, that of the
+        logged model; `copying` {digest, after}, the digest of the version that is copied, and the newest version
+        number before the copy.
+        """
         self._journal |= values
         self.queue.tag(self.number, {_BEGAN: json.dumps(self._journal)})
 
@@ -62,7 +65,7 @@ class Ticket:
                                    "champion was not changed: promote again.")
 
     def undo(self) -> None:
-        """Leave the registry as it was before `begin`, unless the champion has moved already."""
+        """Undo the recorded changes, unless the champion has moved already."""
         _undo(self.registry, self._journal, self.nonce)
 
 
@@ -71,9 +74,9 @@ def promotion_lock(registry: Registry, *, expiry: float = 60.0,
                    tell: Callable[[str], None] = lambda text: None) -> Iterator[Ticket]:
     """Hold the lock on promotions of `registry`'s model; `tell` is called once where another process holds it.
 
-    Waits for as long as that process lives. A promotion that was killed is taken over `expiry` seconds after its last
-    refresh (its own expiry counts, not this one's), and what it began is undone. Where the block ends with an error,
-    what it began by `Ticket.begin` is undone too.
+    Waits for as long as that process lives. The lock of a promotion that was killed is taken over after its own
+    `expiry` (not that of this one), in seconds since its last refresh, and its changes are undone. If the block ends
+    with an error, the changes that it recorded with `Ticket.begin` are undone too.
     """
     queue, nonce = registry.queue(), uuid.uuid4().hex
     queue.create_model(_DESCRIPTION)
@@ -81,13 +84,13 @@ def promotion_lock(registry: Registry, *, expiry: float = 60.0,
         _OWNER: f"process {os.getpid()} on {socket.gethostname()}", _NONCE: nonce, _EXPIRY: f"{expiry:g}"}).number
     ticket, ended = Ticket(registry, queue, number, nonce), threading.Event()
     beat = threading.Thread(target=_beat, args=(queue, number, expiry / 4, ended), daemon=True)
-    _refresh(queue, number)  # imports whatever it needs, so that the thread imports nothing
+    _refresh(queue, number)  # imports all modules that it needs, so that the thread imports none
     beat.start()
     try:
         _wait(ticket, registry, tell, pause=min(1.0, expiry / 4))
         yield ticket
     except BaseException:
-        # Whoever took the lock over has undone it already. Where MLflow is away, the next promotion undoes it.
+        # If the lock is lost, its new owner has undone the changes. If MLflow is unreachable, the next promotion will.
         with suppress(ParapetError):
             ticket.check()
             ticket.undo()
@@ -95,12 +98,12 @@ def promotion_lock(registry: Registry, *, expiry: float = 60.0,
     finally:
         ended.set()
         beat.join()
-        with suppress(ParapetError):  # it expires by itself
+        with suppress(ParapetError):  # the ticket expires by itself
             queue.delete(number)
 
 
 def _wait(ticket: Ticket, registry: Registry, tell: Callable[[str], None], pause: float) -> None:
-    """Until every ticket before this one is gone or expired."""
+    """Wait until every lower ticket is gone or expired; undo the changes of expired ones."""
     told, quiet = None, _Quiet()
     while True:
         ticket.check()
@@ -122,29 +125,32 @@ def _wait(ticket: Ticket, registry: Registry, tell: Callable[[str], None], pause
 
 
 class _Quiet:
-    """For how long tickets have not been refreshed, by this process's monotonic clock, which nobody can set."""
+    """The time since tickets were refreshed, on this process's monotonic clock, which cannot be set."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, float]] = {}
 
     def seconds(self, ticket: Version) -> float:
-        """Since its last refresh was first seen."""
+        """Seconds since the last refresh of `ticket` was first seen."""
         if ticket.number not in self._seen or self._seen[ticket.number][0] != ticket.changed:
             self._seen[ticket.number] = ticket.changed, time.monotonic()
         return time.monotonic() - self._seen[ticket.number][1]
 
 
 def _is_dead(ticket: Version, now: int, quiet: float) -> bool:
-    """Whether a ticket has expired: its last refresh is old, and none came for as long as two were due.
+    """Whether a ticket has expired.
 
-    The server's clock may be set forward, which makes refreshes look old, and back, which makes them never old.
+    It has if no refresh was seen for its expiry, or if none was seen for half of its expiry and the last one is older
+    than the expiry by the server's clock. `now` is the server's time in milliseconds, `quiet` the seconds
+    without a refresh by this process's clock. The server's clock alone is not enough: after it is set forward all
+    refreshes look old, and after it is set back none does.
     """
     expiry = _expiry(ticket)
     return quiet > expiry or (quiet > expiry / 2 and now - ticket.changed > 1000 * expiry)
 
 
 def _undo(registry: Registry, journal: dict[str, Any], nonce: str) -> bool:
-    """Take back a promotion that did not move the champion; one that did is done, and the answer is False."""
+    """Undo a promotion that did not move the champion and return True; False for one that did, which is complete."""
     if "aliases" not in journal:
         return True
     before, now, made = journal["aliases"], registry.aliases(), registry.versions(TICKET_TAG, nonce)
@@ -155,7 +161,7 @@ def _undo(registry: Registry, journal: dict[str, Any], nonce: str) -> bool:
     touched = {version.number for version in made} | {journal.get("version")}
     if now.get(CHAMPION) in touched and now.get(CHAMPION) != before.get(CHAMPION):
         return False
-    # Only aliases that point where the promotion pointed them: people move aliases too.
+    # Only aliases that still point where the promotion pointed them, because users move aliases too.
     if now.get(CHALLENGER) in touched and now.get(CHALLENGER) != before.get(CHALLENGER):
         _restore(registry, CHALLENGER, before.get(CHALLENGER))
     if now.get(PREVIOUS) == before.get(CHAMPION) and now.get(PREVIOUS) != before.get(PREVIOUS):
@@ -176,17 +182,17 @@ def _restore(registry: Registry, alias: str, number: str | None) -> None:
 
 def _beat(queue: Registry, number: str, every: float, ended: threading.Event) -> None:
     while not ended.wait(every):
-        with suppress(Exception):  # MLflow may be away for a moment; `check` finds out
+        with suppress(Exception):  # MLflow may be unreachable for a moment; `check` finds a lost lock
             _refresh(queue, number)
 
 
 def _refresh(queue: Registry, number: str) -> int:
-    """Show that the owner of a ticket lives; returns the server's time of it, in milliseconds."""
+    """Refresh a ticket; returns the time of the refresh by the server's clock, in milliseconds."""
     return queue.describe(number, f"alive {time.time_ns()}").changed
 
 
 def _expiry(ticket: Version) -> float:
-    """Seconds; the default where the ticket says none, or none that a promotion may set."""
+    """The expiry of a ticket in seconds; the default where its tag is missing or out of range."""
     try:
         seconds = float(ticket.tags.get(_EXPIRY, _DEFAULT_EXPIRY))
     except ValueError:
@@ -195,7 +201,7 @@ def _expiry(ticket: Version) -> float:
 
 
 def _journal(ticket: Version, queue: str) -> dict[str, Any]:
-    """What the owner of a ticket had begun. InputError where somebody wrote something else there."""
+    """The changes that the owner of a ticket recorded. Raises InputError where the record cannot be read."""
     try:
         found: dict[str, Any] = json.loads(ticket.tags.get(_BEGAN, "{}"))
         aliases = found.get("aliases", {})

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelPackage:
-    """The files of a version: a single-file ONNX model and further files, by the names that they get beside it.
+    """The files of a version: a single-file ONNX model and further files, by their names in the version.
 
     `example` (2, C, H, W) float32 determines the signature. `run_id` is the run that the model belongs to; without one,
     or where the server does not know it, the model belongs to `experiment` only. A database without a server stores
@@ -68,7 +68,7 @@ class ModelPackage:
 
 
 def known(registry: MlflowRegistry, identity: Mapping[str, str]) -> Version | None:
-    """The oldest version with these digests (`ModelPackage.identity`, `file_tags`) whose files are still those; None
+    """The oldest version with these digests (`ModelPackage.identity`, `file_tags`) whose files are unchanged; None
     where there is none, or no digests are given."""
     if DIGEST_TAG not in identity:
         return None
@@ -83,7 +83,8 @@ def known(registry: MlflowRegistry, identity: Mapping[str, str]) -> Version | No
 def register(registry: MlflowRegistry, package: ModelPackage, tags: Mapping[str, str], description: str) -> Version:
     """Upload `package` and make it a version of the registered model, which has to exist.
 
-    What an earlier attempt has uploaded completely is not uploaded again. A `description` is cut to 5,000 characters.
+    Files that an earlier attempt has uploaded completely are not uploaded again. A `description` is cut to 5,000
+    characters.
     """
     with asking(registry.uri) as client:
         run_id, experiment = _run_and_experiment(client, package)
@@ -115,7 +116,7 @@ def copy(source: MlflowRegistry, version: Version, target: MlflowRegistry) -> Ve
 
     The copy refers to the files of the source, which must be kept.
     """
-    # MLflow prints what it does; the command line has messages of its own.
+    # MLflow prints messages, and the command line has its own.
     with asking(source.uri) as client, contextlib.redirect_stderr(io.StringIO()):
         made = client.copy_model_version(f"models:/{source.model_name}/{version.number}", target.model_name)
         return as_version(made)
@@ -162,9 +163,10 @@ def _logged_model(client: MlflowClient, uri: str, experiment: str, package: Mode
 
 
 def _place(uri: str, model: LoggedModel) -> str:
-    """The source of a version: the id of its logged model, which a server resolves. Without a server MLflow would look
-    that id up at its global address, and create a database in the working directory for it; there it is the address of
-    the files."""
+    """The source of a version: with a server the id of its logged model, else the address of the files.
+
+    Without a server MLflow would look up the id at its global address, and create a database in the working directory.
+    """
     return f"models:/{model.model_id}" if uri.startswith("http") else model.artifact_location
 
 
@@ -178,7 +180,7 @@ def _save(folder: Path, onnx_path: Path, model_id: str, run_id: str | None, sign
     mlflow.onnx.save_model(onnx.load(onnx_path), str(folder), mlflow_model=Model(run_id=run_id, model_id=model_id),
                            signature=signature, pip_requirements=requirements, save_as_external_data=False,
                            onnx_execution_providers=["CPUExecutionProvider"])
-    # The very bytes that were measured, not another serialisation of the same graph.
+    # The same bytes that were measured, not another serialisation of the graph.
     shutil.copyfile(onnx_path, folder / MODEL)
 
 

@@ -1,7 +1,7 @@
-"""The model registry, as far as promotions need it: versions of a registered model, and aliases that point at them.
+"""The interface of a model registry for promotions: versions of a registered model, and aliases that point at them.
 
 The aliases are `champion` (the version to serve), `previous` (the champion before it) and `challenger` (the last
-version that was put before the gate). `MlflowRegistry` is the implementation.
+version that was tested by the gate). `MlflowRegistry` is the implementation.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Version:
 
 
 class Registry(Protocol):
-    """One registered model; every method asks the server anew, because others promote too.
+    """One registered model; nothing is cached, because other processes promote too.
 
-    Methods raise WorkError of one sentence where the registry is away or refuses, InputError where it refuses the
-    credentials.
+    Methods raise WorkError of one sentence where the registry is unreachable or refuses a request, InputError where it
+    refuses the credentials.
     """
 
     model_name: str
@@ -50,7 +50,7 @@ class Registry(Protocol):
 
     @abstractmethod
     def create_model(self, description: str | None = None) -> bool:
-        """Create the registered model; False where it exists."""
+        """Create the registered model; returns False where it exists already."""
 
     @abstractmethod
     def delete_model(self) -> None:
@@ -66,7 +66,7 @@ class Registry(Protocol):
 
     @abstractmethod
     def create_version(self, source: str, tags: Mapping[str, str]) -> Version:
-        """A new version, with a number that no version had before."""
+        """Create a version with a number that no version had before; returns it."""
 
     @abstractmethod
     def version(self, number: str) -> Version | None:
@@ -82,15 +82,15 @@ class Registry(Protocol):
 
     @abstractmethod
     def describe(self, number: str, text: str) -> Version:
-        """Set the description of a version, of which 5,000 characters are kept; the version as it is then."""
+        """Set the description of a version, cut to 5,000 characters; returns the version after the change."""
 
     @abstractmethod
     def delete(self, number: str) -> None:
-        """Delete a version and the aliases that point at it; one that is gone already is no error."""
+        """Delete a version and the aliases that point at it; a version that does not exist is no error."""
 
     @abstractmethod
     def withdraw(self, version: Version) -> None:
-        """Delete a version, and the files behind it unless a version of some registered model still needs them."""
+        """Delete a version, and its files unless another version, of any registered model, needs them."""
 
     @abstractmethod
     def sweep(self, experiment: str, ticket: str) -> None:
@@ -104,25 +104,27 @@ class Registry(Protocol):
         return None if number is None else self.version(number)
 
     def newest(self) -> int:
-        """The highest number of a version; 0 where there is none."""
+        """The highest version number; 0 where there is no version."""
         return max((int(version.number) for version in self.versions()), default=0)
 
     def move_champion(self, number: str) -> None:
-        """Make a version the champion; the one before, unless it was deleted, gets the alias `previous`. Repeating it
-        changes nothing."""
+        """Make a version the champion; the old champion, unless it was deleted, gets the alias `previous`.
+
+        A repeated call changes nothing.
+        """
         before = self.aliases().get(CHAMPION)
         if before == number:
             return
-        # In this order a kill in between leaves the old champion, and never none.
+        # In this order, a process that is killed in between leaves the old champion, and never none.
         if kept := before is not None and self.version(before) is not None:
             self.point(PREVIOUS, before)
         self.point(CHAMPION, number)
-        if not kept and self.aliases().get(PREVIOUS) == number:  # the one before was deleted, and this one was previous
+        if not kept and self.aliases().get(PREVIOUS) == number:  # the old champion was deleted
             self.point(PREVIOUS, None)
 
 
 def check_name(name: str) -> None:
-    """Raise InputError for a name of a registered model that MLflow cannot keep, or that Parapet keeps for itself."""
+    """Raise InputError for a name of a registered model that MLflow cannot store, or that Parapet reserves."""
     if not re.fullmatch(rf"[\w.\- ]{{1,{LONGEST_NAME}}}", name) or not name.strip(". "):
         raise InputError(f"{quote(name)} cannot name a registered model; use up to {LONGEST_NAME} letters, digits, "
                          "spaces, '_', '-' and '.'.")
@@ -132,7 +134,7 @@ def check_name(name: str) -> None:
 
 
 def check_alias(alias: str) -> None:
-    """Raise InputError for an alias that MLflow cannot keep."""
+    """Raise InputError for an alias that MLflow cannot store."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", alias) or re.fullmatch(r"v\d+|latest", alias, re.IGNORECASE):
         raise InputError(f"{quote(alias)} cannot be an alias of a model version; use up to 200 letters, digits, '_' "
                          "and '-', but neither 'latest' nor 'v' and a number.")

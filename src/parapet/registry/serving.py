@@ -23,14 +23,14 @@ from parapet.registry.registry import Registry, Version
 if TYPE_CHECKING:
     import numpy as np
 
-# Connections at once; a further one is answered with 503.
+# The most simultaneous connections; a further one is answered with 503.
 _CLIENTS = 64
 
 
 def find(registry: Registry, name: str) -> Version:
-    """The version that an alias or a number names; InputError where there is none, with those that there are."""
+    """The version with this alias or number. Raises InputError where there is none; the message lists the aliases."""
     if re.fullmatch(r"[0-9]+", name):
-        # Longer numbers do not fit into the column of a registry's table.
+        # A longer number does not fit into the column of a registry's table.
         version = registry.version(name) if len(name) < 10 else None
     else:
         version = registry.aliased(name)
@@ -75,12 +75,12 @@ def serve(registry: MlflowRegistry, version: Version, *, host: str, port: int, r
             application(answer, given.name, given.shape[1:], lambda: ready(_address(listener))), log_level="warning",
             access_log=False, lifespan="on", http=JSONProtocol, limit_concurrency=_CLIENTS))
         server.run(sockets=[listener])
-        # uvicorn raises the signal that ended it again, which has no effect where a background shell ignores it.
+        # uvicorn re-raises the signal that ended it, which has no effect if a background shell ignores that signal.
         raise KeyboardInterrupt
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket that is bound before the model is loaded, so that a port in use is reported at once."""
+    """A socket that is bound before the model is loaded, so that a port in use (InputError) is reported at once."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=128)

@@ -1,4 +1,4 @@
-"""attack: evaluates any model on any images under a suite, with the audit; a command, not a step of the pipeline."""
+"""attack: evaluates a model on given images under an attack suite, with an audit. A command, not a pipeline step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ _WORK = "parapet.steps.attack:work"
 
 @dataclass(frozen=True)
 class Request:
-    """The model, the data and the settings of an evaluation; see `parapet attack --help`."""
+    """The model, the data and the settings of an evaluation; see `parapet attack --help`.
+
+    `eps` is the perturbation radius in `norm`, for pixels in [0, 1]; `images` is the number of images, None for all.
+    """
 
     model: str
     data: Path
@@ -54,7 +57,7 @@ class Request:
 
 
 def task(request: Request, out: Path, *, save_images: Path | None, threads: int | None, modules: Path) -> Task:
-    """The task for a worker process that does `run`; it imports a user's own code from the folder `modules` first."""
+    """The task that calls `run` in a worker process, which can import the user's own code from the folder `modules`."""
     return Task("attack", _WORK, {"request": {**asdict(request), "data": str(request.data)}, "out": str(out),
                                   "save_images": save_images and str(save_images), "threads": threads,
                                   "modules": str(modules)},
@@ -64,7 +67,10 @@ def task(request: Request, out: Path, *, save_images: Path | None, threads: int 
 
 
 def _check_shape(name: str, model: Model, images: Tensor) -> None:
-    """Raise InputError if a network of ours was built for another image shape: with global pooling it would run."""
+    """Raise InputError if a Parapet network was built for another image shape.
+
+    A network with global pooling accepts other shapes, so the mismatch would go unnoticed.
+    """
     if isinstance(model, Network) and tuple(images.shape[1:]) != tuple(model.image_shape):
         made, given = ("x".join(map(str, shape)) for shape in (model.image_shape, images.shape[1:]))
         raise InputError(f"{named(name)} was made for images of shape {made}, and these have {given}; give data of "
@@ -73,7 +79,10 @@ def _check_shape(name: str, model: Model, images: Tensor) -> None:
 
 def work(*, request: dict[str, Any], out: str, save_images: str | None, threads: int | None, modules: str, device: str,
          progress: Callable[[str, float], None]) -> dict[str, Any]:
-    """Do `task` in the worker process."""
+    """Call `run` in the worker process with the arguments of `task`.
+
+    Raises InputError where the model's own code raises an exception for a valid image.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
     if modules not in sys.path:
@@ -96,8 +105,8 @@ def run(request: Request, out: Path, *, save_images: Path | None = None,
     """Attack, write `out`/evaluation.json and return its content; `out`/state holds the results of finished batches.
 
     `save_images` is an .npz file for images, labels, adversarial images and predictions. The audit uses `audit_images`
-    of the images; 0 leaves it out. If the request limits the number of images, they are drawn, stratified by label, and
-    the result records the draw.
+    of the images; with 0 there is no audit. If the request limits the number of images, they are drawn at random,
+    stratified by label, and the result records which ones. `progress` is called with (text, share in [0, 1]).
     """
     suite = chosen_suite(request)
     model = load_any(request.model, request.device, trust=request.trust)

@@ -1,4 +1,4 @@
-"""attack_evaluation: the suite of the search on the validation split, and the cheap checks of the audit."""
+"""attack_evaluation: attacks a candidate with the search's suite on validation images; makes the cheap audit checks."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from parapet.store import results
 from parapet.store.keys import evaluation_key
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "attack_evaluation")
-# Adversarial images that are kept; the exported graph has to give the same answers to them.
+# The number of stored adversarial images; the step `export` checks parity on them.
 _KEPT = 256
-# The share of the time that the suite takes; the audit follows it.
+# The suite's share of the progress; the audit has the rest.
 _SUITE_SHARE = 0.6
 
 
 def suite_of(config: AttackEvaluationConfig) -> list[Attack]:
-    """The attacks on every candidate."""
+    """The attacks that are run on every candidate."""
     if config.suite == "pgd":
         suite = pgd_suite(pgd_steps=config.pgd_steps, pgd_restarts=config.pgd_restarts)
     else:
@@ -40,10 +40,10 @@ def suite_of(config: AttackEvaluationConfig) -> list[Attack]:
 def run(params: Params, candidate: Path, dataset: Path, out: Path, *, device: str = "cpu", number: int = 1,
         cores: Cores | FreeCores | None = None, progress: results.Report = results.ignore) -> dict[str, Any]:
     """Attack the network in folder `candidate` (written by `training`) and write attack_evaluation.json to `out`, with
-    the adversarial images in adversarial.safetensors.
+    the first adversarial images in adversarial.safetensors.
 
-    `number` counts evaluations of the same training, from 1: each has its own random numbers, and its own images as
-    long as the validation split has enough of them.
+    `number` counts the evaluations of one training from 1. Each evaluation has its own random numbers, and its own
+    images as long as the validation split has enough of them. Returns the content of attack_evaluation.json.
     """
     trained = results.trained(candidate)
     weights = trained["digests"].get(results.WEIGHTS)

@@ -1,4 +1,4 @@
-"""A round of proposals measured on this machine: from the journal, from the cache, or by the workers now."""
+"""Provides the records of one round of proposals: from the journal, from the cache, or measured by the workers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from parapet.tracking.tracker import Tracker
 
 
 class Bench:
-    """Measures the candidates of one search, and tells the display and the tracker of each."""
+    """Measures the candidates of one search, and reports each to the display and the tracker."""
 
     def __init__(self, journal: Journal, dataset: Path, cache: Path, workers: Workers, display: Display,
                  tracker: Tracker, search_id: str, tags: Mapping[str, str]) -> None:
-        """`cache` is the folder of the candidate cache, `tags` go to every tracked run."""
+        """`cache` is the folder of the candidate cache; `tags` are set on every tracked run."""
         self.journal, self.dataset, self.cache, self.workers = journal, dataset, cache, workers
         self.display, self.tracker, self.search_id, self.tags = display, tracker, search_id, tags
         self.params, self.info = journal.session.params, journal.session.info
@@ -34,7 +34,8 @@ class Bench:
     def measure(self, proposals: Sequence[Proposal]) -> list[Record]:
         """The archive records of `proposals`, in their order.
 
-        Raises WorkError where too many of them are lost; nobody is told of these then, so that they are tried again.
+        Raises WorkError where too many of them are lost (`search.lost`). The lost ones then get no record, so that the
+        next run tries them again.
         """
         session, display = self.journal.session, self.display
         found = [session.known.get(proposal.line) or self._cached(proposal) for proposal in proposals]
@@ -69,7 +70,7 @@ class Bench:
         return [record for record in found if record is not None]
 
     def _cached(self, proposal: Proposal) -> Record | None:
-        # What another search trained may be above this one's ceiling, and only a worker can time it.
+        # A candidate cached by another search may exceed this search's latency ceiling, which only a worker measures.
         if self.params.search.maximum_latency_ms is not None:
             return None
         folder = measure.folder_of(self.cache, proposal.training_key)
@@ -84,7 +85,8 @@ class Bench:
         return [result for _, result in sorted(finished, key=lambda each: each[0])]
 
     def _failed(self, proposal: Proposal, result: TaskResult) -> Record:
-        """The record of a candidate that left none; an evaluation that failed leaves what those before it had seen."""
+        """The record of a candidate whose task failed: the one of its earlier evaluations if there are any, else an
+        infeasible one."""
         known = self.journal.session.known
         before = [known.get((proposal.id, number, final)) for number in range(1, proposal.evaluation)
                   for final in (False, True)]

@@ -1,6 +1,6 @@
-"""candidates: NSGA-II asked for the next generation, after being told what became of the last one.
+"""candidates: tells NSGA-II the results of the last generation, and asks it for the next one.
 
-A search folder (`search_folder`) is all that travels between generations.
+A search folder (`search_folder`) holds the whole state between two generations.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from parapet.tracking.tracker import Tracker
 SECTIONS = ("seed", "device", "data", "threat", "search", "training", "attack_evaluation", "export")
 SCHEMA_VERSION = 1
 _STEPS = (TRAINING, ATTACK_EVALUATION, EXPORT)
-# What to do about a damaged result of a candidate's step.
+# The advice in the error message for a damaged result of a step.
 _AGAIN = "run the step that left it again"
 
 
@@ -50,12 +50,13 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
         results: Sequence[Path] = (), ask: bool = True, tracker: Tracker | None = None,
         tags: Mapping[str, str] | None = None,
         known_runs: Callable[[str], Collection[str]] = lambda search_id: ()) -> dict[str, Any]:
-    """One turn of the search between folders: tell `results`, ask for the next generation, write `out`.
+    """Do one turn of the search: tell NSGA-II `results`, ask for the next generation, write the search folder `out`.
 
-    `previous` is the search folder of the generation before; `results` are folders with training.json,
-    attack_evaluation.json or export.json of its candidates, in any order. With `ask` false the search ends here.
-    `tracker` is told of the candidates of all generations that `known_runs(search id)` does not name, with `tags`.
-    Returns {generation, proposals}.
+    `previous` is the search folder of the previous generation, None for the first turn; `results` are folders with
+    training.json, attack_evaluation.json or export.json of its candidates, in any order. With `ask` False the search
+    ends here. `tracker` gets a run with `tags` for each candidate of all generations that `known_runs(search id)` does
+    not name. Returns {generation, proposals}. Raises InputError for settings that `refuse_rounds` refuses and for
+    damaged files, WorkError where too many candidates are lost (`search.lost`).
     """
     info = read_info(dataset)
     refuse_rounds(params)
@@ -85,7 +86,7 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
 
 def _told(params: Params, info: dict[str, Any], device: str, dataset: Path, before: SearchFolder,
           results: Sequence[Path], gathered: Path) -> tuple[Session, dict[str, list[Path]]]:
-    """The search in the folder `before`, told of `results`, and the folders that hold each candidate's files."""
+    """Restore the search in `before` and tell it `results`; returns it and the folders of the candidates' files."""
     before.check_data(info["fingerprint"], dataset)
     session = Session(params, info, device, records=before.records(), undefended=before.undefended(),
                       state=before.json(STATE))
@@ -98,13 +99,13 @@ def _told(params: Params, info: dict[str, Any], device: str, dataset: Path, befo
         session.tell(proposals, [judged(proposal, [parts.get((proposal.id, step)) for step in _STEPS], params)
                                  for proposal in proposals])
     else:
-        session.schedule.reopen()  # the end of an earlier run
+        session.schedule.reopen()  # `before` is the end of an earlier run
     return session, folders
 
 
 def write_search(out: Path, search_id: str, records: Sequence[Record], undefended: Record | None, params: Params,
                  folders: Mapping[str, Sequence[Path]]) -> list[str]:
-    """Write what a search has found into `out`; returns the ids of the front.
+    """Write the results of a search into `out`; returns the ids of the front.
 
     `folders` names, for each candidate that may be on the front, the folders that hold its files.
     """
@@ -124,7 +125,7 @@ def write_search(out: Path, search_id: str, records: Sequence[Record], undefende
 
 
 def summarise(records: Sequence[Record], params: Params) -> dict[str, Any]:
-    """search.json: sizes, seconds of training, hypervolume after each generation."""
+    """The content of search.json: sizes, training time in seconds, hypervolume after each generation."""
     search = params.search
     return {"schema_version": SCHEMA_VERSION, "seed": params.seed, "population": search.population,
             "generations": 1 + max(record.generation for record in records), "objectives": list(search.objectives),
@@ -135,7 +136,7 @@ def summarise(records: Sequence[Record], params: Params) -> dict[str, Any]:
 
 
 def refuse_rounds(params: Params) -> None:
-    """InputError for what makes other rounds than one a generation."""
+    """Raise InputError for settings under which a generation is not one round that trains all its candidates."""
     search = params.search
     given = [name for name, wanted in (("rungs", search.rungs), ("warm_start", search.warm_start),
                                        ("budget", search.budget), ("evaluations", search.evaluations > 1),
@@ -148,7 +149,7 @@ def refuse_rounds(params: Params) -> None:
 
 
 def _loss(parts: Mapping[tuple[str, str], dict[str, Any]], candidate: str) -> tuple[str, str] | None:
-    """What the candidate was lost to, as `lost.refuse_too_many` takes it; None where it was not."""
+    """(kind, reason) of a lost candidate, as `lost.refuse_too_many` takes it; None where the candidate is not lost."""
     for step in _STEPS:
         part = parts.get((candidate, step), {"lost": "no result", "reason": f"{step} is missing"})
         if part.get("lost"):
@@ -160,7 +161,7 @@ def _loss(parts: Mapping[tuple[str, str], dict[str, Any]], candidate: str) -> tu
 
 def _track(tracker: Tracker, search_id: str, session: Session, results: Sequence[Path], tags: Mapping[str, str],
            known: Collection[str]) -> None:
-    """Every record without a run; files of those of this turn lie in `results`, and earlier ones are told without."""
+    """Track every record that has no run yet: those of this turn with files from `results`, earlier ones without."""
     places: dict[str, list[Path]] = {}
     for result, folder in _results(results):
         places.setdefault(result["id"], []).append(folder)
@@ -171,7 +172,7 @@ def _track(tracker: Tracker, search_id: str, session: Session, results: Sequence
 
 
 def _gather(folders: Sequence[Path], into: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The results in `folders` by (id, step), with their files side by side in into/<id>."""
+    """The results in `folders` by (id, step); copies all files of a candidate to `into`/<id>."""
     found = {}
     for result, folder in _results(folders):
         found[result["id"], result["step"]] = result
@@ -181,7 +182,7 @@ def _gather(folders: Sequence[Path], into: Path) -> dict[tuple[str, str], dict[s
 
 
 def _results(folders: Sequence[Path]) -> Iterator[tuple[dict[str, Any], Path]]:
-    """Every result of a candidate's step in `folders`, with the name of its `step`, and its folder."""
+    """Every result of a step in `folders`, with its file name as `step`, and its folder."""
     for folder in folders:
         for step in _STEPS:
             if (folder / step).exists():

@@ -1,4 +1,4 @@
-"""data_prep: verify the data set, split it, record its fingerprint."""
+"""data_prep: verifies the data set, splits it, and records its fingerprint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECTIONS = ("seed", "data", "threat", "data_prep")
 
 
 def run(params: Params, roots: Sequence[Path], out: Path) -> dict[str, Any]:
-    """Prepare `params.data.name` from the first of the folders `roots` that holds it into the folder `out`.
+    """Prepare the data set `params.data.name` in `out`, from the first of the folders `roots` that holds it.
 
     Returns the number of images in each split and the fingerprint. Raises InputError where files are missing or
     damaged, or where a class is missing from a split.

@@ -1,4 +1,4 @@
-"""export: the ONNX graph of one candidate, its parity with torch, its latency."""
+"""export: exports one candidate to ONNX, checks parity with torch, and measures the latency."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ _PARITY_IMAGES = 64
 def run(params: Params, candidate: Path, dataset: Path, out: Path, *, attacks: Path | None = None,
         revision: str = "unknown", cores: Cores | FreeCores | None = None,
         progress: results.Report = results.ignore) -> dict[str, Any]:
-    """Export the network in folder `candidate` (what `training` left) to model.onnx and export.json in `out`.
+    """Export the network in folder `candidate` (written by `training`) to model.onnx and export.json in `out`.
 
-    The graph has to answer as the network does, on clean images and on those in folder `attacks` (what
-    `attack_evaluation` left). `revision` is the code's, for the file's metadata.
+    Parity of graph and network is checked on clean validation images and on the adversarial images in folder `attacks`
+    (written by `attack_evaluation`); where it fails, the candidate is infeasible. `revision` is the git revision, for
+    the metadata of the ONNX file. Returns the content of export.json.
     """
     trained = results.trained(candidate)
     weights = trained["digests"].get(results.WEIGHTS)

@@ -1,4 +1,4 @@
-"""front: everything known of the front's members, in one file that other programs read: front.json."""
+"""front: writes front.json, which has everything known about the members of the front, for other programs to read."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
         runs: dict[str, Any] | None = None) -> dict[str, Any]:
     """Write front.json, metrics.json and onnx/ into folder `out`, which holds `search` and `evaluation` too.
 
-    `runs` is {tracking_uri, experiment_id, parent_run_id, candidates: {id: run id}}, None while MLflow is away.
-    A member whose audit failed on the test split is left out, unless `front.keep_failed_audits`. Returns the
-    metrics.
+    `runs` is {tracking_uri, experiment_id, parent_run_id, candidates: {id: run id}}, None where MLflow is unreachable.
+    A member whose audit failed on the test split is left out, unless `front.keep_failed_audits` is set. Returns the
+    content of metrics.json. Raises WorkError where the undefended network failed or no member is left, InputError where
+    an input is missing, damaged or of another configuration.
     """
     info = read_info(dataset)
     found = SearchFolder(search)
@@ -78,14 +79,17 @@ def run(params: Params, dataset: Path, search: Path, evaluation: Path, out: Path
 
 
 def check_place(out: Path) -> None:
-    """Raise InputError where new graphs in `out`/onnx, or the files of a front, would replace what is not theirs."""
+    """Raise InputError where writing front.json, metrics.json and onnx/ to `out` would replace foreign files."""
     for name, mark in (("front.json", b"schema_version"), ("metrics.json", b"front_size")):
         _refuse_foreign_file(out / name, mark, searched=(out / "search" / sealed.DIGESTS).exists())
     refuse_foreign(out / "onnx", (f"{ID}.onnx", f"{ID}-int8.onnx"), "move that file away")
 
 
 def _refuse_foreign_file(path: Path, mark: bytes, *, searched: bool) -> None:
-    """Without its `mark` a file is none of ours, unless a search lies beside it and the file is just damaged."""
+    """Raise InputError where `path` is a folder, or a foreign file (one without `mark`, which `run` did not write).
+
+    If a search lies beside it (`searched`), a file without `mark` is taken for a damaged one and may be replaced.
+    """
     if path.is_dir():
         raise InputError(f"{path} is a folder, and a file is to be written there; move that folder away.")
     if path.is_file() and path.stat().st_size and not searched and mark not in path.read_bytes():
@@ -94,7 +98,11 @@ def _refuse_foreign_file(path: Path, mark: bytes, *, searched: bool) -> None:
 
 
 def _evaluations(search: SearchFolder, folder: sealed.SealedFolder, params: Params) -> dict[str, dict[str, Any]]:
-    """Those of the front and of the undefended network by id, each of the very files that `search` holds."""
+    """The evaluations of the front's members and of the undefended network, by id.
+
+    Raises InputError where one is damaged, or was made for other files than those in `search`, or for another threat
+    model.
+    """
     found = {}
     for name in search.all_ids():
         path = folder.path(f"{name}.json")
@@ -129,13 +137,13 @@ def _member(record: Record, result: dict[str, Any], search: Path, evaluation: Pa
 
 
 def _variant(member: dict[str, Any], result: dict[str, Any], out: Path) -> dict[str, Any] | None:
-    """The INT8 variant of a member, as an entry beside it; None where there is none."""
+    """The entry of a member's INT8 variant; None where the member has none."""
     found = result.get("int8")
     if found is None:
         return None
     return {**member, "id": found["id"], "description": f"{member['description']}, INT8",
             "validation": found["validation"], "test": found["test"], "latency_ms": found["latency_ms"],
-            # No gradient leads through a quantised graph, so that the audit's checks cannot be made.
+            # The checks of the audit need gradients, which a quantised graph does not have.
             "audit": {"verdict": "warn", "reasons": [found["note"]]},
             "onnx": (out / "onnx" / f"{found['id']}.onnx").relative_to(out).as_posix(), "footprint": found["footprint"],
             "sha256": {"weights": None, "onnx": found["sha256"], "evaluation": member["sha256"]["evaluation"]},
@@ -149,10 +157,10 @@ def _check_copy(copied: Path, source: Path, member: dict[str, Any]) -> None:
 
 
 def seed_spread(record: Record, records: Sequence[Record]) -> dict[str, Any] | None:
-    """{n, clean_accuracy, robust_accuracy}, each accuracy {mean, std} over the n seeds of `record`'s training.
+    """The validation accuracies over the training seeds of `record`; `records` are those of `records.latest`.
 
-    `records` are those of `records.latest`, and std is the sample standard deviation. On the validation split. None
-    where there is one seed alone.
+    Returns {n, clean_accuracy, robust_accuracy}: the number of seeds, and for each accuracy {mean, std} with the sample
+    standard deviation; None where there is only one seed.
     """
     same = [other for other in records if other.fidelity.full and other.parent is None
             and other.point == record.point and other.validation is not None]

@@ -1,4 +1,4 @@
-"""full_evaluation: the whole suite and audit of the front on the test split, replayed on the ONNX graphs; INT8."""
+"""full_evaluation: attacks and audits the front on the test split, and evaluates its ONNX graphs and INT8 variants."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
         cache: Path | None = None, tracker: Tracker | None = None) -> dict[str, Any]:
     """Evaluate every member of the front in folder `search`, and the undefended network, into `out`/<id>.json.
 
-    Stored adversarial images stand beside it as <id>.safetensors, the INT8 variant as <id>-int8.onnx.
-    With `cache`, what was evaluated before under the
-    same configuration is not evaluated again. Returns a few metrics.
+    <id>.safetensors beside it has adversarial images, <id>-int8.onnx is the INT8 variant. An evaluation under the same
+    configuration in `cache` is used again. Returns {evaluated}, the number of evaluations. Raises InputError where an
+    input is damaged or `check_place` refuses `out`, WorkError where an evaluation fails.
     """
     info = read_info(dataset)
     check_files(dataset, info)
@@ -55,7 +55,7 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
                 path = folders[name] / f"{name}.json"
                 key = full_evaluation_key(params, results.trained(sources[name])["key"], found.digests(name),
                                           [str(sources[other]) for other in surrogates_of(name, ids)])
-                results.done(path, key, progress.note)  # where it is damaged, a worker measures it again
+                results.done(path, key, progress.note)  # reports damage; a worker then measures it again
 
             def show() -> None:
                 running = [text for text, share in zip(texts, shares) if text and share < 1]
@@ -79,20 +79,20 @@ def run(params: Params, dataset: Path, search: Path, out: Path, *, devices: list
 
 
 def check_place(out: Path, kept: Iterable[Path]) -> None:
-    """Raise InputError where evaluations put at `out` would delete any of `kept`, or what is no evaluation."""
+    """Raise InputError where writing evaluations to `out` would delete any of `kept`, or foreign files."""
     refuse_to_replace(out, kept, [f"{ID}.json"],
                       [sealed.DIGESTS, f"{ID}.json", f"{ID}.safetensors", f"{ID}-int8.onnx", f"{ID}.state/*"])
 
 
 def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates: list[str], out: str, device: str,
              locks: str | None = None, progress: results.Report = results.ignore) -> dict[str, Any]:
-    """One candidate's evaluation on the test split, into `out`/<id>.json; skipped where it is there already.
+    """Evaluate one candidate on the test split and write `out`/<id>.json, unless that is there already; returns {id}.
 
-    `surrogates` are the folders of other candidates, whose adversarial images the audit tries. A killed evaluation
-    goes on with the batch that it was at. `locks` is the folder of the cores' locks: the INT8 variant is timed while
-    nothing else that takes them works.
+    `surrogates` are the folders of other candidates, whose adversarial images the audit transfers. An evaluation that
+    was killed resumes at its last unfinished batch. `locks` is the folder of the lock `Cores`, which is held
+    exclusively while the INT8 variant is timed.
     """
-    import torch  # here and below: this module is also read by a parent process that needs no torch
+    import torch  # here and below: the parent process imports this module without torch
 
     from parapet.attacks import audited_rows, examine, full_suite, run_suite
     from parapet.attacks.compositions import named
@@ -107,7 +107,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
     key = full_evaluation_key(settings, trained["key"], files, surrogates)
     path = Path(out) / f"{trained['id']}.json"
     if results.done(path, key) is not None:
-        _forget(path)  # a kill at the very end leaves it
+        _forget(path)  # left by a process that was killed at the very end
         return {"id": trained["id"]}
     torch.set_num_threads(settings.search.threads)
     cores = Cores(Path(locks)) if locks else FreeCores()
@@ -130,7 +130,7 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
 
     try:
         record, adversarial = attack()
-    except StateRefused:  # its name holds the key, so it is damaged, or was put there
+    except StateRefused:  # the name of the folder holds the key, so its content is damaged or foreign
         shutil.rmtree(state)
         record, adversarial = attack()
     rows = audited_rows(labels, config.audit_images, settings.seed)
@@ -157,13 +157,13 @@ def evaluate(*, params: dict[str, Any], candidate: str, dataset: str, surrogates
 
 
 def _forget(path: Path, but: Path | None = None) -> None:
-    """Remove what evaluations of the candidate whose result is `path` held while they were under way."""
+    """Remove the states of unfinished evaluations of the candidate whose result is `path`, except the folder `but`."""
     for state in set(path.parent.glob(f"{path.stem}.*.state")) - {but}:
         shutil.rmtree(state, ignore_errors=True)
 
 
 def _curves(audit: dict[str, Any]) -> dict[str, Any] | None:
-    """What the audit measured against the radius and against the steps; None for a network that gets nothing right."""
+    """The curves of the audit, by radius and by number of steps; None where no image is classified correctly."""
     numbers = {check["id"]: check["numbers"] for check in audit["checks"]}
     if "radius" not in numbers:
         return None
@@ -182,9 +182,9 @@ def _track(tracker: Tracker, search_id: str, path: Path) -> None:
 
 
 def _replay(path: Path, network: Any, images: Any, labels: Any, adversarial: Any, tolerance: float) -> dict[str, Any]:
-    """What the exported graph makes of the very images that the torch network met, and whether the two agree.
+    """The accuracies of the exported graph on the images that the torch network was evaluated on, and their parity.
 
-    Where they do not, that is told and not raised: the evaluation is worth keeping, and the gate reads it.
+    A failed parity is recorded and not raised: the evaluation remains useful, and the promotion gate refuses the model.
     """
     from parapet.deployment import runtime
     from parapet.deployment.parity import describe_divergence, replay
@@ -202,7 +202,7 @@ def _replay(path: Path, network: Any, images: Any, labels: Any, adversarial: Any
 
 
 def _confusion(network: Any, images: Any, labels: Any) -> list[list[int]]:
-    """How many images of each class (a row) the network takes for each (a column)."""
+    """The confusion matrix in numbers of images: rows are true classes, columns predictions."""
     import torch
 
     from parapet.attacks.inputs import predict
@@ -213,7 +213,10 @@ def _confusion(network: Any, images: Any, labels: Any) -> list[list[int]]:
 
 
 def _store(path: Path, network: Any, images: Any, labels: Any, adversarial: Any, count: int) -> str | None:
-    """Keep the first `count` images that were right and then broken, with both predictions; the file's name."""
+    """Store the first `count` images that are classified correctly and whose adversarial images are not.
+
+    Returns the file's name; None where there is no such image.
+    """
     from safetensors.torch import save_file
 
     from parapet.attacks.inputs import predict

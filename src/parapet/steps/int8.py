@@ -1,4 +1,4 @@
-"""The INT8 variant of a member of the front: made, attacked as far as a graph without gradients can be, and timed."""
+"""Makes the INT8 variant of a member of the front, attacks it without gradients, and measures its latency."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ _VALIDATED, _FEW = 256, 200
 
 def run(params: Params, candidate: Path, data: Dataset, out: Path, images: Tensor, labels: Tensor, adversarial: Tensor,
         *, cores: Cores | FreeCores, progress: results.Report = results.ignore) -> dict[str, Any]:
-    """Quantise the graph in folder `candidate` into `out`/<id>-int8.onnx and measure it; the entry `int8` of the
-    candidate's evaluation.
+    """Quantise the graph in folder `candidate` into `out`/<id>-int8.onnx and measure it.
 
-    images, adversarial: (N, C, H, W) of the test split, as they are and as every attack on the float network left
-    them; labels: (N,).
+    images: (N, C, H, W), clean test images; adversarial: the same after all attacks on the float network; labels: (N,).
+    Returns the entry `int8` of the candidate's evaluation.
     """
     config, threat = params.full_evaluation, params.threat
     trained = results.trained(candidate, registered=True)
@@ -69,11 +68,11 @@ def _attacked(model: GraphModel, images: Tensor, labels: Tensor, adversarial: Te
 
 def _validated(model: GraphModel, candidate: Path, data: Dataset, params: Params,
                cores: Cores | FreeCores) -> dict[str, Any]:
-    """The same on validation images, by transfer of what the search's attacks left; where it left nothing, by Square
-    with few queries."""
+    """Accuracies on validation images: clean, and on the adversarial images that the search stored; where there are
+    none, under Square with few queries."""
     stored: dict[str, Tensor] = {"labels": torch.zeros(_VALIDATED)}
     if (candidate / results.ADVERSARIAL).exists():
-        # A model from the registry comes without them.
+        # A model from the registry has no stored adversarial images.
         results.read(candidate / results.ATTACK_EVALUATION, "run `parapet search` again")
         stored = load_file(candidate / results.ADVERSARIAL)
     images, labels = data.split("validation", limit=min(len(stored["labels"]), data.images["validation"])).all()
@@ -81,13 +80,13 @@ def _validated(model: GraphModel, candidate: Path, data: Dataset, params: Params
         clean = (model(images).argmax(1) == labels).numpy()
         if torch.equal(labels, stored["labels"]):
             return _block(clean, {"transfer": (model(stored["adversarial"]).argmax(1) == labels).numpy()})
-    # The images of an earlier version, or of a second look.
+    # The stored images are of an earlier version, or of a repeated evaluation.
     return _block(clean, {"square": _under_square(model, images, labels, clean, params, _FEW, cores)})
 
 
 def _under_square(model: GraphModel, images: Tensor, labels: Tensor, clean: np.ndarray, params: Params, queries: int,
                   cores: Cores | FreeCores) -> np.ndarray:
-    """Which images stand; those that are wrong already are not asked about."""
+    """(N,) bool: the images classified correctly under Square; those that are wrong when clean are not attacked."""
     right, stands, size = np.flatnonzero(clean), clean.copy(), params.full_evaluation.batch_size
     for start in range(0, len(right), size):
         places = torch.from_numpy(right[start:start + size])

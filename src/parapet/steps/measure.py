@@ -1,4 +1,4 @@
-"""Training, attack evaluation and export of one proposal in one process: what a worker of the local search runs."""
+"""Trains, attacks and exports one proposal in one process; the workers of the local search run this."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from parapet.store import results
 from parapet.store.keys import evaluation_key, export_key
 from parapet.store.records import Proposal, Record
 
-# Shares of a candidate's time, for the progress line alone.
+# Shares of a candidate's time that the progress line assumes.
 _TRAINING_SHARE, _ATTACK_SHARE = 0.7, 0.15
 _KEY_LENGTH = 16
 _RUN = "parapet.steps.measure:run"
@@ -28,7 +28,7 @@ _RUN = "parapet.steps.measure:run"
 
 def task(proposal: Proposal, params: Params, dataset: Path, cache: Path, info: Mapping[str, Any],
          revision: str) -> Task:
-    """What a worker is given to `run`; `info` is the prepared data set's dataset.json."""
+    """The task that calls `run` in a worker; `info` is the content of the prepared data set's dataset.json."""
     space = SearchSpace(params.search.space, info["image_shape"])
     return Task(proposal.id, _RUN, {
         "proposal": proposal.to_json(), "params": to_dict(params), "dataset": str(dataset), "cache": str(cache),
@@ -38,9 +38,10 @@ def task(proposal: Proposal, params: Params, dataset: Path, cache: Path, info: M
 
 def run(*, proposal: dict[str, Any], params: dict[str, Any], dataset: str, cache: str, device: str,
         revision: str = "unknown", progress: results.Report = results.ignore) -> dict[str, Any]:
-    """All steps of `proposal` in its folder of `cache`, each skipped where its result is there; the archive record.
+    """Do all steps of `proposal` in its folder of `cache`, except those whose result is there already.
 
-    Everything is JSON, because it comes from another process. `revision` is the code's.
+    Returns the archive record. Arguments and record are JSON, because they pass between processes. `revision` is the
+    git revision of the code. Raises WorkError where the results cannot be read back.
     """
     return _run(Proposal.from_json(proposal), parse(Params, params), Path(dataset), Path(cache), device, revision,
                 progress).to_json()
@@ -48,16 +49,16 @@ def run(*, proposal: dict[str, Any], params: dict[str, Any], dataset: str, cache
 
 def _run(proposal: Proposal, params: Params, dataset: Path, cache: Path, device: str, revision: str,
          progress: results.Report) -> Record:
-    # torch stays out of whoever only asks for what is stored
+    # imported here, because the callers of `task` and `stored` do not need torch
     from parapet.steps import attack_evaluation, export, training
 
     place, cores, parent = folder_of(cache, proposal.training_key), Cores(cache / "locks"), proposal.parent
-    # A promoted one was timed on the rung below.
+    # A candidate that was promoted from a lower rung was timed there.
     if not proposal.undefended and (parent is None or parent.kind == "inherited"):
         with log.span("ceilings", proposal.id):
             reason = ceilings.too_slow(params, proposal.genome, read_info(dataset), cache / "latency", cores)
         if reason is not None:
-            # Nothing is left in the cache: to a search without this ceiling the candidate is worth training.
+            # Nothing is stored in the cache, because a search without this ceiling would train the candidate.
             return infeasible(proposal, reason, params)
     start = folder_of(cache, parent.training_key) / results.WEIGHTS if parent else None
     with log.span("training", proposal.id):
@@ -84,7 +85,7 @@ def stored(proposal: Proposal, params: Params, folder: Path,
            tell: Callable[[str], None] = lambda text: None) -> Record | None:
     """The archive record of a proposal whose steps have all been done in `folder`, else None.
 
-    What is damaged is not done, and `tell` is told of it.
+    A damaged result counts as not done, and is reported to `tell`.
     """
     key = proposal.training_key
     trained = results.done(folder / results.TRAINING, key, tell)
@@ -93,7 +94,7 @@ def stored(proposal: Proposal, params: Params, folder: Path,
 
     def found(path: Path, key: str) -> dict[str, Any] | None:
         result, weights = results.done(path, key, tell), trained["digests"].get(results.WEIGHTS)
-        # Of other weights: they were trained again since, and came out otherwise.
+        # A result for other weights is outdated: the candidate was trained again since.
         return result if result is not None and result.get("weights", weights) == weights else None
 
     evaluated = [found(path / results.ATTACK_EVALUATION, evaluation_key(key, params, "attack_evaluation", number))
@@ -112,21 +113,21 @@ def stored(proposal: Proposal, params: Params, folder: Path,
 
 
 def folder_of(cache: Path, training_key: str) -> Path:
-    """Where everything of one training lies in the cache."""
+    """The folder of one training in the cache."""
     return cache / "candidates" / training_key[:32]
 
 
 def folders(cache: Path, training_key: str, params: Params) -> tuple[Path, Path, Path]:
-    """Where training, first attack evaluation and export of a training lie.
+    """The folders of a training, of its first attack evaluation and of its export.
 
-    One training may be attacked and exported under several configurations, and each keeps its own results.
+    One training may be attacked and exported under several configurations, each of which has its own folders.
     """
     folder = folder_of(cache, training_key)
     return folder, _attacked(folder, training_key, params, 1)[0], _exported(folder, training_key, params)
 
 
 def _attacked(folder: Path, training_key: str, params: Params, evaluations: int) -> list[Path]:
-    """A folder for each of the first so many evaluations."""
+    """The folders of the first `evaluations` attack evaluations."""
     keys = [evaluation_key(training_key, params, "attack_evaluation", number)
             for number in range(1, evaluations + 1)]
     return [folder / f"attacks-{key[:_KEY_LENGTH]}" for key in keys]
@@ -137,5 +138,8 @@ def _exported(folder: Path, training_key: str, params: Params) -> Path:
 
 
 def _is_exported(proposal: Proposal, params: Params) -> bool:
-    """Cheap rungs do without a graph, which may take longer than their training, unless somebody asks for latency."""
+    """Whether a proposal is exported: at full fidelity, or where latency is an objective.
+
+    On a lower rung an export may take longer than the training.
+    """
     return proposal.fidelity.full or "latency_ms" in params.search.objectives

@@ -1,4 +1,4 @@
-"""What a search begins with or hands on is what was written: files of the cache that are damaged are measured again."""
+"""Checks the cached files that a search starts from or delivers, and measures candidates with damaged files again."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from parapet.store import results
 from parapet.store.keys import evaluation_key, export_key
 from parapet.store.records import Proposal, Record
 
-# In these a candidate that was measured again may differ from its record: a GPU's kernels promise no identity.
+# The fields in which a repeated measurement is compared with the record; GPU kernels are not deterministic.
 _TELLING = ("status", "validation", "flops", "params")
 
 
 class Mender:
-    """Looks after the cache of one search.
+    """Checks and repairs the cache of one search.
 
-    `info` is dataset.json; `measure_all` measures proposals and gives their outcomes in their order; `tell` is told
-    what is damaged.
+    `info` is the content of dataset.json; `measure_all` measures proposals and returns their results in the same order;
+    `tell` is called with a sentence about each damaged file.
     """
 
     def __init__(self, params: Params, info: Mapping[str, Any], cache: Path,
@@ -33,7 +33,7 @@ class Mender:
         self._fingerprint, self._measure_all = info["fingerprint"], measure_all
 
     def parents(self, proposals: Sequence[Proposal], records: Sequence[Record]) -> None:
-        """Measure again those whose weights `proposals` begin with and that are damaged; `records` is the archive."""
+        """Measure ancestors of `proposals` again whose files in the cache are damaged; `records` is the archive."""
         known = {record.training_key: record for record in records}
         waiting: dict[str, Proposal] = {}
 
@@ -48,14 +48,15 @@ class Mender:
 
         for proposal in proposals:
             visit(proposal)
-        for proposal in waiting.values():  # ancestors come first
+        for proposal in waiting.values():  # each one after its ancestors
             self._again([proposal])
 
     def members(self, records: Sequence[Record], undefended: Record,
                 archive: Sequence[Record]) -> tuple[list[Record], Record]:
-        """`records` and `undefended` with the files of the front's members, and its own, as they were written.
+        """Check the files of the front's members and of `undefended`, and measure those with damaged files again.
 
-        Whoever is measured again and comes out otherwise is told, and has the new numbers.
+        `archive` has all records of the search. Returns `records` and `undefended`: where a repeated measurement gives
+        other numbers, the record has the new ones, and `tell` is called. Raises WorkError where one fails.
         """
         seen: set[str] = set()
         records, objectives = list(records), self.params.search.objectives
@@ -78,7 +79,7 @@ class Mender:
         return records, undefended
 
     def _stored(self, record: Record, proposal: Proposal) -> Record | None:
-        """The record as its files say; None where one of those that are handed on is damaged."""
+        """The record that the files in the cache give; None where a file that the search delivers is damaged."""
         key = record.training_key
         if (found := measure.stored(proposal, self.params, measure.folder_of(self.cache, key), self.tell)) is not None:
             return found
@@ -86,7 +87,7 @@ class Mender:
         handed_on = ((trained / results.TRAINING, key),
                      (attacked / results.ATTACK_EVALUATION, evaluation_key(key, self.params, "attack_evaluation")),
                      (exported / results.EXPORT, export_key(key, self.params)))
-        # A later evaluation that failed has left nothing, and its record says what those before it had seen.
+        # A repeated evaluation that failed left no file; the record then has the results of the earlier evaluations.
         return record if all(results.done(path, wanted) is not None for path, wanted in handed_on) else None
 
     def _again(self, proposals: list[Proposal]) -> dict[str, Record]:

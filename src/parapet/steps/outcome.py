@@ -1,4 +1,4 @@
-"""outcome: what became of a run on a cluster, from what its steps left in their shared folder."""
+"""outcome: reports how a run on a cluster ended, from the files that its steps left in their shared folder."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _FRONT, _PROMOTION = "outcome-front.json", "outcome-promotion.json"
 
 
 def note_front(workspace: Path, numbers: dict[str, Any]) -> None:
-    """Leave metrics.json's numbers for the end of the run."""
+    """Store `numbers`, the content of metrics.json, for `run`."""
     write_json(workspace / _FRONT, numbers)
 
 
 def note_promotion(workspace: Path, told: str) -> None:
-    """Leave what the promotion said, promoted or refused."""
+    """Store the message of the promotion, whether promoted or refused, for `run`."""
     write_json(workspace / _PROMOTION, {"told": told})
 
 
 def run(workspace: Path, *, state: str, task: str, error: str) -> str:
-    """The outcome in Markdown: `state` of Kubeflow (SUCCEEDED, FAILED, ...), the `task` that it is of, its `error`."""
+    """The outcome in Markdown; `state` is a Kubeflow state (SUCCEEDED, FAILED, ...) of `task`, `error` its message."""
     lines = [f"# {'Done' if state == 'SUCCEEDED' else state.capitalize()}", ""]
     if state != "SUCCEEDED":
         lines += [f"{task}: {' '.join(error.split()) or 'no reason was given; read its log'}", ""]

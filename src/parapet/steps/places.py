@@ -1,4 +1,4 @@
-"""What a whole run would delete in its folder that is not its own: told before anything is computed."""
+"""Checks, before anything is computed, that a run will not delete files that no run wrote."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from parapet.disk.replacement import refuse_foreign
 from parapet.errors import InputError
 
-# The folders that a run puts in place of those in its output folder.
+# The folders in the output folder that a run replaces.
 FOLDERS = ("dataset", "search", "evaluation", "onnx", "report", "plots")
 
 
 def check(out: Path, cache: Path | None = None, *, folders: Collection[str] = FOLDERS) -> None:
-    """Raise InputError where a run into `out`, which replaces these `folders`, would delete what no run left there, or
-    its own `cache`.
+    """Raise InputError where a run into `out`, which replaces `folders`, would delete files that no run wrote, or its
+    own `cache`.
 
-    Each step asks the same again about its own folder before it puts a new one there.
+    Each step repeats this check for its own folder before it replaces that folder.
     """
     from parapet.data import dataset
     from parapet.steps import front, full_evaluation, report, search
@@ -33,7 +33,7 @@ def check(out: Path, cache: Path | None = None, *, folders: Collection[str] = FO
 
 
 def check_scratch(folder: Path, own: Iterable[str]) -> None:
-    """Raise InputError where clearing `folder` would delete what fits none of the patterns `own`."""
+    """Raise InputError where emptying `folder` would delete a file that matches none of the patterns `own`."""
     refuse_foreign(folder, own)
 
 

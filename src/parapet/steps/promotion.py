@@ -42,16 +42,16 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     audit did not fail, the lower end of the 95 % interval of robust accuracy and the latency meet their bounds, ONNX
     parity held, and the model is not significantly worse than the champion on the same images. Both are judged under
     today's suite: an evaluation under another suite is repeated (this needs `dataset`, by default `out`/dataset, and
-    keeps its results in `cache`, by default `out`/.parapet). The numbers have to follow from the recorded outcomes; the
-    rapid suite, run on the graph with a seed that follows from `occasion`, must not break significantly more, nor may
-    the deep audit of the graph fail; the gate judges the lowest of these numbers. With `allow_incomparable` a champion
-    that cannot be attacked on these images (other data, no weights) is no obstacle. Only one promotion runs at a time;
-    `tell` is called with the owner of the lock that it waits for.
+    keeps its results in `cache`, by default `out`/.parapet). The numbers must follow from the recorded outcomes. The
+    rapid suite, run on the graph with a seed derived from `occasion`, must not break significantly more images, and the
+    deep audit of the graph must not fail. The gate judges the lowest of these numbers. With `allow_incomparable` the
+    comparison is left out if the champion cannot be attacked on these images (other data, no weights). Only one
+    promotion runs at a time; `tell` is called with the owner of the lock that it waits for.
 
-    Returns {id, reason, version, previous, moved, refreshed, comparison, reattack}. `moved` is False where it is
-    champion already; then `refreshed` says whether its tags and description were updated to today's evaluation. Raises
-    InputError for files that are damaged or not those that were measured, and PromotionRefused with every reason; then
-    champion, previous, challenger and the versions are as they were.
+    Returns {id, reason, version, previous, moved, refreshed, comparison, reattack}. `moved` is False where the
+    member is champion already; then `refreshed` says whether its tags and description were updated to today's
+    evaluation. Raises InputError for files that are damaged or not those that were measured, and PromotionRefused with
+    every reason; a refusal leaves the aliases and the versions unchanged.
     """
     config, front, cache = params.promotion, read_front(out / "front.json"), cache or out / ".parapet"
     if front["threat"] != to_dict(params.threat):
@@ -61,7 +61,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
     registry = MlflowRegistry(uri, config.model_name)
     check_files(chosen, out)
     check_front(out, chosen, read_evaluation(out, chosen))
-    registry.aliases()  # a registry that is away is reported before anything is attacked
+    registry.aliases()  # reports an unreachable registry before anything is attacked
     data = dataset or out / "dataset"
 
     def judge(evaluation: dict[str, Any], folder: Path, graph: Path) -> Reattacked:
@@ -86,7 +86,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                        "refreshed": False, "reattack": judged.summary()}
             is_champion = champion is not None and champion.tags.get(DIGEST_TAG) == package.digest
             same = champion if is_champion else None
-            # A version without its weights cannot be attacked again, so it is registered again with them.
+            # A version without weights cannot be attacked again, so the model is registered again with its weights.
             if same is not None and _has_files(same.tags) and _is_whole(registry, same, tell):
                 if refusals:
                     raise PromotionRefused(f"{chosen['id']}, champion of {config.model_name} as version "
@@ -104,7 +104,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                     held = judge(pair[-1], place, place / results.ONNX)
                     compared = Comparison.of(held.evaluation, judged.evaluation)
                     refusals += compared.refusals(named, config.significance)
-                    # Refusals of the champion are no reason to keep it.
+                    # Objections to the champion are reported, and do not by themselves stop the promotion.
                     doubts = [f"and of {named}, {doubt}" for doubt in held.refusals(config.significance)]
                     for doubt in doubts:
                         tell(doubt)
@@ -115,8 +115,8 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
                 raise PromotionRefused(f"{chosen['id']} is not promoted, and {config.model_name} is unchanged: "
                                        f"{'; '.join(refusals)}.")
             _check_champion(registry, ticket, chosen["id"], pointed)
-            # The champion moves last: a promotion that is killed before that is repeated as a whole, and one that is
-            # killed after it is complete.
+            # The alias of the champion moves last: a promotion that is killed before that is repeated as a whole, and
+            # one that is killed after it is complete.
             if chosen["mlflow_run_id"]:
                 attach(uri, chosen["mlflow_run_id"], cards, "card")
             _refresh(registry, version, {**tags, **version_tags.passed(outcome["previous"], compared)}, cards[CARDS[0]])
@@ -127,7 +127,7 @@ def run(params: Params, out: Path, *, uri: str, wish: str | None = None, candida
 
 def _challenge(registry: MlflowRegistry, ticket: Ticket, package: ModelPackage, tags: dict[str, str],
                card: Path) -> Version:
-    """The version of `package`, registered unless it is there, as challenger."""
+    """Register `package` unless it is registered already, and make it challenger; returns its version."""
     ticket.begin(aliases=registry.aliases(), model_created=not registry.exists(),
                  experiment=experiment_of(registry, package))
     registry.create_model()
@@ -177,7 +177,7 @@ def _cards(chosen: dict[str, Any], front: dict[str, Any], evaluation: dict[str, 
 
 def _package(chosen: dict[str, Any], front: dict[str, Any], out: Path, cards: dict[str, Path],
               experiment: str, artifact_root: Path | None) -> ModelPackage:
-    """The graph, the files by which the next gate attacks it with gradients, and the cards."""
+    """The graph, the weights and training record that the next gate needs for attacks with gradients, and the cards."""
     weights = out / chosen["weights"]
     files = {results.WEIGHTS: weights, results.TRAINING: weights.parent / results.TRAINING, **cards}
     example = np.zeros((2, *front["data"]["image_shape"]), dtype=np.float32)

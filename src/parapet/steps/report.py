@@ -1,4 +1,4 @@
-"""The step `report`: the page, the model cards, the tables for dvc plots."""
+"""report: writes the HTML page, the model cards and the tables for dvc plots."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def run(params: Params, out: Path, *, tracker: Tracker | None = None,
         mlflow_ui: str = "http://127.0.0.1:5000") -> Path:
     """Write report/ (index.html, front.svg, cards/, pareto/) and plots/ into `out`, from its front.json.
 
-    Returns the page. `mlflow_ui` is the address for links to runs. Raises InputError if an input is missing or
-    damaged, and if one of the folders holds a file that the report did not write.
+    Returns the path of the page. `mlflow_ui` is the address for links to runs. Raises InputError if an input is
+    missing or damaged, and if one of the folders holds a file that the report did not write.
     """
     check_place(out)
     front = read_front(out / "front.json")

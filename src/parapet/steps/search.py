@@ -1,7 +1,7 @@
 """search: NSGA-II on one machine; candidates are measured in worker processes and kept in a cache.
 
-Everything that a killed search needs lies in the cache folder: each candidate's files under its training key, and
-each search's state and journal under its search key. `out` receives copies at the end.
+The cache folder has everything that a killed search needs to resume: each candidate's files under its training key, and
+each search's state and journal under its search key. At the end the results are copied to `out`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from parapet.store.records import Record
 from parapet.tracking import search_runs as tracked
 from parapet.tracking.tracker import Tracker
 
-# What `go_on` leaves of the candidate cache, and where.
+# The folder in `out` to which `go_on` copies the candidate cache, and the parts of the cache that it copies.
 _CACHE, _KEPT = "cache", ("searches", "candidates")
 
 
@@ -40,14 +40,14 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
         tags: dict[str, str] | None = None, watch: bool = False, end: bool = True) -> dict[str, Any]:
     """Search as `params` say, on the prepared `dataset`, and write the archive, the front and its files to `out`.
 
-    `devices` has an entry a worker. `tags` (for example the git revision) go to every tracked run. With `watch` a live
-    table is shown in a terminal. Goes on where an earlier, interrupted search in the same `cache` stopped; InputError
-    where one is still running there, and WorkError where too many candidates of a round are lost (`lost`). Without
-    `end` the search stops after its generations, trains nothing from scratch and writes nothing to `out`. Returns a few
-    metrics.
+    `devices` has one entry per worker. `tags` (for example the git revision) are set on every tracked run. With `watch`
+    a live table is shown in a terminal. An interrupted search in the same `cache` is resumed. With `end` False the
+    search stops after its generations, trains nothing from scratch and writes nothing to `out`. Returns {search_id,
+    evaluated, front, hypervolume}. Raises InputError where another search is running in `cache`, and WorkError where
+    too many candidates of a round are lost (`search.lost`).
     """
     info = read_info(dataset)
-    check_files(dataset, info)  # a split that is another one would make every candidate fail, or worse, not fail
+    check_files(dataset, info)  # with changed files every candidate would fail or, worse, get wrong numbers
     check_place(out, [cache, dataset])
     search_id = keys.short_id(keys.search_key(params, info["fingerprint"], devices[0]))
     with only_search(cache), Workers(devices, attempts=params.search.attempts,
@@ -76,7 +76,7 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
             ids = candidates.write_search(partial, search_id, records, undefended, params, folders)
             search_folder.seal(partial, search_id, info["fingerprint"])
     summary = candidates.summarise(records, params)
-    # Of what is handed over; the curve in the summary is also of networks that were trained anew since.
+    # Of the networks that are delivered; the curve in the summary includes those that were trained again since.
     volume = hypervolume(trained_from_scratch(records), params.search.ideal, params.search.reference)
     tracker.front(search_id, ids)
     tracker.finish(search_id, {"hypervolume": volume, "front_size": len(ids), "evaluated": summary["evaluated"],
@@ -85,18 +85,18 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
 
 
 def check_place(out: Path, kept: Iterable[Path]) -> None:
-    """Raise InputError where a search put at `out` would delete any of `kept`, or what is not of a search."""
+    """Raise InputError where writing a search to `out` would delete any of `kept`, or files that no search wrote."""
     refuse_to_replace(out, kept, [*search_folder.MARKS, f"{_CACHE}/{_KEPT[0]}"], search_folder.OWN)
 
 
 def go_on(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[str], tracker: Tracker,
           tags: dict[str, str] | None = None, previous: Path | None = None, end: bool = True) -> dict[str, Any]:
-    """As `run`, from where the search in folder `previous` ended, which an earlier call left.
+    """As `run`, but resumes the search in folder `previous`, the `out` of an earlier call.
 
-    `out` holds the candidate cache too, since whoever goes on may find nothing of this machine but its `out`. Without
-    `end` there is no front yet and nothing else in it. Raises InputError where `previous` cannot be gone on from.
+    The candidate cache is copied to `out` too, because the next call may run on a machine that has only `out`. With
+    `end` False `out` has only this cache and no front. Raises InputError where `previous` has no candidate cache.
     """
-    # What a pod that was killed had done already stands in `cache`, and is newer.
+    # A `cache` that is not empty is of a killed pod of the same task, and is newer than `previous`.
     if previous is not None and not (cache / _KEPT[0]).exists():
         if not (previous / _CACHE).is_dir():
             raise InputError(f"{previous} cannot be gone on from: it has no folder {_CACHE}, because it is of a search "
@@ -110,8 +110,11 @@ def go_on(params: Params, dataset: Path, out: Path, cache: Path, *, devices: lis
 
 @contextmanager
 def only_search(cache: Path, *, wait: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Refuse a second search in the same cache; wait a moment for one that is just ending. With `wait`, which is told
-    so, it is waited for however long it takes. May be nested."""
+    """Hold the lock that allows one search at a time in a cache. May be nested.
+
+    Raises InputError where another search does not release it within 5 seconds; with `wait`, calls `wait` with a
+    message instead, and then waits without limit.
+    """
     cache.mkdir(parents=True, exist_ok=True)
     owner = cache / "search.pid"
     lock = FileLock(cache / "search.lock", is_singleton=True)

@@ -1,6 +1,6 @@
-"""The steps of one candidate, each in a child process that may die: whatever happens, there is a result.
+"""Runs each step of a candidate in a child process; where the child dies, the result is an infeasible candidate.
 
-A pod calls these, so that a crash in it is an infeasible candidate with its reason and not a hole in the loop.
+The pods of a cluster call these functions, so that a crash gives a result with its reason and does not end the search.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _WORK = "parapet.steps.supervised:work"
 
 def training(params: Params, proposal: dict[str, Any], dataset: Path, out: Path, *, locks: str = "",
              checkpoints: Path | None = None) -> dict[str, Any]:
-    """`training.run` of `proposal` in a child process.
+    """Call `training.run` for `proposal` in a child process; returns its result.
 
-    `locks` is the folder of the cores' locks, if any; what is kept in `checkpoints` outlives this process too.
+    `locks` is the folder of the lock `Cores`, or empty. A checkpoint in `checkpoints` survives the end of this process.
     """
     return _supervise("training", params, proposal, dataset, out / results.TRAINING, locks,
                       {"checkpoints": str(checkpoints) if checkpoints else None}, candidate=proposal["id"],
@@ -44,7 +44,7 @@ def training(params: Params, proposal: dict[str, Any], dataset: Path, out: Path,
 
 def attack_evaluation(params: Params, candidate: Path, dataset: Path, out: Path, *,
                       locks: str = "") -> dict[str, Any]:
-    """`attack_evaluation.run` of folder `candidate` in a child process."""
+    """Call `attack_evaluation.run` for the folder `candidate` in a child process; returns its result."""
     trained = results.trained(candidate)
     return _supervise("attack_evaluation", params, str(candidate), dataset, out / results.ATTACK_EVALUATION, locks,
                       candidate=trained["id"], key=evaluation_key(trained["key"], params, "attack_evaluation"))
@@ -52,7 +52,7 @@ def attack_evaluation(params: Params, candidate: Path, dataset: Path, out: Path,
 
 def export(params: Params, candidate: Path, dataset: Path, out: Path, *, locks: str = "", attacks: Path | None = None,
            revision: str = "unknown") -> dict[str, Any]:
-    """`export.run` of folder `candidate` in a child process; `attacks` is what `attack_evaluation` left."""
+    """Call `export.run` for folder `candidate` in a child process; `attacks` is the output of `attack_evaluation`."""
     trained = results.trained(candidate)
     return _supervise("export", params, str(candidate), dataset, out / results.EXPORT, locks,
                       {"attacks": str(attacks) if attacks else None, "revision": revision}, candidate=trained["id"],
@@ -61,10 +61,11 @@ def export(params: Params, candidate: Path, dataset: Path, out: Path, *, locks: 
 
 def measure(params: Params, proposals: Sequence[dict[str, Any]], dataset: Path, out: Path, cache: Path, *,
             revision: str = "unknown") -> list[str]:
-    """Training, attack evaluation and export of each of `proposals` in child processes, as many as there are devices.
+    """Train, attack and export each of `proposals` in child processes, one per device.
 
-    What is done lies in `cache`, so that the same work begun again goes on. Leaves out/<id>/ with the files of each
-    candidate, for one that failed training.json with the reason. Returns the reasons of those.
+    Finished steps are kept in `cache`, so that a repeated call resumes. Writes the files of each candidate to
+    `out`/<id>/; for a candidate whose process failed this is a training.json with the reason. Returns the reasons of
+    all infeasible candidates, each after the candidate's id.
     """
     reasons: list[str] = []
     info, asked = read_info(dataset), [Proposal.from_json(proposal) for proposal in proposals]
@@ -97,14 +98,14 @@ def measure(params: Params, proposals: Sequence[dict[str, Any]], dataset: Path, 
 
 def work(*, step: str, params: dict[str, Any], subject: dict[str, Any] | str, dataset: str, out: str, locks: str,
          device: str, more: dict[str, str | None], progress: results.Report = results.ignore) -> dict[str, Any]:
-    """The child's side: `run` of the step called `step`, with JSON for arguments.
+    """Call `run` of the step named `step` in the child process, with arguments as JSON.
 
-    `subject` is what the step works on: a proposal, or the folder that training left. `more` are arguments of that step
-    alone.
+    `subject` is the input of the step: a proposal, or the folder that training wrote. `more` has the arguments that
+    only this step takes.
     """
     run = importlib.import_module(f"parapet.steps.{step}").run
     cores = Cores(Path(locks)) if locks else FreeCores()
-    # The graph that ships is timed on the CPU, whatever trained it.
+    # The exported graph is timed on the CPU, also if a GPU trained the network.
     where: dict[str, Any] = {} if step == "export" else {"device": device}
     where |= {name: value if name == "revision" else Path(value) for name, value in more.items() if value is not None}
     worked_on = Path(subject) if isinstance(subject, str) else Proposal.from_json(subject)
@@ -116,7 +117,7 @@ def work(*, step: str, params: dict[str, Any], subject: dict[str, Any] | str, da
 
 def _supervise(step: str, params: Params, subject: dict[str, Any] | str, dataset: Path, result: Path, locks: str,
                more: dict[str, str | None] | None = None, **common: str) -> dict[str, Any]:
-    """The step's result; where the child leaves none, an infeasible one, written to `result`."""
+    """Run a step in a child process and return its result; if it has none, an infeasible one is written to `result`."""
     result.parent.mkdir(parents=True, exist_ok=True)
     task = Task(common["candidate"], _WORK, {
         "step": step, "params": to_dict(params), "subject": subject, "dataset": str(dataset),
@@ -140,8 +141,8 @@ def _supervise(step: str, params: Params, subject: dict[str, Any] | str, dataset
 
 
 def _advice(params: Params, subject: dict[str, Any] | str, dataset: Path) -> str:
-    """Which candidate it is and how to leave it out, as far as the files that tell of it are there."""
-    from parapet.models.weights import read_metadata  # torch is for a failure alone
+    """The genome of a lost candidate and how to exclude it from the search space; empty where it cannot be read."""
+    from parapet.models.weights import read_metadata  # imports torch, which is needed only after a failure
 
     try:
         genome = Genome.from_dict(subject["genome"] if isinstance(subject, dict)

@@ -1,7 +1,7 @@
-"""train: one model from a named recipe. A command of its own, not a step of the pipeline.
+"""train: trains one model from a named recipe. A command, not a pipeline step.
 
-The folder of a run has train.json, which says what is trained and later the result; checkpoint.safetensors, written
-after each epoch and deleted at the end; model.safetensors, the best epoch by robust validation accuracy.
+The folder of a run has train.json, the configuration and at the end the result; checkpoint.safetensors, written after
+each epoch and deleted at the end; model.safetensors, the weights of the best epoch by robust validation accuracy.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Watcher:
         """A finished run is trained again, because its files have changed: `problem` says how."""
 
     def moved(self, done: float, text: str) -> None:
-        """`done` epochs, fractions included, are finished; `text` is the current work."""
+        """`done` is the number of finished epochs, with a fraction; `text` is the current work."""
 
     def finished_epoch(self, row: dict[str, Any]) -> None:
         """A row of the curves, with `epochs` and `images_per_second` (of training, without validation)."""
@@ -67,8 +67,8 @@ def task(recipe: NamedRecipe, name_or_path: str, changes: Sequence[str], data_fo
 
 def work(*, recipe: str, changes: list[str], data: str, out: str, seed: int, threads: int | None, device: str,
          progress: Any) -> dict[str, Any]:
-    """`task` in the child process; reports {"goes_on": epoch}, {"damaged": problem} and {"epoch": row}, as to a
-    `Watcher`."""
+    """Call `run` in the child process with the arguments of `task`; reports the calls of a `Watcher` as
+    {"goes_on": epoch}, {"damaged": problem} and {"epoch": row}."""
     if threads is not None:
         torch.set_num_threads(threads)
 
@@ -116,9 +116,9 @@ def run(recipe: NamedRecipe, data_folder: Path, out: Path, *, seed: int = 0, dev
 
 
 def check_folder(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The train.json of this run, None where there is none; InputError where `out` belongs to another run.
+    """The content of this run's train.json, None where there is none. Raises InputError where `out` has another run.
 
-    Only the keys of `identity` are compared: before the data are prepared it has no fingerprint.
+    Only the keys of `identity` are compared, which has no fingerprint before the data are prepared.
     """
     path, advice = out / RECORD, "give another folder with --out"
     try:
@@ -144,7 +144,7 @@ def check_folder(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def check_before_data(recipe: NamedRecipe, out: Path, seed: int) -> None:
-    """InputError where `out` belongs to another run, before the data are prepared and without their fingerprint."""
+    """Raise InputError where `out` has another run; needs no prepared data, and does not compare their fingerprint."""
     check_folder(out, _identity(recipe, seed))
 
 
@@ -163,8 +163,8 @@ def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str
 
     def tell(epoch: int, epochs: int, row: dict[str, Any]) -> None:
         nonlocal begun
-        # Only after the first epoch: wrong input has been refused by then, so that it leaves no record. The result of
-        # an earlier attempt, perhaps a failure, is replaced.
+        # Only after the first epoch, when all input has been checked, so that wrong input leaves no record. The result
+        # of an earlier attempt is replaced.
         if not begun:
             sealed.write(out / RECORD, result)
             begun = True
@@ -191,7 +191,7 @@ def _train(recipe: NamedRecipe, data: Dataset, out: Path, seed: int, device: str
 
 
 def _restored(recipe: NamedRecipe, data: Dataset, out: Path, error: TrainingFailed, result: dict[str, Any]) -> str:
-    """Save the best epoch of a failed run; the sentence about the failure and what was saved."""
+    """Save the best epoch of a failed run; returns a sentence about the failure and what was saved."""
     reason = str(error)
     numbers, best = peek(out / CHECKPOINT)
     if not best:
@@ -206,7 +206,7 @@ def _restored(recipe: NamedRecipe, data: Dataset, out: Path, error: TrainingFail
 
 
 class _Clock:
-    """Counts the batches of an epoch, those of training and then those of validation, and times the former."""
+    """Counts the batches of an epoch, first of training and then of validation, and times those of training."""
 
     def __init__(self, epoch: int, batches: int, validation_batches: int, batch_size: int, watcher: Watcher) -> None:
         self.batches, self.expected, self.batch_size = batches, batches + validation_batches, batch_size
@@ -217,7 +217,7 @@ class _Clock:
         self.epoch, self.turns, self.started = epoch, 0, time.monotonic()
 
     def auxiliary_turn(self, name: str) -> Callable[[], AbstractContextManager[object]]:
-        """The `turn` of the auxiliary model `name`."""
+        """The `turn` for training the auxiliary model `name`."""
         turns = 0
 
         @contextmanager

@@ -1,4 +1,4 @@
-"""training: trains one candidate adversarially; a candidate that fails is a result with its reason."""
+"""training: trains one candidate adversarially; a failed training is an infeasible result with its reason."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def run(params: Params, proposal: Proposal, dataset: Path, out: Path, *, device:
     """Train `proposal` on the prepared `dataset` into the folder `out`.
 
     `start` is the file of the weights from which a proposal with a parent starts. Writes model.safetensors and
-    training.json; resumes from checkpoint.safetensors of an earlier attempt, which is in its own folder below
-    `checkpoints` (default: in `out`). Damaged results in `out` are made again. With `training.gpus` above 1 that many
-    processes train together, the first on `device` and the others on the GPUs after it; each of them calls this with
-    its place in the `team`, and the first one writes. Raises WorkError where the parent's weights are missing or
-    damaged.
+    training.json, and returns its content; resumes from checkpoint.safetensors of an earlier attempt, which is in its
+    own folder below `checkpoints` (default: in `out`). Damaged results in `out` are made again. With `training.gpus`
+    above 1 that many processes train together, the first on `device` and the others on the GPUs after it; each of them
+    calls this with its rank in `team`, and the first one writes; the others return {}. Raises WorkError where the
+    parent's weights are missing or damaged.
     """
     kept = out if checkpoints is None else checkpoints / proposal.training_key[:_FOLDER_LENGTH]
     if (result := results.done(out / results.TRAINING, proposal.training_key)) is not None:
@@ -97,7 +97,7 @@ def run(params: Params, proposal: Proposal, dataset: Path, out: Path, *, device:
     if not team.is_main:
         return {}
     network = trained.network.cpu()
-    network.genome = genome  # not the cheaper recipe of its rung
+    network.genome = genome  # the one of the candidate, not the cheaper recipe of its rung
     save(network, out / results.WEIGHTS)
     result = write(
         beside=[results.WEIGHTS], started=started, training_seconds=trained.seconds,
@@ -109,9 +109,9 @@ def run(params: Params, proposal: Proposal, dataset: Path, out: Path, *, device:
 
 def take_part(*, params: dict[str, Any], proposal: dict[str, Any], dataset: str, out: str, start: str | None,
               checkpoints: str | None, locks: str | None, device: str, team: Team, progress: results.Report) -> None:
-    """`run` in one of several processes that train a candidate together, with its arguments as plain values.
+    """Call `run` in one of several processes that train a candidate together; the arguments are plain values.
 
-    Raises InputError where the number of processes is not that of params.yaml.
+    Raises InputError where the number of processes is not `training.gpus`.
     """
     settings = parse(Params, params)
     if team.size != settings.training.gpus:

@@ -1,1 +1,1 @@
-"""Whether files are what was written: the archive's records, and everything that a run left."""
+"""Verifies stored files: the records of an archive, and all artifacts of a run."""

@@ -1,4 +1,4 @@
-"""Whether every file that a number comes from is what was written, and says what follows from the others."""
+"""Verifies the artifacts of a run: the files are unchanged, and their numbers follow from one another."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _ID = "[0-9a-f]" * 12
 
 @dataclass
 class Findings:
-    """How many files were looked at, how many evaluations were counted again, and one line for each thing wrong."""
+    """The numbers of files checked and of evaluations recomputed, and one line for each problem."""
 
     files: int = 0
     evaluations: int = 0
     problems: list[str] = field(default_factory=list)
 
     def attempt(self, work: Callable[..., Any], *given: Any) -> Any:
-        """What `work` gives, called with what is `given`; where it raises InputError or meets a file that cannot be
-        read, the sentence for it is a problem, and None."""
+        """The result of `work` with the arguments `given`; None where it raises InputError or cannot read a file, and
+        the message is added to `problems`."""
         try:
             return work(*given)
         except (InputError, OSError) as error:
@@ -48,10 +48,10 @@ class Findings:
 
 
 def artifacts(out: Path, dataset: Path | None = None) -> Findings:
-    """Look at what a run left in the folder `out`: dataset/, search/, evaluation/, onnx/, front.json, metrics.json.
+    """Verify the artifacts of a run in folder `out`: dataset/, search/, evaluation/, onnx/, front.json, metrics.json.
 
-    `dataset` is the prepared data set where it lies elsewhere; it must be that of the search and of front.json. Parts
-    that are not there are not looked for, unless another one needs them.
+    `dataset` is the folder of the prepared data set, by default `out`/dataset; the search and front.json must be of
+    this data. A missing artifact is a problem only if another one needs it.
     """
     found, fingerprint = Findings(), None
     if dataset is not None or os.path.lexists(out / "dataset") or os.path.lexists(out / "front.json"):
@@ -86,10 +86,10 @@ def artifacts(out: Path, dataset: Path | None = None) -> Findings:
 
 
 def cache(folder: Path) -> Findings:
-    """Look at what the cache keeps beside its candidates: evaluations, the searches' states, times, checkpoints, and
-    what the gate attacked.
+    """Verify what the cache has besides its candidates: evaluations, search states, latencies, checkpoints, and the
+    results of the gate's attacks.
 
-    What is damaged there is measured again by itself.
+    Damaged ones are measured again when they are needed.
     """
     found = Findings()
     for path in sorted(folder.glob(f"evaluations/*/{_ID}.json")):
@@ -113,8 +113,8 @@ def cache(folder: Path) -> Findings:
 
 
 def _dataset(folder: Path, found: Findings) -> str:
-    """The fingerprint of the data, of which every file was looked at."""
-    from parapet.data.dataset import Dataset  # torch
+    """Verify every file of the data set; returns its fingerprint. Raises InputError where one is damaged or missing."""
+    from parapet.data.dataset import Dataset  # imports torch
 
     try:
         info = read_info(folder)
@@ -130,7 +130,7 @@ def _dataset(folder: Path, found: Findings) -> str:
 
 
 def _folder(folder: Path, again: str, found: Findings) -> None:
-    """Every file that digests.json lists."""
+    """Verify every file that digests.json lists."""
     kept = found.attempt(lambda: sealed.SealedFolder(folder, again))
     for name in kept.files if kept else ():
         found.files += 1
@@ -138,7 +138,7 @@ def _folder(folder: Path, again: str, found: Findings) -> None:
 
 
 def _search(search: SearchFolder, folder: Path) -> Iterator[str]:
-    """What follows from the archive: the members of the front, the numbers of search.json."""
+    """Problems of the archive's records, and of the front and the numbers of search.json, which follow from them."""
     summary = search.summary()
     for line in [*archive.read(search.archive()), *filter(None, [search.json(search_folder.UNDEFENDED)])]:
         if (problem := schemas.problem("archive_record", line)) is not None:
@@ -154,7 +154,7 @@ def _search(search: SearchFolder, folder: Path) -> Iterator[str]:
 
 
 def _evaluation(path: Path, found: Findings) -> dict[str, Any] | None:
-    """A file evaluation/<id>.json, with its numbers counted again."""
+    """Verify a file evaluation/<id>.json and recompute its numbers; returns its content."""
     result = results.read_evaluation(path, _AGAIN)
     found.files += 1 + len(result.get("digests", ()))
     if (problem := schemas.problem("evaluation", result)) is not None:
@@ -167,7 +167,7 @@ def _evaluation(path: Path, found: Findings) -> dict[str, Any] | None:
 
 def _front(shown: dict[str, Any], out: Path, search: SearchFolder | None, evaluations: dict[str, dict[str, Any]],
            found: Findings) -> Iterator[str]:
-    """What front.json says of each member beside its evaluation, its record and its files."""
+    """Problems of front.json and metrics.json: where they differ from the members' evaluations, records and files."""
     path = out / "front.json"
     records = {record.id: record.to_json() for record in latest(search.records())} if search else {}
     if search and (undefended := search.undefended()):

@@ -1,4 +1,4 @@
-"""Whether an archive says what is so: its records one by one, and beside what the cache holds of them."""
+"""Verifies the records of an archive, each by itself and against its files in the cache."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from parapet.quoting import quote, words
 from parapet.store.consistency import problems as contradictions
 from parapet.store.keys import short_id
 
-# A folder of the cache is called by so many digits of the training key.
+# The number of digits of the training key in the name of a candidate's folder in the cache.
 _FOLDER_LENGTH = 32
 _LONGEST_QUOTE = 160
 
 
 @dataclass
 class Findings:
-    """How many of what was looked at, and one line for each thing that is wrong."""
+    """The numbers of records, trainings and weights checked, and one line for each problem."""
 
     records: int = 0
     trainings: int = 0
@@ -35,14 +35,13 @@ class Findings:
 
 def verify(records: Sequence[dict[str, Any]], cache: Path,
            progress: Callable[[int], None] = lambda done: None) -> Findings:
-    """Look at `records`, the lines of a journal in their order, and at their files in the folder `cache`.
+    """Verify `records`, the lines of a journal in their order, and their files in the folder `cache`.
 
-    A record meets its schema, its id is the beginning of its training key, its genome is canonical, and no other line
-    has the same id and as many looks. In cache/candidates/ training.json has the record's training key, the
-    results of its attacks and exports have the checksums and files that were written and numbers that follow from their
-    outcomes, and model.safetensors can be loaded and holds the record's genome; files that are not there are not looked
-    for.
-    `progress` is told how many records are done.
+    A record has to meet its schema; its id has to be the beginning of its training key; its genome has to be canonical;
+    no other line may have the same id and the same number of evaluations (`looks`). In cache/candidates/ training.json
+    has to have the record's training key; the results of attacks and exports have to have their checksums, their files,
+    and numbers that follow from the outcomes; model.safetensors has to be loadable, with the record's genome. A missing
+    file is no problem. `progress` is called with the number of records done.
     """
     findings, seen = Findings(), set()
     first_lines: dict[tuple[Any, ...], int] = {}
@@ -68,7 +67,7 @@ def _own(record: dict[str, Any]) -> Iterator[str]:
     try:
         schemas.validate("archive_record", record)
     except ValidationError as error:
-        # An error of "this or null" says only that neither fits; its own causes say why.
+        # The error of a nullable value says only that no alternative fits; its causes say why.
         cause = best_match([error])
         yield f"does not meet the schema at {named(cause.json_path)}: {_short(cause.message)}"
 
@@ -111,7 +110,7 @@ def _stored(record: dict[str, Any], folder: Path, findings: Findings) -> Iterato
 
 
 def _result(path: Path) -> Generator[str, None, dict[str, Any] | None]:
-    """Yields what is wrong with the result of a step and the files beside it; returns the result, if it can be."""
+    """Yields the problems of a step's result and of the files beside it; returns the result, None if unreadable."""
     try:
         found = sealed.look(path)
         sealed.check_fields(found, {"digests": dict})
@@ -124,13 +123,13 @@ def _result(path: Path) -> Generator[str, None, dict[str, Any] | None]:
 
 
 def _weights(record: dict[str, Any], path: Path) -> Iterator[str]:
-    from parapet.models import load  # torch, which nothing needs while the cache holds no weights
+    from parapet.models import load  # imports torch, which is not needed if the cache has no weights
 
     try:
         genome = load(path).genome
     except InputError as error:
         yield str(error)
-    except Exception as error:  # whatever stops torch from loading them is a finding
+    except Exception as error:  # any error of torch while loading is a problem of the file
         if is_out_of_memory(error):
             raise
         if (sentence := told(error)) is not None:
