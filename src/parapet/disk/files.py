@@ -146,7 +146,7 @@ def _taken(partial: Path, folder: bool) -> int | None:
             return None  # a file instead of a folder, or a folder instead of a file
         except PermissionError:
             if partial.exists():
-                return None  # another user's
+                return None  # it belongs to another user
             raise
         try:
             if not _locked(descriptor):

@@ -1,4 +1,4 @@
-"""Strict JSON for files that may be damaged or hostile: no duplicate keys, no NaN, limited depth and numbers."""
+"""Strict JSON for files that may be damaged or malicious: no duplicate keys, no NaN, limited depth and numbers."""
 
 from __future__ import annotations
 

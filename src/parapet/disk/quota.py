@@ -49,7 +49,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _own_groups(root: Path, controller: str) -> Iterator[tuple[str, str]]:
-    """(`controller`, path) of cgroup v1 and ("", path) of v2."""
+    """The paths of this process's groups: (`controller`, path) for cgroup v1 and ("", path) for v2."""
     for line in _read(root / _GROUPS).splitlines():
         parts = line.split(":", 2)
         if len(parts) == 3 and (parts[1] == "" or controller in parts[1].split(",")):

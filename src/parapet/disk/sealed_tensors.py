@@ -21,7 +21,7 @@ _ENTRY = "parapet"
 
 
 def save(tensors: Mapping[str, Tensor], path: Path, about: Mapping[str, Any]) -> None:
-    """Write `tensors` and the JSON object `about`, atomically."""
+    """Write `tensors` and the JSON object `about` to the file `path`, atomically."""
     kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     text = json.dumps(dict(about))
     with replacing(path) as partial:
@@ -46,7 +46,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _entry(metadata: Mapping[str, str]) -> tuple[str, str]:
-    """(`about` as text, checksum)."""
+    """(`about` as text, checksum) from the file's metadata. Raises Damaged where they are missing."""
     try:
         found = json.loads(metadata[_ENTRY])
         text, expected = found["about"], found["sha256"]

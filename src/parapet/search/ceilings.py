@@ -68,7 +68,7 @@ def too_slow(params: Params, genome: Genome, info: dict[str, Any], folder: Path,
         of.append(code)
     path = folder / f"{digest(of)[:32]}.json"
     if (known := _known(path)) is None:
-        path.unlink(missing_ok=True)  # damaged, if it is there
+        path.unlink(missing_ok=True)  # an existing file is damaged here
         _time(params, architecture, info, path, cores)
         known = _known(path)
     if known is None:

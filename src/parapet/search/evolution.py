@@ -35,7 +35,7 @@ from parapet.search.space import P, Space
 from parapet.search.surrogate import Surrogate
 
 SCHEMA_VERSION = 2
-# pymoo sorts by F even where a candidate is infeasible, and cannot take NaN.
+# Objectives of a failed candidate: pymoo sorts by F even where a candidate is infeasible, and does not accept NaN.
 _FAILED = 1e9
 # The violation of a candidate that failed: larger than that of any measured candidate.
 _HUGE = 1e30
@@ -45,7 +45,7 @@ Evaluated = tuple[Sequence[float] | None, float]
 
 
 class Evolution(Generic[P]):
-    """`ask` for points, `tell` their objectives, `state` at any time between the two.
+    """NSGA-II: call `ask` for points, then `tell` with their objectives; `state` may be saved at any time.
 
     A search that is restored from its state gives exactly the results of one that was never interrupted.
     """

@@ -79,7 +79,7 @@ def hypervolume_curve(records: Sequence[Record], ideal: Sequence[float],
 
 
 def ties(member: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Ids of those of `others` whose 95 % intervals of clean and of robust accuracy both overlap with `member`'s.
+    """The ids of the `others` whose 95 % intervals of clean and of robust accuracy both overlap with those of `member`.
 
     The data do not show which of `member` and such a candidate is more accurate or more robust. `member` itself and
     candidates without measurements are not included.

@@ -36,7 +36,7 @@ class SearchSpace(Space[Genome]):
 
     def __init__(self, overrides: dict[str, list[Any]] | None = None,
                  image_shape: Sequence[int] = (1, 8, 8)) -> None:
-        """`overrides` maps gene names to the choices to search (params.yaml's `search.space`).
+        """`overrides` maps names of genes to the choices to search (`search.space` of params.yaml).
 
         Without an override a gene has the choices of `GENES`, or of `LARGE_CHOICES` where `image_shape` (C, H, W) is
         at least `LARGE_FROM` pixels high. Raises InputError for unknown genes, invalid or repeated choices, and

@@ -100,7 +100,7 @@ def top_up(vectors: Sequence[Vector], proposable: Proposable[Any], count: int, r
         if len(vectors) >= count or not near or proposable.admissible is None:
             break
         vector = np.array(near[random.integers(len(near))])
-        place = random.choice(np.flatnonzero(space.upper > 0))  # nosec B311 # numpy's, seeded; no secret
+        place = random.choice(np.flatnonzero(space.upper > 0))  # nosec B311 # numpy's seeded generator, not for secrets
         vector[place] = random.integers(0, space.upper[place] + 1)
         take(vector)
     return vectors

@@ -17,7 +17,7 @@ def pooled(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     if len(results) == 1:
         return results[0]
-    from parapet.intervals import wilson  # torch comes with it
+    from parapet.intervals import wilson  # imported here because it imports torch
 
     records = [result["evaluation"] for result in results]
     weights: list[int] = [record["n"] for record in records]

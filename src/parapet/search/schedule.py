@@ -50,7 +50,7 @@ class Schedule:
 
     @property
     def is_ending(self) -> bool:
-        """Whether no generation follows."""
+        """Whether the search is in its final phase or finished, so that no generation follows."""
         return self.phase in ("final", "done")
 
     def ask(self, records: Sequence[Record], over: Callable[[], bool], *, most: int | None = None) -> list[Request]:

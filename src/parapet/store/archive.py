@@ -105,7 +105,7 @@ def places(path: Path) -> list[Place]:
 
 
 def at(path: Path, wanted: Sequence[Place]) -> list[dict[str, Any]]:
-    """The records at the positions `wanted`, in this order. Raises InputError as `read` does."""
+    """The records at the positions `wanted`, in this order. Raises InputError where one is not a valid record."""
     if not wanted:
         return []
     with path.open("rb") as opened:

@@ -57,7 +57,7 @@ class Request:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Request:
-        """What `to_json` gave."""
+        """The request from the output of `to_json`."""
         return cls(**_request_fields(values))
 
 
@@ -90,7 +90,7 @@ class Proposal(Request):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Proposal:
-        """What `to_json` gave."""
+        """The proposal from the output of `to_json`."""
         own = {name: values[name] for name in ("id", "generation", "seed", "fingerprint", "training_key",
                                                "evaluation_key")}
         return cls(**_request_fields(values), **own, undefended=values.get("undefended", False))
@@ -192,12 +192,12 @@ class Record:
             "validation": line["validation"] and Accuracies(**line["validation"])})
 
 
-# Fields that have another name in the file.
+# Fields that have another name in the archive file.
 _WRITTEN = {"genes": "genome", "evaluations": "looks"}
 
 
 def read(path: Path) -> list[Record]:
-    """Every record of the archive at `path`, in its order; none where there is no file.
+    """All records of the archive at `path`, in the order of the file; none where there is no file.
 
     Raises InputError where it is damaged (`archive.read`), or where a record lacks a field.
     """

@@ -122,7 +122,7 @@ def accuracies(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def verdict(audit: dict[str, Any]) -> dict[str, Any]:
-    """The block `audit`: the verdict, and one line for each check that did not pass."""
+    """The block `audit` of an archive record: the verdict, and one line for each check that did not pass."""
     return {"verdict": audit["verdict"], "reasons": [f"{check['id']}: {check['advice']}" for check in audit["checks"]
                                                      if check["verdict"] != "pass"]}
 

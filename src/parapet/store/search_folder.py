@@ -103,7 +103,7 @@ class SearchFolder:
         return [folder.name for folder in (self._sealed.folder / "candidates").glob("*")]
 
     def candidate(self, name: str) -> Path:
-        """The folder of a member of the front, or of the undefended network, with all its files."""
+        """The folder of a member of the front or of the undefended network; all its files are verified."""
         for file in results.FILES:
             self._sealed.path(f"candidates/{name}/{file}")
         return self._sealed.folder / "candidates" / name
