@@ -54,7 +54,7 @@ def _local(options: argparse.Namespace) -> int:
     from pipelines.robust_search import build
 
     params, layout = load(options.params), Layout(options.batch, options.generations_per_task)
-    build(params, IMAGE, layout=layout)  # raises where it cannot be built, before anything runs
+    build(params, IMAGE, layout=layout)  # to raise an error before anything runs, if the pipeline cannot be built
     if code := cli.main(["check", "--params", str(options.params), "--out", str(options.out)]):
         return code
     # A container uses the data set that is part of its image.
@@ -176,7 +176,7 @@ def _say(text: str) -> None:
 
 
 def _data_root(params: Params) -> str:
-    """The folders of data sets, absolute; PARAPET_DATA comes before data.root."""
+    """The absolute paths of the data sets' folders, separated by colons; PARAPET_DATA comes before data.root."""
     roots = [os.environ.get("PARAPET_DATA"), params.data.root]
     return ":".join(str(Path(root).resolve()) for root in roots if root)
 

@@ -104,7 +104,7 @@ def pages(endpoint: Endpoint, listing: Callable[[str], Any]) -> Iterator[Any]:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether the API said that an object of this name exists already."""
+    """Whether the API refused the request because an object with this name already exists."""
     return "(409: " in str(error)
 
 

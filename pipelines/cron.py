@@ -1,4 +1,4 @@
-"""Parses cron expressions by the grammar of Kubeflow's own parser.
+"""Parses cron expressions with the grammar of Kubeflow's own parser.
 
 Kubeflow's API server and its controller parse the expression of a recurring run with `cron.Parse` of
 github.com/robfig/cron 1.2: six fields with seconds first, or a descriptor such as `@daily` or `@every 90m`. That parser
@@ -32,7 +32,7 @@ class Field:
 
     @property
     def allowed(self) -> str:
-        """The allowed values, in words."""
+        """A text that describes the allowed values."""
         named = f" (or {next(iter(self.names))} to {list(self.names)[-1]})" if self.names else ""
         return (f"allowed are *, ?, numbers from {self.low} to {self.high}{named}, ranges like {self.low}-{self.high}, "
                 f"steps like */2, and lists of them with commas")

@@ -1,4 +1,4 @@
-"""Follows a run on a cluster to its end, through lost connections."""
+"""Follows a run on a cluster until it ends, also after lost connections."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Layout:
     def tasks(self, params: Params) -> int:
         """The number of tasks of a whole run."""
         stages = len(self.stages(params))
-        # data_prep, full_evaluation, front, report, outcome
+        # The tasks data_prep, full_evaluation, front, report and outcome.
         around = 5 + self.promote
         if self.generations_per_task is not None:
             return around + stages

@@ -105,7 +105,8 @@ def _finished(work: Path) -> Iterator[Path]:
 
 
 def _describe(task: Path, work: Path) -> str:
-    """`training is done: generation 1, candidate 3` for .../for-loop-2-iteration-2/training-1."""
+    """A message about a finished task: `training is done: generation 1, candidate 3` for the folder
+    .../for-loop-2-iteration-2/training-1."""
     # The folders that `_finished` searches always match.
     match = cast(re.Match[str], _TASK.fullmatch("/".join(task.relative_to(work).parts[1:])))
     name = match["name"].replace("-", "_")

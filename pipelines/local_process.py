@@ -36,7 +36,7 @@ def main() -> None:
         os.dup2(nothing.fileno(), sys.stdin.fileno())  # so that the tasks do not keep the parent's pipe open
     job = json.loads(parent.readline())
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    warnings.simplefilter("ignore")  # kfp warns for each task that image and display name have no effect here
+    warnings.simplefilter("ignore")  # kfp warns for every task that its image and display name have no effect
     workspace = Path(job["root"]) / "workspace"
     workspace.mkdir()
     image = job["image"]

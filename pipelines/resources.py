@@ -43,7 +43,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Toleration:
-    """A taint that pods with a GPU tolerate."""
+    """A toleration of pods with a GPU for a node taint."""
 
     key: str = option("nvidia.com/gpu")
     operator: str = option("Exists", choices=("Exists", "Equal"))
@@ -219,7 +219,7 @@ class Resources:
             kubernetes.use_secret_as_env(task, secret.name, {key: name for name, key in secret.variables.items()})
 
     def workspace_config(self) -> PipelineConfig:
-        """The volume that the tasks of a run share."""
+        """The configuration of the volume that the tasks of a run share."""
         patch: dict[str, Any] = {"accessModes": [self.workspace_access]}
         if self.storage_class:
             patch["storageClassName"] = self.storage_class
@@ -228,7 +228,7 @@ class Resources:
 
     def _request_gpus(self, task: PipelineTask, count: int) -> None:
         task.set_accelerator_type(self.accelerator).set_accelerator_limit(count)
-        kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory",  # nosec B108 # the pod's own
+        kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory",  # nosec B108 # private to the pod
                                    size_limit=self.shared_memory)
         for key, value in self.node_selectors.items():
             kubernetes.add_node_selector(task, key, value)

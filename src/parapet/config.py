@@ -36,9 +36,9 @@ _Config = typing.TypeVar("_Config", bound="DataclassInstance")
 
 def option(default: Any, *, low: float | None = None, high: float | None = None,
            choices: Collection[Any] | None = None, factory: bool = False, formerly: str | None = None) -> Any:
-    """A dataclass field with the closed range or the set of values that the user may give.
+    """A dataclass field with the closed range [`low`, `high`] or the set of `choices` that the user may set.
 
-    `formerly` is the name that the key had in earlier versions; it is still read.
+    `formerly` is the name of the key in earlier versions; it is still read.
     """
     limits = {"low": low, "high": high, "choices": choices, "formerly": formerly}
     if factory:

@@ -33,8 +33,9 @@ class Genome:
     `pairing` (of adversarial logit pairing), `temperature` (of distillation and of its teacher, `softened`), `morel`
     (weight of MOREL's embedding losses added to TRADES or MART) and its `morel_alpha`, the weights of the regularisers
     `input_gradient`, `gradient_alignment` and `logit_squeezing`, `label_smoothing`, `weight_perturbation` (gamma of
-    adversarial weight perturbation), `crafting` (pgd, or one step: fgsm, n_fgsm, and ensemble, from other networks
-    too), `eps_ratio` (training radius over the threat model's), attack `steps`, peak `learning_rate`, `weight_decay`.
+    adversarial weight perturbation), `crafting` (pgd, or a one-step attack: fgsm, n_fgsm, or ensemble, which also
+    attacks other networks), `eps_ratio` (training radius divided by that of the threat model), attack `steps`, peak
+    `learning_rate`, `weight_decay`.
     `others` holds (name, value) of the genes that were added later, without those that have no effect, so that a genome
     without such genes keeps its digest.
     """
@@ -96,7 +97,7 @@ class Genome:
 
     @property
     def meets_attacks(self) -> bool:
-        """Whether it is trained on adversarial images."""
+        """Whether the genome is trained on adversarial images."""
         return LOSSES[self.loss].attacked
 
     def declarations(self) -> Iterator[Any]:
