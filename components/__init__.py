@@ -1,8 +1,8 @@
-"""The steps as Kubeflow components: types here, one call into the library each, nothing installed at run time.
+"""The steps as Kubeflow components: each declares its types and makes one call into the library; it installs nothing.
 
-A component's parameters that are named like sections of params.yaml hold such a section as JSON text, because whole
-numbers inside a Kubeflow dict become floats. A function's source is copied into the compiled pipeline, so that it sees
-nothing of its module but what it imports itself.
+A parameter with the name of a section of params.yaml holds this section as JSON text, because integers inside a
+Kubeflow dict become floats. The source of a component's function is copied into the compiled pipeline, so it can use
+only names that it imports itself.
 """
 
 from components.attack_evaluation import attack_evaluation

@@ -1,4 +1,4 @@
-"""attack_evaluation: the search's own suite on the validation split, and the cheap part of the audit."""
+"""attack_evaluation: the attack suite of the search on the validation split, and the cheap part of the audit."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output

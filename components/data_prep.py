@@ -1,4 +1,4 @@
-"""data_prep: verify the data set, split it, record its fingerprint."""
+"""data_prep: verifies the data set, splits it, and records its fingerprint."""
 
 from kfp import dsl
 from kfp.dsl import Dataset, Output

@@ -1,4 +1,4 @@
-"""export: the ONNX graph of one candidate, its parity with torch, its latency."""
+"""export: exports one candidate to ONNX, compares the graph with torch, and measures its latency."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Model, Output

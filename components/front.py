@@ -1,4 +1,4 @@
-"""front: everything known of the front's members, in one self-contained folder."""
+"""front: collects all results of the front's members in one self-contained folder."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Output

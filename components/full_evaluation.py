@@ -1,4 +1,4 @@
-"""full_evaluation: the whole suite and audit of the front on the test split, replayed on the ONNX graphs."""
+"""full_evaluation: the full suite and audit of the front on the test split, replayed on the ONNX graphs."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Output

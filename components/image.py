@@ -1,3 +1,3 @@
-"""The image that every component runs in, unless `python -m pipelines compile --image` names another."""
+"""The container image of every component, unless `python -m pipelines compile --image` names another."""
 
 IMAGE = "parapet:dev"

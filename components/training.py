@@ -1,4 +1,4 @@
-"""training: one candidate, adversarially; a candidate that fails is a result with its reason."""
+"""training: trains one candidate adversarially; a candidate that fails gives a result with the reason."""
 
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Model, Output

@@ -1,1 +1,1 @@
-"""The Kubeflow pipelines and their drivers: `python -m pipelines {compile,local}`."""
+"""The Kubeflow pipelines and their command: `python -m pipelines {compile,local,submit,schedule}`."""

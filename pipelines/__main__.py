@@ -1,4 +1,5 @@
-"""The command `python -m pipelines`: the only module here that uses working directory, environment and exit codes."""
+"""The command `python -m pipelines`: reads the arguments, the working directory and the environment, and runs a verb.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code, as `parapet` does (0 done, 1 failed, 2 wrong input, 130 interrupted)."""
+    """Run one verb; returns the exit code, the same as for `parapet`: 0 done, 1 failed, 2 wrong input, 130 interrupted.
+    """
     limit_threads(os.environ)
     options = _parse(arguments)
     return cli.guarded("pipelines", lambda: options.verb(options), options.interrupted, arguments=arguments,
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compile(options: argparse.Namespace) -> int:
     params, resources = load(options.params), _resources(options.cluster)
-    # The default image is for a local machine, whose cache is local too.
+    # The default image is used only on a local machine, where no cluster cache can confuse two images of one tag.
     refuse_mutable(options.image, allowed=options.allow_mutable_tag or options.image == IMAGE)
     name = _write(options.pipeline, params, options.image, resources, options.assembled, options.out)
     size = options.out.stat().st_size
@@ -52,10 +54,10 @@ def _local(options: argparse.Namespace) -> int:
     from pipelines.robust_search import build
 
     params, layout = load(options.params), Layout(options.batch, options.generations_per_task)
-    build(params, IMAGE, layout=layout)  # raises where it cannot be built, before anything runs
+    build(params, IMAGE, layout=layout)  # to raise an error before anything runs, if the pipeline cannot be built
     if code := cli.main(["check", "--params", str(options.params), "--out", str(options.out)]):
         return code
-    # A container has the data set that was built into its image.
+    # A container uses the data set that is part of its image.
     root = params.data.root if options.docker else _data_root(params)
     print(f"report  {local.run(params, options.out, root, layout, options.docker)}")
     return 0
@@ -174,7 +176,7 @@ def _say(text: str) -> None:
 
 
 def _data_root(params: Params) -> str:
-    """The folders of data sets, absolute; PARAPET_DATA comes before data.root."""
+    """The absolute paths of the data sets' folders, separated by colons; PARAPET_DATA comes before data.root."""
     roots = [os.environ.get("PARAPET_DATA"), params.data.root]
     return ":".join(str(Path(root).resolve()) for root in roots if root)
 

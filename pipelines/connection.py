@@ -1,4 +1,4 @@
-"""The Kubeflow Pipelines API: a client with time limits, whose failures become one sentence."""
+"""The Kubeflow Pipelines API: a client with time limits, whose errors become one sentence for the user."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _ENDPOINT = "KF_PIPELINES_ENDPOINT"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Address and credentials of the API; None leaves a value to the kfp client.
+    """Address and credentials of the API; None means the default of the kfp client.
 
-    host: without it, KF_PIPELINES_ENDPOINT, the service inside a cluster, or the current kubectl context. token_file: a
-    bearer token, read for each client; in a pod the client finds a projected service account token by itself. seconds:
-    time limit of one request.
+    host: the default is KF_PIPELINES_ENDPOINT, the service inside a cluster, or the current kubectl context.
+    token_file: a file with a bearer token, read for each client; in a pod the client uses a projected service account
+    token by default. seconds: time limit of one request.
     """
 
     host: str | None = None
@@ -37,7 +37,7 @@ class Endpoint:
 
 
 class Unavailable(WorkError):
-    """The API does not answer, or has an internal error: the same request may succeed later."""
+    """The API does not answer or has an internal error; the same request may succeed later."""
 
 
 def connect(endpoint: Endpoint) -> kfp.Client:
@@ -47,7 +47,7 @@ def connect(endpoint: Endpoint) -> kfp.Client:
         import kfp
 
         class Client(kfp.Client):
-            """Checks the server's health once; kfp's own client repeats the check without limit."""
+            """A client that checks the server's health once; kfp's own client repeats the check without limit."""
 
             def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
                 _limit(self, endpoint.seconds)
@@ -63,14 +63,14 @@ def connect(endpoint: Endpoint) -> kfp.Client:
 
 @contextmanager
 def asking(endpoint: Endpoint) -> Iterator[None]:
-    """Turn errors inside into one sentence: InputError for refused credentials and bad requests, `Unavailable` where
-    the server is away or has an internal error, WorkError for the rest."""
+    """Convert errors of the block: InputError for refused credentials and bad requests, `Unavailable` where the server
+    does not answer or has an internal error, WorkError for other API errors."""
     import urllib3
     from kfp_server_api import ApiException
 
     where = endpoint.host or "the Kubeflow Pipelines API"
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the client prints links of its own
+        with contextlib.redirect_stdout(io.StringIO()):  # the client prints links, which are not wanted here
             yield
     except ApiException as error:
         told = _told(error)
@@ -93,7 +93,7 @@ def _limit(client: kfp.Client, seconds: float) -> None:
 
 def pages(endpoint: Endpoint, listing: Callable[[str], Any]) -> Iterator[Any]:
     """The pages of a listing, which is called with the token of each page."""
-    token = ""  # nosec B105 # of a page, not of a person
+    token = ""  # nosec B105 # a page token, not a password
     while True:
         with asking(endpoint):
             page = listing(token)
@@ -104,7 +104,7 @@ def pages(endpoint: Endpoint, listing: Callable[[str], Any]) -> Iterator[Any]:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether the API said that an object of this name exists already."""
+    """Whether the API refused the request because an object with this name already exists."""
     return "(409: " in str(error)
 
 
@@ -132,7 +132,7 @@ def _cause(error: BaseException) -> str:
 
 
 class _InTime:
-    """A connection pool whose requests have a time limit and are not retried; the caller decides about that."""
+    """A connection pool whose requests have a time limit and are not retried; the caller may retry them."""
 
     def __init__(self, pool: Any, seconds: float) -> None:
         self._pool, self._seconds = pool, seconds

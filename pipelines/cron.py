@@ -1,9 +1,9 @@
-"""Parses cron expressions by the grammar of Kubeflow's own parser.
+"""Parses cron expressions with the grammar of Kubeflow's own parser.
 
 Kubeflow's API server and its controller parse the expression of a recurring run with `cron.Parse` of
-github.com/robfig/cron 1.2: six fields with seconds first, or a descriptor such as `@daily` or `@every 90m`. It refuses
-extensions of other crons (day 7, L, W, #, a time zone before the fields), and so does this module; both compute the
-same times.
+github.com/robfig/cron 1.2: six fields with seconds first, or a descriptor such as `@daily` or `@every 90m`. That parser
+and this module both refuse extensions of other cron versions (day 7, L, W, #, a time zone before the fields), and both
+compute the same times.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from parapet.quoting import quote
 
 
 class CronError(ValueError):
-    """What is wrong with an expression: the field, its text, what is allowed; part of a sentence."""
+    """An invalid expression; the message is part of a sentence: the field, its text and what is allowed."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field: its name, its first and last value, and the names that stand for values."""
+    """A field of an expression: its name, its lowest and highest value, and the names that can be used for values."""
 
     name: str
     low: int
@@ -32,13 +32,16 @@ class Field:
 
     @property
     def allowed(self) -> str:
-        """The allowed values, in words."""
+        """A text that describes the allowed values."""
         named = f" (or {next(iter(self.names))} to {list(self.names)[-1]})" if self.names else ""
         return (f"allowed are *, ?, numbers from {self.low} to {self.high}{named}, ranges like {self.low}-{self.high}, "
                 f"steps like */2, and lists of them with commas")
 
     def parse(self, text: str) -> tuple[frozenset[int], bool]:
-        """The values of `text`, and whether it is unrestricted: whether one of its parts begins with * or ?."""
+        """(values of `text`, whether it is unrestricted, which means that one of its parts starts with * or ?).
+
+        Raises CronError where `text` is invalid.
+        """
         values: set[int] = set()
         for part in text.split(","):
             values.update(self._part(text, part))
@@ -92,13 +95,13 @@ _DESCRIPTORS = {"@yearly": "0 0 0 1 1 *", "@annually": "0 0 0 1 1 *", "@monthly"
                 "@weekly": "0 0 0 * * 0", "@daily": "0 0 0 * * *", "@midnight": "0 0 0 * * *", "@hourly": "0 0 * * * *"}
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _LENGTH = re.compile(r"([0-9]{1,18}\.?[0-9]{0,18}|\.[0-9]{1,18})(ns|us|µs|μs|ms|s|m|h)")
-# Kubeflow searches so many years for the next time.
+# The number of years in which Kubeflow searches for the next time.
 _YEARS = 5
 
 
 @dataclass(frozen=True)
 class Calendar:
-    """Times by the calendar: the values of each field. With `any_day` a day has to match both day fields, else one."""
+    """Times given by the allowed values of each field. With `any_day` a day must match both day fields, else one."""
 
     seconds: frozenset[int]
     minutes: frozenset[int]
@@ -109,7 +112,8 @@ class Calendar:
     any_day: bool
 
     def next(self, after: datetime) -> datetime | None:
-        """The first time after `after`, in its time zone, which must have no daylight saving time; None for none."""
+        """The first time after `after`, in its time zone, which must not have daylight saving time; None where there is
+        none within five years."""
         start = after.replace(microsecond=0) + timedelta(seconds=1)
         day, last = start.date(), start.year + _YEARS
         while day.year <= last:
@@ -145,8 +149,8 @@ class Every:
 
 
 def parse(expression: str) -> Calendar | Every:
-    """Parse six fields with seconds first, or a descriptor. Raises CronError for what Kubeflow refuses, and for what it
-    accepts without a meaning: empty parts of lists, `*-5`, and intervals below a second."""
+    """Parse six fields with seconds first, or a descriptor. Raises CronError for expressions that Kubeflow refuses, and
+    for meaningless ones that it accepts: empty parts of lists, `*-5`, and intervals below one second."""
     if expression.startswith("@"):
         if expression.startswith("@every "):
             return _every(expression.removeprefix("@every "))

@@ -1,4 +1,4 @@
-"""Follows a run on a cluster to its end, through lost connections."""
+"""Follows a run on a cluster until it ends, also after lost connections."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _WORTH_TELLING = ("SUCCEEDED", "FAILED", "SKIPPED", "CACHED")
 
 def follow(client: Any, endpoint: Endpoint, run_id: str, say: Callable[[str], None], *, interval: float = 10.0,
            patience: float = 600.0, longest: float | None = None) -> Any:
-    """Report each task of run `run_id` that ends, every `interval` seconds, until the run ends; returns the ended run.
+    """Report each task of run `run_id` that ends, until the run ends; returns the ended run.
 
-    A server that is away is asked again at growing intervals, for `patience` seconds. Raises WorkError after that, and
-    where the run takes longer than `longest` seconds; the run itself continues.
+    The server is asked every `interval` seconds, and at increasing intervals while it does not answer. Raises WorkError
+    where it does not answer for `patience` seconds, and where the run takes longer than `longest` seconds; the run
+    itself continues.
     """
     told: set[tuple[str, str]] = set()
     begun, away_since, pause = time.monotonic(), None, interval
@@ -46,10 +47,10 @@ def follow(client: Any, endpoint: Endpoint, run_id: str, say: Callable[[str], No
 
 
 def failure(run: Any) -> str:
-    """The task at which a run failed, and why, as far as the API says."""
+    """The name of the task that failed and the reason, as far as the API provides them."""
     details = (run.run_details.task_details if run.run_details else None) or []
     failed = [detail for detail in details if str(detail.state) == "FAILED"]
-    # The last ones to start are the innermost: a loop fails because a task in it failed.
+    # The task that started last is the innermost one: a loop fails because a task in it failed.
     failed.sort(key=lambda detail: str(detail.start_time or ""))
     reason = next((detail.error.message for detail in reversed(failed) if detail.error and detail.error.message), None)
     reason = reason or (run.error.message if run.error else None) or "no reason is given; see its log"

@@ -26,14 +26,14 @@ from parapet.disk.files import write_text
 from parapet.errors import InputError, WorkError
 
 TARGETS = ("cpu", "cuda")
-# What the Dockerfile copies.
+# The files and folders that the Dockerfile copies.
 CONTEXT = ("pyproject.toml", "README.md", "components/requirements", "src", "data")
 _DOCKERFILE = "components/Dockerfile"
 
 
 @dataclass(frozen=True)
 class Image:
-    """A built image: its target, its tag, its size in bytes, and its reference by digest once it is in a registry."""
+    """A built image: its target, its tag, its size in bytes, and its reference by digest, None before it is pushed."""
 
     target: str
     tag: str
@@ -45,14 +45,15 @@ def build(target: str, *, name: str = "parapet", arguments: Sequence[str] = (), 
     """Build `target` from the working directory as `name`:`target`.
 
     `arguments` are build arguments, NAME=VALUE; `options` are further options of `docker build`. Raises WorkError where
-    it fails, and InputError where the default data set has not been pulled.
+    the build fails, and InputError where the default data set has not been pulled or docker is not installed.
     """
     if not any(Path("data").glob("*/*")):
         raise InputError("data/ is empty, and the image holds the default data set; run `dvc pull data.dvc` first.")
     tag = f"{name}:{target}"
     given = [f"REVISION={git_revision()}", f"VERSION={__version__}", *arguments]
     with TemporaryDirectory() as folder:
-        # Only BuildKit reads a Dockerfile's own .dockerignore, and the working directory may hold gigabytes.
+        # Copied into a small context, because only BuildKit reads a Dockerfile's own .dockerignore, and the working
+        # directory may contain gigabytes.
         for part in CONTEXT:
             copy = shutil.copytree if Path(part).is_dir() else shutil.copyfile
             (Path(folder) / part).parent.mkdir(parents=True, exist_ok=True)
@@ -63,12 +64,13 @@ def build(target: str, *, name: str = "parapet", arguments: Sequence[str] = (), 
 
 
 def torch_from(index: str) -> list[str]:
-    """The build arguments of the target cpu with torch of `index`: PyTorch's for CPUs (.../cpu), or an ordinary one."""
+    """The build arguments of the target cpu with torch from `index`: PyTorch's CPU index (.../cpu) or any other index.
+    """
     return [f"TORCH_INDEX={index}"] + ([] if index.rstrip("/").endswith("cpu") else ["TORCH_REQUIREMENTS=cuda.txt"])
 
 
 def push(image: Image, registry: str) -> Image:
-    """Push an image to `registry`; returns the image with its reference by digest."""
+    """Push an image to `registry`; returns the image with its reference by digest. Raises WorkError where it fails."""
     there = f"{registry}/{image.tag}"
     _docker("tag", image.tag, there)
     _docker("push", there)
@@ -78,7 +80,7 @@ def push(image: Image, registry: str) -> Image:
 
 
 def bill_of_materials(image: Image, path: Path) -> None:
-    """Write the packages installed in an image to `path`, as CycloneDX JSON (an SBOM)."""
+    """Write the packages installed in an image to `path`, as CycloneDX JSON (an SBOM). Raises WorkError on failure."""
     frozen = _output("run", "--rm", image.tag, "python", "-m", "pip", "freeze", "--all")
     lines = [line for line in frozen.splitlines() if "==" in line]
     command = [sys.executable, "-m", "cyclonedx_py", "requirements", "-", "--of", "JSON", "--output-reproducible"]
@@ -91,7 +93,7 @@ def bill_of_materials(image: Image, path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build, push, write; returns the exit code."""
+    """Build the images, write their SBOMs and push them; returns the exit code."""
     parser = Parser(prog="python -m pipelines.images", description=__doc__,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", nargs="+", choices=TARGETS, default=list(TARGETS))

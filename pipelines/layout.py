@@ -1,4 +1,4 @@
-"""Divides a search into tasks, and counts the pods that this takes."""
+"""Divides a search into pipeline tasks, and counts its tasks and pods."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from parapet.errors import InputError
 from parapet.quoting import quote
 from parapet.steps.candidates import refuse_rounds
 
-# Kubeflow has no loop that runs until something holds, and Kubernetes limits the size of a workflow object.
+# Kubeflow has no loop with a condition, so generations are unrolled, and Kubernetes limits the size of a workflow.
 MAXIMUM_GENERATIONS = 8
-# Kubeflow starts a driver before the pod of every task, and one before every turn of a loop.
+# Kubeflow starts a driver pod before the pod of every task, and one before every loop.
 PODS_A_TASK = 2
 
 
 @dataclass(frozen=True)
 class Layout:
-    """`batch` candidates are trained, attacked and exported in one pod, one after the other; 0 gives each candidate
-    three pods of its own. With `generations_per_task` one task runs so many generations by itself, on its own devices:
-    for more than MAXIMUM_GENERATIONS of them, and for searches with rounds beside their generations. `promote` ends the
-    run with the gate. `continue_from` is the address of the archive of an earlier run, which is continued.
+    """How a search is divided into tasks.
+
+    batch: the number of candidates that one pod trains, attacks and exports, one after the other; 0 gives each
+    candidate three pods. generations_per_task: the number of generations that one task runs on its own devices; it is
+    needed for more than MAXIMUM_GENERATIONS, and for searches with more than one round per generation. promote: whether
+    the run ends with the promotion gate. continue_from: the address of the archive of an earlier run to continue.
     """
 
     batch: int = option(0, low=0, high=1000)
@@ -30,7 +32,10 @@ class Layout:
     continue_from: str | None = option(None)
 
     def stages(self, params: Params) -> list[int]:
-        """After how many generations each task of the search ends. InputError where a workflow cannot hold them."""
+        """For each search task, the total number of generations at its end.
+
+        Raises InputError where a workflow cannot contain so many, and where settings contradict each other.
+        """
         generations, each = params.search.generations, self.generations_per_task
         if each is None:
             if generations > MAXIMUM_GENERATIONS:
@@ -56,7 +61,7 @@ class Layout:
     def tasks(self, params: Params) -> int:
         """The number of tasks of a whole run."""
         stages = len(self.stages(params))
-        # data_prep, full_evaluation, front, report, outcome
+        # The tasks data_prep, full_evaluation, front, report and outcome.
         around = 5 + self.promote
         if self.generations_per_task is not None:
             return around + stages

@@ -23,9 +23,9 @@ from parapet.progress import Progress
 from parapet.steps import places
 from pipelines.layout import Layout
 
-# The folder of the tasks' outputs, which the next run deletes, and its log.
+# The folder of the tasks' outputs, which the next run deletes, and the log file in it.
 _WORK, _LOG = ".kfp", "pipeline.log"
-# Its content, for `places.check_scratch`.
+# Patterns of the files in that folder, for `places.check_scratch`.
 _OWN = (_LOG, "tmp/*", "locks/*", "workspace/*")
 # Folders that are copied into the output folder.
 _RESULTS = ("search", "evaluation", "onnx", "report", "plots")
@@ -36,14 +36,14 @@ _TASK = re.compile(r"(?:for-loop-(?P<generation>\d+)-iteration-(?P<candidate>\d+
 
 
 def run(params: Params, out: Path, data_root: str, layout: Layout | None = None, image: str | None = None) -> Path:
-    """Run the pipeline into the folder `out` and return the report's page.
+    """Run the pipeline, write its results to the folder `out`, and return the path of the HTML report.
 
-    `data_root` is the argument of the component data_prep, `layout` divides the search into tasks. With `image` every
-    task is a container of it, which needs a Docker engine; `data_root` is then a path inside it. What kfp.local and the
-    tasks print goes to .kfp/pipeline.log. Raises the error of the failed task where it is one of Parapet's, else
-    WorkError.
+    `data_root` is the argument of the component data_prep; `layout` divides the search into tasks. With `image` every
+    task runs in a container of this image, which needs a Docker engine; `data_root` is then a path in the container.
+    The output of kfp.local and of the tasks is written to .kfp/pipeline.log. Raises the error of the failed task where
+    it is one of Parapet's, else WorkError.
     """
-    from pipelines.robust_search import NAME  # kfp, which takes a second to import
+    from pipelines.robust_search import NAME  # imported here: it imports kfp, which takes a second
 
     out = out.resolve()
     work = out / _WORK
@@ -78,15 +78,15 @@ def run(params: Params, out: Path, data_root: str, layout: Layout | None = None,
 
 @contextmanager
 def _started(job: dict[str, Any], log: Path, temporary: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The process that runs the pipeline; it and all its tasks end with the block."""
-    # Every task writes its source into a temporary folder.
+    """The process that runs the pipeline; it and all its tasks are killed at the end of the block."""
+    # kfp.local writes the source of every task into a temporary folder.
     environment = {**os.environ, "TMPDIR": str(temporary)}
-    if folders := job["plugins"]["folders"]:  # tasks get only the names of plugins
+    if folders := job["plugins"]["folders"]:  # tasks get only the names of plugins, and import them from here
         environment["PYTHONPATH"] = os.pathsep.join([*filter(None, [environment.get("PYTHONPATH")]), *folders])
     with log.open("wb") as stream:
         process = subprocess.Popen([sys.executable, "-m", "pipelines.local_process"], stdin=subprocess.PIPE,
                                    stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, env=environment)
-    stdin = cast(IO[bytes], process.stdin)  # there is one: stdin=PIPE asks for it
+    stdin = cast(IO[bytes], process.stdin)  # not None because of stdin=PIPE
     try:
         stdin.write(json.dumps(job).encode() + b"\n")
         stdin.flush()
@@ -99,25 +99,26 @@ def _started(job: dict[str, Any], log: Path, temporary: Path) -> Iterator[subpro
 
 
 def _finished(work: Path) -> Iterator[Path]:
-    """One file for each task that is done; in a loop kfp.local may lose lines of its log, but never files."""
+    """One file per finished task; these are counted because in a loop kfp.local may lose lines of its log."""
     for pattern in ("*/*/executor_output.json", "*/for-loop-*/*/executor_output.json"):
         yield from work.glob(pattern)
 
 
 def _describe(task: Path, work: Path) -> str:
-    """`training is done: generation 1, candidate 3` for .../for-loop-2-iteration-2/training-1."""
-    # The folders that `_finished` looks into have such names.
+    """A message about a finished task: `training is done: generation 1, candidate 3` for the folder
+    .../for-loop-2-iteration-2/training-1."""
+    # The folders that `_finished` searches always match.
     match = cast(re.Match[str], _TASK.fullmatch("/".join(task.relative_to(work).parts[1:])))
     name = match["name"].replace("-", "_")
     if match["generation"] is not None:
         what = "batch" if name == "measure" else "candidate"
-        # The exit handler, which holds the loops, is the first group.
+        # The exit handler, which contains the loops, has number 1.
         return f"{name} is done: generation {int(match['generation']) - 1}, {what} {int(match['candidate']) + 1}"
     return f"{name} is done: turn {match['turn'] or 1}" if name in ("candidates", "search") else f"{name} is done"
 
 
 def _failure(log: Path) -> Exception:
-    """The last error of Parapet's in the log, else one that names the log."""
+    """The last Parapet error in the log, else a WorkError that names the log."""
     found = _ERROR.findall(log.read_text(encoding="utf-8", errors="replace"))
     if found and isinstance(kind := getattr(errors, found[-1][0], None), type):
         failure: Exception = kind(found[-1][1])
@@ -126,7 +127,7 @@ def _failure(log: Path) -> Exception:
 
 
 def _copy(source: Path, out: Path) -> None:
-    """Copy every file and folder of `source` into `out`, replacing an older one."""
+    """Copy every file and folder of `source` into `out`, replacing existing ones."""
     for entry in sorted(source.iterdir()):
         if entry.is_dir():
             with replacing_folder(out / entry.name) as partial:

@@ -1,8 +1,8 @@
-"""The child process of `local`: runs kfp.local in a process group of its own, which can be killed with all its tasks.
+"""The child process of `local`: runs kfp.local in its own process group, so that all its tasks can be killed with it.
 
-Run as `python -m pipelines.local_process`. On an interruption kfp.local still starts every waiting task of a loop, and
-its tasks outlive it; this process therefore kills its whole process group when its parent ends. It reads {params,
-plugins, layout, arguments, root, image} as one line of JSON.
+It is run as `python -m pipelines.local_process`, and reads {params, plugins, layout, arguments, root, image} as one
+line of JSON. After an interruption kfp.local still starts every waiting task of a loop, and its tasks continue after
+its end. This process therefore kills its whole process group when its parent ends.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from parapet.config import Params, parse
 from pipelines.layout import Layout
 from pipelines.robust_search import build
 
-# The user of the image.
+# The user id in the image.
 _USER = 1000
 
 
 def main() -> None:
-    """Run the pipeline that standard input describes, until it is done or standard input ends."""
+    """Run the pipeline that standard input describes; stop when it is done or when standard input is closed."""
     parent = os.fdopen(os.dup(sys.stdin.fileno()))
     with Path(os.devnull).open() as nothing:
-        os.dup2(nothing.fileno(), sys.stdin.fileno())  # the tasks must not hold the parent's pipe open
+        os.dup2(nothing.fileno(), sys.stdin.fileno())  # so that the tasks do not keep the parent's pipe open
     job = json.loads(parent.readline())
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    warnings.simplefilter("ignore")  # kfp warns for each task that image and display name have no effect here
+    warnings.simplefilter("ignore")  # kfp warns for every task that its image and display name have no effect
     workspace = Path(job["root"]) / "workspace"
     workspace.mkdir()
     image = job["image"]
@@ -47,13 +47,13 @@ def main() -> None:
 
 
 def _containers(root: Path) -> local.DockerRunner:
-    """Containers as in a cluster's restricted namespaces: not root, and only volumes and /tmp are writable."""
+    """A runner with containers as in a restricted namespace of a cluster: not root, only volumes and /tmp writable."""
     user = os.getuid()
     if user == 0:
         user = _USER
         for folder in (root, *root.iterdir()):
             shutil.chown(folder, user, user)
-    # The container's own, in memory.
+    # /tmp is in memory, and private to the container.
     return local.DockerRunner(user=f"{user}:{user}", read_only=True, cap_drop=["ALL"], tmpfs={"/tmp": "exec"},  # nosec B108
                               security_opt=["no-new-privileges"])
 

@@ -22,14 +22,14 @@ _CUDA = re.compile(r"(torch|torchvision|triton|nvidia-.*|cuda-.*)==")
 
 
 def split(compiled: str) -> tuple[str, str]:
-    """The entries of a compiled file: those that both images need, and those of torch with CUDA's libraries."""
+    """(entries that both images need, entries of torch with the CUDA libraries) of a compiled file."""
     entries = re.findall(r"^[A-Za-z0-9].*\n(?:    .*\n)*", compiled, re.M)
     return ("".join(entry for entry in entries if not _CUDA.match(entry)),
             "".join(entry for entry in entries if _CUDA.match(entry)))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the four files; the exit code of the first call of uv that fails."""
+    """Write the four files and return 0; exits with the code of the first uv call that fails."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--torch-index", metavar="URL", help="PyTorch's index for CPUs, for the hashes of its files")
     options = parser.parse_args(arguments)

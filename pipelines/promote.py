@@ -1,8 +1,8 @@
-"""A Kubeflow pipeline with the gate and the promotion alone, for a front that an earlier run assembled.
+"""A Kubeflow pipeline that only runs the promotion gate, for a front that an earlier run assembled.
 
-On a schedule it is a repeated audit: the chosen member and the champion are attacked again, with another seed in each
-run, and a member of the front replaces the champion if it is the better one now. The task fails where a recorded number
-is no longer reached.
+As a recurring run it repeats the audit: the selected member and the champion are attacked again, with another seed in
+each run, and the member replaces the champion if it is now better. The task fails where a recorded accuracy is no
+longer reached.
 """
 
 import json
@@ -23,7 +23,10 @@ _SECTIONS = ("data", "threat", "data_prep", "search", "export", "tracking", "ful
 
 
 def build(params: Params, image: str, resources: Resources, assembled: str) -> Callable[..., Any]:
-    """The pipeline for `params`; `assembled` is the address of the output of the component front."""
+    """The pipeline function for `params`; `assembled` is the address of the output of the component front.
+
+    Raises InputError where `resources` has no MLflow server, and where a value contains a secret.
+    """
     refuse_secrets(params, resources, image, assembled)
     section = {name: json.dumps(value) for name, value in to_dict(params).items() if name in _SECTIONS}
     uri = resources.mlflow_uri or ""

@@ -1,4 +1,4 @@
-"""Refuses secrets in a compiled pipeline, which everybody can read who may see a run."""
+"""Refuses secrets in a compiled pipeline, because everyone with access to a run can read it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ADVICE = ("everybody who may see a run reads the compiled pipeline; leave it ou
 
 
 def refuse_secrets(params: Params, resources: Resources | None, image: str, assembled: str | None = None) -> None:
-    """Raise InputError where a compiled value holds a user and password, a token or a key; its message names it."""
+    """Raise InputError, with the name of the value, where a compiled value contains a password, a token or a key."""
     given = {"params.yaml": to_dict(params), "the cluster file": to_dict(resources) if resources else {},
              "the arguments": {"--image": image, "--assembled": assembled}}
     for place, values in given.items():

@@ -1,5 +1,5 @@
-"""The resources that each step requests of a cluster, read from a file like pipelines/cluster.yaml; a local run
-requests nothing."""
+"""The resources that each step requests from a cluster, read from a file like pipelines/cluster.yaml; a local run
+requests none."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _SIZE = re.compile(r"(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?([KMGT]i|[MGT])?")
 
 @dataclass(frozen=True)
 class Pod:
-    """Requests and equal limits of a pod, which gives it the class Guaranteed: other pods do not slow it down.
+    """Requests and equal limits of a pod, which give it the QoS class Guaranteed: other pods do not slow it down.
 
-    Whole CPUs, because with a fraction of one the kernel throttles the pod, which would disturb timing. The pod is
-    ended after `hours`.
+    `cpus` is an integer, because with a fraction of a CPU the kernel throttles the pod, which would disturb timing. The
+    pod is stopped after `hours` hours.
     """
 
     cpus: int = option(1, low=1, high=512)
@@ -43,7 +43,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Toleration:
-    """A taint that pods with a GPU tolerate."""
+    """A toleration of pods with a GPU for a node taint."""
 
     key: str = option("nvidia.com/gpu")
     operator: str = option("Exists", choices=("Exists", "Equal"))
@@ -53,7 +53,8 @@ class Toleration:
 
 @dataclass(frozen=True)
 class Secret:
-    """Environment variables and the keys of a Kubernetes secret that they get their values from."""
+    """Environment variables (`variables` maps their names to keys) whose values come from the Kubernetes secret `name`.
+    """
 
     name: str = option("")
     variables: dict[str, str] = option(dict, factory=True)
@@ -64,11 +65,11 @@ class Secret:
                              "{MLFLOW_TRACKING_PASSWORD: password}}.")
 
 
-# The steps whose pods wait in the queue: those that train, attack and time.
+# The steps whose pods wait in the Kueue queue: those that train, attack or measure latency.
 _QUEUED = ("training", "attack_evaluation", "export", "measure", "search", "full_evaluation", "promotion")
-# Where pods find the certificate of the authority that signed MLflow's.
+# The folder in a pod with the certificate of the authority that signed MLflow's certificate.
 _AUTHORITY = "/etc/mlflow-ca"
-# Steps that use whatever device their pod has; the others are told the device, because keys depend on it.
+# Steps that may run on another device than params.yaml says; for the other steps cache keys depend on the device.
 _ADAPTABLE = ("attack_evaluation", "full_evaluation", "promotion")
 
 
@@ -82,18 +83,18 @@ def _cpu_pod(cpus: int, memory: str) -> Any:
 
 @dataclass(frozen=True)
 class Resources:
-    """A pod for each step, and what all pods, or all with a GPU, have in common.
+    """A pod for each step, and the settings of all pods or of all pods with a GPU.
 
-    `node_selectors`, `tolerations` and `shared_memory` are for pods with a GPU: with Kubernetes' default of 64 MiB the
-    worker processes of PyTorch die of a bus error. `queue` is a LocalQueue of Kueue for the pods that train, attack and
-    time, where a TrainJob waits for up to `queue_hours`. `mlflow_uri` and `secrets` are set in every pod, and so is
-    `mlflow_ca`, the name of a ConfigMap whose `ca.crt` is the authority of MLflow's certificate. With `log: json` every
-    pod writes one event per line, as JSON, to its standard error. `workspace` is the size of the volume that the tasks
-    of a run share, from which the work of an evicted pod is resumed.
+    `node_selectors`, `tolerations` and `shared_memory` are for pods with a GPU; with the Kubernetes default of 64 MiB
+    shared memory, PyTorch's worker processes crash with a bus error. `queue` is a LocalQueue of Kueue for the pods that
+    train, attack or measure latency; a TrainJob waits there for up to `queue_hours`. `mlflow_uri`, `secrets` and
+    `mlflow_ca` are set in every pod; `mlflow_ca` is the name of a ConfigMap whose `ca.crt` is the authority of MLflow's
+    certificate. With `log: json` every pod writes one JSON event per line to its standard error. `workspace` is the
+    size of the volume that the tasks of a run share, from which the work of an evicted pod is resumed.
 
-    A candidate with `training.gpus` above 1 is trained in its task's own pod, which then has as many GPUs; or, with
-    `training_runtime`, the name of a TrainingRuntime, by a TrainJob of Kubeflow Trainer whose pods are like those of
-    the step `training`, as many as needed, while the task waits.
+    A candidate with `training.gpus` above 1 is trained in the pod of its task, which needs as many GPUs. With
+    `training_runtime`, the name of a TrainingRuntime, a TrainJob of Kubeflow Trainer trains it instead, in as many pods
+    like those of the step `training` as needed, while the task waits.
     """
 
     data_prep: Pod = option(Pod, factory=True)
@@ -136,7 +137,7 @@ class Resources:
 
     @property
     def _trainer(self) -> str:
-        """The step in whose pods candidates are trained."""
+        """The name of the step whose pods train candidates."""
         return "measure" if self.layout.batch else "training" if self.layout.generations_per_task is None else "search"
 
     def __post_init__(self) -> None:
@@ -152,13 +153,14 @@ class Resources:
                                  "digits, '-' and '.'.")
 
     def device(self, step: str) -> str | None:
-        """The device of `step` where it differs from that of params.yaml, else None."""
+        """The device of `step` where it differs from the one in params.yaml, else None."""
         return "cpu" if step in _ADAPTABLE and getattr(self, step).gpus == 0 else None
 
     def train_job(self, params: Params) -> str:
-        """The TrainJobSpec for the component `training`, as JSON; empty where it trains in its own pod.
+        """The TrainJobSpec for the component `training`, as JSON; empty where candidates train in the task's own pod.
 
-        Raises InputError where a candidate needs more GPUs than its pod has and no TrainJob can be used.
+        Raises InputError where a candidate needs more GPUs than its pod has and no TrainJob can be used, and where a
+        TrainJob cannot run with these settings.
         """
         gpus, cards = params.training.gpus, params.device != "cpu" and self.training.gpus > 0
         if gpus == 1:
@@ -189,21 +191,21 @@ class Resources:
         return json.dumps(asdict(spec))
 
     def request(self, task: PipelineTask, step: str, device: str, *, waits: int = 0) -> None:
-        """Set on `task` the requests of `step`: no accelerator where `device` is cpu, and minimal ones for a task that
-        waits for up to `waits` TrainJobs, one after the other."""
+        """Set the requests of `step` on `task`: no accelerator where `device` is cpu, and minimal requests for a task
+        that waits for up to `waits` TrainJobs, one after the other."""
         pod: Pod = getattr(self, step)
         if waits:
             pod = replace(pod, cpus=1, memory="2Gi", gpus=0, hours=pod.hours * waits + self.queue_hours)
         task.set_cpu_request(str(pod.cpus)).set_cpu_limit(str(pod.cpus))
         task.set_memory_request(pod.memory).set_memory_limit(pod.memory)
-        if step != "promotion":  # a refused promotion would be refused again
+        if step != "promotion":  # a retry of a refused promotion would be refused too
             task.set_retry(num_retries=self.retries, backoff_duration=self.backoff, backoff_factor=self.backoff_factor)
         kubernetes.set_timeout(task, seconds=round(3600 * pod.hours))
-        # Kubeflow does not set it, and namespaces with the Pod Security level "restricted" require it.
+        # Namespaces with the Pod Security level "restricted" require this, and Kubeflow does not set it.
         kubernetes.set_security_context(task, run_as_user=self.user, run_as_non_root=True)
         if pod.gpus and device != "cpu":
             self._request_gpus(task, pod.gpus)
-        # A waiting task would hold the quota that its TrainJob needs.
+        # A waiting task in the queue would use the quota that its TrainJob needs.
         if self.queue and step in _QUEUED and not waits:
             kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", self.queue)
         if self.mlflow_uri:
@@ -217,7 +219,7 @@ class Resources:
             kubernetes.use_secret_as_env(task, secret.name, {key: name for name, key in secret.variables.items()})
 
     def workspace_config(self) -> PipelineConfig:
-        """The volume that the tasks of a run share."""
+        """The configuration of the volume that the tasks of a run share."""
         patch: dict[str, Any] = {"accessModes": [self.workspace_access]}
         if self.storage_class:
             patch["storageClassName"] = self.storage_class
@@ -226,7 +228,7 @@ class Resources:
 
     def _request_gpus(self, task: PipelineTask, count: int) -> None:
         task.set_accelerator_type(self.accelerator).set_accelerator_limit(count)
-        kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory",  # nosec B108 # the pod's own
+        kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory",  # nosec B108 # private to the pod
                                    size_limit=self.shared_memory)
         for key, value in self.node_selectors.items():
             kubernetes.add_node_selector(task, key, value)
@@ -239,7 +241,7 @@ def _without_none(toleration: Toleration) -> dict[str, str]:
 
 
 def load(path: Path) -> Resources:
-    """Read a file like pipelines/cluster.yaml. Raises InputError with one sentence for whatever is wrong in it."""
+    """The resources in a file like pipelines/cluster.yaml. Raises InputError, with one sentence, for an error in it."""
     values = plain_yaml.read(path, "give a file like pipelines/cluster.yaml with --cluster")
     try:
         return parse(Resources, {} if values is None else values)

@@ -1,4 +1,4 @@
-"""The search as a Kubeflow pipeline: its generations unrolled, the candidates of each in a parallel loop."""
+"""The search as a Kubeflow pipeline: generations are unrolled, and each one is a parallel loop over candidates."""
 
 import json
 from collections.abc import Callable
@@ -21,18 +21,18 @@ NAME = "robust-search"
 
 def build(params: Params, image: str, resources: Resources | None = None,
           layout: Layout | None = None) -> Callable[..., Any]:
-    """The pipeline for `params`, whose sections become the defaults of its parameters.
+    """The pipeline function for `params`, whose sections become the default values of its parameters.
 
-    `image` runs every step. Without `resources` nothing is requested of the cluster (a local run). `layout` divides the
-    search into tasks, by default as in `resources`. The number of generations is fixed here; InputError where a
-    workflow cannot hold so many.
+    Every step runs in `image`. Without `resources` nothing is requested from a cluster (a local run). `layout` divides
+    the search into tasks; the default is that of `resources`. The number of generations is fixed when the pipeline is
+    built. Raises InputError where a workflow cannot contain so many, and where a value contains a secret.
     """
     layout = layout or (resources.layout if resources else Layout())
     resources = resources and replace(resources, layout=layout)
     refuse_secrets(params, resources, image)
     stages = layout.stages(params)
     section = {name: json.dumps(value) for name, value in to_dict(params).items()}
-    # Proposals come from a small pod and training runs in pods with a GPU: "auto" must mean the same in both.
+    # Proposals are made in a pod without a GPU, and training runs in pods with one: "auto" must mean the same in both.
     device = "cuda" if params.device == "auto" and resources and resources.gpus else params.device
     uri = (resources and resources.mlflow_uri) or ""
     job = resources.train_job(params) if resources else ""
@@ -59,7 +59,7 @@ def build(params: Params, image: str, resources: Resources | None = None,
             "wish": wish, "workspace": dsl.WORKSPACE_PATH_PLACEHOLDER, "occasion": dsl.PIPELINE_JOB_ID_PLACEHOLDER})
 
         def searched(dataset: Artifact) -> Artifact:
-            """The archive of a search whose tasks are whole generations or more."""
+            """The archive of a search in which each task runs one or more whole generations."""
             archive = _earlier(layout)
             for until in stages:
                 more = {"previous": archive} if archive is not None else {}
@@ -68,7 +68,7 @@ def build(params: Params, image: str, resources: Resources | None = None,
             return archive
 
         def unrolled(dataset: Artifact) -> Artifact:
-            """The archive of a search whose candidates are tasks."""
+            """The archive of a search in which each candidate or batch has its own tasks."""
             begun = _earlier(layout)
             turn = {"dataset": dataset, "generations": len(stages), "batch": layout.batch}
             asked = step("candidates", "Ask for generation 1", ask=True, **turn,
@@ -82,8 +82,8 @@ def build(params: Params, image: str, resources: Resources | None = None,
 
         def candidate_loop(texts: Any, dataset: Artifact) -> dict[str, Any]:
             """Measure every proposal of a generation; returns the arguments with the results for `candidates`."""
-            # Inside the loop an output parameter of an earlier task would silently become the loop's item under
-            # kfp.local, so that the body takes artifacts and parameters of the pipeline, and the item.
+            # kfp.local silently replaces an output parameter of an earlier task by the loop's item, so the body uses
+            # only artifacts, parameters of the pipeline and the item.
             with dsl.ParallelFor(texts, parallelism=params.search.workers) as item:
                 if layout.batch:
                     done = {"measured": step("measure", "Train, attack, export", dataset=dataset,
@@ -111,12 +111,12 @@ def build(params: Params, image: str, resources: Resources | None = None,
 
 
 def _earlier(layout: Layout) -> Artifact | None:
-    """The archive that an earlier run left."""
+    """The archive of an earlier run to continue; None for a new search."""
     if layout.continue_from is None:
         return None
     return dsl.importer(artifact_uri=layout.continue_from, artifact_class=Artifact, reimport=False).output
 
 
 def _also(name: str, **arguments: Any) -> dict[str, Any]:
-    """Those of `arguments` that the component takes."""
+    """The `arguments` that are inputs of the component `name`."""
     return {key: value for key, value in arguments.items() if key in getattr(components, name).component_spec.inputs}

@@ -1,8 +1,8 @@
-"""schedule: reconciles recurring runs with a file: creates them, replaces changed ones, deletes those no longer listed.
+"""schedule: reconciles recurring runs with a file: creates, replaces and deletes them.
 
-Kubeflow cannot change a recurring run. A changed one is created again, disabled; then the old one is deleted, and the
-new one enabled. After a kill in between, the next call completes what was begun. Recurring runs of others are not
-touched: the description of each one of ours holds a mark and the values that it was created from.
+Kubeflow cannot change a recurring run. For a change, a new one is created disabled, then the old one is deleted and the
+new one enabled. If this is interrupted, the next call completes it. Only recurring runs from this command are changed:
+their description contains a mark and the values that they were created from.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Entry:
-    """A recurring run: `pipeline` with the parameters of file `params`, at the times of `cron` (minute, hour, day of
-    month, month, day of week; optionally seconds before them; or a descriptor such as `@daily`), in the time zone of
-    the cluster's controller, which is UTC unless its CRON_SCHEDULE_TIMEZONE is set.
+    """A recurring run of `pipeline` with the parameters in the file `params`, at the times of `cron`.
+
+    `cron` has the fields minute, hour, day of month, month and day of week, optionally with seconds before them, or is
+    a descriptor such as `@daily`. Its time zone is that of the cluster's controller: UTC, or CRON_SCHEDULE_TIMEZONE
+    where that is set there.
     """
 
     name: str = option("")
@@ -62,12 +64,12 @@ class Entry:
 
     @property
     def kubeflow_cron(self) -> str:
-        """The expression with seconds first, as Kubeflow reads it."""
+        """The cron expression with the seconds field first, as Kubeflow expects it."""
         fields = self.cron.split()
         return " ".join(["0", *fields] if len(fields) == 5 and not fields[0].startswith("@") else fields)
 
     def next_times(self, after: datetime) -> list[datetime]:
-        """The next times. InputError where the expression cannot be read, or names a time that never comes."""
+        """The next three times after `after`. Raises InputError where the expression is invalid or has no next time."""
         try:
             found, times = cron.parse(self.kubeflow_cron), [after]
             while len(times) <= _SHOWN:
@@ -82,7 +84,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Change:
-    """The change for one name: `action` is create, replace, tidy, enable, disable, delete or keep."""
+    """The change for the recurring run `name`: `action` is create, replace, tidy, enable, disable, delete or keep."""
 
     name: str
     action: str
@@ -94,7 +96,7 @@ class Change:
 
 
 def read(path: Path) -> list[Entry]:
-    """The entries of a file: a list of mappings. InputError for whatever is wrong in it, before anything is sent."""
+    """The entries of a file, which is a list of mappings. Raises InputError for any error in it."""
     values = plain_yaml.read(path, "give a file like pipelines/schedules.yaml with --file")
     if not isinstance(values, list):
         raise InputError(f"{path} is no list; write one mapping for each recurring run.")
@@ -110,7 +112,7 @@ def read(path: Path) -> list[Entry]:
 
 def plan(client: Any, endpoint: Endpoint, entries: Sequence[Entry],
          version_of: Callable[[Entry], str]) -> list[Change]:
-    """The changes to make on the server. `version_of` gives the name of the pipeline version for an entry."""
+    """The changes to make on the server. `version_of` returns the name of the pipeline version for an entry."""
     there: dict[str, list[Any]] = {}
     for job in _ours(client, endpoint):
         there.setdefault(job.display_name, []).append(job)
@@ -124,13 +126,13 @@ def plan(client: Any, endpoint: Endpoint, entries: Sequence[Entry],
 
 
 def apply(client: Any, endpoint: Endpoint, change: Change, upload: Callable[[Entry], Version]) -> None:
-    """Do one change."""
+    """Make one change on the server. Raises what `asking` raises."""
     new, entry = change.keep, change.entry
     if entry is not None and change.action in ("create", "replace"):
         version = upload(entry)
         with asking(endpoint):
             experiment = client.create_experiment(entry.experiment, namespace=endpoint.namespace)
-            # Disabled until the old one is deleted: both must not run at once.
+            # Disabled until the old one is deleted, so that they never run at the same time.
             new = client.create_recurring_run(
                 experiment.experiment_id, change.name, description=_MARK + json.dumps(change.wanted, sort_keys=True),
                 cron_expression=entry.kubeflow_cron, max_concurrency=1, no_catchup=True,
@@ -161,7 +163,7 @@ def shown(changes: Sequence[Change]) -> Table:
 
 def _change(entry: Entry, wanted: dict[str, Any], jobs: list[Any]) -> Change:
     same = [job for job in jobs if _made_from(job) == wanted]
-    # Of several that a killed call left, one that is enabled already is kept.
+    # If an interrupted call left several, an enabled one is kept.
     same.sort(key=lambda job: not _is_on(job))
     others = tuple(job for job in jobs if job not in same[:1])
     if not jobs:

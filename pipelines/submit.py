@@ -12,7 +12,7 @@ from parapet.errors import InputError, WorkError
 from pipelines.connection import Endpoint, asking, is_conflict, pages
 from pipelines.following import failure, follow
 
-# The beginning of a version's description, followed by the digest of what was uploaded.
+# The start of a version's description; the digest of the uploaded file follows.
 _CONTENT = "content sha256 "
 
 
@@ -26,14 +26,15 @@ class Version:
 
 
 def version_name(revision: str, digest: str, *, dirty: bool) -> str:
-    """The revision and the beginning of the content's digest, so that other parameters give another version."""
+    """The name of a version: the git revision and the start of the file's digest, so that other parameters give another
+    version."""
     return f"{revision[:12]}{'-dirty' if dirty else ''}-{digest[:8]}"
 
 
 def upload(client: Any, endpoint: Endpoint, pipeline: str, compiled: Path, revision: str, *, dirty: bool) -> Version:
-    """The version of `pipeline` that holds the file `compiled`, uploaded unless it is there.
+    """The version of `pipeline` with the file `compiled`, which is uploaded unless it is already on the server.
 
-    Raises InputError where a version of that name holds something else, and as `asking` does.
+    Raises InputError where a version of that name has other content, and what `asking` raises.
     """
     digest = file_digest(compiled)
     name, described = version_name(revision, digest, dirty=dirty), _CONTENT + digest
@@ -44,7 +45,7 @@ def upload(client: Any, endpoint: Endpoint, pipeline: str, compiled: Path, revis
             with asking(endpoint):
                 client.upload_pipeline(str(compiled), pipeline, described)
         except WorkError as error:
-            if not is_conflict(error):  # a conflict: somebody else has created it meanwhile
+            if not is_conflict(error):  # a conflict means that another client created it at the same time
                 raise
         with asking(endpoint):
             pipeline_id = client.get_pipeline_id(pipeline)
@@ -67,7 +68,8 @@ def run(client: Any, endpoint: Endpoint, version: Version, *, experiment: str, t
         wait: bool, arguments: dict[str, Any] | None = None, page: str | None = None,
         service_account: str | None = None, interval: float = 10.0, patience: float = 600.0,
         longest: float | None = None) -> str:
-    """Run `version` and, with `wait`, follow it; the run's id. Raises WorkError where it fails."""
+    """Start a run of `version` and, with `wait`, follow it to its end; returns the run's id. Raises WorkError where the
+    run fails, and what `asking` raises."""
     with asking(endpoint):
         group = client.create_experiment(experiment, namespace=endpoint.namespace)
         made = client.run_pipeline(group.experiment_id, title, pipeline_id=version.pipeline_id,

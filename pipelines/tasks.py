@@ -1,4 +1,4 @@
-"""A step of Parapet as a task of a Kubeflow pipeline."""
+"""Creates the tasks of a Kubeflow pipeline from the steps of Parapet."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from parapet.cli.plugins import VARIABLE
 from parapet.config import Params
 from pipelines.resources import Resources
 
-# Kubeflow's cache keys are inputs and image; the result of a promotion also depends on the registry and on its past.
+# Kubeflow's cache key consists of inputs and image. The result of a promotion also depends on the model registry, and
+# that of outcome on files in the workspace.
 _NEVER_CACHED = ("promotion", "outcome")
 
 
 @dataclass(frozen=True)
 class Tasks:
-    """Creates tasks that run in `image`. `given` are the pipeline's parameters, of which each component gets those that
-    it has; without `resources` nothing is requested of the cluster."""
+    """Creates tasks that run in `image`. `given` are the pipeline's parameters; each component gets those that are its
+    inputs. Without `resources` nothing is requested from the cluster."""
 
     params: Params
     image: str
@@ -28,7 +29,7 @@ class Tasks:
     given: Mapping[str, Any]
 
     def __call__(self, name: str, title: str, *, waits: int = 0, **arguments: Any) -> dsl.PipelineTask:
-        """The task of the component `name`, displayed as `title`; `waits` as in `Resources.request`."""
+        """The task of the component `name` with the display name `title`; `waits` is as in `Resources.request`."""
         component, resources = getattr(components, name), self.resources
         wanted = component.component_spec.inputs
         own = {"device": resources.device(name)} if resources and resources.device(name) else {}

@@ -1,6 +1,6 @@
-"""params.yaml as frozen dataclasses: one class per step, read in one place, wrong input told in one sentence.
+"""params.yaml as frozen dataclasses, one class per section; wrong input raises InputError with one sentence.
 
-The names, defaults and ranges below are the whole reference of params.yaml; nothing else reads that file.
+The names, defaults and ranges below are the complete reference of params.yaml; no other module reads that file.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _Config = typing.TypeVar("_Config", bound="DataclassInstance")
 
 def option(default: Any, *, low: float | None = None, high: float | None = None,
            choices: Collection[Any] | None = None, factory: bool = False, formerly: str | None = None) -> Any:
-    """A dataclass field with the closed range or the set of values that the user may give.
+    """A dataclass field with the closed range [`low`, `high`] or the set of `choices` that the user may set.
 
-    `formerly` is the name that the key had in earlier versions; it is still read.
+    `formerly` is the name of the key in earlier versions; it is still read.
     """
     limits = {"low": low, "high": high, "choices": choices, "formerly": formerly}
     if factory:
@@ -47,9 +47,9 @@ def option(default: Any, *, low: float | None = None, high: float | None = None,
 
 
 _LARGEST = 1e300
-# Pixels are float32: near 1 they lie 6e-8 apart, and a few of these steps are no room for an attack.
+# Pixels are float32 with a resolution of 6e-8 near 1; an attack needs a radius of more than a few of these steps.
 SMALLEST_EPS = 1e-6
-# More images than any data set has.
+# An upper bound on numbers of images, larger than any data set.
 _MANY = 1_000_000_000
 _FRACTION = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d{1,3})?)\s*(?:/\s*(\d{1,300}))?", re.ASCII)
 SCHEDULES = ("one_cycle", "cyclic", "piecewise", "cosine", "constant")
@@ -57,7 +57,7 @@ SCHEDULES = ("one_cycle", "cyclic", "piecewise", "cosine", "constant")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which data set, and the folder that holds it (`PARAPET_DATA` goes before `root`)."""
+    """The data set, and the folder that contains it (the variable `PARAPET_DATA` overrides `root`)."""
 
     name: str = option("digits", choices=DATASETS)
     root: str = option("data")
@@ -65,7 +65,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """Norm and radius of the attacker; pixels lie in [0, 1], so 8/255 is written `8/255` or 0.03137."""
+    """Norm and radius of the attacker. Pixels lie in [0, 1]; `8/255` and 0.03137 are both accepted for `eps`."""
 
     norm: str = option("linf", choices=("linf", "l2"))
     eps: float = option(0.2)
@@ -95,9 +95,9 @@ class ThreatModel:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """MLflow. The server is taken from MLFLOW_TRACKING_URI, else `sqlite:///mlflow.db`.
+    """MLflow tracking. The server is MLFLOW_TRACKING_URI, by default `sqlite:///mlflow.db`.
 
-    Processor, memory, disk, network and GPUs are sampled every `system_metrics_seconds`, 0 for never.
+    The use of CPU, memory, disk, network and GPUs is sampled every `system_metrics_seconds` seconds; 0 means never.
     """
 
     enabled: bool = option(True)
@@ -107,7 +107,8 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class DataPrepConfig:
-    """Split shares; a published test split is kept as it is. `limit_*` take a stratified part of the images."""
+    """Shares of the splits; a published test split is not changed. `limit_*` select a stratified subset of so many
+    images."""
 
     validation_share: float = option(0.2, low=0.01, high=0.5)
     test_share: float = option(0.2, low=0.01, high=0.5)
@@ -117,8 +118,8 @@ class DataPrepConfig:
 
 @dataclass(frozen=True)
 class Rung:
-    """A fidelity below the full one: so many epochs, a part of the training images, the genome's own attack or a cheap
-    one (`n_fgsm`: de Jorge et al. 2022, one noisy step)."""
+    """A fidelity below full training: the number of epochs, the share of the training images, and the genome's own
+    attack or a cheap one (`n_fgsm`: de Jorge et al. 2022, one noisy step)."""
 
     epochs: int = option(2, low=1, high=10_000)
     data_share: float = option(1.0, low=0.01, high=1.0)
@@ -129,14 +130,15 @@ class Rung:
 class SearchConfig:
     """NSGA-II: sizes, objectives, the corners of the hypervolume box and the choices of each gene.
 
-    `ideal` and `reference` are over (clean error, robust error, log10 FLOPs). A candidate below
-    `minimum_clean_accuracy` is kept in the archive as infeasible; one above a `maximum_*` is never trained. `budget`,
-    for example "200 candidates", "2 hours" or "8 gpu-hours", goes before `generations`. `rungs` are fidelities below
-    `training`, cheapest first; of each rung the best `1 / reduction` go on to the next, unless its ranks agree with
-    those of full training by less than `minimum_rank_correlation`; with `full_from_scratch` the last step up starts
-    over, and what it finds need not be trained again at the end. `warm_start` lets children inherit weights.
-    `surrogate` ranks `oversampling` times as many offspring as are trained. Members of the front are evaluated
-    `evaluations` times, and trained with `final_seeds` seeds at the end. `space` narrows or widens genes.
+    `ideal` and `reference` are points (clean error, robust error, log10 FLOPs). A candidate below
+    `minimum_clean_accuracy` is infeasible and stays in the archive; one above a `maximum_*` is never trained. `budget`,
+    for example "200 candidates", "2 hours" or "8 gpu-hours", overrides `generations`. `rungs` are fidelities below
+    `training`, cheapest first. The best `1 / reduction` of each rung are promoted to the next; the lowest rung is no
+    longer used once its rank correlation with full training is below `minimum_rank_correlation`. With
+    `full_from_scratch` the last promotion trains from scratch, so that the front need not be trained again at the end.
+    With `warm_start` children inherit weights. `surrogate` ranks `oversampling` times as many offspring as are trained.
+    Members of the front are evaluated `evaluations` times, and at the end trained with `final_seeds` seeds. `space`
+    replaces the choices of genes.
     """
 
     population: int = option(8, low=2, high=1000)
@@ -181,13 +183,14 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What every candidate's training shares; the rest of the recipe is in the genome.
+    """The training settings that all candidates share; the rest of the recipe is in the genome.
 
-    `eps_ramp` is the share of training over which the radius grows to its full size; `weight_average` the decay of the
-    weights' moving average, 0 for none; `adapt` lets attack steps, radius and regularisers follow what validation shows
-    each epoch; `precision` "auto" is bfloat16 on CUDA and float32 elsewhere; `compile` hands the network to
-    torch.compile, which takes a minute to begin with and gains nothing on the CPU (not run on a GPU). `gpus` cards
-    train one candidate together, each on its share of every batch; on the CPU so many processes do.
+    `eps_ramp` is the share of training during which the radius grows to its full size. `weight_average` is the decay of
+    the moving average of the weights; 0 means no average. With `adapt` the attack steps, the radius and the
+    regularisers are adjusted after each epoch from the validation results. `precision` "auto" is bfloat16 on CUDA and
+    float32 elsewhere. `compile` uses torch.compile, which takes about a minute at the start and is not faster on the
+    CPU (not tested on a GPU). `gpus` GPUs train one candidate together, each on its share of every batch; on the CPU so
+    many processes do.
     """
 
     epochs: int = option(12, low=1, high=10_000)
@@ -215,9 +218,11 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class AttackEvaluationConfig:
-    """The search's own suite, on the validation split: FGSM, and with `suite` "rapid" the rapid AutoAttack with
-    `rapid_steps` and `rapid_queries`, with "pgd" PGD on two losses with `pgd_steps` and `pgd_restarts`; then the
-    attacks `also`, with their customary budgets."""
+    """The attack suite of the search, on the validation split.
+
+    It runs FGSM; then with `suite` "rapid" the rapid AutoAttack with `rapid_steps` and `rapid_queries`, or with "pgd"
+    PGD on two losses with `pgd_steps` and `pgd_restarts`; then the attacks `also` with their default budgets.
+    """
 
     images: int = option(1000, low=1, high=_MANY)
     batch_size: int = option(128, low=1, high=65_536)
@@ -240,8 +245,8 @@ class AttackEvaluationConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """ONNX export, its parity with torch, and the latency protocol: single stream, and batches of `throughput_batch`
-    (0: none)."""
+    """ONNX export, its parity with torch, and the latency measurement: single stream, and throughput with batches of
+    `throughput_batch` (0: not measured)."""
 
     opset: int = option(20, low=18, high=25)
     tolerance: float = option(1e-3, low=0.0, high=1.0)
@@ -255,13 +260,12 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class FullEvaluationConfig:
-    """The whole suite and the audit of the front, on the test split.
+    """The full attack suite and the audit of the front, on the test split.
 
-    `apgd_steps`, `apgd_targets`, `fab_steps` and `square_queries` are the budgets of AutoAttack's four, by default the
-    published ones; an attack whose budget is 0 is left out. The attacks `also` follow, with their customary budgets.
-    Each member has an INT8 variant, calibrated on
-    `calibration_images` of the training split, and attacked on `int8_images` test images (0: no variants) by transfer
-    and by Square with `int8_queries` queries.
+    `apgd_steps`, `apgd_targets`, `fab_steps` and `square_queries` are the budgets of AutoAttack's four attacks, by
+    default the published ones; an attack with budget 0 is left out. The attacks `also` follow, with their default
+    budgets. Each member has an INT8 variant, calibrated on `calibration_images` training images and attacked on
+    `int8_images` test images (0: no variants) by transfer and by Square with `int8_queries` queries.
     """
 
     images: int = option(10_000, low=1, high=_MANY)
@@ -283,14 +287,14 @@ class FullEvaluationConfig:
 
 @dataclass(frozen=True)
 class FrontConfig:
-    """What the assembled front leaves out: members whose audit failed on the test split."""
+    """Whether the assembled front keeps members whose audit failed on the test split."""
 
     keep_failed_audits: bool = option(False)
 
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """The HTML page."""
+    """The HTML report."""
 
     title: str = option("Parapet")
     images: int = option(8, low=0, high=100)
@@ -298,11 +302,12 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class PromotionConfig:
-    """Which member of the front is registered, and the bars of the gate.
+    """Which member of the front is registered, and the thresholds of the promotion gate.
 
-    The champion is beaten unless a paired test says at `significance` that the new model is worse. Who promotes shows
-    a sign of life every quarter of `lock_seconds`; without one for so long the next promotion undoes what it began. The
-    graph that ships is audited in depth on `audit_images` test images (0: not at all).
+    The new model may replace the champion unless a paired test at level `significance` shows that it is worse. A
+    running promotion renews its lock every `lock_seconds` / 4; when a lock was not renewed for `lock_seconds`, the next
+    promotion undoes the unfinished one. The exported graph is audited in depth on `audit_images` test images (0: no
+    audit).
     """
 
     model_name: str = option("parapet")
@@ -316,7 +321,7 @@ class PromotionConfig:
 
 @dataclass(frozen=True)
 class Params:
-    """The whole of params.yaml; `plugins` are modules with declarations (see `parapet.catalogue.plugins`)."""
+    """All of params.yaml; `plugins` are modules with declarations (see `parapet.catalogue.plugins`)."""
 
     seed: int = option(0, low=0, high=2**31 - 1)
     device: str = option("auto")
@@ -340,14 +345,14 @@ class Params:
         check_also(self.full_evaluation.also, FULL_SUITE, "full_evaluation.also", self.threat.norm)
 
 
-# What to write for a key of the top level that holds no section.
+# The default values of top-level keys that are not sections, for messages.
 _EMPTY = {"seed": "0", "device": "auto", "plugins": "[]"}
 
 
 def load(path: Path, *, complete: bool = False) -> Params:
-    """Read and check params.yaml; with `complete` every section must be there, though it may be empty.
+    """Read and check params.yaml; with `complete` every section must be present, but it may be empty.
 
-    Raises InputError with one sentence: the key, the value, what is allowed.
+    Raises InputError with one sentence: the key, the value and the allowed values.
     """
     values = plain_yaml.read(path, "give a parameter file with --params FILE")
     values = {} if values is None else values
@@ -367,9 +372,9 @@ def load(path: Path, *, complete: bool = False) -> Params:
 
 
 def parse(kind: type[_Config], values: Any, prefix: str = "") -> _Config:
-    """Build a dataclass from a mapping, strictly: unknown keys, wrong types and ranges raise InputError.
+    """Build a dataclass from a mapping. Raises InputError for unknown keys, wrong types and values out of range.
 
-    Whole floats are taken for integers, because JSON numbers that pass through Kubeflow come back as floats.
+    Floats with an integer value are accepted as integers, because Kubeflow returns all JSON numbers as floats.
     """
     place = prefix.rstrip(".") or "the top level"
     if not isinstance(values, dict):
@@ -388,8 +393,8 @@ def parse(kind: type[_Config], values: Any, prefix: str = "") -> _Config:
 
 
 def _with_new_names(values: dict[str, Any], fields: Iterable[dataclasses.Field[Any]], prefix: str) -> dict[str, Any]:
-    """`values` with every key that an earlier version called otherwise under its new name. Raises InputError where
-    both names are given."""
+    """`values` with every key of an earlier version under its new name. Raises InputError where both names are given.
+    """
     for item in fields:
         old = item.metadata.get("formerly")
         if old is None or old not in values:
@@ -410,7 +415,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def subset(params: Params, names: Iterable[str]) -> dict[str, Any]:
-    """The sections `names` of params.yaml as a plain dict: what a step is given, and what its cache key sees."""
+    """The sections `names` of params.yaml as a plain dict: the input of a step, on which its cache key depends."""
     everything = to_dict(params)
     return {name: everything[name] for name in names}
 
@@ -461,7 +466,8 @@ def _scalar(name: str, value: Any, kind: type) -> Any:
 
 
 def _fraction(text: str) -> float | None:
-    """`8/255` as a float: YAML has no fractions, and the literature writes eps in them; YAML 1.1 reads 1e-3 as text."""
+    """The float value of a text such as `8/255` or `1e-3`, else None: eps is usually given as a fraction, which YAML
+    reads as text, and YAML 1.1 also reads 1e-3 as text."""
     match = _FRACTION.fullmatch(text.strip())
     try:
         return float(match[1]) / float(match[2] or 1) if match else None
@@ -483,7 +489,7 @@ def _check_limits(name: str, value: Any, limits: Any) -> Any:
 
 
 def _shown(number: float) -> str:
-    """With all its digits, where they are not too many to read: 1.0000001 is not 1."""
+    """The number with all its digits, so that 1.0000001 is not shown as 1; large integers are shortened."""
     if isinstance(number, int):
         return str(number) if abs(number) < 10**25 else f"{number:g}"
     return short if float(short := f"{number:g}") == number else repr(number)

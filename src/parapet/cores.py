@@ -46,7 +46,7 @@ class Cores:
 
 
 class FreeCores:
-    """Replaces `Cores` where no other work runs on the machine; never waits."""
+    """A replacement for `Cores` where no other work runs on the machine; it never waits."""
 
     folder: Path | None = None
 
@@ -60,30 +60,30 @@ class FreeCores:
 
 
 def cpu_count(root: Path = Path("/")) -> int:
-    """Number of cores that this process may use, at least 1: its CPU affinity, limited by its CPU quota.
+    """The number of cores that this process may use, at least 1: its CPU affinity, limited by its CPU quota.
 
-    A quota is rounded down: two workers on 1.5 cores would only wait for each other. `root` is as in `quota.granted`.
+    A quota is rounded down, because two workers on 1.5 cores would wait for each other. `root`: see `quota.granted`.
     """
     granted = quota.granted(root)
     return _available() if granted is None else max(1, min(_available(), int(granted)))
 
 
 def affinity() -> list[int] | None:
-    """The numbers of the cores that this process may run on; None where the system does not tell."""
+    """The numbers of the cores that this process may run on; None where the system does not provide them."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
 def describe(root: Path = Path("/")) -> str:
-    """For example "2 of 64 cores" where the quota is smaller than the affinity; else empty."""
+    """A text such as "2 of 64 cores" where the quota is smaller than the affinity; else an empty text."""
     count = cpu_count(root)
     return f"{count} of {_available()} cores" if count < _available() else ""
 
 
 def limit_threads(environment: MutableMapping[str, str], root: Path = Path("/")) -> None:
-    """Set the number of threads of numerical libraries that are loaded later to the number of granted cores.
+    """Limit the threads of numerical libraries that are loaded later to `cpu_count(root)`.
 
-    By themselves they count the cores of the machine and ignore the quota. Called at the start of a process with its
-    `environment`. Variables that are set already keep their values; without a smaller quota nothing is set.
+    Without this they use all cores of the machine and ignore the quota. To be called at the start of a process with its
+    `environment`. Existing variables keep their values; without a quota below the affinity nothing is set.
     """
     if (count := cpu_count(root)) < _available():
         for name in _THREADS:

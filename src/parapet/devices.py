@@ -16,12 +16,12 @@ _DRIVER_FILES = ("/proc/driver/nvidia/version", "/dev/dxg")
 
 def resolve(device: str, *, workers: int | None, threads: int, per_card: Callable[[str], int] = lambda card: 1,
             together: int = 1) -> list[str]:
-    """One device for each worker. `device` is auto, cpu, cuda or cuda:N; `threads` is the number of threads a worker.
+    """One device for each worker. `device` is auto, cpu, cuda or cuda:N; `threads` is the number of threads per worker.
 
-    `workers` is the number of workers. By default there are cores // (threads * together) of them on the CPU, and on
-    CUDA `per_card(first card)` of them on each card; `per_card` is called only then. `together` cards (or CPU
-    processes) train one candidate; a worker then uses that many cards, and its device is the first of them.
-    Raises InputError for an unknown device and for more cards than the machine has.
+    `workers` is the number of workers. The default is cores // (threads * together) on the CPU, and on CUDA
+    `per_card(first GPU)` per GPU; `per_card` is called only in this case. `together` GPUs (or CPU processes) train one
+    candidate; a worker then uses that many GPUs, and its device is the first of them. Raises InputError for an unknown
+    device and for more GPUs than the machine has.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
         raise InputError(f"device is {quote(device)}; allowed: auto, cpu, cuda, cuda:0, cuda:1, ...")
@@ -45,7 +45,7 @@ def resolve(device: str, *, workers: int | None, threads: int, per_card: Callabl
 
 
 def _cuda_devices() -> int:
-    # Without the driver torch finds no device either, and importing torch costs seconds and a third of a gigabyte.
+    # Without the driver torch cannot find a device, and importing torch takes seconds and a third of a gigabyte.
     if not any(Path(path).exists() for path in _DRIVER_FILES):
         return 0
     import torch

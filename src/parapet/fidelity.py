@@ -1,4 +1,4 @@
-"""How much training a candidate gets: all of it, or the part that a rung of the search says."""
+"""How much training a candidate gets: full training, or the reduced training of a rung of the search."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from parapet.genome import Genome
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Rung 0 is the cheapest, `full` the training that candidates are judged by.
+    """The amount of training of one rung; rung 0 is the cheapest, and `full` marks full training.
 
-    epochs: in all, those of the rungs below included where a candidate goes on from them. data_share: part of the
-    training images, in (0, 1]. crafting: "own" for the genome's attack, "n_fgsm" for one noisy step in its place.
+    epochs: in total, including those of lower rungs where a candidate continues from them. data_share: the share of the
+    training images, in (0, 1]. crafting: "own" for the genome's attack, "n_fgsm" for one noisy step instead.
     """
 
     rung: int
@@ -26,9 +26,9 @@ class Fidelity:
 
     @classmethod
     def ladder(cls, rungs: tuple[Rung, ...], epochs: int) -> list[Fidelity]:
-        """Every fidelity of a search, cheapest first; full training, of `epochs`, comes last.
+        """All fidelities of a search, cheapest first; full training, with `epochs` epochs, is last.
 
-        Raises InputError where a rung trains no longer than the one below it.
+        Raises InputError where a rung does not have more epochs than the one below.
         """
         steps = [*(rung.epochs for rung in rungs), epochs]
         for place, (low, high) in enumerate(zip(steps, steps[1:])):
@@ -41,27 +41,27 @@ class Fidelity:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Fidelity:
-        """What `to_dict` gave."""
+        """The fidelity from the output of `to_dict`."""
         return cls(**values)
 
     def images(self, available: int, batch: int) -> int:
-        """How many of the `available` training images are used; at least a batch."""
+        """How many of the `available` training images are used; at least one batch of size `batch`, if available."""
         return min(available, max(batch, round(self.data_share * available)))
 
     def recipe(self, genome: Genome) -> Genome:
-        """The genome as it is trained; its network is the same."""
+        """The genome with the attack that is used in this training; its network is the same."""
         if self.crafting == "own" or not genome.meets_attacks or genome.crafting != "pgd":
             return genome
         return replace(genome, crafting=self.crafting).canonical()
 
     def config(self, config: TrainingConfig, *, behind: int = 0, started: bool = False) -> TrainingConfig:
-        """The configuration of this training, `behind` epochs of which are over.
+        """The configuration of this training, of which `behind` epochs are already done.
 
-        One that is `started` from trained weights has a schedule of its own, as warm restarts do (Loshchilov and Hutter
-        2017), and meets the whole radius at once.
+        A training that is `started` from trained weights has its own schedule, as in warm restarts (Loshchilov and
+        Hutter 2017), and uses the full radius from the beginning.
         """
         return replace(config, epochs=self.epochs - behind, eps_ramp=0.0 if started else config.eps_ramp)
 
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in proposals and archive records."""
+        """The JSON form that proposals and archive records contain."""
         return dict(vars(self))

@@ -1,7 +1,7 @@
 """A genome: a point of the search space, architecture genes and recipe genes.
 
-Genes that another gene leaves without effect have a fixed value (`Genome.canonical`), so that two genomes which build
-and train the same thing are equal.
+A gene that has no effect because of another gene's value gets a fixed value (`Genome.canonical`), so that two genomes
+with the same network and the same training are equal.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ class Genome:
     `small_cnn` is a reference of fixed width and depth.
     Recipe: `loss`, `clean_share` (share of the clean loss in PGD training), `trades_beta` (of TRADES and MART),
     `pairing` (of adversarial logit pairing), `temperature` (of distillation and of its teacher, `softened`), `morel`
-    (share of MOREL's embedding losses beside TRADES or MART) and its `morel_alpha`, the weights of the regularisers
+    (weight of MOREL's embedding losses added to TRADES or MART) and its `morel_alpha`, the weights of the regularisers
     `input_gradient`, `gradient_alignment` and `logit_squeezing`, `label_smoothing`, `weight_perturbation` (gamma of
-    adversarial weight perturbation), `crafting` (pgd, or one step: fgsm, n_fgsm, and ensemble, from other networks
-    too), `eps_ratio` (training radius over the threat model's), attack `steps`, peak `learning_rate`, `weight_decay`.
-    `others` are the genes that joined later, name and value, without those that have no effect: a genome that lacks
-    them is the same one, with the same digest.
+    adversarial weight perturbation), `crafting` (pgd, or a one-step attack: fgsm, n_fgsm, or ensemble, which also
+    attacks other networks), `eps_ratio` (training radius divided by that of the threat model), attack `steps`, peak
+    `learning_rate`, `weight_decay`.
+    `others` holds (name, value) of the genes that were added later, without those that have no effect, so that a genome
+    without such genes keeps its digest.
     """
 
     backbone: str = "plain"
@@ -67,7 +68,7 @@ class Genome:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "genome") -> Genome:
-        """Check and build a genome; InputError names the gene, the value and what is allowed."""
+        """Check and build a genome. Raises InputError with the gene, the value and the allowed values."""
         if not isinstance(values, dict):
             raise InputError(f"{where} is {quote(values)}, and it must be a mapping of genes to values.")
         for name in values:
@@ -78,14 +79,14 @@ class Genome:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Genome:
-        """From the values of all genes, as `settled` gives them, unchecked."""
+        """The genome with these values of all genes, as returned by `settled`; they are not checked."""
         fields = {name: values[name] for name in FIRST_GENES}
         others = tuple((name, value) for name, value in values.items() if name not in fields
                        and value != GENES[name].neutral and GENES[name].counts(values))
         return cls(**fields, others=others)
 
     def __getitem__(self, gene: str) -> Any:
-        """The value of a gene by its name."""
+        """The value of the gene with this name."""
         if gene in FIRST_GENES:
             return getattr(self, gene)
         return dict(self.others).get(gene, _absent(GENES[gene]))
@@ -96,11 +97,11 @@ class Genome:
 
     @property
     def meets_attacks(self) -> bool:
-        """Whether it is trained on adversarial images."""
+        """Whether the genome is trained on adversarial images."""
         return LOSSES[self.loss].attacked
 
     def declarations(self) -> Iterator[Any]:
-        """Of its words, of its regularisers, and of the genes that joined later."""
+        """The declarations that it uses: of its words, its regularisers and the genes in `others`."""
         for name, gene in GENES.items():
             if gene.words is not None:
                 yield gene.words[self[name]]
@@ -134,12 +135,12 @@ class Genome:
 
 # A genome as a key of dicts and sets.
 Point = frozenset[tuple[str, Any]]
-# The genes that every genome names, in their order; those that joined later are in `others`.
+# The genes that every genome has as fields, in their order; genes that were added later are in `others`.
 FIRST_GENES = tuple(item.name for item in dataclasses.fields(Genome) if item.name != "others")
 
 
 def point(values: Mapping[str, Any]) -> Point:
-    """A genome's dict as a key: equal points are equal genomes."""
+    """A genome's dict as a hashable key: equal points are equal genomes."""
     return frozenset(values.items())
 
 
@@ -148,9 +149,10 @@ def _absent(gene: Gene) -> Any:
 
 
 def settled(values: Mapping[str, Any], where: str = "genome") -> dict[str, Any]:
-    """The values of all genes, in the order of `GENES`, those without effect at their value `off`.
+    """The values of all genes, in the order of `GENES`; genes without effect have their value `off`.
 
-    A gene that `values` lacks gets its neutral value; InputError names those that have none and would have an effect.
+    A missing gene gets its neutral value. Raises InputError, with their names, where missing genes have no neutral
+    value and would have an effect.
     """
     missing = [name for name, gene in GENES.items()
                if name not in values and gene.neutral is None and gene.has_effect is None]
@@ -170,7 +172,7 @@ def settled(values: Mapping[str, Any], where: str = "genome") -> dict[str, Any]:
 
 
 def check_choice(gene: Gene, value: Any, where: str) -> Any:
-    """`value` as this gene's type, or InputError with what is allowed."""
+    """`value` converted to this gene's type. Raises InputError, with the allowed values, where it is not allowed."""
     if gene.words is not None:
         return gene.words.find(value, where).name
     whole = isinstance(gene.choices[0], int)
@@ -183,7 +185,7 @@ def check_choice(gene: Gene, value: Any, where: str) -> Any:
 
 
 def nearest_gene(name: str) -> str:
-    """A hint for a name that is no gene: the nearest one that is, and all of them, as the end of a sentence."""
+    """A hint for an unknown gene `name`, as the end of a sentence: the most similar gene, and all genes."""
     near = difflib.get_close_matches(named(name), GENES, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{hint}The genes are: {', '.join(GENES)}."

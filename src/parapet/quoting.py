@@ -1,6 +1,6 @@
-"""Quotes foreign values and texts in messages: on one line, short, and without passwords.
+"""Formats values and texts from outside for messages: on one line, short, and without passwords.
 
-Passwords are removed first: a password that was cut is no longer recognised.
+Passwords are removed before the text is shortened, because a shortened password is not recognised.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from parapet.redaction import HIDDEN, is_secret, redacted
 
 LONGEST = 80
 _LONGEST_WORDS = 200
-# Beyond so many bits Python takes long to write a whole number, or refuses to.
+# For integers of more bits Python's conversion to text is slow, or raises an error.
 _LARGEST_BITS = 400
 _DEEPEST = 20
-# So much of a text is searched for passwords.
+# The number of characters of a text that are searched for passwords; the rest is dropped.
 _SEARCHED = 4000
 
 
 def quote(value: Any) -> str:
-    """`repr(value)` on one line without passwords, cut after `LONGEST` characters; of a larger value not much more than
-    that is looked at."""
+    """`repr(value)` on one line without passwords, at most `LONGEST` characters; of a large value only the beginning is
+    processed."""
     found = ""
     for piece in _pieces(value, 0):
         found += piece
@@ -31,13 +31,13 @@ def quote(value: Any) -> str:
 
 
 def name(key: Any) -> str:
-    """A key or name, without passwords: unchanged if it is a short printable text, otherwise quoted."""
+    """A key or name without passwords: unchanged where it is a short printable text, otherwise as in `quote`."""
     plain = isinstance(key, str) and key.isprintable() and 0 < len(key) <= LONGEST
     return redacted(key) if plain else quote(key)
 
 
 def listed(names: Any) -> str:
-    """Names or values with commas between them, cut after `LONGEST` characters."""
+    """Names or values separated by commas, at most `LONGEST` characters."""
     found = ""
     for item in names:
         found += f"{', ' if found else ''}{name(item)}"
@@ -47,17 +47,17 @@ def listed(names: Any) -> str:
 
 
 def words(text: object) -> str:
-    """What a library said, on one line, without passwords and what cannot be printed, cut after 200 characters."""
+    """The message of a library on one line, without passwords and unprintable characters, at most 200 characters."""
     found = " ".join(without_passwords(str(text)).split())
     found = "".join(letter if letter.isprintable() else "?" for letter in found)
     return found if len(found) <= _LONGEST_WORDS else f"{found[:_LONGEST_WORDS - 3]}..."
 
 
 def without_passwords(text: str) -> str:
-    """`text` redacted; of a long one only the beginning."""
+    """`text` redacted; of a long text only the beginning."""
     if len(text) <= _SEARCHED:
         return redacted(text)
-    # The text may end inside an address: this ending makes `redacted` recognise it.
+    # The text may be cut inside an address: with this ending `redacted` still recognises the address.
     return redacted(f"{text[:_SEARCHED]}@...")
 
 

@@ -1,7 +1,7 @@
 """Removes passwords, tokens and keys from everything that is written or printed.
 
-The one function for it is `redacted`. In doubt it removes too much: its result is for people and records only, and is
-never used as an address again.
+The main function is `redacted`. In doubt it removes too much: its result is only for people and records, and is never
+used as an address.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ _LONGEST_NAME = 1000
 _NAME = (r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|(?:access|secret|private|account|shared)[_-]?key"
          r"(?:[_-]?id)?|signature|credentials?|client[_-]?secret)")
 
-# A quote ends an address if white space, punctuation or the end of the text follows.
+# A quotation mark ends an address where white space, punctuation or the end of the text follows it.
 _WORD = r"(?:(?![\"'<>`](?:[\s,:;}\])<>\\]|$))(?![\w+.-]{1,30}://)\S)*"
 _ADDRESS = re.compile(rf"(?:(?P<scheme>[\w+.-]{{1,30}}):|(?<![\w:/.]))//(?P<rest>{_WORD})"
                       rf"|(?<![\w/.+%-])(?P<user>[\w.+%-]{{1,64}}):(?!//)(?P<word>{_WORD})")
-# What follows the @ behind a user and a password: a host, but not a digest.
+# The @ after a user and a password, and what follows it: a host, but not a digest.
 _HOST = re.compile(r"@(?:\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[\w.-]+)(?::\d{1,5})?(?![\w@])(?!:[0-9a-f]{32})")
-# A password with white space in it; behind a host the same place would have a port.
+# A password that contains white space; after a host this position would be a port.
 _SPACED = re.compile(r"(?P<scheme>[\w+.-]{1,30}://)[\w.%+-]{1,64}:(?!\d{1,5}(?:[/?#\s]|$))[^\s@]{0,200}[ \t]"
                      r"(?:(?!://)[^\r\n@]){0,200}@(?=[\w.\[-])")
-# Schemes whose first part is a bucket; the path after it may have an @.
+# Schemes whose first part is a bucket; the path after the bucket may contain an @.
 _STORES = {"s3", "s3a", "gs"}
-# Addresses whose @ is not preceded by a user: an alias of a model behind the port of a server, and a password in a
-# query, which is removed by its name.
+# Addresses whose @ does not follow a user: a model's alias after the port of a server, and a password in a query, which
+# is removed by its name.
 _NO_USER = re.compile(rf"[\w.-]+:\d{{2,5}}/[^?#@:]*@(?:champion|previous|challenger|latest)(?!\S)"
                       rf"|[\w.-]+(?:/[^?#@:]*)?\?(?:[^@#]*[&;])?[\w.-]*{_NAME}=", re.IGNORECASE)
-# Either a password in a query or one that looks like it.
+# A password in a query, or an address that looks like one.
 _NAMED_IN_QUERY = re.compile(rf"[\w.-]+:\d{{1,5}}(?:/[^?#@]*)?\?(?:[^@#]*[&;])?[\w.-]*{_NAME}=", re.IGNORECASE)
-# NAME:/ and NAME:ADDRESS that name no user.
+# Names before `:/` or `:ADDRESS` that are not users.
 _NO_USERS = {"models", "runs", "mailto"}
 _ENCODED = re.compile(r"(?<![^\s&\"'<>])[^\s&\"'<>]*%(?:25)*40", re.IGNORECASE)
 _ENCODED_SCHEME = re.compile(r"%(?:25)*3A%(?:25)*2F%(?:25)*2F", re.IGNORECASE)
@@ -55,7 +55,7 @@ _NAMED = tuple(re.compile(pattern, re.IGNORECASE) for pattern in (
     rf"(?P<name>(?<![A-Za-z0-9-])pass=(?!=))(?P<value>{_QUOTED}|{_BARE})",
     rf"(?m)^(?P<name>[ \t|]*(?:[\w.]+:[ \t]+)?(?:b?[\"'])?[ \t-]*{_NAME}[ \t]*:[ \t]+)"
     rf"(?P<value>{_QUOTED}|[^\s,;}}\"']+)",
-    # In the middle of a sentence it may be a common word; words do not have both letters and digits.
+    # Within a sentence the value may be a common word, but common words do not contain both letters and digits.
     rf"(?P<name>\b{_NAME}[ \t]*:[ \t]+)(?P<value>(?=[^\s,;]*[A-Za-z])(?=[^\s,;]*\d)[^\s,;}}\"']{{6,}})",
     rf"(?P<name>{_NAME}\\?[\"']\s*(?::|=>)\s*)(?P<value>{_QUOTED}|\\\"[^\"]*\\\"|[^\s,}}\]]+)",
     rf"(?P<name>(?:\bpass(?:word|wd|phrase)|_(?:pass(?:word)?|token|secret|key))[ \t]*:\s+)"
@@ -69,11 +69,11 @@ _NAMED = tuple(re.compile(pattern, re.IGNORECASE) for pattern in (
     rf"(?P<name><[\w:.-]{{0,60}}{_NAME}(?:\s[^<>]{{0,200}})?>)(?P<value>[^<]+)(?=</)",
     r"(?P<name>\b(?:set-)?cookie\\?[\"']?\s*[:=]\s*\\?[\"']?)(?P<value>[^\r\n\"']+)",
     r"(?P<name>\bbearer\s+)(?P<value>[\w.~+/-]{8,}=*)",
-    # Last, because an unknown scheme may be the key itself, followed by the name of another one.
+    # Last, because the text after the name may be the key itself instead of a scheme, followed by another name.
     rf"(?P<name>{_AUTHORIZATION})(?P<value>(?!{_SCHEMES}|\*\*\*)[^\s\"',]+"
     r"(?:[ \t]+(?!(?:proxy-)?authorization)[^\s\"',]+)?)",
 ))
-# A name of a key in a secret, not what the key holds.
+# A value that is only a name or a placeholder, not a secret.
 _NOT_A_VALUE = re.compile(r"(?:password|passwd|token|secret|key|none|null|\*+)\W*", re.IGNORECASE)
 _BASIC = re.compile(r"(\bbasic\s+)([A-Za-z0-9+/_-]{4,}={0,2})", re.IGNORECASE)
 _SHAPES = re.compile(
@@ -81,15 +81,15 @@ _SHAPES = re.compile(
     r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}"
     r"|xox[abprs]-[\w-]{10,}|AIza[\w-]{35}|dapi[0-9a-f]{32}|npm_[A-Za-z0-9]{20,}"
     r"|pypi-(?:AgE[\w-]{8,}|[\w-]{30,})|ya29\.[\w-]{10,}|dckr_pat_[\w-]{10,}|[sr]k_(?:live|test)_\w{10,}"
-    # Only at the beginning of a word: searching inside words would take quadratic time.
+    # Only at the beginning of a word: a search inside words would take quadratic time.
     r"|(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2}))eyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*"
     r"|(?<=PRIVATE KEY-----)[^-]+")
 _KEY = re.compile(rf"(?:.*{_NAME}|(?:.*[_-])?pass|.*-(?:key|auth)|(?:proxy-)?authorization|cookie)", re.IGNORECASE)
 
 
 def redacted(text: str) -> str:
-    """`text` without users and passwords before the @ of an address, with or without a scheme, and with *** for the
-    value of whatever is named like a password, for headers that let somebody in, and for keys known by their shape."""
+    """`text` without users and passwords before the @ of an address (with or without a scheme), and with *** instead of
+    values whose name is that of a password, of authorization headers, and of keys with a known format."""
     if "@" in text:
         text = _ADDRESS.sub(_without_user, _SPACED.sub(r"\g<scheme>", text))
     if "%" in text:
@@ -100,7 +100,8 @@ def redacted(text: str) -> str:
 
 
 def redacted_values(value: Any, name: str = "") -> Any:
-    """`value` with every text in it redacted; a text is hidden entirely if its `name` or key is that of a password."""
+    """`value` with every text in it redacted; a text is replaced by *** where its `name` or key is that of a password.
+    """
     if isinstance(value, Mapping):
         return {redacted(key) if isinstance(key, str) else key: redacted_values(item, str(key))
                 for key, item in value.items()}
@@ -114,7 +115,7 @@ def redacted_values(value: Any, name: str = "") -> Any:
 
 
 def is_secret(name: str) -> bool:
-    """Whether what is called `name` is a password, a token or a key."""
+    """Whether `name` is the name of a password, a token or a key."""
     return len(name) <= _LONGEST_NAME and _KEY.fullmatch(name) is not None
 
 
@@ -133,7 +134,7 @@ def _without_user(match: re.Match[str]) -> str:
         return f"{scheme and f'{scheme}:'}//{HIDDEN}"
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     at = authority.rfind("@")
-    # A password may have / ? or #, which end an authority; but a host without a user may be followed by a path with @.
+    # A password may contain / ? or #, which end an authority; but a path with @ may follow a host without a user.
     if ":" in authority or (at < 0 and not re.fullmatch(r"localhost|[\w-]+(?:\.[\w-]+)+", authority)):
         at = max(at, _last_host(rest))
     return f"{scheme and f'{scheme}:'}//{rest[at + 1:]}"
@@ -147,13 +148,13 @@ def _without_encoded_user(match: re.Match[str]) -> str:
 
 
 def _last_host(text: str) -> int:
-    """The position of the last @ that a host follows; -1 if there is none."""
+    """The position of the last @ that is followed by a host; -1 if there is none."""
     return max((found.start() for found in _HOST.finditer(text)), default=-1)
 
 
 def _hidden(match: re.Match[str]) -> str:
     value = match["value"]
-    # The signature of a model that MLflow writes down: (images float32 ...
+    # MLflow prints a model's signature, which is not a secret: (images float32 ...
     described = value.startswith("(") and match["name"].strip().lower() == "signature:"
     return match[0] if described or _NOT_A_VALUE.fullmatch(value) else match["name"] + HIDDEN
 

@@ -1,8 +1,8 @@
-"""Versions of the code that numbers depend on: parts of the keys under which results are kept."""
+"""Versions of code that affects results; they are part of the keys under which results are stored."""
 
-# Raise with any change that can change a trained weight.
+# Increase with every change that can change a trained weight.
 TRAINING_VERSION = 5
-# Raise with any change that can change a robustness number.
+# Increase with every change that can change a robustness result.
 ATTACK_VERSION = 8
-# Raise with any change of what an export leaves.
+# Increase with every change that can change the files of an export.
 EXPORT_VERSION = 4

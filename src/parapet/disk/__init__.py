@@ -1,1 +1,1 @@
-"""Files that survive: written whole or not at all, read with their checksums, and never in place of somebody else's."""
+"""Safe file access: atomic writes, reads that verify checksums, and no overwriting of files from another source."""

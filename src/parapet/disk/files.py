@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their final name, then renamed (POSIX `rename(2)`)."""
+"""Atomic writes of files and folders: written under a temporary name, then renamed (POSIX `rename(2)`)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from parapet.disk.replacement import refuse_file
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its place when the block ends without an error.
+    """Yield a temporary path in the same folder, which replaces `path` when the block ends without an error.
 
-    What a killed writer of `path` left is taken over, or removed.
+    Temporary files that a killed writer of `path` left are reused or removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _scratch(path, folder=False) as partial:
@@ -34,9 +34,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that takes its place when the block ends without an error.
+    """Yield an empty folder in the same parent, which replaces `path` when the block ends without an error.
 
-    What a killed writer of `path` left is taken over, or removed. Raises InputError where a file stands at `path`.
+    Temporary folders that a killed writer of `path` left are reused or removed. Raises InputError where `path` is a
+    file.
     """
     refuse_file(path)
     with scratch_folder(path) as partial:
@@ -47,7 +48,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def _placed(partial: Path, path: Path) -> bool:
-    """Replace the folder at `path`; False if another writer was faster, so that it has to be tried again."""
+    """Replace the folder at `path`; False if another writer replaced it first, so that the caller must try again."""
     if not path.exists():
         return _moved(partial, path)
     # The old folder is renamed first and deleted later: a kill during a deletion would leave neither folder.
@@ -63,7 +64,7 @@ def _placed(partial: Path, path: Path) -> bool:
 
 
 def _moved(partial: Path, path: Path) -> bool:
-    """Rename a folder; False if there already is one with content."""
+    """Rename the folder `partial` to `path`; False if `path` is a folder that is not empty."""
     try:
         partial.replace(path)
     except OSError as error:
@@ -75,9 +76,9 @@ def _moved(partial: Path, path: Path) -> bool:
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` for what is to become `path`, and remove it at the end.
+    """Yield an empty temporary folder in the parent of `path`, and remove it at the end.
 
-    What a killed writer of `path` left is taken over, or removed.
+    Temporary folders that a killed writer of `path` left are reused or removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _scratch(path, folder=True) as partial:
@@ -86,11 +87,11 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _scratch(path: Path, *, folder: bool) -> Iterator[Path]:
-    """An empty file or folder beside `path` that is this process's alone, removed at the end where it still is there.
+    """An empty file or folder in the parent of `path` that only this process uses; removed at the end if still there.
 
-    It is locked while it is in use (`flock(2)`); the system releases the lock when the process ends. So a file that can
-    be locked is free, and few names are needed: `.NAME.part`, and `.NAME.1.part` and so on for simultaneous writers.
-    On a file system without locks the name is random, and a killed writer leaves its file behind.
+    It is locked while it is in use (`flock(2)`), and the kernel releases the lock when the process ends. A file that
+    can be locked is therefore not in use, and few names are needed: `.NAME.part`, and `.NAME.1.part` and so on for
+    simultaneous writers. On a file system without locks the name is random, and a killed writer leaves its file.
     """
     number = 0
     try:
@@ -108,7 +109,7 @@ def _scratch(path: Path, *, folder: bool) -> Iterator[Path]:
         yield partial
     finally:
         with suppress(FileNotFoundError):
-            # Another writer may have this name by now.
+            # Another writer may have created a new file under this name.
             if os.path.samestat(os.fstat(descriptor), partial.lstat()):
                 _remove(partial)
         os.close(descriptor)
@@ -129,7 +130,7 @@ def _scratch_name(path: Path, number: int) -> Path:
 
 
 def _taken(partial: Path, folder: bool) -> int | None:
-    """The descriptor of the empty, locked file or folder `partial`; None where somebody else has it."""
+    """The descriptor of the empty, locked file or folder `partial`; None where another process or user has it."""
     while True:
         try:
             if folder:
@@ -140,18 +141,18 @@ def _taken(partial: Path, folder: bool) -> int | None:
         except FileNotFoundError:
             if not partial.parent.exists():
                 raise
-            continue  # removed by its owner in between
+            continue  # its owner removed it at the same time
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            return None  # a file where a folder is wanted, or the other way round
+            return None  # a file instead of a folder, or a folder instead of a file
         except PermissionError:
             if partial.exists():
-                return None  # another user's
+                return None  # it belongs to another user
             raise
         try:
             if not _locked(descriptor):
                 os.close(descriptor)
                 return None
-            # Between opening and locking its owner may have renamed or removed it.
+            # Its owner may have renamed or removed it between opening and locking.
             if os.path.samestat(os.fstat(descriptor), partial.lstat()):
                 if folder:
                     for left in partial.iterdir():
@@ -183,7 +184,7 @@ def _locked(descriptor: int) -> bool:
 
 
 class _NoLocksError(Exception):
-    """The file system cannot lock."""
+    """The file system does not support locks."""
 
 
 def _remove(path: Path) -> None:
@@ -205,17 +206,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def is_special(path: Path) -> bool:
-    """Whether there is a folder, a pipe or a device instead of a file: reading it may never end."""
+    """Whether `path` is a folder, a pipe or a device instead of a file: reading it may never end."""
     return path.exists() and not path.is_file()
 
 
 def is_endless(path: Path) -> bool:
-    """Whether there is a pipe, a socket or a device instead of a file."""
+    """Whether `path` is a pipe, a socket or a device instead of a file."""
     return is_special(path) and not path.is_dir()
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises NotPlain, an InputError and a ValueError, where it holds no plain JSON."""
+    """The value of a JSON file. Raises NotPlain (an InputError and a ValueError) where it does not hold plain JSON."""
     if is_special(path):
         raise NotPlain(f"{path} is no file with JSON, but a folder or a pipe; put the file back, or run again what "
                        "wrote it.")
@@ -233,7 +234,7 @@ def digest(value: Any) -> str:
 
 
 def file_digest(path: Path, algorithm: Callable[..., Any] = hashlib.sha256) -> str:
-    """Hex digest of a file's bytes. Raises OSError, also for a pipe or a device, which may have no end."""
+    """Hex digest of a file's bytes. Raises OSError, also for a pipe or a device, because reading it may never end."""
     if is_endless(path):
         raise OSError(errno.ESPIPE, "it is a pipe or a device, and no file", str(path))
     with path.open("rb") as stream:

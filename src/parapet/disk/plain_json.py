@@ -1,4 +1,4 @@
-"""Strict JSON for files that may be damaged or hostile: no duplicate keys, no NaN, limited depth and numbers."""
+"""Strict JSON for files that may be damaged or malicious: no duplicate keys, no NaN, limited depth and numbers."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from parapet.errors import InputError
 from parapet.quoting import name, words
 
 DEEPEST = 64
-# Any digit, and more in a row than a number of ours has: searched for once, because checking each number is slow.
+# Maps every digit to 0, so that one search finds a run of too many digits: a check of each number is slow.
 _DIGITS, _LONG = bytes.maketrans(b"123456789", b"000000000"), b"0" * 101
-# A surrogate, half of a pair of code units: alone it is not a character and cannot be written to a file.
+# A UTF-16 surrogate: without its partner it is not a character and cannot be encoded as UTF-8.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class NotPlain(InputError, ValueError):
-    """A text is no plain JSON, or no plain YAML; says why in a few words."""
+    """A text is not plain JSON or not plain YAML; the message gives the reason in a few words."""
 
 
 def loads(text: str | bytes) -> Any:
     """The value of a JSON text.
 
-    Raises NotPlain for what is no JSON, not UTF-8, nested more than `DEEPEST` deep, for NaN, Infinity, numbers that
-    no float can hold or of more than 100 digits, for a key that is given twice and for text that is no Unicode.
+    Raises NotPlain for invalid JSON, invalid UTF-8, more than `DEEPEST` nested levels, NaN, Infinity, numbers that
+    are too large for a float or have more than 100 digits, duplicate keys, and lone surrogates.
     """
     try:
         content = text if isinstance(text, bytes) else text.encode("utf-8")
         text = content.decode("utf-8")
-        # Texts may have as many: the outcomes of a thousand images are a row of 0 and 1.
+        # A match is not an error yet: strings may contain as many digits, as the outcomes of images (0 and 1) do.
         whole = _short if _LONG in content.translate(_DIGITS) else int
         value = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_int=whole,
                            parse_constant=_refused)
@@ -46,7 +46,7 @@ def loads(text: str | bytes) -> Any:
         raise NotPlain("it holds half a character (a lone surrogate)") from None
     except RecursionError:
         raise NotPlain(_too_deep()) from None
-    # Each level opens a bracket: with few brackets the depth needs no check.
+    # Each level needs an opening bracket, so with few brackets the depth needs no check.
     if text.count("[") + text.count("{") > DEEPEST:
         _refuse_depth(value)
     return value

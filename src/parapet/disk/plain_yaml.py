@@ -1,8 +1,8 @@
 """Plain YAML of a limited size: null, true and false, numbers, text, lists and mappings.
 
-Scalars mean what YAML 1.2 (and so DVC) takes them for: `1e-05` and `1e1` are numbers, `yes` and `2020-01-01` are text,
-`010` is ten. Every key is text, as it is written. PyYAML scans and parses; values are built here, because
-its loaders follow YAML 1.1 and have no limits.
+Scalars follow YAML 1.2, as in DVC: `1e-05` and `1e1` are numbers, `yes` and `2020-01-01` are text, `010` is ten.
+Every key is text, exactly as written. PyYAML scans and parses; this module builds the values, because PyYAML's loaders
+follow YAML 1.1 and have no limits.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ _BASES = {"0o": 8, "0x": 16}
 
 
 def read(path: Path, missing: str) -> Any:
-    """The value of a YAML file, None of an empty one.
+    """The value of a YAML file; None for an empty file.
 
-    `missing` says what to do where there is no such file. Raises InputError with one sentence.
+    Raises InputError, with one sentence, where the file is missing, too large, unreadable or not plain YAML. `missing`
+    is the advice in that sentence for a missing file.
     """
     try:
         with path.open("rb") as stream:
@@ -57,7 +58,7 @@ def read(path: Path, missing: str) -> Any:
 
 
 def loads(text: str) -> Any:
-    """The value of a YAML text. Raises NotPlain, which says `at line 3, column 1: ...`."""
+    """The value of a YAML text. Raises NotPlain with a message such as `at line 3, column 1: ...`."""
     if len(text) > MOST_BYTES:
         raise NotPlain(f"at line 1, column 1: it has more than {MOST_BYTES:,} characters")
     reader: yaml.BaseLoader | None = None
@@ -72,7 +73,7 @@ def loads(text: str) -> Any:
     except yaml.reader.ReaderError:
         raise NotPlain(f"at {_place(text)}: it holds a character that YAML does not allow") from None
     except (yaml.YAMLError, ValueError, OverflowError, TypeError, IndexError, AttributeError) as error:
-        # Raised by PyYAML's scanner for unexpected numbers in escapes and directives.
+        # PyYAML's scanner raises these for invalid numbers in escapes and directives.
         raise NotPlain(_at(reader and reader.get_mark(), f"it does not parse ({words(error)})")) from None
 
 
@@ -85,7 +86,7 @@ class _Builder:
         self._values, self._aliases = 0, 0
 
     def document(self) -> Any:
-        """The only document of the stream; None of an empty one."""
+        """The value of the only document of the stream; None for an empty stream."""
         found, documents = None, 0
         while not isinstance(event := self._events.get_event(), yaml.StreamEndEvent):
             if isinstance(event, yaml.DocumentStartEvent):
@@ -156,7 +157,7 @@ def _scalar(event: Any) -> Any:
     text = _text(event)
     tag = _tag(event)
     if not tag and not event.implicit[0]:
-        return text  # in quotes, or a block
+        return text  # a quoted or block scalar
     value = text if tag == "str" else _plain(event, text)
     if tag == "float" and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -166,7 +167,7 @@ def _scalar(event: Any) -> Any:
 
 
 def _plain(event: Any, text: str) -> Any:
-    """What a scalar without quotes means."""
+    """The value of a scalar without quotes."""
     if _NULL.fullmatch(text):
         return None
     if _BOOL.fullmatch(text):
@@ -194,7 +195,7 @@ def _text(event: Any) -> str:
 
 
 def _tag(event: Any) -> str:
-    """The name of one of the plain types, empty where there is no tag."""
+    """The short name of the event's type tag; empty where there is no tag."""
     tag: str | None = event.tag
     if tag is None or tag == "!":
         return "str" if tag == "!" and isinstance(event, yaml.ScalarEvent) else ""

@@ -1,9 +1,8 @@
-"""How many cores' worth of time, and how much memory, the control groups of Linux grant this process, as Kubernetes
-and Docker set it.
+"""The CPU and memory limits that Linux control groups set for this process, as used by Kubernetes and Docker.
 
-Prevents two accidents. A pod with `limits: {cpu: 2}` on a machine of 64 cores sees all 64: it would start 64 threads,
-which the kernel pauses for most of every second, and training would be slower than with two. A pod with
-`limits: {memory: 2Gi}` sees the whole memory of the machine: it would plan with it, and be killed at 2 GiB.
+A pod with `limits: {cpu: 2}` on a machine with 64 cores sees all 64. Without this check it would start 64 threads,
+which the kernel throttles, and training would be slower than with two. A pod with `limits: {memory: 2Gi}` sees the
+whole memory of the machine; without this check it would plan to use it, and be killed at 2 GiB.
 """
 
 from __future__ import annotations
@@ -16,31 +15,31 @@ _GROUPS, _MOUNTS = "proc/self/cgroup", "proc/self/mountinfo"
 
 
 def granted(root: Path = Path("/")) -> float | None:
-    """Cores' worth of time, for example 2.0 or 0.5; None if there is no limit, or none can be read.
+    """The CPU limit in cores, for example 2.0 or 0.5; None if there is no limit, or none can be read.
 
-    The smallest limit of this process's groups and of all groups above them, of cgroup v1 and v2. A file that cannot
-    be read limits nothing. `root` is the folder below which /proc and /sys are looked for.
+    This is the smallest limit of this process's groups and of all their ancestors, for cgroup v1 and v2. A file that
+    cannot be read counts as no limit. `root` is the folder that contains proc and sys.
     """
     limits = [limit for folder in _groups(root, "cpu") if (limit := _limit(folder)) is not None]
     return min(limits, default=None)
 
 
 def memory_left(root: Path = Path("/")) -> int | None:
-    """Bytes that this process may still take before a limit of memory ends it; None, and `root`, as for `granted`.
+    """Bytes that this process can still allocate below its memory limit; None and `root` as for `granted`.
 
-    What the kernel can drop, files that were read and are not in use, counts as free, as Kubernetes counts it.
+    Inactive file cache, which the kernel can drop, counts as free, as in Kubernetes.
     """
     lefts = [left for folder in _groups(root, "memory") if (left := _memory_left(folder)) is not None]
     return min(lefts, default=None)
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The folder of each group that may limit what this process gets of `controller`, and of those above it."""
+    """The folders of the groups that may limit this process's use of `controller`, and of their ancestors."""
     own = dict(_own_groups(root, controller))
     for kind, inner, folder in _mounts(root, controller):
         if kind not in own:
             continue
-        # A container may see its own group alone, mounted as if it were the uppermost one.
+        # A container may see only its own group, mounted as the root group.
         try:
             below = PurePosixPath(own[kind]).relative_to(inner)
         except ValueError:
@@ -50,7 +49,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _own_groups(root: Path, controller: str) -> Iterator[tuple[str, str]]:
-    """(`controller`, path) of cgroup v1 and ("", path) of v2."""
+    """The paths of this process's groups: (`controller`, path) for cgroup v1 and ("", path) for v2."""
     for line in _read(root / _GROUPS).splitlines():
         parts = line.split(":", 2)
         if len(parts) == 3 and (parts[1] == "" or controller in parts[1].split(",")):
@@ -58,7 +57,7 @@ def _own_groups(root: Path, controller: str) -> Iterator[tuple[str, str]]:
 
 
 def _mounts(root: Path, controller: str) -> Iterator[tuple[str, str, Path]]:
-    """As `_own_groups`, what of the hierarchy is mounted, and where."""
+    """(`controller` for v1 or "" for v2, mounted path of the hierarchy, mount point) of each mounted hierarchy."""
     for line in _read(root / _MOUNTS).splitlines():
         before, dash, after = line.partition(" - ")
         fields, (kind, *rest) = before.split(), (after.split() or [""])

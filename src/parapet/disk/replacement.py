@@ -1,7 +1,7 @@
 """Checks before a step replaces its output folder.
 
-Prevents that a mistaken --out deletes data: a step writes a new folder and renames it over the old one, so that
-`--out ~` or the folder of another command would lose every file in it. Only what the same step wrote is replaced.
+They prevent a wrong --out from deleting data. A step writes a new folder and renames it over the old one, so `--out ~`
+or the folder of another command would lose all its files. Only files from the same step may be replaced.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path
 
 from parapet.errors import InputError, told
 
-# An identity of a candidate, in the patterns of `own`.
+# A glob for a candidate's id, for the patterns in `own`.
 ID = "[0-9a-f]" * 12
-# What browsing a folder leaves in it, and what a killed writer leaves (`files.replacing`).
+# Files that file browsers create, and temporary files of a killed writer (`files.replacing`).
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", ".*.part")
 _ELSEWHERE = "give another folder with --out, or move that file away"
 
 
 def refuse_file(path: Path, cure: str = _ELSEWHERE) -> None:
-    """Raise InputError where something other than a folder stands at `path`: a folder would replace it."""
-    # Asked once: another writer may move a folder aside between two questions.
+    """Raise InputError where `path` exists and is not a folder; `cure` is the advice at the end of the sentence."""
+    # Only one stat call: another writer may move the folder between two calls.
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -35,9 +35,9 @@ def refuse_file(path: Path, cure: str = _ELSEWHERE) -> None:
 
 
 def check_folder(path: Path, option: str = "--out") -> None:
-    """Raise InputError where no folder can be made at `path`: a file stands there or above it, or its name is none.
+    """Raise InputError where no folder can be created at `path`: it or an ancestor is a file, or its name is invalid.
 
-    The sentence names that file, and the `option` with which to give another folder.
+    The sentence names that file, and the `option` with which to choose another folder.
     """
     for place in (path, *path.parents):
         try:
@@ -58,10 +58,10 @@ def check_folder(path: Path, option: str = "--out") -> None:
 
 
 def refuse_foreign(path: Path, own: Iterable[str], cure: str = _ELSEWHERE) -> None:
-    """Raise InputError where a new folder at `path` would delete a file that fits none of the patterns `own`.
+    """Raise InputError where a new folder at `path` would delete a file that matches none of the patterns `own`.
 
-    A pattern is of the path below `path`, and its `*` stands for slashes too. The sentence names the file, and ends
-    with `cure`: what to do.
+    A pattern is matched against the path relative to `path`, and its `*` also matches slashes. The sentence names the
+    file and ends with the advice `cure`.
     """
     refuse_file(path, cure)
     patterns = [*own]
@@ -73,10 +73,10 @@ def refuse_foreign(path: Path, own: Iterable[str], cure: str = _ELSEWHERE) -> No
 
 
 def refuse_to_replace(path: Path, kept: Iterable[Path], marks: Iterable[str], own: Iterable[str]) -> None:
-    """Raise InputError where putting a new folder at `path` would delete what is not this step's to delete.
+    """Raise InputError where a new folder at `path` would delete something that this step may not delete.
 
-    That is: any of `kept`, a file at `path` itself, a folder with files but without one of the `marks` that the step
-    leaves in its own, and in a folder of the step's any file that fits none of the patterns `own`.
+    That is: one of `kept`; a file at `path`; a folder that is not empty and has none of the `marks` (globs) that the
+    step leaves in its own folders; or a file that matches none of the patterns `own`.
     """
     refuse_file(path)
     # Path.resolve raises a RuntimeError for a link to itself.
@@ -91,7 +91,7 @@ def refuse_to_replace(path: Path, kept: Iterable[Path], marks: Iterable[str], ow
 
 
 def _files(path: Path) -> Iterator[str]:
-    """Everything below `path` that is not a folder, in order; links to folders are listed, not followed."""
+    """The relative paths of all files and links below `path`, sorted; links to folders are not followed."""
     for folder, folders, names in os.walk(path):
         folders.sort()
         links = [name for name in folders if Path(folder, name).is_symlink()]

@@ -1,7 +1,7 @@
-"""JSON files that carry the SHA-256 of their own content and of the files beside them, so that changes are detected.
+"""JSON files that contain the SHA-256 of their own content and of files in the same folder, so that changes are found.
 
-Prevents that a result comes from a file that is not the one that was measured: cut off by a full disk, damaged, edited
-by hand, or copied from another run. It is no signature: anybody who can write the files can write new digests too.
+This detects a file that is not the one that was measured: truncated by a full disk, damaged, edited by hand, or copied
+from another run. It is not a signature: anyone who can write the files can also write new digests.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from parapet.errors import InputError
 from parapet.quoting import quote
 
 CHECKSUM = "checksum"
-# What `seal_folder` leaves in a folder.
+# The file that `seal_folder` writes.
 DIGESTS = "digests.json"
 SCHEMA_VERSION = 1
-# Nanoseconds; clocks of file systems are coarser than the time between two writes.
+# Nanoseconds; the resolution of file timestamps may be coarser than the time between two writes.
 _TICK = 1_000_000_000
 
 
 class Damaged(ValueError):
-    """A file does not hold what was written; the text says why in a few words, to stand in brackets."""
+    """A file does not hold what was written; the message gives the reason in a few words, for use in parentheses."""
 
 
 def write(path: Path, value: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the JSON object with its checksum, atomically; returns it as it will be read."""
+    """Write the JSON object with its checksum, atomically; returns the object as `look` will return it."""
     content = {name: item for name, item in json.loads(json.dumps(dict(value), allow_nan=False)).items()
                if name != CHECKSUM}
     sealed = {**content, CHECKSUM: digest(content)}
@@ -40,7 +40,7 @@ def write(path: Path, value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def look(path: Path) -> dict[str, Any]:
-    """The object at `path` with its checksum. Raises Damaged, and FileNotFoundError where there is nothing."""
+    """The object at `path`, checksum included. Raises Damaged, and FileNotFoundError where there is no file."""
     if is_special(path):
         raise Damaged("it is a folder or a pipe")
     try:
@@ -59,9 +59,9 @@ def look(path: Path) -> dict[str, Any]:
 
 def read(path: Path, again: str, needed: Mapping[str, type | tuple[type, ...]] | None = None, *,
          version: int | None = None) -> dict[str, Any]:
-    """The object at `path`, which has at least the fields `needed`, of these types, and this schema `version`.
+    """The object at `path`, with at least the fields `needed`, of the given types, and with this schema `version`.
 
-    Raises InputError, a sentence that ends with `again`: what to do.
+    Raises InputError where it is missing, damaged or of another version; its sentence ends with the advice `again`.
     """
     try:
         value = look(path)
@@ -88,26 +88,26 @@ def check_fields(value: Mapping[str, Any], needed: Mapping[str, type | tuple[typ
 
 
 def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 (hex) of files in `folder` by their names, to be kept in a JSON file beside them."""
+    """SHA-256 (hex) by name of the files `names` in `folder`. Raises OSError."""
     return {name: file_digest(folder / name) for name in names}
 
 
 def seal_folder(folder: Path, **about: Any) -> None:
-    """Leave digests.json in `folder`: `about`, and the SHA-256 of every file in it and below it."""
+    """Write digests.json in `folder`: `about`, and the SHA-256 of every file in it and its subfolders."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
                    if path.is_file() and path != folder / DIGESTS)
     write(folder / DIGESTS, {"schema_version": SCHEMA_VERSION, **about, "files": digests(folder, names)})
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes, read in blocks; once a process for a file that stays what it is.
+    """SHA-256 (hex) of a file's bytes; cached in this process for a file that does not change.
 
-    A file is what it was where device, inode, size and times are the same. Raises OSError.
+    A file counts as unchanged where device, inode, size and times are the same. Raises OSError.
     """
     status = path.stat()
     identity = (str(path.absolute()), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns,
                 status.st_ctime_ns)
-    # A second change within one tick of the file system's clock would not show.
+    # Two changes within one tick of the file system's clock have the same timestamp.
     recent = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _TICK
     return file_digest(path) if recent else _digest_of(*identity)
 
@@ -118,7 +118,7 @@ def _digest_of(path: str, *identity: int) -> str:
 
 
 def problem(folder: Path, files: Mapping[str, str]) -> str | None:
-    """The first of `files` in `folder` that is missing or not what its digest says, in a few words; else None."""
+    """A few words about the first of `files` (name to SHA-256) in `folder` that is missing or different; else None."""
     for name, expected in files.items():
         if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
             return f"{quote(name)} names no file in it"
@@ -134,9 +134,10 @@ def problem(folder: Path, files: Mapping[str, str]) -> str | None:
 
 
 class SealedFolder:
-    """A folder with digests.json: what is read from it is what was written. Raises InputError that ends with `again`.
+    """A folder with digests.json; every file is verified before it is read.
 
-    `about` is what digests.json says beside the digests.
+    `about` is the content of digests.json. Methods raise InputError, which ends with the advice `again`, where a file
+    is missing, damaged or not listed.
     """
 
     def __init__(self, folder: Path, again: str, needed: Mapping[str, type | tuple[type, ...]] | None = None) -> None:
@@ -145,7 +146,7 @@ class SealedFolder:
         self.files: dict[str, str] = self.about["files"]
 
     def path(self, name: str) -> Path:
-        """The path of a file that is what was written."""
+        """The path of the file `name`, after its digest was verified."""
         path = self.folder / name
         if name not in self.files:
             raise InputError(f"{path} is not among the files that {self.folder / DIGESTS} lists; {self.again}.")
@@ -157,5 +158,5 @@ class SealedFolder:
         return path
 
     def json(self, name: str, needed: Mapping[str, type | tuple[type, ...]] | None = None) -> dict[str, Any]:
-        """The JSON object in a file that has a checksum of its own too."""
+        """The JSON object in the file `name`, which also contains its own checksum."""
         return read(self.path(name), self.again, needed)

@@ -1,4 +1,4 @@
-"""Tensors and a few numbers in one safetensors file that carries the SHA-256 of both, so that damage is found."""
+"""Tensors and a JSON object in one safetensors file that contains the SHA-256 of both, so that damage is found."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from parapet.disk.files import replacing
 from parapet.disk.sealed import Damaged
 from parapet.disk.tensor_files import DamagedTensors, opened
 
-# One entry: safetensors writes several in an order that changes from file to file.
+# Only one metadata entry: safetensors writes several entries in an order that differs between files.
 _ENTRY = "parapet"
 
 
 def save(tensors: Mapping[str, Tensor], path: Path, about: Mapping[str, Any]) -> None:
-    """Write `tensors` and the JSON object `about`, atomically."""
+    """Write `tensors` and the JSON object `about` to the file `path`, atomically."""
     kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     text = json.dumps(dict(about))
     with replacing(path) as partial:
@@ -38,7 +38,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise Damaged(f"it is no safetensors file: {error}") from None
     try:
         same = digest(tensors, text) == expected
-    except UnicodeEncodeError:  # half a character, which JSON can write and `save` never does
+    except UnicodeEncodeError:  # a lone surrogate, which is possible in JSON but never written by `save`
         same = False
     if not same:
         raise Damaged("its checksum does not fit")
@@ -46,7 +46,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _entry(metadata: Mapping[str, str]) -> tuple[str, str]:
-    """(`about` as text, checksum)."""
+    """(`about` as text, checksum) from the file's metadata. Raises Damaged where they are missing."""
     try:
         found = json.loads(metadata[_ENTRY])
         text, expected = found["about"], found["sha256"]
@@ -58,7 +58,7 @@ def _entry(metadata: Mapping[str, str]) -> tuple[str, str]:
 
 
 def digest(tensors: Mapping[str, Tensor], text: str) -> str:
-    """SHA-256 (hex) of the names, kinds, shapes and values of tensors on the CPU, and of a text."""
+    """SHA-256 (hex) of the names, dtypes, shapes and values of tensors on the CPU, and of a text."""
     found = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         value = tensors[name].contiguous()

@@ -1,7 +1,7 @@
-"""Reading safetensors: what a file holds is known, and compared with what it should hold, before anything is read.
+"""Reading safetensors files: the header is compared with the expected tensors before any tensor is read.
 
-The format itself vouches for its sizes (offsets are in order and end where the file ends), so that a file cannot
-promise more than it has.
+safetensors verifies the sizes in the header (offsets are contiguous and end at the end of the file), so a damaged
+header cannot describe more data than the file has.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from parapet.disk.plain_json import NotPlain, loads
 from parapet.errors import InputError, is_of_the_machine
 from parapet.quoting import listed, name, words
 
-# The header of a checkpoint holds the curves of every epoch; no header of ours comes near this.
+# A checkpoint's header is the largest, because it holds the curves of every epoch; it is far smaller than this.
 _LONGEST_HEADER = 16 * 2**20
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
            "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
            "BOOL": torch.bool}
-# Of a tensor: its dtype, None for one that nothing of ours has, and its shape.
+# A tensor's dtype (None for one that is not in `_DTYPES`) and its shape.
 Form = tuple[torch.dtype | None, tuple[int, ...]]
 
 
 class DamagedTensors(InputError, ValueError):
-    """A file is no safetensors file, or holds other tensors than it should; says why in a few words."""
+    """A file is not a safetensors file, or holds other tensors than expected; the message gives the reason."""
 
 
 class TensorFile:
-    """An open file. metadata: texts by name. forms: of every tensor that it holds."""
+    """An open safetensors file. metadata: text by name. forms: dtype and shape of every tensor by name."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -44,7 +44,7 @@ class TensorFile:
                                        for key, part in parts.items()}
 
     def json(self, key: str) -> dict[str, Any]:
-        """The JSON object that the metadata hold as text under `key`."""
+        """The JSON object in the metadata entry `key`. Raises DamagedTensors where there is none."""
         if key not in self.metadata:
             raise DamagedTensors(f"its metadata have no entry {key}")
         try:
@@ -56,14 +56,14 @@ class TensorFile:
         return value
 
     def tensor(self, key: str, count: int | None = None) -> Tensor:
-        """A tensor, or the first `count` rows of it, on the CPU."""
+        """A tensor, or its first `count` rows, on the CPU. Raises DamagedTensors where there is no tensor `key`."""
         if key not in self.forms:
             raise DamagedTensors(f"it has no tensor {name(key)}")
         rows: Tensor = self._stream.get_tensor(key) if count is None else self._stream.get_slice(key)[:count]
         return rows
 
     def check(self, wanted: Mapping[str, Form]) -> None:
-        """Raise DamagedTensors, naming the first that differs, unless the file holds just these tensors."""
+        """Raise DamagedTensors, with the first difference, unless the file holds exactly the tensors `wanted`."""
         if missing := [key for key in wanted if key not in self.forms]:
             raise DamagedTensors(f"it lacks {_some(missing)}")
         if odd := [key for key in self.forms if key not in wanted]:
@@ -78,8 +78,8 @@ class TensorFile:
 def opened(path: Path) -> Iterator[TensorFile]:
     """A safetensors file, open inside the block.
 
-    Raises FileNotFoundError where there is none, OSError where it may not be read, DamagedTensors where it is no
-    such file, or proves to be none inside the block; nothing of its header is believed that does not fit its size.
+    Raises FileNotFoundError where there is no file, OSError for an error of the machine, and DamagedTensors where it is
+    not a valid safetensors file, also where this is found inside the block.
     """
     try:
         if is_endless(path):
@@ -99,12 +99,12 @@ def opened(path: Path) -> Iterator[TensorFile]:
 
 
 def forms(tensors: Mapping[str, Tensor]) -> dict[str, Form]:
-    """The forms of tensors that are here."""
+    """The dtype and shape of each of `tensors`, by name."""
     return {key: (value.dtype, tuple(value.shape)) for key, value in tensors.items()}
 
 
 def refuse_not_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Raise DamagedTensors, naming the first, where a tensor holds NaN or infinity."""
+    """Raise DamagedTensors, with the name of the first such tensor, where a tensor holds NaN or infinity."""
     for key, value in tensors.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise DamagedTensors(f"{name(key)} holds NaN or infinity")

@@ -1,1 +1,1 @@
-"""The search: NSGA-II by ask and tell, the schedule of its rounds, feasibility, the front, and its session."""
+"""The search: NSGA-II with an ask-and-tell interface, the schedule of rounds, feasibility, the front, the session."""

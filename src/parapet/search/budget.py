@@ -1,4 +1,4 @@
-"""What a search may spend, in the user's words: candidates, minutes, hours or GPU-hours."""
+"""The budget of a search: a number of candidates, minutes, hours or GPU-hours."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _ALLOWED = "write for example 200 candidates, 90 minutes, 2 hours or 8 gpu-hours
 
 @dataclass(frozen=True)
 class Budget:
-    """`amount` > 0 of `unit`: candidate, minute, hour or gpu-hour; `text` is how the user put it.
+    """`amount` > 0 of `unit`: candidate, minute, hour or gpu-hour; `text` is what the user wrote.
 
-    Candidates are genomes looked at, that is, proposals at the cheapest rung. Minutes and hours are of the clock;
-    GPU-hours are those of all devices together, summed over the time that each of them worked.
+    Candidates are genomes that were proposed at the cheapest rung. Minutes and hours are wall-clock time; GPU-hours
+    are the sum over all devices of the time that each device worked.
     """
 
     amount: float
@@ -30,9 +30,9 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str | None, population: int, generations: int) -> Budget:
-        """`search.budget` as a budget; None is as many candidates as `generations` of `population` are.
+        """The budget that `search.budget` describes; None means `population` times `generations` candidates.
 
-        Raises InputError for an amount that is not above 0, a part of a candidate, and an unknown unit.
+        Raises InputError for an amount that is not finite and above 0, a fraction of a candidate, and an unknown unit.
         """
         words = f"{population * generations} candidates" if text is None else " ".join(text.split())
         match = _AMOUNT.fullmatch(words)
@@ -51,9 +51,9 @@ class Budget:
         return cls(amount, unit, words)
 
     def spent(self, candidates: int, seconds: float, device_seconds: float) -> float:
-        """The share that is spent, from 0; above 1 it is overspent.
+        """The spent share of the budget, >= 0; above 1 the budget is exceeded.
 
-        `candidates` were looked at in `seconds` of the clock, in which the devices together worked `device_seconds`.
+        candidates: proposed so far. seconds: wall-clock time so far. device_seconds: working time, summed over devices.
         """
         if self.unit == "candidate":
             return candidates / self.amount
@@ -61,7 +61,7 @@ class Budget:
         return used / (self.amount * _SECONDS[self.unit])
 
     def exhausted(self, candidates: int, seconds: float, device_seconds: float) -> bool:
-        """Whether nothing is left, from the same numbers as `spent`."""
+        """Whether the budget is used up; the arguments are those of `spent`."""
         return self.spent(candidates, seconds, device_seconds) >= 1.0
 
     def __str__(self) -> str:

@@ -1,5 +1,4 @@
-"""What a network may cost at most, seen before it is trained: FLOPs and parameters counted, latency of the graph timed.
-"""
+"""Upper limits on a network's cost, checked before training: FLOPs and parameters are counted, latency is timed."""
 
 from __future__ import annotations
 
@@ -18,14 +17,15 @@ from parapet.errors import InputError, is_of_the_machine
 from parapet.genome import Genome
 from parapet.search.parents import ARCHITECTURE
 
-# Which architecture, images and export a time is of: the name of its file.
+# The field that names the architecture, images and export of a measured latency; it equals the stem of its file.
 _OWNER = "of"
 
 
 def admissible(search: SearchConfig, image_shape: Sequence[int], classes: int) -> Callable[[Genome], bool] | None:
-    """Whether a genome's network stays below search.maximum_flops and maximum_params; None where neither is given.
+    """A test whether a genome's network is within search.maximum_flops and maximum_params; None where neither is given.
 
-    A genome that has no network for the images is let through: that it does not fit is a result with a reason.
+    A genome whose network cannot be built for these images is admissible: it becomes an infeasible result with a
+    reason.
     """
     if search.maximum_flops is None and search.maximum_params is None:
         return None
@@ -39,8 +39,8 @@ def admissible(search: SearchConfig, image_shape: Sequence[int], classes: int) -
 
 
 def cost(genome: Genome, image_shape: Sequence[int], classes: int) -> tuple[int, int] | None:
-    """(FLOPs of an image, parameters) of the genome's network, None where there is none for such images."""
-    # Who sets no ceiling need not wait for torch.
+    """(FLOPs per image, parameters) of the genome's network; None where it cannot be built for such images."""
+    # Imported here because a search without ceilings does not need torch at this point.
     from parapet.models.cost import count_flops, count_parameters
     from parapet.models.network import outline
 
@@ -54,10 +54,10 @@ def cost(genome: Genome, image_shape: Sequence[int], classes: int) -> tuple[int,
 
 def too_slow(params: Params, genome: Genome, info: dict[str, Any], folder: Path,
              cores: Cores | FreeCores) -> str | None:
-    """Why a network is not worth training: its untrained graph takes longer than search.maximum_latency_ms.
+    """The reason not to train a network whose untrained graph is slower than search.maximum_latency_ms, else None.
 
-    Weights do not change how long a graph takes. What was timed is kept in `folder`, by architecture. None where it is
-    fast enough, where there is no ceiling, and where the network cannot be built or exported: training will tell.
+    The latency does not depend on the weights. Measured latencies are kept in `folder`, one file per architecture.
+    Also None where there is no limit, and where the network cannot be built or exported: training reports that.
     """
     ceiling = params.search.maximum_latency_ms
     if ceiling is None:
@@ -68,7 +68,7 @@ def too_slow(params: Params, genome: Genome, info: dict[str, Any], folder: Path,
         of.append(code)
     path = folder / f"{digest(of)[:32]}.json"
     if (known := _known(path)) is None:
-        path.unlink(missing_ok=True)  # damaged, if it is there
+        path.unlink(missing_ok=True)  # an existing file is damaged here
         _time(params, architecture, info, path, cores)
         known = _known(path)
     if known is None:
@@ -78,7 +78,7 @@ def too_slow(params: Params, genome: Genome, info: dict[str, Any], folder: Path,
                                           "not trained")
 
 def _known(path: Path) -> dict[str, Any] | None:
-    """The latency at `path`; None where there is none, and where it is damaged or another architecture's."""
+    """The latency file at `path`; None where it is missing, damaged, or written for another architecture."""
     try:
         found = sealed.look(path)
         sealed.check_fields(found, {"p50": float})
@@ -88,7 +88,7 @@ def _known(path: Path) -> dict[str, Any] | None:
 
 def _time(params: Params, genome: Genome, info: dict[str, Any], path: Path,
           cores: Cores | FreeCores) -> None:
-    """Leave the latency at `path`, and nothing where the network cannot be built or exported."""
+    """Write the latency to `path`; write nothing where the network cannot be built or exported."""
     import torch
 
     from parapet.deployment import export, measure_latency
@@ -96,7 +96,8 @@ def _time(params: Params, genome: Genome, info: dict[str, Any], path: Path,
 
     shape, config = tuple(info["image_shape"]), params.export
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Another worker may be doing the same for the same architecture: the graph is each one's own, the first time holds.
+    # Another worker may time the same architecture now: each worker has its own graph file, and the first latency that
+    # is written is kept.
     with scratch_folder(path) as folder:
         graph = folder / "graph.onnx"
         try:
@@ -114,5 +115,5 @@ def _time(params: Params, genome: Genome, info: dict[str, Any], path: Path,
                     warmup=config.latency_warmup, runs=config.latency_runs, seconds=config.latency_seconds)})
 
 def _architecture(genome: Genome) -> Genome:
-    """The genome with one and the same recipe: equal ones are the same network."""
+    """The genome with the default recipe, so that genomes of the same network are equal."""
     return replace(Genome(), **{name: getattr(genome, name) for name in ARCHITECTURE}, others=genome.others).canonical()

@@ -1,4 +1,4 @@
-"""What a search shows while it works: one line, or a live table of what is running and of the front so far."""
+"""The progress display of a search: one line, or a live table of the running candidates and of the current front."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from parapet.store.records import Proposal
 from parapet.watch import Running, Snapshot, Watch
 
 _PERCENT = 100
-# A share that says something about what is left.
+# Below this share of progress an estimate of the remaining time is not reliable.
 _ENOUGH = 0.02
 
 
 class Display:
-    """Follows one round after another; a context manager."""
+    """Shows the progress of a search, round by round; a context manager."""
 
     def __init__(self, journal: Journal, *, watch: bool) -> None:
         self.journal, self.watch = journal, watch
@@ -48,7 +48,7 @@ class Display:
         self._view.__exit__(kind, *error)
 
     def begin(self, proposals: Sequence[Proposal], missing: list[int]) -> None:
-        """A round of `proposals`, of which those at the places `missing` have to be measured."""
+        """Start a round of `proposals`; those at the indices `missing` have to be measured."""
         self._proposals = proposals
         self._texts, self._shares = dict.fromkeys(missing, ""), dict.fromkeys(missing, 0.0)
         self._started, self._round_begun = {}, time.monotonic()
@@ -56,17 +56,17 @@ class Display:
         self.tick()
 
     def moved(self, place: int, text: str, share: float) -> None:
-        """The proposal at `place` is doing `text`, and `share` of it is done."""
+        """Record that the proposal at index `place` is in the step `text`, with the share `share` in [0, 1] done."""
         self._started.setdefault(place, time.monotonic())
         self._texts[place], self._shares[place] = text, share
 
     def note(self, text: str) -> None:
-        """A line of its own."""
+        """Print `text` on a separate line, and log it."""
         log.event(text, step="search")
         self._view.note(text)
 
     def tick(self) -> None:
-        """A moment has passed."""
+        """Redraw; called several times a second."""
         spent = self._share()
         running = [f"{self._proposals[place].id[:6]} {text}" for place, text in self._texts.items()
                    if text and self._shares[place] < 1]
@@ -76,7 +76,8 @@ class Display:
             self._view.show(self._snapshot(spent))
 
     def _round(self) -> None:
-        """What holds until the round is over; an archive of thousands is not gone through ten times a second."""
+        """Compute the values that stay the same during a round: an archive may hold thousands of records, which is too
+        many to read at every tick."""
         session = self.journal.session
         self._spent, self._front = min(1.0, self.journal.spent()), session.front()
         candidates = session.candidates()
@@ -87,7 +88,7 @@ class Display:
         self._hypervolume_before = hypervolume(last, search.ideal, search.reference) if last else None
 
     def _share(self) -> float:
-        """Of the budget, with what the candidates of this generation have come to."""
+        """The spent share of the budget, with the progress of the candidates of this generation."""
         journal = self.journal
         if journal.budget.unit != "candidate":
             return min(1.0, journal.spent())
@@ -108,7 +109,7 @@ class Display:
     def _snapshot(self, spent: float) -> Snapshot:
         journal, now = self.journal, time.monotonic()
         todo = [place for place in self._texts if self._shares[place] < 1]
-        # Tasks are handed out in their order; until a worker has begun it says nothing.
+        # Tasks are started in their order; a worker reports no text before it has started.
         working = [place for place in todo if self._texts[place]] or todo[:journal.workers]
         running = tuple(Running(self._proposals[place].id, self._texts[place] or "starting", self._shares[place],
                                 str(self._proposals[place].genome),
@@ -119,7 +120,8 @@ class Display:
                         self._left(spent, now))
 
     def _left(self, spent: float, now: float) -> float | None:
-        """Seconds to the end of the budget, then to the end of the round; None while little is known."""
+        """Estimated seconds until the budget is spent, after that until the end of the round; None while the progress
+        is too small for an estimate."""
         if spent < 1:
             begun, gained, left = self._begun, spent - self._spent_before, 1 - spent
         else:

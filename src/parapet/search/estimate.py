@@ -1,4 +1,4 @@
-"""What a candidate would come to with full training, as far as its rung tells, and how far that can be trusted."""
+"""Estimates a candidate's objectives at full training from its rung, and how reliable these estimates are."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from parapet.search.evolution import Evaluated
 from parapet.search.front import measured_objectives, rank_correlation
 from parapet.store.records import Record
 
-# The violation of a candidate that more training does not mend: its audit failed.
+# The violation of a candidate whose audit failed: more training does not make it feasible.
 HOPELESS = 1.0
-# More would make the surrogate slower than the trainings it saves, on small images.
+# With more records, on small images, the surrogate would take longer than the trainings that it saves.
 _REMEMBERED = 1000
 _ACCURACIES = ("clean_error", "robust_error")
 
 
 def at_full_fidelity(genomes: Sequence[Genome], records: Sequence[Record], ladder: list[Fidelity],
                      names: Sequence[str]) -> dict[Genome, Evaluated]:
-    """Objectives and violation of each of `genomes` at its highest rung, brought to full fidelity.
+    """Objectives and violation of each of `genomes`, from its record at the highest rung, corrected to full fidelity.
 
-    Errors fall with training by about the same for all: what they fell by, in the median of the candidates that were
-    promoted, is taken off those that were not. Without it every promoted candidate would beat every new one.
+    Genomes without a record are left out.
+
+    Training lowers the errors of all candidates by about the same amount. The median change of the promoted candidates
+    is therefore added to the objectives of those that were not promoted. Without this correction every promoted
+    candidate would dominate every new one.
     """
     full, best = len(ladder) - 1, _highest(records)
     shifts = {rung: _shift(records, rung, full, names) for rung in range(full)}
@@ -41,7 +44,7 @@ def at_full_fidelity(genomes: Sequence[Genome], records: Sequence[Record], ladde
         moved = [min(1.0, max(0.0, value + change)) if name in _ACCURACIES else value
                  for name, value, change in zip(names, values, shift)]
         violation = record.violation
-        if 0 < violation < HOPELESS:  # below the floor of clean accuracy, which more training lifts
+        if 0 < violation < HOPELESS:  # clean accuracy is below the minimum, and more training raises it
             violation = max(0.0, violation + shift[list(names).index("clean_error")])
         found[genome] = (moved, violation)
     return found
@@ -49,8 +52,8 @@ def at_full_fidelity(genomes: Sequence[Genome], records: Sequence[Record], ladde
 
 def history(records: Sequence[Record], rung: int, names: Sequence[str],
             most: int = _REMEMBERED) -> list[tuple[Genome, list[float]]]:
-    """Measured genomes and their objectives at one rung, oldest first, at most the newest `most`: what a surrogate
-    learns from."""
+    """The training data of a surrogate: measured genomes and their objectives at one rung, oldest first, at most the
+    newest `most`."""
     found: list[tuple[Genome, list[float]]] = []
     for record in reversed(records[-_REMEMBERED:]):
         if len(found) == most:
@@ -62,9 +65,10 @@ def history(records: Sequence[Record], rung: int, names: Sequence[str],
 
 
 def agreement(records: Sequence[Record], low: int, high: int) -> dict[str, Any]:
-    """{tau, n}: how two rungs order, by robust accuracy, the candidates that were measured at both.
+    """{tau, n}: rank correlation of robust accuracy between two rungs, over the n candidates measured at both.
 
-    Only promoted ones were, which are more alike than all; the true correlation is rather higher.
+    Only promoted candidates are measured at both rungs. They differ less than all candidates do, so tau tends to
+    underestimate the correlation over all candidates.
     """
     pairs = [(one.validation.robust_accuracy, other.validation.robust_accuracy)
              for one, other in _pairs(records, low, high) if one.validation and other.validation]

@@ -1,8 +1,8 @@
-"""NSGA-II (Deb, Pratap, Agarwal, Meyarivan 2002) on pymoo, by ask and tell, with its whole state as JSON.
+"""NSGA-II (Deb, Pratap, Agarwal, Meyarivan 2002) on pymoo, with an ask-and-tell interface and its whole state as JSON.
 
-pymoo's `NSGA2` on an encoded, quantised vector: its mixed-variable mating selects parents at random, so the
-documented example of it is not NSGA-II. Parents win tournaments as in the paper: feasible ones before others, then by
-rank, then by crowding (pymoo compares two parents by dominance instead of rank unless told). With three objectives
+It runs pymoo's `NSGA2` on integer vectors. pymoo's mixed-variable mating is not used, because it selects parents at
+random, which is not NSGA-II. Parents are selected by tournament as in the paper: feasible ones first, then by rank,
+then by crowding (pymoo's default compares two parents by dominance instead of rank). With three or more objectives
 crowding is `mnn` (Kukkonen and Deb 2006).
 """
 
@@ -35,28 +35,29 @@ from parapet.search.space import P, Space
 from parapet.search.surrogate import Surrogate
 
 SCHEMA_VERSION = 2
-# pymoo sorts by F even where a candidate is infeasible, and cannot take NaN.
+# Objectives of a failed candidate: pymoo sorts by F even where a candidate is infeasible, and does not accept NaN.
 _FAILED = 1e9
-# A candidate that failed violates more than any that was measured.
+# The violation of a candidate that failed: larger than that of any measured candidate.
 _HUGE = 1e30
 
-# A candidate's objectives, None where it failed, and by how much it violates the constraints.
+# A candidate's objectives (None where it failed) and its constraint violation.
 Evaluated = tuple[Sequence[float] | None, float]
 
 
 class Evolution(Generic[P]):
-    """`ask` for points, `tell` their objectives, `state` at any time between the two.
+    """NSGA-II: call `ask` for points, then `tell` with their objectives; `state` may be saved at any time.
 
-    A search that is rebuilt from its state goes on exactly as if it had never stopped.
+    A search that is restored from its state gives exactly the results of one that was never interrupted.
     """
 
     def __init__(self, space: Space[P], *, population: int, objectives: int, seed: int,
                  admissible: Callable[[P], bool] | None = None, surrogate: Surrogate | None = None,
                  oversampling: int = 4) -> None:
-        """`population` candidates a generation, `objectives` numbers each, all minimised.
+        """`population` candidates per generation, with `objectives` values each, all minimised.
 
-        Points for which `admissible` is False are never proposed; it must always say the same of the same point.
-        With a `surrogate` `oversampling` times as many offspring are made as are proposed.
+        Points for which `admissible` returns False are never proposed; it must be deterministic. With a `surrogate`,
+        `oversampling` times as many offspring are generated as are proposed. Raises InputError where the space has
+        fewer than `population` vectors.
         """
         if space.size < population:
             raise InputError(f"search.space holds at most {space.size} genomes, fewer than search.population "
@@ -77,25 +78,27 @@ class Evolution(Generic[P]):
 
     @property
     def members(self) -> list[P]:
-        """The present population, from which the next generation is bred; empty before the first `tell`."""
+        """The current population, whose members are the parents of the next generation; empty before the first `tell`.
+        """
         return decode_all(self.space, self._algorithm.pop.get("X")) if self.generation > 0 else []
 
     def ask(self, history: Sequence[tuple[P, Sequence[float]]] = ()) -> list[P]:
-        """The points of this generation; the same ones until they are told. Never empty.
+        """The points of this generation, the same ones until `tell` is called. Never empty.
 
-        `history` is what the surrogate learns from, oldest first: measured points and their objectives, all of one
-        fidelity. Fewer than `population` points come of a space that holds no more. Raises InputError where no point
-        at all is admissible.
+        `history` is the surrogate's training data, oldest first: measured points and their objectives, all of one
+        fidelity. Fewer than `population` points are returned where the space has no more. Raises InputError where no
+        admissible point was found.
         """
         if self.pending is None:
             self.pending = self._propose(history)
         return decode_all(self.space, self.pending)
 
     def tell(self, objectives: Sequence[Sequence[float] | None], violations: Sequence[float] | None = None) -> None:
-        """The objectives of the points asked for, in their order; None, NaN or infinite for one that failed.
+        """Pass the objectives of the points from `ask`, in their order; None, NaN or infinite for a failed point.
 
-        `violations` are as many numbers >= 0: by how much each candidate misses being feasible, 0 where it is. Feasible
-        candidates come before all others, those by how little they violate, failed ones last (Deb 2002).
+        `violations` has one value >= 0 per point: its constraint violation, 0 where it is feasible. Feasible candidates
+        rank before infeasible ones, infeasible ones by increasing violation, failed ones last (Deb 2002). Raises
+        ValueError where the numbers of results and of points differ, and for a negative violation.
         """
         asked = 0 if self.pending is None else len(self.pending)
         violations = [0.0] * len(objectives) if violations is None else violations
@@ -112,16 +115,16 @@ class Evolution(Generic[P]):
         self._algorithm.n_iter = self.generation + 1
 
     def revise(self, values: Mapping[P, Evaluated]) -> None:
-        """New objectives and violations, as in `tell`, of members that were measured again.
+        """Replace the objectives and violations, as in `tell`, of members that were measured again.
 
-        Called before a generation is told they decide who survives it, called later who is bred from. Points that are
-        no members are ignored.
+        Before `tell` of a generation the new values affect which members survive; after it they affect which members
+        become parents. Points that are not members are ignored.
         """
         changed = False
         for member, point in zip(self._algorithm.pop if self.generation > 0 else (), self.members):
             if point in values:
                 row, violation = self._as_pymoo(*values[point])
-                # pymoo keeps the sum of violations beside G and would go on with the old one.
+                # pymoo stores the sum of violations separately from G and would keep the old sum.
                 member.set_by_dict(F=np.array(row), G=np.array([violation]), CV=None)
                 changed = True
         if changed:
@@ -130,7 +133,7 @@ class Evolution(Generic[P]):
                                                   algorithm=algorithm, random_state=algorithm.random_state)
 
     def state(self) -> dict[str, Any]:
-        """Everything that `restore` needs, as strict JSON; the known points as hexadecimal numbers in one text."""
+        """Everything that `restore` needs, as strict JSON; the known points are hexadecimal numbers in one string."""
         members = self._algorithm.pop
         population = None
         if self.generation > 0:
@@ -144,7 +147,7 @@ class Evolution(Generic[P]):
                 "random": self._algorithm.random_state.bit_generator.state}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`; InputError where it was made for another space or by another version."""
+        """Continue from `state`. Raises InputError where it is for another space or from another version."""
         genes = [[gene.name, list(gene.choices)] for gene in self.space.genes]
         if state.get("schema_version") != SCHEMA_VERSION or state.get("genes") != genes:
             raise InputError(f"the search's state has schema version {state.get('schema_version')} and "
@@ -162,8 +165,8 @@ class Evolution(Generic[P]):
             saved = state["population"]
             members = Population.new("X", np.array(saved["X"], dtype=int), "F", np.array(saved["F"], float),
                                      "G", np.array(saved["G"], float))
-            # Rank and crowding feed the next tournaments and were computed before the last front was cut, so
-            # they cannot be computed again from what survived.
+            # The next tournaments use rank and crowding. They were computed before the last front was truncated, so
+            # they cannot be recomputed from the survivors.
             for name in ("rank", "crowding"):
                 members.set(name, [_number(value) for value in saved[name]])
             algorithm.pop = members
@@ -186,7 +189,8 @@ class Evolution(Generic[P]):
                                                random, roots))
         if len(found):
             return found
-        # An exhausted space proposes known points again: they cost nothing, and a generation is never empty.
+        # In an exhausted space a known point is proposed again: it is not measured again, and a generation must not be
+        # empty.
         again = next(filter(proposable.admits, map(proposable.vector, sorted(proposable.known))), None)
         if again is None:
             raise InputError("search.maximum_flops, maximum_params or maximum_latency_ms leave nothing of "
@@ -196,7 +200,7 @@ class Evolution(Generic[P]):
 
     def _preferred(self, surrogate: Surrogate, pool: np.ndarray,
                    history: Sequence[tuple[P, Sequence[float]]]) -> np.ndarray:
-        """Places in `pool`, shape (offspring, genes), of those that the surrogate would train."""
+        """Indices into `pool`, shape (offspring, genes), of the offspring that the surrogate selects for training."""
         recent = [(point, row) for point, row in history[-surrogate.memory:] if np.isfinite(row).all()]
         measured = as_rows(self.space, [self.space.encode(point) for point, _ in recent])
         values = np.array([row for _, row in recent], float).reshape(-1, self.objectives)
@@ -204,7 +208,7 @@ class Evolution(Generic[P]):
                                 generation=self.generation)
 
     def _as_pymoo(self, objectives: Sequence[float] | None, violation: float) -> tuple[list[float], float]:
-        """F and G of a candidate as pymoo takes them: finite, and feasible where G is not above 0."""
+        """F and G of a candidate for pymoo: finite, and feasible where G <= 0. ValueError for a violation below 0."""
         if objectives is None or not all(map(math.isfinite, (*objectives, violation))):
             return [_FAILED] * self.objectives, _HUGE
         if violation < 0:

@@ -1,4 +1,4 @@
-"""Whether a measured candidate is feasible: the results of its steps become its record."""
+"""Decides whether a measured candidate is feasible, and builds its record from the results of its steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from parapet.search.estimate import HOPELESS
 from parapet.store.records import Accuracies, Proposal, Record
 from parapet.store.results import accuracies, verdict
 
-# Times HOPELESS: worse than any other shortfall, and not yet hopeless.
+# A factor that keeps the violation just below HOPELESS, so that the candidate can still be promoted.
 _NEARLY = 0.999
 _MEASURED = ("flops", "params", "training_seconds", "training_flops", "latency_ms")
 
@@ -19,8 +19,8 @@ _MEASURED = ("flops", "params", "training_seconds", "training_flops", "latency_m
 def judged(proposal: Proposal, parts: Iterable[Mapping[str, Any] | None], params: Params) -> Record:
     """The archive record of a proposal, from the results of training, attack_evaluation and export.
 
-    A part that is missing or infeasible makes the candidate infeasible, and so do a failed audit and too low a clean
-    accuracy.
+    A candidate is infeasible where a part is missing or infeasible, where its audit failed, and where its clean
+    accuracy is below search.minimum_clean_accuracy.
     """
     merged: dict[str, Any] = {}
     reason, violation = None, None
@@ -43,12 +43,12 @@ def judged(proposal: Proposal, parts: Iterable[Mapping[str, Any] | None], params
 
 
 def infeasible(proposal: Proposal, reason: str | None, params: Params) -> Record:
-    """The record of a candidate of which nothing was measured, for this `reason`."""
+    """The record of a candidate that has no measurements, with the `reason` for that."""
     return judged(proposal, [{"status": "infeasible", "reason": reason}], params)
 
 
 def refuse_empty_front(records: Sequence[Record]) -> None:
-    """Raise WorkError where not one candidate is feasible, or can become so with more training, with the reasons."""
+    """Raise WorkError, with the reasons, where no candidate is feasible or can become feasible with more training."""
     if records and not any(record.is_feasible or _may_improve(record) for record in records):
         reasons = sorted({str(record.reason) for record in records})
         raise WorkError(f"all {len(records)} candidates failed: {'; '.join(reasons[:3])}.")
@@ -56,13 +56,14 @@ def refuse_empty_front(records: Sequence[Record]) -> None:
 
 def _shortfall(validation: Accuracies, audit: Mapping[str, Any], proposal: Proposal,
                params: Params) -> tuple[str | None, float]:
-    """Why a measured candidate is infeasible, None where it is not, and by how much."""
+    """(reason, violation): why a measured candidate is infeasible, and by how much; (None, 0.0) where it is feasible.
+    """
     floor, full = params.search.minimum_clean_accuracy, proposal.fidelity.full
     if proposal.undefended:
         return None, 0.0
     if audit["verdict"] == "fail":
         failed = {check["id"] for check in audit["checks"] if check["verdict"] == "fail"}
-        # Of a network that gets nothing right yet no more is known than that it needs more training.
+        # The clean-accuracy check of a partly trained network may pass after more training.
         untrained = not full and failed == {"clean_accuracy"}
         return ("the audit failed: " + " ".join(verdict(dict(audit))["reasons"]),
                 (1 - validation.clean_accuracy) * _NEARLY if untrained else HOPELESS)

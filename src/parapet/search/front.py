@@ -1,7 +1,7 @@
-"""What the search minimises, the non-dominated front of an archive, its hypervolume, and the order of promotion.
+"""The objectives of a search, the non-dominated front of an archive, its hypervolume, and the order of promotion.
 
-Records are those of `records.latest`: one for each candidate. What compares two candidates by their intervals takes
-entries of front.json as well as lines of the archive.
+The records are those of `records.latest`: one per candidate. Functions that compare two candidates by their intervals
+accept entries of front.json and lines of the archive.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from parapet.store.records import Record
 def objectives(record: Record, names: Sequence[str]) -> list[float] | None:
     """The record's objectives, all minimised, in the order of `names`.
 
-    FLOPs and latency enter as log10 of their number and of milliseconds: dominance is the same, and crowding compares
-    ratios. None for an infeasible candidate, and where a number was never measured (latency on a cheap rung).
+    FLOPs and latency (ms) are log10 values: this does not change dominance, and crowding then compares ratios. None
+    for an infeasible candidate, and where an objective was not measured (for example latency on a cheap rung).
     """
     return measured_objectives(record, names) if record.is_feasible else None
 
 
 def measured_objectives(record: Record, names: Sequence[str]) -> list[float] | None:
-    """The same for any candidate that was measured, feasible or not; None where one of the numbers is missing."""
+    """As `objectives`, but also for infeasible candidates; None where an objective was not measured."""
     values = _table([record], names)[0]
     return None if np.isnan(values).any() else values.tolist()
 
 
 def front(records: Sequence[Record], names: Sequence[str], *, rung: int | None = None) -> list[Record]:
-    """The feasible records that no other dominates, cheapest first; of equal ones the first.
+    """The non-dominated feasible records, sorted by FLOPs; of records with equal objectives only the first.
 
-    Among candidates of full fidelity, or among those of one `rung`: accuracies of different fidelities do not compare.
+    Only candidates of full fidelity are compared, or only those of one `rung`, because accuracies of different
+    fidelities are not comparable.
     """
     candidates = [record for record in records if record.is_feasible
                   and (record.fidelity.full if rung is None else record.fidelity.rung == rung)]
@@ -46,18 +47,19 @@ def front(records: Sequence[Record], names: Sequence[str], *, rung: int | None =
 
 
 def hypervolume(records: Sequence[Record], ideal: Sequence[float], reference: Sequence[float]) -> float:
-    """Share of the box from `ideal` to `reference` that the feasible ones of `records` dominate, in [0, 1].
+    """The share of the box from `ideal` to `reference` that the feasible `records` dominate, in [0, 1].
 
-    The box is over (clean error, robust error, log10 FLOPs), whatever the search minimises, so that curves compare.
+    The box is always over (clean error, robust error, log10 FLOPs), so that searches with other objectives can be
+    compared.
     """
     return _volume(_inside(records, ideal, reference))
 
 
 def hypervolume_curve(records: Sequence[Record], ideal: Sequence[float],
                       reference: Sequence[float]) -> list[dict[str, Any]]:
-    """One row a generation: {generation, candidates, training_seconds, hypervolume}, of all candidates so far.
+    """One row per generation: {generation, candidates, training_seconds, hypervolume}, cumulative.
 
-    Candidates of every fidelity cost time and are counted; those of full fidelity alone dominate anything.
+    Candidates and seconds include every fidelity; the hypervolume includes full fidelity only.
     """
     generations: dict[int, list[Record]] = {}
     for record in records:
@@ -77,17 +79,18 @@ def hypervolume_curve(records: Sequence[Record], ideal: Sequence[float],
 
 
 def ties(member: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Ids of those of `others` whose 95 % intervals of clean and of robust accuracy both overlap with `member`'s.
+    """The ids of the `others` whose 95 % intervals of clean and of robust accuracy both overlap with those of `member`.
 
-    Of none of them can be said whether it is more accurate or more robust than `member`. Without `member` itself and
-    without candidates that were never measured.
+    The data do not show which of `member` and such a candidate is more accurate or more robust. `member` itself and
+    candidates without measurements are not included.
     """
     return [other["id"] for other in others if other["id"] != member["id"]
             and all(overlap(member, other, name) for name in ("clean", "robust"))]
 
 
 def overlap(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:
-    """Whether the 95 % intervals of two candidates' accuracy `name`, "clean" or "robust", have a point in common."""
+    """Whether the 95 % intervals of two candidates' accuracy `name`, "clean" or "robust", overlap; False where one of
+    the candidates was not measured."""
     if one["validation"] is None or other["validation"] is None:
         return False
     (low, high), (lowest, highest) = (candidate["validation"][f"{name}_interval"] for candidate in (one, other))
@@ -95,18 +98,18 @@ def overlap(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool
 
 
 def rank_order(records: Sequence[Record], names: Sequence[str]) -> list[int]:
-    """Places in `records`, all of one rung, in the order in which they deserve promotion.
+    """Indices into `records`, all of one rung, in the order of promotion, best first.
 
-    Feasible ones first, by non-dominated rank and then by diversity, as MO-ASHA orders the candidates of a rung
-    (Schmucker, Donini, Zafar, Salinas, Archambeau 2021). Diversity is the search's own, the least crowded first, where
-    their program takes an epsilon-net: `mnn` (Kukkonen and Deb 2006), with two objectives the crowding distance (Deb et
-    al. 2002). Then infeasible ones by how little they violate, those never measured last. Equals are ordered by id, so
-    the order of `records` has no influence.
+    Feasible candidates come first, by non-dominated rank and then by diversity, as in MO-ASHA (Schmucker, Donini,
+    Zafar, Salinas, Archambeau 2021). Diversity differs from MO-ASHA, which uses an epsilon-net: here the least crowded
+    candidate comes first, by `mnn` (Kukkonen and Deb 2006) or, with two objectives, by crowding distance (Deb et al.
+    2002). Infeasible candidates follow by increasing violation, and those without measurements are last. Ties are
+    ordered by id, so the result does not depend on the order of `records`.
 
-    An objective that no feasible candidate has (latency, where the rung does not time it) is left out; a feasible
-    candidate that lacks another stands behind the other feasible ones.
+    An objective that no feasible candidate has (latency, where the rung does not measure it) is ignored. A feasible
+    candidate without one of the remaining objectives comes after the other feasible ones.
     """
-    # By id from the start: of equal points pymoo takes the first one for less crowded than the others.
+    # Sorted by id first: of equal points pymoo treats the first one as less crowded than the others.
     places = sorted(range(len(records)), key=lambda place: records[place].id)
     feasible = np.array([place for place in places if records[place].is_feasible], int)
     values = _table([records[place] for place in feasible], names)
@@ -119,22 +122,23 @@ def rank_order(records: Sequence[Record], names: Sequence[str]) -> list[int]:
 
 
 def rank_correlation(low: Sequence[float], high: Sequence[float]) -> dict[str, Any]:
-    """{tau, n} of one objective of the same n candidates at two fidelities: Kendall's tau-b (1945), in [-1, 1].
+    """{tau, n}: Kendall's tau-b (1945), in [-1, 1], of one objective of the same n candidates at two fidelities.
 
-    tau is None below three candidates, and where all of them are equal at one fidelity.
+    tau is None for fewer than three candidates, and where all values at one fidelity are equal. Raises ValueError where
+    `low` and `high` have different lengths.
     """
     if len(low) != len(high):
         raise ValueError(f"{len(low)} numbers at one fidelity, {len(high)} at the other")
     if len(low) < 3:
         return {"tau": None, "n": len(low)}
-    from scipy.stats import kendalltau  # half a second, which most programs that import this need not wait
+    from scipy.stats import kendalltau  # imported here: it takes half a second, and most callers do not need it
 
     tau = float(kendalltau(low, high).statistic)
     return {"tau": None if math.isnan(tau) else tau, "n": len(low)}
 
 
 def _table(records: Sequence[Record], names: Sequence[str]) -> np.ndarray:
-    """Objectives (records, names) as `objectives` gives them, whatever the status; NaN where one was not measured."""
+    """Objectives, shape (records, names), as in `objectives` but for any status; NaN where one was not measured."""
     columns = [_column(records, OBJECTIVES[name]) for name in names]
     return np.stack(columns, axis=1) if columns else np.empty((len(records), 0))
 
@@ -147,16 +151,16 @@ def _column(records: Sequence[Record], quantity: Quantity) -> np.ndarray:
 
 
 def _is_nondominated(values: np.ndarray) -> np.ndarray:
-    """Which rows (n, objectives) no other dominates; of equal rows the first. moocore takes no empty table."""
+    """A mask (n,) of the non-dominated rows of `values` (n, objectives); of equal rows only the first."""
     return moocore.is_nondominated(values, keep_weakly=False) if len(values) else np.zeros(0, bool)
 
 
 def _inside(records: Sequence[Record], ideal: Sequence[float], reference: Sequence[float]) -> np.ndarray:
-    """The records' points (n, 3) in the box, scaled to [0, 1); what is better than the ideal lies on the box's side."""
+    """The records' points (n, 3) that lie in the box, scaled to [0, 1); values better than the ideal become 0."""
     low, high = np.array(ideal, float), np.array(reference, float)
     points = _table([record for record in records if record.is_feasible], BOX)
     scaled: np.ndarray = np.clip((points - low) / (high - low), 0, None)
-    return scaled[(scaled < 1).all(axis=1)]  # NaN, which was never measured, is not below 1
+    return scaled[(scaled < 1).all(axis=1)]  # also drops rows with NaN, which were not measured
 
 
 def _volume(points: np.ndarray) -> float:
@@ -164,7 +168,7 @@ def _volume(points: np.ndarray) -> float:
 
 
 def _by_rank_and_crowding(values: np.ndarray) -> np.ndarray:
-    """Places of the rows (n, objectives), the best first."""
+    """Indices of the rows of `values` (n, objectives), the best first."""
     if values.size == 0:
         return np.arange(len(values))
     from pymoo.operators.survival.rank_and_crowding.metrics import get_crowding_function

@@ -1,4 +1,4 @@
-"""What a search on this machine knows and has spent: its session and its archive in one folder, safe from any kill."""
+"""The state and the spent budget of a local search, stored in one folder so that it survives a kill at any time."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from parapet.store import records as store
 from parapet.store.records import Proposal, Record
 from parapet.store.search_folder import ARCHIVE, STATE, UNDEFENDED
 
-# Which search a file belongs to: the name of its folder.
+# The field that names the search a file belongs to; it equals the name of the search's folder.
 _OWNER = "search_id"
 
 
 class Journal:
-    """The session of a search, kept in the folder `home`, and the budget.
+    """The session and the budget of a search, stored in the folder `home`.
 
     `home` holds state.json, archive.jsonl and undefended.json.
     """
@@ -35,14 +35,14 @@ class Journal:
         search = session.params.search
         self.home, self.session, self.workers = home, session, workers
         self.budget = Budget.parse(search.budget, search.population, search.generations)
-        # By earlier attempts; of the clock, and of all workers together.
+        # Spent by earlier runs: wall-clock seconds, and seconds summed over all workers.
         self._before: float = state.get("seconds", 0.0)
         self.device_seconds: float = state.get("device_seconds", 0.0)
         self._started = time.monotonic()
         schedule = session.schedule
         self._notes_told, self._generation_told = len(schedule.notes), schedule.generation
         self._end_told = False
-        # Genomes among the first so many records.
+        # The different genomes among the first `_counted` records.
         self._points: set[Point] = set()
         self._counted = 0
         if search.budget is None:
@@ -50,34 +50,37 @@ class Journal:
 
     @classmethod
     def open(cls, home: Path, params: Params, info: Mapping[str, Any], device: str, workers: int) -> Journal:
-        """The search in folder `home`, where it stopped, or a new one, with so many workers on `device`."""
+        """Resume the search in the folder `home`, or start a new one there, with `workers` workers on `device`.
+
+        Raises InputError where state.json is damaged, missing, or does not match the archive.
+        """
         records = store.read(home / ARCHIVE)
         state = _state(home, records)
         session = Session(params, info, device, records=records, undefended=_undefended(home),
                           state=state.get("course"))
-        # The end is gone through again: what is measured costs nothing, and a budget that has changed has another end.
+        # The final phase runs again: existing measurements are reused, and another budget leads to another final phase.
         session.schedule.reopen()
         return cls(home, session, state, workers)
 
     @property
     def seconds(self) -> float:
-        """Spent on this search so far, by the clock."""
+        """Wall-clock seconds spent on this search so far, over all its runs."""
         return self._before + time.monotonic() - self._started
 
     def spent(self) -> float:
-        """The share of the budget that is spent, with what training the front from scratch will take."""
+        """The spent share of the budget, with the expected time for training the front from scratch included."""
         reserve = self.session.once("reserve", lambda: self._reserve(self.session.of_generations()))
         return self.budget.spent(self.genomes(), self.seconds + reserve / self.workers, self.device_seconds + reserve)
 
     def is_over(self) -> bool:
-        """Whether no generation follows."""
+        """Whether the budget allows no further generation."""
         generation, search = self.session.schedule.generation, self.session.params.search
         if search.budget is None:
             return generation >= search.generations
         return generation > 0 and self.spent() >= 1
 
     def ask(self) -> list[Proposal]:
-        """The proposals of the next round, the same ones until they are told; empty when the search is over."""
+        """The proposals of the next round, the same ones until `tell` is called; empty when the search is over."""
         counted = self.session.params.search.budget is not None and self.budget.unit == "candidate"
         most = int(self.budget.amount) - self.genomes() if counted else None
         proposals = self.session.ask(self.is_over, most=most)
@@ -85,7 +88,7 @@ class Journal:
         return proposals
 
     def tell(self, proposals: Sequence[Proposal], measured: Sequence[Record]) -> None:
-        """The records of a round, in the order of its proposals."""
+        """Add the records of a round, in the order of its proposals, and save."""
         fresh = self.session.tell(proposals, measured)
         undefended = self.session.undefended
         if undefended is not None and any(proposal.undefended for proposal in proposals):
@@ -94,7 +97,7 @@ class Journal:
         self._save()
 
     def notes(self) -> list[str]:
-        """What is new since the last call: of the generation that ended, and of rungs."""
+        """Messages that are new since the last call: about the generation that ended, and about rungs."""
         session, schedule = self.session, self.session.schedule
         told, self._notes_told = schedule.notes[self._notes_told:], len(schedule.notes)
         if schedule.generation > self._generation_told:
@@ -109,7 +112,7 @@ class Journal:
         return told
 
     def genomes(self) -> int:
-        """How many genomes have been measured so far, at whatever fidelity."""
+        """The number of different genomes measured so far, at any fidelity."""
         records = self.session.records
         fresh, self._counted = records[self._counted:], len(records)
         self._points |= {record.point for record in fresh
@@ -117,7 +120,7 @@ class Journal:
         return len(self._points)
 
     def _reserve(self, records: Sequence[Record]) -> float:
-        """Seconds of devices for training the front from scratch, where it was not."""
+        """Estimated device seconds for training from scratch those members of the front that were not."""
         trained = [(record.training_seconds, record) for record in records
                    if record.fidelity.full and record.training_seconds]
         if self.budget.unit == "candidate" or not trained:
@@ -138,7 +141,10 @@ class Journal:
 
 
 def _state(home: Path, records: Sequence[Record]) -> dict[str, Any]:
-    """state.json of the search in `home`, whose archive has these records; empty where there is no search yet."""
+    """state.json of the search in `home`, whose archive holds `records`; empty where there is no search yet.
+
+    Raises InputError where it is damaged, missing beside a non-empty archive, or does not match the archive.
+    """
     lines = len(records)
     path, advice = home / STATE, f"put it back, or move {home} away to start the search anew"
     try:
@@ -160,7 +166,7 @@ def _state(home: Path, records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _undefended(home: Path) -> Record | None:
-    """The record of the undefended network; None where it is not measured yet, or its file is damaged."""
+    """The record of the undefended network; None where it is not measured yet, and where its file is damaged."""
     try:
         found = sealed.look(home / UNDEFENDED)
     except (FileNotFoundError, sealed.Damaged):

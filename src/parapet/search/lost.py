@@ -1,7 +1,8 @@
-"""Candidates lost to a crash, want of memory, time or an error: what is said of one, and when there are too many.
+"""Candidates lost to a crash, out of memory, a timeout or an error: their description, and the limit on their number.
 
-A candidate is lost where its failure is not known to be its own. That its loss is not finite, that it does not fit the
-images, stays above a ceiling or below `search.minimum_clean_accuracy`, or fails its audit or its export, is a result.
+A candidate is lost where the failure may not be caused by the candidate. The following are results, not losses: a loss
+that is not finite, a network that does not fit the images, exceeds a ceiling or stays below
+`search.minimum_clean_accuracy`, and a failed audit or export.
 """
 
 from __future__ import annotations
@@ -14,29 +15,30 @@ from parapet.genome import Genome
 from parapet.processes import deaths
 from parapet.search.network_space import SearchSpace
 
-# Of a round, lost to one reason, above which what is left is no sample of the space any more; and a single one, be the
-# round ever so small, is chance.
+# Above this share lost to one reason, the rest of a round no longer represents the space. A single loss may be chance,
+# even in a very small round.
 _SHARE, _LEAST = 1 / 3, 2
 _NAMED = 3
 
 
 def about(candidate: str, genome: Genome) -> str:
-    """For example "candidate 0123456789ab (residual 4x2 silu, trades beta 4)"."""
+    """A description such as "candidate 0123456789ab (residual 4x2 silu, trades beta 4)"."""
     return f"candidate {candidate} ({genome})"
 
 
 def how_to_leave_out(genome: Genome, space: SearchSpace) -> str:
-    """What to take out of search.space to have no such genome; empty where the space would be left with nothing."""
+    """Advice on which values to remove from search.space to exclude `genome`; empty where no gene has another choice.
+    """
     values = [f"{gene.name} {genome[gene.name]}" for gene in space.genes
               if len(gene.choices) > 1 and genome[gene.name] in gene.choices][:_NAMED]
     return f"to leave it out, take one of its values out of search.space: {' or '.join(values)}" if values else ""
 
 
 def refuse_too_many(lost: Sequence[tuple[str, str]], total: int) -> None:
-    """Raise WorkError where one reason has cost more than a third of a round of `total` candidates, and at least two.
+    """Raise WorkError where more than a third of a round of `total` candidates, and at least two, have one reason.
 
-    `lost` holds (`TaskResult.lost`, the whole reason) of each. The round of a search that stops so is not told to
-    NSGA-II: whoever goes on tries the lost ones again.
+    `lost` holds (`TaskResult.lost`, the whole reason) of each lost candidate. NSGA-II does not receive the results of
+    this round, so a resumed search tries the lost candidates again.
     """
     if not lost:
         return

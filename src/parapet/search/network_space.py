@@ -1,4 +1,4 @@
-"""The space of networks and recipes: the choices of every gene, and the encoding of genomes as integer vectors."""
+"""The search space of networks and training recipes: the choices of each gene, and genomes as integer vectors."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from parapet.quoting import name as named
 from parapet.quoting import quote
 from parapet.search.space import Space, Vector
 
-# Images from this height on are worth networks and attacks that would only waste time on smaller ones.
+# Images of at least this height (pixels) get larger networks and more attack steps, which do not help on smaller ones.
 LARGE_FROM = 16
 LARGE_CHOICES = {"width": (16, 32, 64, 96), "depth": (1, 2, 3, 4), "steps": (2, 3, 5, 7, 10)}
 
-# The anchors of a first generation: how far up each ordered gene is, and the words of the others. More of the genes
-# `_MIDDLE` is neither cheaper nor stronger.
+# The anchors of a first generation: the relative position of each ordered gene, in [0, 1], and the values of unordered
+# genes. Genes in `_MIDDLE` stay in the middle, because larger values of them are neither cheaper nor stronger.
 _ANCHORS: tuple[tuple[float, dict[str, Any]], ...] = (
     (0.0, {"backbone": "plain", "loss": "trades"}),
     (0.5, {"backbone": "plain", "loss": "trades"}),
@@ -36,10 +36,11 @@ class SearchSpace(Space[Genome]):
 
     def __init__(self, overrides: dict[str, list[Any]] | None = None,
                  image_shape: Sequence[int] = (1, 8, 8)) -> None:
-        """`overrides` maps gene names to the choices to search (params.yaml's `search.space`).
+        """`overrides` maps names of genes to the choices to search (`search.space` of params.yaml).
 
-        Without an override a gene has the choices of `GENES`, or of `LARGE_CHOICES` for images (C, H, W) that
-        are at least `LARGE_FROM` pixels high.
+        Without an override a gene has the choices of `GENES`, or of `LARGE_CHOICES` where `image_shape` (C, H, W) is
+        at least `LARGE_FROM` pixels high. Raises InputError for unknown genes, invalid or repeated choices, and
+        denoiser stages that a backbone does not have.
         """
         large = LARGE_CHOICES if image_shape[1] >= LARGE_FROM else {}
         given: dict[str, Sequence[Any]] = {**large, **(overrides or {})}
@@ -52,8 +53,8 @@ class SearchSpace(Space[Genome]):
 
     @staticmethod
     def _is_searched(gene: Gene, given: Mapping[str, Sequence[Any]]) -> bool:
-        """Whether a gene that no override names is part of the space: those that joined later are where a loss of the
-        space uses them, so that the course of a search depends on no plugin that it has no use for."""
+        """Whether a gene without an override is part of the space. A gene that is not in `FIRST_GENES` is included only
+        where a loss of the space uses it, so that an unused plugin does not change the results of a search."""
         losses = (LOSSES[name] for name in given.get("loss", GENES["loss"].choices) if name in LOSSES)
         return gene.name in FIRST_GENES or any(gene.name in loss.genes.values() for loss in losses)
 
@@ -67,16 +68,16 @@ class SearchSpace(Space[Genome]):
                              f"of them: {longer}.")
 
     def decode(self, vector: Vector) -> Genome:
-        """Indices, one per gene, to a canonical genome."""
+        """The canonical genome of a vector of indices, one per gene."""
         values = {gene.name: gene.choices[int(index)] for gene, index in zip(self.genes, vector, strict=True)}
         return Genome.of(settled(values))
 
     def encode(self, point: Genome) -> np.ndarray:
-        """A genome to the indices of its nearest choices; genes without effect get index 0."""
+        """The indices (genes,) of the choices nearest to `point`; genes without effect get index 0."""
         return np.array([_nearest_index(gene, point[gene.name]) for gene in self.genes])
 
     def anchors(self) -> list[np.ndarray]:
-        """The cheap end, the middle and the strong end of the space."""
+        """Three vectors (genes,): the cheapest, the middle and the strongest point of the space."""
         anchors = []
         for height, values in _ANCHORS:
             vector = np.round(self.upper * height).astype(int)

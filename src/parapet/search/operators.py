@@ -1,4 +1,4 @@
-"""pymoo operators on integer vectors: sampling, mutation, and what may not be proposed (again)."""
+"""pymoo operators on integer vectors: sampling, mutation, repair, and removal of known and inadmissible vectors."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from scipy.stats import qmc
 from parapet.search.space import P, Space
 
 Vector = tuple[int, ...]
-# Genes with more choices than this are moved by more than one place at a time.
+# Mutation can move a gene with more choices than this by more than one position.
 _FEW = 4
 
 
 class Proposable(Generic[P]):
-    """Which vectors may be proposed: those that are not `known` yet and whose point is `admissible`.
+    """The vectors that may be proposed: those that are not in `known` and whose point is `admissible`.
 
-    `known` holds their numbers: 10,000 whole numbers are saved in a millisecond, 10,000 vectors are not.
+    `known` holds `number(vector)` of each known vector, because integers are saved much faster than vectors.
     """
 
     def __init__(self, space: Space[P], admissible: Callable[[P], bool] | None = None) -> None:
         self.space, self.admissible = space, admissible
         self.known: set[int] = set()
         self._sizes = [int(last) + 1 for last in space.upper]
-        # Counting a network's FLOPs is slow beside everything else here, and mating makes the same vectors again.
+        # A cache: counting FLOPs is slow compared with the rest, and mating often produces the same vectors.
         self._verdicts: dict[int, bool] = {}
 
     def number(self, vector: Sequence[int]) -> int:
-        """The vector's place in the lexicographic order of all vectors, from 0 to the space's size - 1."""
+        """The vector's index in the lexicographic order of all vectors, from 0 to the space's size - 1."""
         number = 0
         for size, index in zip(self._sizes, vector):
             number = number * size + int(index)
         return number
 
     def vector(self, number: int) -> Vector:
-        """The vector at a place of that order."""
+        """The vector with this `number`; the inverse of `number`."""
         indices = []
         for size in reversed(self._sizes):
             number, index = divmod(number, size)
@@ -47,7 +47,7 @@ class Proposable(Generic[P]):
         return tuple(reversed(indices))
 
     def admits(self, vector: Sequence[int]) -> bool:
-        """Whether the vector's point is admissible, known or not."""
+        """Whether the vector's point is admissible; it may be known."""
         if self.admissible is None:
             return True
         number = self.number(vector)
@@ -61,9 +61,9 @@ class Proposable(Generic[P]):
 
 def first_generation(space: Space[Any], count: int, random: np.random.Generator,
                      proposable: Proposable[Any] | None = None) -> np.ndarray:
-    """`count` different vectors, shape (count, genes): three anchors, then a Latin hypercube; no inadmissible ones.
+    """`count` different admissible vectors, shape (count, genes): three anchors, then a Latin hypercube.
 
-    Fewer where the space does not hold as many, or where chance does not find them.
+    Fewer rows where the space has fewer such vectors, or where random sampling does not find them.
     """
     proposable = proposable or Proposable(space)
     vectors = [space.normalise(vector) for vector in space.anchors()]
@@ -76,9 +76,10 @@ def first_generation(space: Space[Any], count: int, random: np.random.Generator,
 
 def top_up(vectors: Sequence[Vector], proposable: Proposable[Any], count: int, random: np.random.Generator,
            roots: Sequence[Vector] = ()) -> list[Vector]:
-    """`vectors` and as many other proposable ones as make `count`; fewer in an exhausted space.
+    """`vectors` with other proposable vectors added, up to `count`; fewer in an exhausted space.
 
-    They are drawn at random, and where ceilings leave so little that chance misses it, next to `vectors` and `roots`.
+    The added vectors are drawn uniformly at random. Where ceilings exclude almost all of the space, so that this finds
+    too few, neighbours of `vectors` and `roots` are tried.
     """
     space, vectors = proposable.space, list(vectors)
     taken = set(vectors)
@@ -90,7 +91,7 @@ def top_up(vectors: Sequence[Vector], proposable: Proposable[Any], count: int, r
             vectors.append(found)
 
     for turn in range(100 * count):
-        # Where none of so many is allowed, and no anchor was, more draws would only keep whoever waits from the reason.
+        # Where so many draws and all anchors were inadmissible, stop early so that the user gets the error soon.
         if len(vectors) >= count or (turn == 20 * count and not vectors and not roots):
             return vectors
         take(random.integers(0, space.upper + 1))
@@ -99,23 +100,23 @@ def top_up(vectors: Sequence[Vector], proposable: Proposable[Any], count: int, r
         if len(vectors) >= count or not near or proposable.admissible is None:
             break
         vector = np.array(near[random.integers(len(near))])
-        place = random.choice(np.flatnonzero(space.upper > 0))  # nosec B311 # numpy's, seeded; no secret
+        place = random.choice(np.flatnonzero(space.upper > 0))  # nosec B311 # numpy's seeded generator, not for secrets
         vector[place] = random.integers(0, space.upper[place] + 1)
         take(vector)
     return vectors
 
 
 def as_rows(space: Space[Any], vectors: Sequence[Vector] | Sequence[np.ndarray]) -> np.ndarray:
-    """Vectors as an integer array, shape (len(vectors), genes), also where there are none."""
+    """Vectors as an integer array, shape (len(vectors), genes), also for an empty sequence."""
     return np.array(vectors, dtype=int).reshape(-1, len(space.genes))
 
 
 class NeighbourMutation(Mutation):
-    """Each gene that has a choice, with probability 1.5 over their number: an unordered one takes any other choice.
+    """Mutates each gene that has more than one choice with probability 1.5 / (number of such genes).
 
-    An ordered one moves to either side: one place where it has up to four choices, and with more of them by a length,
-    from 1 to all the room on that side, that is chosen about as often as its inverse says (Doerr, Doerr, Koetzing
-    2018). So neither the way across a gene of 50 choices nor the last place of it takes many generations.
+    An unordered gene takes any other choice. An ordered gene moves up or down: by one position where it has up to four
+    choices, otherwise by a step size from 1 to the distance to that end, with a probability about proportional to
+    1 / size (Doerr, Doerr, Koetzing 2018). A gene with 50 choices can thus reach any choice in few generations.
     """
 
     def __init__(self, space: Space[Any]) -> None:
@@ -142,7 +143,7 @@ class NeighbourMutation(Mutation):
 
 
 class NormaliseGenes(Repair):
-    """Genes without effect to index 0, so that duplicates are seen."""
+    """Sets genes without effect to index 0, so that duplicates are recognised."""
 
     def __init__(self, space: Space[Any]) -> None:
         super().__init__()
@@ -153,9 +154,9 @@ class NormaliseGenes(Repair):
 
 
 class NeverTwice(DuplicateElimination):
-    """Drops what was proposed before, in this generation or in any other, and what is not admissible.
+    """Removes vectors that were proposed before, in this or an earlier generation, and inadmissible ones.
 
-    pymoo mates again until there are enough offspring, a hundred times at most.
+    pymoo repeats mating until there are enough offspring, at most a hundred times.
     """
 
     def __init__(self, proposable: Proposable[Any]) -> None:
@@ -173,5 +174,5 @@ class NeverTwice(DuplicateElimination):
 
 
 def decode_all(space: Space[P], vectors: np.ndarray) -> list[P]:
-    """One point a row."""
+    """The points of the rows of `vectors` (n, genes)."""
     return [space.decode(row) for row in vectors]

@@ -1,4 +1,4 @@
-"""Several evaluations of one training as one: means of accuracies, for the luck of a single look lasts in a front."""
+"""Combines several evaluations of one training: one lucky evaluation must not keep a candidate on the front."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ _ORDER = ("pass", "warn", "fail")
 
 
 def pooled(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One attack_evaluation result from those of each look, in their order; the only one as it is.
+    """One attack_evaluation result from the results of all looks (evaluations), in their order; a single one unchanged.
 
-    Accuracies are means over looks, weighted by images. Intervals (Wilson 1927) are for the number of different images:
-    the same image met twice is no second image. The audit's verdict is the worst of them.
+    Accuracies are means over looks, weighted by the number of images. Wilson intervals (1927) use the number of
+    different images, because an image that was evaluated twice is not a second sample. The audit is that of the look
+    with the worst verdict.
     """
     if len(results) == 1:
         return results[0]
-    from parapet.intervals import wilson  # torch comes with it
+    from parapet.intervals import wilson  # imported here because it imports torch
 
     records = [result["evaluation"] for result in results]
     weights: list[int] = [record["n"] for record in records]
@@ -37,7 +38,8 @@ def pooled(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def window(look: int, count: int, available: int) -> list[int]:
-    """Places of the validation images of a look: the `count` after those of the look before, around and around."""
+    """Indices of the validation images of a look, from 1: the `count` indices after those of the previous look, modulo
+    `available`."""
     count = min(count, available)
     first = (look - 1) * count
     return [place % available for place in range(first, first + count)]

@@ -1,9 +1,9 @@
-"""The schedule of a search: rounds of candidates that can be measured side by side, and what follows from each round.
+"""The schedule of a search: rounds of candidates that can be measured in parallel, and the next step after each round.
 
-A generation is asked of NSGA-II at the lowest rung; of each rung the best are promoted to the next, up to full training
-(synchronous successive halving by non-dominated rank, in the manner of MO-ASHA, Schmucker et al. 2021); members of the
-front are evaluated again; and only then is NSGA-II told. In the end the front is trained from scratch. What comes next
-depends on records alone, never on who was ready first.
+NSGA-II proposes a generation at the lowest rung. The best candidates of each rung are promoted to the next, up to full
+training (synchronous successive halving by non-dominated rank, as in MO-ASHA, Schmucker et al. 2021). Then the members
+of the front are evaluated again, and NSGA-II receives the results. At the end the front is trained from scratch. The
+next round depends only on the records, never on the order in which candidates finish.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from parapet.search.front import front, rank_order
 from parapet.store.records import Parent, Record, Request, latest
 
 SCHEMA_VERSION = 1
-# Kendall's tau of fewer candidates says nothing.
+# With fewer candidates Kendall's tau is not meaningful.
 _ENOUGH = 8
-# What a round is for; "looks" are further evaluations of the front. state.json holds these words.
+# The kinds of round; "looks" are further evaluations of the front. state.json contains these words.
 PHASES = ("generation", "promotion", "looks", "final", "done")
 
 
 class Schedule:
-    """`ask` for a round, have it measured, `tell`; `state` between the two, as JSON.
+    """Call `ask` for a round, measure it, then call `tell`; `state` can be saved between the two, as JSON.
 
-    `records` are always all lines of the archive; those of a round are there when it is told.
+    The argument `records` is always all lines of the archive; at `tell` it includes those of the round.
     """
 
     def __init__(self, evolution: Evolution[Genome], config: SearchConfig, ladder: list[Fidelity]) -> None:
@@ -40,23 +40,24 @@ class Schedule:
         self.phase, self.rung, self.start = "generation", 0, 0
         self.pending: list[Request] | None = None
         self.notes: list[str] = []
-        # The end is that of so many generations: a longer search may have been here before.
+        # The final phase covers only so many generations; the records may come from a longer search.
         self.generations = math.inf
 
     @property
     def generation(self) -> int:
-        """How many generations NSGA-II has been told."""
+        """The number of generations whose results NSGA-II has received."""
         return self.evolution.generation
 
     @property
     def is_ending(self) -> bool:
-        """Whether no generation follows."""
+        """Whether the search is in its final phase or finished, so that no generation follows."""
         return self.phase in ("final", "done")
 
     def ask(self, records: Sequence[Record], over: Callable[[], bool], *, most: int | None = None) -> list[Request]:
-        """The requests of this round, the same ones until they are told; empty when the search is over.
+        """The requests of this round, the same ones until `tell` is called; empty when the search is over.
 
-        `over` says before each new generation whether the budget is spent; a generation has at most `most` candidates.
+        `over` is called before each new generation and returns whether the budget is spent. A generation has at most
+        `most` candidates.
         """
         while self.pending is None and self.phase != "done":
             if self.phase == "generation" and over():
@@ -71,17 +72,17 @@ class Schedule:
         return self.pending or []
 
     def tell(self, records: Sequence[Record]) -> None:
-        """The round is measured, and `records` hold it."""
+        """Continue after a round whose records are in `records`."""
         self.pending = None
         self._advance(records)
 
     def finish(self) -> None:
-        """What is left is the end of the search. Between rounds, once a generation has been told."""
+        """Go to the final phase of the search; to be called between rounds, after the `tell` of a generation."""
         if not self.is_ending:
             self.phase, self.pending, self.evolution.pending = "final", None, None
 
     def reopen(self) -> None:
-        """The budget has grown since the search ended."""
+        """Return from the final phase to generations, because the budget may have grown."""
         if self.is_ending:
             self.phase, self.pending = "generation", None
 
@@ -92,7 +93,7 @@ class Schedule:
                 "pending": None if self.pending is None else [request.to_json() for request in self.pending]}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`. Raises InputError where it is from another version or for another space."""
         if state.get("schema_version") != SCHEMA_VERSION or "evolution" not in state:
             raise InputError(f"the search's state is not one of version {SCHEMA_VERSION}, which this Parapet reads; "
                              "start in another folder, or use the Parapet that wrote it.")
@@ -132,12 +133,12 @@ class Schedule:
         return None if found is None else Parent(found.training_key, "inherited", 0)
 
     def _promotions(self, known: list[Record]) -> list[Request]:
-        """The best of the rung below that have not been promoted yet."""
+        """Requests for the best candidates of the rung below that have not been promoted yet."""
         below = [record for record in known if record.fidelity.rung == self.rung - 1]
         above = {record.point for record in known if record.fidelity.rung == self.rung}
         quota = math.ceil(len(below) / self.config.reduction)
         best = [below[place] for place in rank_order(below, self.config.objectives)[:quota]]
-        # One that failed would fail again.
+        # A candidate that failed would fail again.
         return [Request(record.genome, self.ladder[self.rung], self._goes_on_from(record)) for record in best
                 if record.point not in above and record.violation is not None
                 and record.violation < estimate.HOPELESS]
@@ -148,12 +149,14 @@ class Schedule:
         return Parent(record.training_key, "promoted", record.fidelity.epochs)
 
     def _evaluations(self, members: list[Record], *, final: bool) -> list[Request]:
-        """Another evaluation of the `members` that have had too few: the luck of one must not last for ever."""
+        """Requests for one more evaluation of `members` that have too few: one lucky evaluation must not keep a
+        candidate on the front."""
         return [replace(record.request, evaluation=record.evaluations + 1, final=final) for record in members
                 if record.evaluations < self.config.evaluations]
 
     def _end(self, records: Sequence[Record]) -> list[Request]:
-        """The front from scratch; then its other seeds, and further evaluations of what is new in it."""
+        """Requests to train the front from scratch; after that, to train it with other seeds; after that, to evaluate
+        again its members that have too few evaluations."""
         records = [record for record in records if record.final or record.generation < self.generations]
         known = of_generations(records)
         have = {(record.point, record.repeat) for record in latest(records)
@@ -169,7 +172,7 @@ class Schedule:
         return repeats or self._evaluations(members, final=True)
 
     def _advance(self, records: Sequence[Record]) -> None:
-        """The round that comes after this one; at the end of a generation NSGA-II is told."""
+        """Go to the next round; at the end of a generation pass its results to NSGA-II."""
         last = len(self.ladder) - 1
         if self.phase == "generation":
             self.phase, self.rung = ("promotion", self.start + 1) if self.start < last else ("looks", self.rung)
@@ -190,14 +193,14 @@ class Schedule:
         self._skip_rungs_that_mislead(known)
 
     def _skip_rungs_that_mislead(self, known: list[Record]) -> None:
-        """Begin a rung higher where the lowest one orders candidates differently from full training."""
+        """Start one rung higher where the lowest rung ranks candidates differently from full training."""
         if self.start == len(self.ladder) - 1:
             return
         agreement = estimate.agreement(known, self.start, len(self.ladder) - 1)
         low, full = self.ladder[self.start].epochs, self.ladder[-1].epochs
         if agreement["n"] < _ENOUGH:
             return
-        # Where all candidates are equal on the rung, it says nothing of them.
+        # tau is None where all candidates are equal on the rung: then the rung gives no ranking.
         tau = agreement["tau"] or 0.0
         text = (f"robust accuracy after {low} and after {full} epochs: rank correlation {tau:.2f} "
                 f"(Kendall's tau, {agreement['n']} promoted candidates)")
@@ -209,11 +212,11 @@ class Schedule:
 
 
 def of_generations(records: Sequence[Record]) -> list[Record]:
-    """What NSGA-II goes by: one record a candidate, without those of the search's end."""
+    """The records that NSGA-II uses: one per candidate, without those of the final phase."""
     return latest([record for record in records if not record.final])
 
 
 def trained_from_scratch(records: Sequence[Record]) -> list[Record]:
-    """Candidates of full fidelity, trained from scratch, with the first seed: among them is the front."""
+    """Records of full fidelity, trained from scratch with the first seed: the final front is chosen from these."""
     return [record for record in latest(records)
             if record.fidelity.full and record.parent is None and record.repeat == 0]

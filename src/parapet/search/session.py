@@ -1,7 +1,7 @@
-"""A search session: `ask` for the next round of proposals, have them measured, `tell` their records, `finish`.
+"""A search session: `ask` for the next round of proposals, measure them, `tell` their records, at the end `finish`.
 
-It keeps nothing on disk. The local search (`steps.journal`) and a turn of the unrolled search (`steps.candidates`) both
-drive it, and measure where they like.
+It stores nothing on disk and measures nothing. The local search (`search.journal`) and one turn of the unrolled search
+(`steps.candidates`) both use it.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ T = TypeVar("T")
 
 
 class Session:
-    """A search and what it knows.
+    """The state of a search.
 
-    records: all lines of its archive. known: the same by what distinguishes a line. undefended: the record of the
+    records: all lines of its archive. known: the same records by `Record.line`. undefended: the record of the
     undefended reference network, None before it is measured.
     """
 
     def __init__(self, params: Params, info: Mapping[str, Any], device: str, *, records: Iterable[Record] = (),
                  undefended: Record | None = None, state: dict[str, Any] | None = None) -> None:
-        """The search that `params` describe on the prepared data of `info` (dataset.json), trained on `device`.
+        """The search that `params` describes, on the prepared data that `info` (dataset.json) describes, on `device`.
 
-        One that goes on is given its `records`, its `undefended` network and its `state`. Raises InputError where the
-        state is of another search space or version.
+        To resume a search, pass its `records`, its `undefended` record and its `state`. Raises InputError where the
+        state is for another search space or from another version.
         """
         self.params, self.info, self.device = params, info, device
         self.schedule = new_schedule(params, info)
@@ -48,17 +48,18 @@ class Session:
             self.schedule.restore(state)
         self.records, self.undefended = list(records), undefended
         self.known: dict[Line, Record] = {record.line: record for record in self.records}
-        # Lines of the end of this search; another budget has another end, whose lines may be there too.
+        # Lines of this search's final phase; the records may also contain the final phase of another budget.
         self._finals: set[Line] = set()
-        # What was worked out of all records, and when: an archive of thousands is gone through once a round.
+        # A cache of values computed from all records, and the state it is for: an archive of thousands of records is
+        # processed once per round.
         self._found: dict[str, Any] = {}
         self._found_at: tuple[Any, ...] = ()
 
     def ask(self, over: Callable[[], bool], *, most: int | None = None) -> list[Proposal]:
-        """The proposals of the next round, the same ones until they are told; empty when the search is over.
+        """The proposals of the next round, the same ones until `tell` is called; empty when the search is over.
 
-        `over` says before each new generation whether the budget is spent; a generation has at most `most` candidates.
-        The first round is led by the undefended network.
+        `over` is called before each new generation and returns whether the budget is spent. A generation has at most
+        `most` candidates. The first proposal of the first round is the undefended network.
         """
         requests = self.schedule.ask(self._lines(), over, most=most)
         proposals = [proposal_of(request, self.params, self.info, self.device, self.schedule.generation)
@@ -69,10 +70,11 @@ class Session:
         return proposals
 
     def tell(self, proposals: Sequence[Proposal], measured: Sequence[Record]) -> list[Record]:
-        """The records of a round, in the order of its proposals. Returns those that are new lines of the archive."""
+        """Add the records of a round, in the order of its proposals; returns those that are new lines of the archive.
+        """
         fresh = []
         for proposal, record in zip(proposals, measured, strict=True):
-            # As it will be read from a file, so that a search that was interrupted sees nothing else.
+            # The same values as read from a file, so that an interrupted and an undisturbed search do not differ.
             record = Record.from_json(json.loads(json.dumps(record.to_json())))
             if proposal.undefended:
                 self.undefended = record
@@ -85,30 +87,31 @@ class Session:
         return fresh
 
     def finish(self) -> list[Record]:
-        """The candidates of the search that is over. Raises WorkError where none of them is feasible."""
+        """The candidates of the finished search. Raises WorkError where none of them is feasible."""
         found = self.candidates()
         refuse_empty_front(trained_from_scratch(found) or [one for one in found if one.fidelity.full] or found)
         return found
 
     def candidates(self) -> list[Record]:
-        """One record a candidate, of the generations that the budget covers and of the search's end."""
+        """One record per candidate, of the generations that the budget covers and of the final phase."""
         return self.once("candidates", lambda: latest(self._visible()))
 
     def front(self) -> list[Record]:
-        """The front of candidates of full fidelity so far."""
+        """The current front of the candidates of full fidelity."""
         return self.once("front", self._front)
 
     def hypervolume(self) -> float:
-        """Of the front so far."""
+        """The hypervolume of the current front, in [0, 1]."""
         search = self.params.search
         return self.once("hypervolume", lambda: hypervolume(self.front(), search.ideal, search.reference))
 
     def of_generations(self) -> list[Record]:
-        """One record a candidate of the generations that the budget covers."""
+        """One record per candidate, of the generations that the budget covers, without the final phase."""
         return of_generations(self._visible())
 
     def once(self, name: str, work: Callable[[], T]) -> T:
-        """What `work` gives, until a record is added, a generation is told, or the end begins."""
+        """The result of `work`, cached under `name` until a record is added, a generation ends, or the final phase
+        begins."""
         schedule = self.schedule
         now = (len(self.records), len(self._finals), schedule.generation, schedule.generations, schedule.is_ending)
         if now != self._found_at:
@@ -123,26 +126,27 @@ class Session:
         return front(scratch or self.candidates(), self.params.search.objectives)
 
     def _lines(self) -> list[Record]:
-        """What the schedule goes by: records without those of other ends."""
+        """The records that the schedule uses: without those of the final phase of another budget."""
         return self.once("lines", lambda: [record for record in self.records
                                            if not record.final or record.line in self._finals])
 
     def _visible(self) -> list[Record]:
-        """Lines without those of generations that a smaller budget does not reach; the end belongs to the last one."""
+        """The lines without generations that a smaller budget does not reach; the final phase counts as part of the
+        last generation."""
         last = min(self.schedule.generation, self.schedule.generations)
         return self.once("visible", lambda: [
             replace(record, generation=int(max(0, last - 1))) if record.final else record for record in self._lines()
             if record.final or record.generation < self.schedule.generations])
 
     def _undefended_proposal(self) -> Proposal:
-        """The middle of the family, trained without attacks: what the front has to be compared with."""
+        """The undefended network, trained without attacks: the reference that the front is compared with."""
         space = self.schedule.evolution.space
         plain = Request(_undefended(space, self.params, self.info), self.schedule.ladder[-1])
         return replace(proposal_of(plain, self.params, self.info, self.device, 0), undefended=True)
 
 
 def new_schedule(params: Params, info: Mapping[str, Any]) -> Schedule:
-    """The search before its first generation; `info` is the prepared data set's dataset.json."""
+    """The schedule before its first generation; `info` is the prepared data set's dataset.json."""
     search, shape = params.search, info["image_shape"]
     surrogate = None if search.surrogate == "none" else Surrogate(search.surrogate, params.seed)
     evolution = Evolution(SearchSpace(search.space, shape), population=search.population,
@@ -153,18 +157,18 @@ def new_schedule(params: Params, info: Mapping[str, Any]) -> Schedule:
 
 
 def proposal_of(request: Request, params: Params, info: Mapping[str, Any], device: str, generation: int) -> Proposal:
-    """The request with its keys, its seed and the id that it has everywhere."""
+    """The request with its id, its seed and its training and evaluation keys."""
     training = keys.training_key(request, params, info["fingerprint"], device)
     return Proposal(
         **vars(request), id=keys.short_id(training),
-        # What is measured after the last generation belongs to it.
+        # The final phase counts as part of the last generation.
         generation=generation - request.final, seed=keys.candidate_seed(params.seed, request.genome, request.repeat),
         fingerprint=info["fingerprint"], training_key=training,
         evaluation_key=keys.evaluation_key(training, params, "attack_evaluation", request.evaluation))
 
 
 def _undefended(space: Space[Genome], params: Params, info: Mapping[str, Any]) -> Genome:
-    """The widest network of two blocks a stage that stays below the ceilings, else the narrowest one."""
+    """The widest network with two blocks per stage that is within the ceilings; else the narrowest one."""
     allowed = ceilings.admissible(params.search, info["image_shape"], len(info["classes"])) or (lambda genome: True)
     sizes = [Genome(loss="standard", width=width).canonical() for width in sorted(space.choices("width"))]
     return next(filter(allowed, reversed(sizes)), sizes[0])

@@ -1,6 +1,6 @@
-"""How many processes one card should be shared by: found from timed steps of training, in as many processes at once.
+"""How many processes should share one GPU, found by timing training steps in several processes at once.
 
-A small network leaves most of a card idle; several of them side by side fill it, until they only wait for each other.
+One small network does not use a GPU fully. More processes raise the throughput until they slow each other down.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ from parapet.search.network_space import SearchSpace
 from parapet.search.reference_genomes import reference_genomes
 
 _STEPS = "parapet.search.sharing:timed_steps"
-# A worker more must be worth this much of what there was; less is noise, and each costs memory and a start.
+# The smallest relative gain in throughput that justifies more workers: a smaller one may be noise, and each worker
+# needs memory and time to start.
 GAIN = 0.15
-# Steps that are timed in each process: enough for a second or so on a card.
+# Timed steps in each process: about a second on a GPU.
 STEPS = 20
-# Of a card's memory a part stays free, for larger candidates than the one that was timed.
+# The share of a GPU's memory that may be used; the rest is for candidates larger than the one that is timed.
 _MEMORY_SHARE = 0.8
 _WAIT_SECONDS, _LOOK_EVERY = 120.0, 0.01
 _MOST = 16
 
 
 def processes(throughput: Callable[[int], float], most: int) -> int:
-    """From 1 to `most`: how many processes to run side by side.
+    """How many processes to run in parallel, from 1 to `most`.
 
-    `throughput` tells what so many processes get done a second, all together, 0 where they do not fit. Their number is
-    doubled while that gains `GAIN` or more; then the middle between the last two is tried.
+    `throughput` returns the total steps per second of so many processes, 0 where they do not fit. The number is doubled
+    while the relative gain is at least `GAIN`; then the middle between the last two numbers is tried.
     """
     best, rate = 1, throughput(1)
     while rate > 0 and best < most:
@@ -53,9 +54,9 @@ def processes(throughput: Callable[[int], float], most: int) -> int:
 
 
 def per_card(params: Params, dataset: Path, device: str, kept: Path) -> int:
-    """How many workers should share the card `device` in this search, by the middle network of its first family.
+    """How many workers should share the GPU `device` in this search, timed with the middle network of its first family.
 
-    What was found is kept in the file `kept`, so that a search that goes on does not time again.
+    The result is stored in the file `kept`, so that a resumed search does not time again.
     """
     info = read_info(dataset)
     check_files(dataset, info)
@@ -67,7 +68,7 @@ def per_card(params: Params, dataset: Path, device: str, kept: Path) -> int:
     except (FileNotFoundError, sealed.Damaged):
         known = {}
     if not isinstance(known.get(key), int):
-        # A process needs a core of its own to keep the card busy.
+        # Each process needs its own CPU cores to keep the GPU busy.
         most = min(_MOST, max(1, cpu_count() // params.search.threads))
         known[key] = processes(lambda count: steps_per_second(params, genome, dataset, device, count), most)
         sealed.write(kept, known)
@@ -77,9 +78,9 @@ def per_card(params: Params, dataset: Path, device: str, kept: Path) -> int:
 
 def steps_per_second(params: Params, genome: Genome, dataset: Path, device: str, count: int, *,
                      steps: int = STEPS) -> float:
-    """Training steps of `genome` that `count` processes on `device` do a second, all together.
+    """The total training steps per second of `genome` in `count` processes on `device`.
 
-    0 where one of them fails, for example for want of memory, or where they would fill the card.
+    0 where a process fails, for example because memory runs out, or where they almost fill the GPU's memory.
     """
     with tempfile.TemporaryDirectory() as folder, Workers([device] * count, attempts=1) as workers:
         tasks = [Task(str(place), _STEPS, {"genome": genome.to_dict(), "params": to_dict(params), "steps": steps,
@@ -95,10 +96,10 @@ def steps_per_second(params: Params, genome: Genome, dataset: Path, device: str,
 
 def timed_steps(*, genome: dict[str, Any], params: dict[str, Any], steps: int, dataset: str, gate: str, count: int,
                 device: str, progress: Callable[[str, float], None]) -> dict[str, Any]:
-    """{steps, seconds, crowded}: training steps, begun when all `count` processes have come to the folder `gate`.
+    """{steps, seconds, crowded}: the time of the training steps, and whether the GPU's memory was almost full.
 
-    Everything is JSON, because it comes from another process. `crowded` says whether the card's memory is as good as
-    full then.
+    The steps start when all `count` processes have created their file in the folder `gate`, or after a time limit. All
+    arguments are JSON values, because they come from another process.
     """
     import torch
 
@@ -123,7 +124,7 @@ def timed_steps(*, genome: dict[str, Any], params: dict[str, Any], steps: int, d
         seconds = time_steps(TrainingRun.of(Genome.from_dict(genome), data, config=config, threat=settings.threat,
                                             seed=0, device=device, images=(steps + 1) * batch), begin)
     finally:
-        here.touch()  # nobody has to wait for one that has failed
+        here.touch()  # the other processes must not wait for one that has failed
     return {"steps": len(seconds), "seconds": math.fsum(seconds), "crowded": any(crowded)}
 
 

@@ -1,6 +1,6 @@
-"""A space to search: genes with choices, and the map between its points and integer vectors.
+"""A search space: genes with choices, and the map between points and integer vectors.
 
-The search itself knows no more of what it looks for; `network_space` is the space of networks and recipes.
+The search algorithm depends only on this interface; `network_space` is the space of networks and recipes.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ Vector = Sequence[int] | np.ndarray
 
 
 class Space(ABC, Generic[P]):
-    """Points of type P, equal where they are the same thing, and vectors with an index for each of `genes`."""
+    """Maps between points of type P and vectors with one index per gene. Two points are equal where they mean the same.
+    """
 
     genes: tuple[Gene, ...]
 
     @abstractmethod
     def decode(self, vector: Vector) -> P:
-        """Indices, one per gene, to the point that they stand for; several vectors may stand for one point."""
+        """The point of a vector of indices, one per gene; several vectors may give the same point."""
 
     @abstractmethod
     def encode(self, point: P) -> np.ndarray:
-        """A point to the indices of its nearest choices."""
+        """The indices (genes,) of the choices nearest to `point`."""
 
     def normalise(self, vector: Vector) -> np.ndarray:
-        """The vector that `encode` gives for the same point: equal points have equal vectors."""
+        """The vector that `encode` returns for the same point, so that equal points have equal vectors."""
         return self.encode(self.decode(vector))
 
     def anchors(self) -> list[np.ndarray]:
-        """Vectors that a first generation always holds: the first, the middle and the last choice of every gene."""
+        """Vectors (genes,) that every first generation contains: the first, middle and last choice of each gene."""
         return [np.round(self.upper * height).astype(int) for height in (0.0, 0.5, 1.0)]
 
     def choices(self, name: str) -> tuple[Any, ...]:
-        """What the gene called `name` may be."""
+        """The choices of the gene `name`."""
         return next(gene.choices for gene in self.genes if gene.name == name)
 
     @property
@@ -50,5 +51,5 @@ class Space(ABC, Generic[P]):
 
     @property
     def size(self) -> int:
-        """How many vectors there are; an upper bound on how many different points."""
+        """The number of vectors, which is an upper bound on the number of different points."""
         return math.prod(len(gene.choices) for gene in self.genes)

@@ -1,8 +1,8 @@
-"""The archive: an append-only journal of every candidate ever measured, one JSON line each.
+"""The archive: an append-only file with all measured candidates, one JSON line per record.
 
-A line is `{"after":A,"sha256":S,"record":{...}}`: A is the S of the line before (zeros in the first line), and S the
-SHA-256 of A and the record's text. A record that was changed does not fit its S, and a line that was taken out, put in
-or moved does not fit the A of the next one. That the newest lines are missing cannot be seen.
+A line is `{"after":A,"sha256":S,"record":{...}}`: A is the S of the previous line (zeros in the first line), and S is
+the SHA-256 of A and the record's text. A changed record does not match its S, and a removed, inserted or moved line
+does not match the A of the next line. The removal of the newest lines cannot be detected here.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from parapet.quoting import quote
 from parapet.store.older_blocks import converted
 
 SCHEMA_VERSION = 5
-# The version whose records are read too.
+# The older version whose records are also read, and converted.
 _CONVERTED = 4
 _START = b'{"after":"'
 _LINE = re.compile(rb'\{"after":"([0-9a-f]{64})","sha256":"([0-9a-f]{64})","record":(\{.*\})\}')
 _BEFORE_THE_FIRST = b"0" * 64
-# Keys are in the order of the alphabet, and text inside has its quotation marks escaped.
+# These can be searched for because keys are sorted, and quotation marks inside strings are escaped.
 _ID, _LOOKS, _VERSION = b',"id":"', b',"looks":', b',"schema_version":'
 _VERSIONS = tuple(b"%d" % version for version in (_CONVERTED, SCHEMA_VERSION))
-# Where the record begins in its line.
+# The offset of the record in its line, in bytes.
 _HEAD = len(b'{"after":"","sha256":"","record":') + 2 * len(_BEFORE_THE_FIRST)
 _BLOCK = 1 << 16
 REMEDY = "restore the file, or move it away to start a new archive"
 
 
 def append(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Add records at the end and flush them to disk; a torn last line is cut off first.
+    """Append records and flush them to disk; an incomplete last line is removed first.
 
-    Reads the end of the file alone. Raises InputError where the last line is damaged or of another schema version:
-    then nothing is written.
+    Only the end of the file is read. Raises InputError, and writes nothing, where the last line is damaged or of
+    another schema version.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     records = list(records)
@@ -61,20 +61,20 @@ def append(path: Path, records: Iterable[dict[str, Any]]) -> None:
 def read(path: Path) -> list[dict[str, Any]]:
     """All records, in order; none where the file does not exist.
 
-    A torn last line is dropped. Raises InputError where another line was changed, moved, taken out or put in, or is of
-    another schema version: nothing is overwritten.
+    An incomplete last line is ignored. Raises InputError where any other line was changed, moved, removed or inserted,
+    or is of another schema version.
     """
     return [_record(path, f"line {number}", text) for number, _, text in _texts(path)]
 
 
 def stream(path: Path) -> Iterator[dict[str, Any]]:
-    """The same one by one, for those who keep a part of each: a hundred thousand records take a gigabyte.
+    """The same records as an iterator, for callers that keep only parts: 100,000 records need a gigabyte of memory.
 
-    Numbers are not looked at one by one: `read` and `at` do that.
+    Numbers are not checked individually as in `read` and `at`.
     """
     for number, _, text in _texts(path):
         try:
-            # The checksum holds, so that this is what was written; to look for every oddity takes five times as long.
+            # The checksum was verified, so this is what was written; the strict parser takes five times as long.
             record = json.loads(text, parse_constant=_refused)
         except (ValueError, RecursionError):
             record = None
@@ -84,7 +84,7 @@ def stream(path: Path) -> Iterator[dict[str, Any]]:
 
 
 class Place(NamedTuple):
-    """Where a record stands in its file: bytes from `start`, `length` of them. Of its content `id` and `looks`."""
+    """The position of a record in its file (`start` and `length` in bytes), and the record's `id` and `looks`."""
 
     id: str
     looks: int
@@ -93,9 +93,9 @@ class Place(NamedTuple):
 
 
 def places(path: Path) -> list[Place]:
-    """Where every record stands, after all checksums hold: `at` reads some of them, when only those are wanted.
+    """The position of every record, after all checksums were verified; `at` then reads only the wanted records.
 
-    Raises what `read` raises, but for text that is no JSON under the right checksum: that is found when it is read.
+    Raises InputError as `read` does, except for invalid JSON with a correct checksum, which `at` finds.
     """
     found = []
     for number, start, text in _texts(path):
@@ -105,7 +105,7 @@ def places(path: Path) -> list[Place]:
 
 
 def at(path: Path, wanted: Sequence[Place]) -> list[dict[str, Any]]:
-    """The records at these places of the file, in their order."""
+    """The records at the positions `wanted`, in this order. Raises InputError where one is not a valid record."""
     if not wanted:
         return []
     with path.open("rb") as opened:
@@ -117,7 +117,7 @@ def at(path: Path, wanted: Sequence[Place]) -> list[dict[str, Any]]:
 
 
 def latest_places(found: Iterable[Place]) -> list[tuple[Place, Place]]:
-    """(the first, the one that counts) of each candidate, as `latest` has them."""
+    """(first place, place with the most looks) of each candidate, chosen as in `latest`."""
     first: dict[str, Place] = {}
     best: dict[str, Place] = {}
     for place in found:
@@ -128,9 +128,9 @@ def latest_places(found: Iterable[Place]) -> list[tuple[Place, Place]]:
 
 
 def latest(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is known of each candidate now: of several records with one id the one with most `looks`.
+    """One record per candidate: of several records with one id the one with the most `looks`.
 
-    It stands where the first of them stood, and is of its generation; of equally many looks the first is kept.
+    It has the position and the generation of the first of them; of records with equal `looks` the first is kept.
     """
     kept: dict[str, dict[str, Any]] = {}
     for record in records:
@@ -143,13 +143,13 @@ def latest(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def torn(path: Path) -> int:
-    """How many bytes behind the last whole line are dropped by `read`; 0 where the journal ends well."""
+    """The number of bytes after the last complete line, which `read` ignores; 0 for an intact file."""
     content = path.read_bytes()
     return len(content) - _whole(content)
 
 
 def _line(record: dict[str, Any], before: bytes) -> tuple[bytes, bytes]:
-    """A record's line and its checksum, which the next line carries."""
+    """A record's line, and its checksum, which the next line contains as `after`."""
     text = json.dumps(record, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
     checksum = _checksum(before, text)
     return b'{"after":"%b","sha256":"%b","record":%b}\n' % (before, checksum, text), checksum
@@ -160,15 +160,15 @@ def _checksum(before: bytes, text: bytes) -> bytes:
 
 
 def at_places(path: Path, pairs: Sequence[tuple[Place, Place]]) -> list[dict[str, Any]]:
-    """The records of candidates by what `latest_places` says of them, in their order."""
+    """The records for the pairs that `latest_places` returned, in their order, as `latest` would return them."""
     first, best = (at(path, [pair[side] for pair in pairs]) for side in (0, 1))
     return [{**record, "generation": begun["generation"]} for begun, record in zip(first, best)]
 
 
 def _texts(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """(number of the line, place of its first byte, the record as text) of every whole line, verified; one at a time.
+    """(line number, offset of the record, the record as text) of every complete line, verified; an iterator.
 
-    A torn last line is left out.
+    An incomplete last line is left out.
     """
     if not path.exists():
         return
@@ -183,7 +183,7 @@ def _texts(path: Path) -> Iterator[tuple[int, int, bytes]]:
             place += len(line)
         else:
             return
-        # From here on the end may be torn.
+        # From here on the file may be incomplete.
         tail = line + opened.read()
     whole = _whole(tail)
     for line in tail[:whole].split(b"\n")[:-1]:
@@ -195,7 +195,10 @@ def _texts(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _checked(path: Path, where: str, line: bytes, before: bytes | None) -> tuple[bytes, bytes]:
-    """The record's text and its checksum; `before` is that of the line before, None where it is not known."""
+    """(record's text, checksum) of a line; `before` is the checksum of the previous line, None where it is not known.
+
+    Raises InputError where a checksum does not match.
+    """
     match = _LINE.fullmatch(line)
     if match is None:
         _refuse_other_versions(path, where, _old_version(line))
@@ -208,7 +211,7 @@ def _checked(path: Path, where: str, line: bytes, before: bytes | None) -> tuple
 
 
 def _record(path: Path, where: str, text: bytes) -> dict[str, Any]:
-    """The record that a text is, in today's form."""
+    """The record in `text`, in the form of the current schema version. Raises InputError where it is damaged."""
     try:
         record = loads(text)
     except NotPlain as error:
@@ -227,7 +230,7 @@ def _refused(text: str) -> None:
 
 
 def _indexed(text: bytes) -> tuple[str, int] | None:
-    """The record's id and looks, found without reading the rest; None where they are not where they should be."""
+    """The record's (id, looks), found without parsing; None where they are not at the expected positions."""
     first = text.find(_ID) + len(_ID)
     last = text.find(b'"', first)
     looks = text.find(_LOOKS, last) + len(_LOOKS)
@@ -241,7 +244,7 @@ def _indexed(text: bytes) -> tuple[str, int] | None:
 
 
 def _named(path: Path, where: str, text: bytes) -> tuple[str, int]:
-    """The same, from the whole record."""
+    """The record's (id, looks), from the parsed record. Raises InputError where they are missing."""
     record = _record(path, where, text)
     name, looks = record.get("id"), record.get("looks")
     if type(name) is not str or type(looks) is not int:
@@ -250,14 +253,14 @@ def _named(path: Path, where: str, text: bytes) -> tuple[str, int]:
 
 
 def _end(path: Path, stream: BinaryIO) -> tuple[int, bytes]:
-    """Length of the journal without a torn last line, and the checksum of its last whole line."""
+    """(length in bytes without an incomplete last line, checksum of the last complete line)."""
     size, block, start, whole, tail = stream.seek(0, os.SEEK_END), _BLOCK, -1, 0, b""
     while start != 0 and not whole:
         start, block = max(0, size - block), 2 * block
         stream.seek(start)
         tail = stream.read()
         if start:
-            # What stands before the first newline is the end of a line that began earlier.
+            # The bytes before the first newline are the end of an earlier line.
             start += tail.find(b"\n") + 1
             tail = tail[tail.find(b"\n") + 1:]
         whole = _whole(tail)
@@ -270,9 +273,9 @@ def _end(path: Path, stream: BinaryIO) -> tuple[int, bytes]:
 
 
 def _whole(content: bytes) -> int:
-    """How many bytes of `content`, which begins with a line, are whole lines: a torn last one is not among them.
+    """The number of bytes of `content`, which starts with a line, that are complete lines.
 
-    An append that was cut short leaves no newline, or zeros where the disk had not got its bytes.
+    An interrupted append leaves no newline, or zero bytes where the data did not reach the disk.
     """
     end = content.rfind(b"\n") + 1
     while end and b"\0" in content[(start := content.rfind(b"\n", 0, end - 1) + 1):end]:
@@ -288,7 +291,7 @@ def _refuse_other_versions(path: Path, where: str, version: Any) -> None:
 
 
 def _today(record: dict[str, Any]) -> dict[str, Any]:
-    """A record in today's form."""
+    """The record in the form of the current schema version."""
     if record["schema_version"] == SCHEMA_VERSION:
         return record
     block = record.get("validation")
@@ -296,7 +299,8 @@ def _today(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _old_version(line: bytes) -> int:
-    """The schema version of a line as versions up to 3 wrote it, with the record as text; else this version."""
+    """The schema version of a line in the format of versions up to 3, where the record is a string; else the current
+    version."""
     try:
         version: int = loads(loads(line)["record"])["schema_version"]
         return version
@@ -305,6 +309,7 @@ def _old_version(line: bytes) -> int:
 
 
 def _refuse_other_ends(path: Path, end: bytes) -> None:
-    """`end` stands behind the last whole line and will be cut off: not where it is no part of a line of a journal."""
+    """Raise InputError where `end`, the bytes after the last complete line, is not the start of a line of an archive,
+    so that `append` does not remove foreign data."""
     if not _START.startswith(end[:len(_START)].split(b"\0")[0]):
         raise InputError(f"{path} is damaged at its end: what stands there is no part of a record; {REMEDY}.")

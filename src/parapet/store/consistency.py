@@ -1,4 +1,4 @@
-"""Whether the numbers of an evaluation are those of the outcomes that it recorded for each image."""
+"""Checks that the accuracies of an evaluation agree with its recorded outcomes per image."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _TOLERANCE = 1e-9
 
 
 def problems(record: dict[str, Any]) -> Iterator[str]:
-    """In what a suite's record (`evaluation` of evaluation/<id>.json and of attack_evaluation.json) contradicts its own
-    `outcomes`: rows of 0 and 1, one an image, by the name of the attack."""
-    from parapet.intervals import wilson  # torch comes with it
+    """The contradictions between a suite's record (`evaluation` of evaluation/<id>.json and of attack_evaluation.json)
+    and its `outcomes`, in words. `outcomes` has a row of 0 and 1 per attack, with one digit per image."""
+    from parapet.intervals import wilson  # imported here because it imports torch
 
     rows, n = {name: [mark == "1" for mark in row] for name, row in record["outcomes"].items()}, record["n"]
     if odd := [name for name, row in rows.items() if len(row) != n]:
@@ -38,12 +38,12 @@ def problems(record: dict[str, Any]) -> Iterator[str]:
 
 
 def audit_problems(record: dict[str, Any], audit: dict[str, Any]) -> Iterator[str]:
-    """In what the report of an `audit` contradicts itself, or the suite's `record` of the same evaluation."""
+    """The contradictions within an `audit` report, and between it and the suite's `record` of the same evaluation."""
     order = ("pass", "warn", "fail")
     worst = max((check["verdict"] for check in audit["checks"]), key=order.index, default="pass")
     if audit["verdict"] != worst:
         yield f"the audit's verdict is {audit['verdict']}, and its checks give {worst}"
-    row, rows = record["outcomes"].get("audit"), audit.get("rows", ())  # older ones do not say which images
+    row, rows = record["outcomes"].get("audit"), audit.get("rows", ())  # older reports do not name the images
     if row is None:
         yield "there are no outcomes of the audit"
     elif rows and len(rows) != len(audit["survived"]):

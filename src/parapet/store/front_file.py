@@ -1,4 +1,4 @@
-"""front.json read: by every verb after the search, so it takes nothing along that trains or searches."""
+"""Reads front.json. Every command after the search needs it, so it does not import training or search code."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from parapet.store.older_blocks import converted_front
 from parapet.store.search_folder import SearchFolder
 
 SCHEMA_VERSION = 7
-# The version that is read too.
+# The older version that is also read, and converted.
 _CONVERTED = 6
 EVALUATE = "run `parapet full_evaluation` again, which takes what is done from its cache"
 _ASSEMBLE = "run `parapet front` again"
 
 
 def read(path: Path) -> dict[str, Any]:
-    """front.json at `path`, one of schema version 6, which had no checksum, in today's form.
+    """The content of front.json at `path`; version 6, which has no checksum, is converted to the current version.
 
-    InputError where it is damaged, of another schema version, does not meet its schema, or was not made from the search
-    beside it.
+    Raises InputError where it is missing, damaged, of another schema version, does not match its schema, or was not
+    made from the search in the same folder.
     """
     try:
         front = sealed.look(path)
@@ -54,11 +54,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def read_evaluation(out: Path, member: dict[str, Any]) -> dict[str, Any]:
-    """The evaluation of `member`, an entry of `out`/front.json, that it was made from. Raises InputError."""
+    """The evaluation from which `member`, an entry of `out`/front.json, was made. Raises InputError where it is not."""
     path = out / member["evaluation"]
     found = results.read_evaluation(path, EVALUATE)
     expected = member["sha256"].get("evaluation")
-    # Without a digest, which version 6 had not, its numbers have to be those of the evaluation.
+    # Version 6 has no digest; then the accuracies must be those of the evaluation.
     same = found.get(sealed.CHECKSUM) == expected if expected else results.accuracies(
         found["evaluation"]) == member["test"]
     if not same:
@@ -67,9 +67,9 @@ def read_evaluation(out: Path, member: dict[str, Any]) -> dict[str, Any]:
 
 
 def _older(path: Path) -> dict[str, Any] | None:
-    """A front.json without a checksum, because versions up to 6 had none; None for anything else.
+    """The content of a front.json of a version up to 6, which has no checksum; None for anything else.
 
-    A search of today's Parapet beside it makes it one whose checksum was taken out.
+    Also None where the search in the same folder has digests: then a checksum was removed from a newer file.
     """
     try:
         found = read_json(path)

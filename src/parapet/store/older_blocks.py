@@ -1,21 +1,21 @@
-"""What earlier versions wrote of attacks, in today's form: theirs was one number for each, whichever it meant."""
+"""Converts attack results of earlier versions, which had one number per attack with one of two meanings."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# What the suites of earlier versions let meet survivors only. For a variant these attacks met every image.
+# Attacks that earlier versions ran only on images that survived the previous attacks; on variants, on all images.
 _AFTER_OTHERS = frozenset({"apgd_ce", "apgd_t", "fab_t", "square", "audit"})
 
 
 def converted(block: dict[str, Any], *, variant: bool = False) -> dict[str, Any]:
-    """A block `validation` or `test` with each attack as {alone, left}, one of them None: see front's JSON Schema."""
+    """A block `validation` or `test` with each attack as {alone, left}, one of them None, as in front's JSON Schema."""
     return {**block, "attacks": {name: _kinds(accuracy, name in _AFTER_OTHERS and not variant)
                                  for name, accuracy in block["attacks"].items()}}
 
 
 def converted_evaluation(result: dict[str, Any]) -> dict[str, Any]:
-    """evaluation/<id>.json of schema version 4, in the form of version 5."""
+    """The content of evaluation/<id>.json of schema version 4, in the form of version 5."""
     record, int8 = result["evaluation"], result.get("int8")
     attacks = {name: {**_kinds(attack["accuracy"], attack["survivors_only"]),
                       **{key: value for key, value in attack.items() if key not in ("accuracy", "survivors_only")}}
@@ -25,7 +25,7 @@ def converted_evaluation(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def converted_front(front: dict[str, Any]) -> dict[str, Any]:
-    """front.json of schema version 6, in the form of version 7: variants stood among the candidates."""
+    """The content of front.json of schema version 6, which lists variants as candidates, in the form of version 7."""
     entries = [{**entry, **{name: converted(entry[name], variant=entry["derived_from"] is not None)
                             for name in ("validation", "test")}}
                for entry in (front["undefended"], *front["candidates"])]

@@ -1,4 +1,4 @@
-"""The records of a search: what it asks for, and what became of it; each with its JSON form.
+"""The data classes of a search: requests for measurements and their results, each with its JSON form.
 
 A `Request` asks for a candidate, a `Proposal` is a request with its keys, and a `Record` is a line of the archive.
 """
@@ -16,16 +16,16 @@ from parapet.fidelity import Fidelity
 from parapet.genome import Genome, Point, point
 from parapet.store import archive
 
-# What distinguishes a line of the archive: the candidate's id, the number of evaluations, and `final`.
+# The identity of a line of the archive: the candidate's id, the number of evaluations, and `final`.
 Line = tuple[str, int, bool]
 
 
 @dataclass(frozen=True)
 class Parent:
-    """The candidate whose weights a training begins with.
+    """The candidate whose weights initialise a training.
 
     kind: "promoted" from the rung below, or "inherited" from a member of the population. epochs: how many of the
-    child's epochs the parent's training stands for.
+    child's epochs the parent's training replaces.
     """
 
     training_key: str
@@ -37,9 +37,9 @@ class Parent:
 class Request:
     """One candidate to be measured.
 
-    `parent` is None for training from scratch. `repeat` counts trainings of the same genome with other seeds.
-    `evaluation` counts evaluations of the same training, from 1. `final` belongs to the end of the search, which a
-    longer search does not see.
+    `parent` is None for training from scratch. `repeat` counts trainings of the same genome with other seeds, from 0.
+    `evaluation` counts evaluations of the same training, from 1. `final` marks the final phase of the search, which is
+    not part of a search with a larger budget.
     """
 
     genome: Genome
@@ -50,14 +50,14 @@ class Request:
     final: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Strict JSON, as state.json holds it."""
+        """The strict JSON that state.json contains."""
         return {"genome": self.genome.to_dict(), "fidelity": self.fidelity.to_dict(),
                 "parent": self.parent and vars(self.parent), "repeat": self.repeat, "look": self.evaluation,
                 "final": self.final}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Request:
-        """What `to_json` gave."""
+        """The request from the output of `to_json`."""
         return cls(**_request_fields(values))
 
 
@@ -65,8 +65,8 @@ class Request:
 class Proposal(Request):
     """A request with everything that a worker needs: an entry of proposals.json.
 
-    id: first digits of the training key. seed: of the training. fingerprint: of the prepared data. undefended: whether
-    it is the reference network that the front is compared with, trained without attacks.
+    id: the first digits of the training key. seed: for the training. fingerprint: that of the prepared data.
+    undefended: whether it is the reference network that the front is compared with, trained without attacks.
     """
 
     id: str
@@ -79,18 +79,18 @@ class Proposal(Request):
 
     @property
     def line(self) -> Line:
-        """What distinguishes its line of the archive."""
+        """The identity of its line in the archive."""
         return self.id, self.evaluation, self.final
 
     def to_json(self) -> dict[str, Any]:
-        """Strict JSON, as proposals.json holds it."""
+        """The strict JSON that proposals.json contains."""
         return {"id": self.id, "generation": self.generation, **super().to_json(), "seed": self.seed,
                 "fingerprint": self.fingerprint, "training_key": self.training_key,
                 "evaluation_key": self.evaluation_key, **({"undefended": True} if self.undefended else {})}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Proposal:
-        """What `to_json` gave."""
+        """The proposal from the output of `to_json`."""
         own = {name: values[name] for name in ("id", "generation", "seed", "fingerprint", "training_key",
                                                "evaluation_key")}
         return cls(**_request_fields(values), **own, undefended=values.get("undefended", False))
@@ -98,9 +98,9 @@ class Proposal(Request):
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Accuracies on one split, in [0, 1], of `n` images, with 95 % Wilson intervals.
+    """Accuracies in [0, 1] on `n` images of one split, with 95 % Wilson intervals.
 
-    attacks: for each attack {alone, left}: accuracy under this attack alone, and what all attacks so far have left.
+    attacks: for each attack {alone, left}: the accuracy under this attack alone, and under all attacks up to this one.
     """
 
     n: int
@@ -113,10 +113,10 @@ class Accuracies:
 
 @dataclass(frozen=True)
 class Record:
-    """What became of a candidate: a line of the archive, described field by field in docs and in its JSON Schema.
+    """The result of a candidate: a line of the archive. The docs and its JSON Schema describe each field.
 
-    genes: the genome as it was written. evaluations: how many evaluations of the training `validation` is the mean of.
-    violation: by how much an infeasible candidate misses feasibility, None where it was never measured.
+    genes: the genome as stored. evaluations: the number of evaluations of which `validation` is the mean. violation:
+    the constraint violation >= 0 of an infeasible candidate, None where it was not measured.
     """
 
     id: str
@@ -153,12 +153,12 @@ class Record:
 
     @property
     def line(self) -> Line:
-        """What distinguishes this line of the archive."""
+        """The identity of this line in the archive."""
         return self.id, self.evaluations, self.final
 
     @property
     def is_feasible(self) -> bool:
-        """Whether it meets every constraint."""
+        """Whether the candidate meets every constraint."""
         return self.status == "feasible"
 
     @property
@@ -173,7 +173,7 @@ class Record:
                         training_key=self.training_key, evaluation_key=self.evaluation_key, undefended=undefended)
 
     def to_json(self) -> dict[str, Any]:
-        """The line's `record`, as its JSON Schema has it."""
+        """The field `record` of its line, as the JSON Schema defines it."""
         return {"schema_version": archive.SCHEMA_VERSION, "id": self.id, "training_key": self.training_key,
                 "evaluation_key": self.evaluation_key, "genome": self.genes, "generation": self.generation,
                 "seed": self.seed, "fidelity": self.fidelity.to_dict(), "parent": self.parent and vars(self.parent),
@@ -185,19 +185,19 @@ class Record:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Record:
-        """A line's `record`, of today's schema version, which `archive.read` gives. Raises KeyError or TypeError where
-        a field is missing or of another form."""
+        """The record from a line's field `record` in the current schema version, as `archive.read` returns it. Raises
+        KeyError or TypeError where a field is missing or has another form."""
         return cls(**{item.name: line[_WRITTEN.get(item.name, item.name)] for item in fields(cls)} | {
             "fidelity": Fidelity.from_dict(line["fidelity"]), "parent": line["parent"] and Parent(**line["parent"]),
             "validation": line["validation"] and Accuracies(**line["validation"])})
 
 
-# Fields that have another name in the file.
+# Fields that have another name in the archive file.
 _WRITTEN = {"genes": "genome", "evaluations": "looks"}
 
 
 def read(path: Path) -> list[Record]:
-    """Every record of the archive at `path`, in its order; none where there is no file.
+    """All records of the archive at `path`, in the order of the file; none where there is no file.
 
     Raises InputError where it is damaged (`archive.read`), or where a record lacks a field.
     """
@@ -205,7 +205,7 @@ def read(path: Path) -> list[Record]:
 
 
 def parsed(path: Path, lines: Iterable[Mapping[str, Any]]) -> list[Record]:
-    """The records of `lines`, which `archive` gave from `path`. Raises InputError where one lacks a field."""
+    """The records of `lines`, which `archive` read from `path`. Raises InputError where one lacks a field."""
     try:
         return [Record.from_json(line) for line in lines]
     except (KeyError, TypeError, AttributeError) as error:
@@ -219,9 +219,9 @@ def append(path: Path, records: Iterable[Record]) -> None:
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """What is known of each candidate now: of several records with one id the one with most evaluations.
+    """One record per candidate: of several records with one id the one with the most evaluations.
 
-    It stands where the first of them stood, and is of its generation; of equally many evaluations the first is kept.
+    It has the position and the generation of the first of them; with equal numbers of evaluations the first is kept.
     """
     kept: dict[str, Record] = {}
     for record in records:

@@ -1,7 +1,7 @@
-"""The small JSON file that each step of a candidate leaves behind, and what it says of work already done.
+"""The result file (JSON) that each step of a candidate writes, and the check whether a step is already done.
 
-It has its own checksum and the SHA-256 of the files beside it, so that damage is found: work whose files are damaged
-is not done, and is done again.
+It contains its own checksum and the SHA-256 of the step's other files. A step whose files are damaged counts as not
+done, and runs again.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from parapet.errors import InputError
 from parapet.store.consistency import problems
 from parapet.store.older_blocks import converted_evaluation
 
-# 5 brought `checksum` and `digests`; what an older version left has neither, and is done again.
+# Version 5 added `checksum` and `digests`; a step with a result of an older version, which has neither, runs again.
 SCHEMA_VERSION = 5
-# The version of evaluation/<id>.json that is read too, and of what stands in the registry, which has its own digests.
+# The older version that is also read: of evaluation/<id>.json, and of files in the registry, which has its own digests.
 _WITHOUT_DIGESTS = 4
 TRAINING, ATTACK_EVALUATION, EXPORT = "training.json", "attack_evaluation.json", "export.json"
 WEIGHTS, ONNX, CHECKPOINT = "model.safetensors", "model.onnx", "checkpoint.safetensors"
-# Of the search's attacks: `adversarial`, the images that they left, and their `labels`.
+# Two tensors from the search's attacks: the attacked images `adversarial` and their `labels`.
 ADVERSARIAL = "adversarial.safetensors"
-# What a finished candidate consists of.
+# The files of a finished candidate.
 FILES = (WEIGHTS, TRAINING, ATTACK_EVALUATION, ADVERSARIAL, ONNX, EXPORT)
-# What a tracker keeps of it, by the folder it gets in the run.
+# The files that a tracker stores, by their folder in the run.
 ARTIFACTS = {"weights": WEIGHTS, "onnx": ONNX, "validation": ATTACK_EVALUATION}
 Report = Callable[[str, float], None]
 _FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -34,9 +34,9 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 
 
 def done(path: Path, key: str, tell: Callable[[str], None] = lambda text: None) -> dict[str, Any] | None:
-    """The result at `path` if the same work, by its key, has been done, and its files are what was written; else None.
+    """The result at `path` if it has the same `key` and its files are undamaged; else None.
 
-    `tell` is told what is damaged, in a sentence.
+    `tell` is called with a sentence about what is damaged.
     """
     try:
         result = sealed.look(path)
@@ -57,16 +57,17 @@ def done(path: Path, key: str, tell: Callable[[str], None] = lambda text: None) 
 
 def write(path: Path, *, candidate: str, key: str, status: str = "done", reason: str | None = None,
           beside: Iterable[str] = (), **values: Any) -> dict[str, Any]:
-    """Write and return a result: `status` is "done" or "infeasible", then with its reason.
+    """Write and return a result; `status` is "done", or "infeasible" with a `reason`.
 
-    `beside` names the files in the same folder that belong to it; they have been written.
+    `beside` names the files in the same folder that belong to it, which must exist.
     """
     return sealed.write(path, {"schema_version": SCHEMA_VERSION, "id": candidate, "key": key, "status": status,
                                "reason": reason, "digests": sealed.digests(path.parent, beside), **values})
 
 
 def read(path: Path, again: str) -> dict[str, Any]:
-    """The result at `path`, which `done` would take whatever its key. Raises InputError, which ends with `again`."""
+    """The result at `path`, checked as in `done` but with any key. Raises InputError, which ends with the advice
+    `again`, where it is missing or damaged."""
     result = sealed.read(path, again, _FIELDS, version=SCHEMA_VERSION)
     if (problem := sealed.problem(path.parent, result["digests"])) is not None:
         raise InputError(f"{path.parent}: {problem}; {again}.")
@@ -74,9 +75,9 @@ def read(path: Path, again: str) -> dict[str, Any]:
 
 
 def read_evaluation(path: Path, again: str) -> dict[str, Any]:
-    """evaluation/<id>.json at `path`, one of schema version 4 in today's form. Raises InputError, as `read`.
+    """The evaluation/<id>.json at `path`; schema version 4 is converted. Raises InputError, as `read`.
 
-    Version 4 had no digests: its numbers have to follow from the outcomes that it recorded.
+    Version 4 has no digests; its accuracies must agree with its recorded outcomes.
     """
     if not is_old(path):
         return read(path, again)
@@ -91,9 +92,9 @@ def read_evaluation(path: Path, again: str) -> dict[str, Any]:
 
 
 def trained(folder: Path, *, registered: bool = False) -> dict[str, Any]:
-    """What `training` left in `folder`, its weights those that it wrote. Raises InputError.
+    """The result of the step `training` in `folder`, whose weights are undamaged. Raises InputError where they are not.
 
-    A folder that was `registered` has been compared with the registry's digests, and may be of an older version.
+    A `registered` folder was already compared with the registry's digests, and may be of an older version.
     """
     path = folder / TRAINING
     if registered and is_old(path):
@@ -105,7 +106,7 @@ def trained(folder: Path, *, registered: bool = False) -> dict[str, Any]:
 def check_data(fingerprint: str, expected: str, dataset: Path) -> None:
     """Raise InputError where the prepared data are not those that a candidate was proposed for.
 
-    Another split would put images that the candidate was trained on among those that it is judged by.
+    With another split, training images of the candidate could be among its evaluation images.
     """
     if fingerprint != expected:
         raise InputError(f"{dataset} holds other data (fingerprint {fingerprint[:12]}) than this search began with "
@@ -121,7 +122,7 @@ def accuracies(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def verdict(audit: dict[str, Any]) -> dict[str, Any]:
-    """The block `audit`: the verdict, and one line for each check that did not pass."""
+    """The block `audit` of an archive record: the verdict, and one line for each check that did not pass."""
     return {"verdict": audit["verdict"], "reasons": [f"{check['id']}: {check['advice']}" for check in audit["checks"]
                                                      if check["verdict"] != "pass"]}
 
@@ -133,8 +134,8 @@ def parity(onnx: dict[str, Any]) -> dict[str, Any]:
 
 
 def tested(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """What front.json takes from evaluation/<id>.json: `test`, `audit`, `onnx_parity`; `sha256` of the files that it
-    was about and of its own content."""
+    """The fields of front.json that come from evaluation/<id>.json: `test`, `audit`, `onnx_parity`, and `sha256` of the
+    evaluated files and of the evaluation itself."""
     return {"test": accuracies(evaluation["evaluation"]), "audit": verdict(evaluation["audit"]),
             "onnx_parity": parity(evaluation["onnx"]),
             "sha256": {**evaluation["files"], **({"evaluation": evaluation[sealed.CHECKSUM]}
@@ -147,7 +148,7 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def is_old(path: Path) -> bool:
-    """Whether an older version, without digests, wrote the result at `path`."""
+    """Whether the result at `path` is from an older version, without digests."""
     try:
         found = read_json(path)
         return found["schema_version"] == _WITHOUT_DIGESTS and sealed.CHECKSUM not in found
@@ -156,4 +157,4 @@ def is_old(path: Path) -> bool:
 
 
 def ignore(text: str, share: float) -> None:
-    """A report of progress that nobody reads."""
+    """A progress callback that does nothing."""

@@ -1,7 +1,7 @@
-"""The folder of a search: what is called how in it, and each file compared with its digest before it is read.
+"""The output folder of a search: its file names, and access that compares each file with its digest first.
 
-It holds archive.jsonl, search.json, front_ids.json, undefended.json, candidates/<id>/ for the members of the front, and
-digests.json; between generations that are tasks also state.json and proposals.json.
+It contains archive.jsonl, search.json, front_ids.json, undefended.json, candidates/<id>/ for the members of the front,
+and digests.json. Where each generation is a pipeline task, it also has state.json and proposals.json in between.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from parapet.store.records import Proposal, Record
 
 STATE, ARCHIVE, PROPOSALS, FRONT_IDS, UNDEFENDED, SUMMARY = (
     "state.json", "archive.jsonl", "proposals.json", "front_ids.json", "undefended.json", "search.json")
-# It names folders and files.
+# Ids become names of folders and files.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# What tells such a folder, also one that lost a file.
+# Files by which such a folder is recognised, even where one of them is missing.
 MARKS = (FRONT_IDS, ARCHIVE, UNDEFENDED)
-# What may be replaced with the folder, as `replacement.refuse_foreign` takes it; cache/ is what `search.go_on` leaves.
+# Patterns of the files that may be replaced (`replacement.refuse_foreign`); `search.go_on` writes cache/.
 OWN = (STATE, ARCHIVE, PROPOSALS, FRONT_IDS, UNDEFENDED, SUMMARY, DIGESTS,
        *(f"candidates/*/{name}" for name in results.FILES), "cache/*")
 AGAIN = "run `parapet search` again, which takes what is done from its cache"
 
 
 def seal(folder: Path, search_id: str, fingerprint: str) -> None:
-    """Finish the folder: nothing in it changes any more. `fingerprint` is that of the data."""
+    """Write the digests of the finished folder, which must not change afterwards. `fingerprint` is that of the data."""
     seal_folder(folder, search_id=search_id, fingerprint=fingerprint)
 
 
 class SearchFolder:
-    """The folder `path` of a search. Everything raises InputError where a file is missing, damaged or not of it."""
+    """The folder `path` of a search. All methods raise InputError where a file is missing, damaged or not listed."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
             raise InputError(f"{path} does not exist; {AGAIN}.")
         self._sealed = SealedFolder(path, AGAIN, {"search_id": str, "fingerprint": str})
         self.search_id: str = self._sealed.about["search_id"]
-        # Of everything in it: what was made from the folder carries it.
+        # A checksum over all files; results that were made from the folder store it.
         self.checksum: str = self._sealed.about[CHECKSUM]
 
     def ids(self) -> list[str]:
-        """Of the front."""
+        """The ids of the front's members."""
         ids: list[str] = self._held(FRONT_IDS, {"ids": list})["ids"]
         return ids
 
@@ -56,11 +56,11 @@ class SearchFolder:
         return records.parsed(self._sealed.folder / UNDEFENDED, [self._held(UNDEFENDED, {"status": str})])[0]
 
     def proposals(self) -> list[Proposal]:
-        """What the generation that follows consists of; between generations that are tasks."""
+        """The proposals of the next generation; present only where each generation is a pipeline task."""
         return [Proposal.from_json(entry) for entry in self.json(PROPOSALS)]
 
     def all_ids(self) -> list[str]:
-        """The undefended network, if it was trained, and the front, in the order in which they are evaluated."""
+        """The ids of the undefended network, if it was trained, and of the front, in the order of evaluation."""
         undefended = self.undefended()
         if undefended is not None and undefended.is_feasible:
             return [undefended.id, *self.ids()]
@@ -75,11 +75,12 @@ class SearchFolder:
         return records.read(self._sealed.path(ARCHIVE)) if ARCHIVE in self._sealed.files else []
 
     def summary(self) -> dict[str, Any]:
-        """search.json."""
+        """The content of search.json."""
         return self._held(SUMMARY, {"objectives": list, "schema_version": int})
 
     def _held(self, name: str, needed: dict[str, type]) -> dict[str, Any]:
-        """A JSON object with these fields. InputError where it is none, or where an id could lead out of the folder."""
+        """The JSON object in the file `name`. Raises InputError where it lacks one of the fields `needed`, or where an
+        id could lead to a path outside the folder."""
         value, path = self.json(name), self._sealed.folder / name
         try:
             if not isinstance(value, dict):
@@ -94,21 +95,21 @@ class SearchFolder:
         return value
 
     def json(self, name: str) -> Any:
-        """What the JSON file called `name` holds."""
+        """The value in the JSON file `name`."""
         return read_json(self._sealed.path(name))
 
     def candidates(self) -> list[str]:
-        """Ids of the candidates of which it holds files."""
+        """The ids of the candidates whose files it contains."""
         return [folder.name for folder in (self._sealed.folder / "candidates").glob("*")]
 
     def candidate(self, name: str) -> Path:
-        """The folder of a member of the front, or of the undefended network, with all its files."""
+        """The folder of a member of the front or of the undefended network; all its files are verified."""
         for file in results.FILES:
             self._sealed.path(f"candidates/{name}/{file}")
         return self._sealed.folder / "candidates" / name
 
     def whatever_is_of(self, name: str) -> Path:
-        """The folder of a candidate with the files that it has; between generations it may lack some."""
+        """The folder of a candidate, with its listed files verified; between generations some files may be missing."""
         for file in self._sealed.files:
             if file.startswith(f"candidates/{name}/"):
                 self._sealed.path(file)
