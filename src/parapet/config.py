@@ -1,6 +1,9 @@
 """params.yaml as frozen dataclasses, one class per section; wrong input raises InputError with one sentence.
 
 The names, defaults and ranges below are the complete reference of params.yaml; no other module reads that file.
+
+pydantic 2.14 was tried in place of `parse`: it accepts unknown keys and names outside `choices` unless each class says
+otherwise, refuses `8/255` for a number, and none of its messages names what is allowed or the nearest key.
 """
 
 from __future__ import annotations

@@ -3,6 +3,10 @@
 A line is `{"after":A,"sha256":S,"record":{...}}`: A is the S of the previous line (zeros in the first line), and S is
 the SHA-256 of A and the record's text. A changed record does not match its S, and a removed, inserted or moved line
 does not match the A of the next line. The removal of the newest lines cannot be detected here.
+
+The chain detects what a checksum for each line would not: an archive that was put together from two copies, a line that
+was deleted by hand, and lines of a backup in another order. The search would go on with candidates missing, and with
+another front.
 """
 
 from __future__ import annotations
