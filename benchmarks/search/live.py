@@ -22,7 +22,7 @@ from parapet.disk.files import write_json
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome
 from parapet.processes.pool import Task, Workers
-from parapet.search.feasibility import infeasible
+from parapet.search.feasibility import infeasible_record
 from parapet.search.front import front, hypervolume, measured_objectives
 from parapet.search.network_space import SearchSpace
 from parapet.search.schedule import trained_from_scratch
@@ -102,7 +102,7 @@ def _other(name: str, settings: Params, dataset: Path, home: Path, seconds: floa
                 busy += result.seconds
                 proposal = next(each for each in proposals if each.id == list(tasks)[place])
                 records[proposal.id] = (Record.from_json(result.result) if result.result else
-                                        infeasible(proposal, result.reason, settings))
+                                        infeasible_record(proposal, result.reason, settings))
             for proposal in proposals:
                 asker.tell(records[proposal.id])
     return list(records.values())
@@ -150,7 +150,7 @@ class _Optuna:
 
 
 def _came_to(records: list[Record], settings: Params, dataset: Path, cache: Path) -> dict[str, Any]:
-    """The curve on validation, and the front judged on the test split by the same attacks."""
+    """The curve on validation, and the front record_of on the test split by the same attacks."""
     config, box = settings.search, (settings.search.ideal, settings.search.reference)
     seconds, curve, seen = 0.0, [], []
     for record in records:

@@ -23,7 +23,7 @@ from parapet.config import Params, parse
 from parapet.intervals import wilson
 from parapet.processes.pool import Task, TaskResult
 from parapet.search.display import Display
-from parapet.search.feasibility import judged
+from parapet.search.feasibility import record_of
 from parapet.search.front import rank_order
 from parapet.search.journal import Journal
 from parapet.search.session import proposal_of
@@ -78,7 +78,7 @@ def measured(proposal: Proposal, params: Params) -> Record:
                               for name in ("fgsm", "pgd_ce", "pgd_margin")}}
     latency = {**dict.fromkeys(("p50", "p90", "p99", "mean"), flops / 1e8), "runs": 200, "batch": 1, "threads": 1,
                "machine": "none", "onnxruntime": "0", "providers": ["CPUExecutionProvider"]}
-    return judged(proposal, [
+    return record_of(proposal, [
         {"status": "done", "flops": flops, "params": flops // 10, "training_seconds": 2.0, "training_flops": flops},
         {"status": "done", "evaluation": evaluation, "audit": {"verdict": "pass", "checks": []}},
         {"status": "done", "latency_ms": latency}], params)

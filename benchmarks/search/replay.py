@@ -21,7 +21,7 @@ from parapet.disk.files import digest
 from parapet.errors import InputError
 from parapet.genome import Genome, point
 from parapet.intervals import wilson
-from parapet.search.feasibility import infeasible
+from parapet.search.feasibility import infeasible_record
 from parapet.search.front import front, hypervolume
 from parapet.search.schedule import of_generations, trained_from_scratch
 from parapet.store.records import Accuracies, Proposal, Record, Request
@@ -155,7 +155,7 @@ class Replay:
         return self.table.row(member.genome, "scratch", last)["test"]
 
     def _record(self, row: Row, request: Request, key: str) -> Record:
-        bare = infeasible(Proposal(**vars(request), id=key[:12], generation=0, seed=0, fingerprint="",
+        bare = infeasible_record(Proposal(**vars(request), id=key[:12], generation=0, seed=0, fingerprint="",
                                    training_key=key, evaluation_key=""), None, setting.params())
         return _measured(bare, row, self.config)
 

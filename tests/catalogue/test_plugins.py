@@ -161,8 +161,9 @@ from parapet.data.info import read_info
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome
 from parapet.models import load as load_network
-from parapet.steps import candidates, data_prep, training
-from parapet.store.request import Request
+from parapet.search.session import proposal_of
+from parapet.steps import data_prep, training
+from parapet.store.records import Request
 
 params = load(Path("params.yaml"))
 data_prep.run(params, [], Path("dataset"))
@@ -170,7 +171,7 @@ genome = Genome.from_dict({**Genome(width=4, depth=1, steps=1).to_dict(), "backb
                            "activation": "tanh", "denoiser": "shrink", "input_filter": "grey", "loss": "focal",
                            "focal_gamma": 2.0, "small_logits": 0.01})
 full = Fidelity.ladder((), params.training.epochs)[-1]
-proposal = candidates.proposal_of(Request(genome, full), params, read_info(Path("dataset")), "cpu", 0)
+proposal = proposal_of(Request(genome, full), params, read_info(Path("dataset")), "cpu", 0)
 done = training.run(params, proposal, Path("dataset"), Path("two"))
 print(done["status"], load_network(Path("two/model.safetensors")).genome == genome.canonical(),
       "small_logits" in done["curves"][-1], len(done["curves"]))
@@ -235,7 +236,7 @@ def test_what_a_plugin_prints_is_no_answer_and_its_failures_name_it(tmp_path: Pa
                                                      "random = {}['nothing']") + "\nprint('hello')\n")
     done = parapet(loud, "check")
     assert done.returncode == 2 and "hello" not in done.stdout
-    assert ("the data set stripes cannot be read by stripes:stripes (KeyError: 'nothing'); mend the plugin that "
+    assert ("the data set stripes cannot be read by stripes:stripes (KeyError: 'nothing'); correct the plugin that "
             "declares it.") in done.stderr
 
 

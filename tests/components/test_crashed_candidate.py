@@ -11,7 +11,7 @@ from parapet.config import Params
 from parapet.disk.files import read_json
 from parapet.errors import InputError
 from parapet.genome import Genome
-from parapet.search.feasibility import judged
+from parapet.search.feasibility import record_of
 from parapet.steps import supervised
 from parapet.store import results
 from parapet.store.records import Proposal
@@ -51,7 +51,7 @@ def test_every_step_of_a_candidate_that_is_killed_leaves_an_infeasible_result(tm
             "attempts, the last with the machine to itself; it said nothing on its standard error")
         assert part["lost"] == "out of memory"
     assert read_json(Path(metrics.path)) == {}
-    record = judged(Proposal.from_json(PROPOSAL), parts, Params())
+    record = record_of(Proposal.from_json(PROPOSAL), parts, Params())
     assert (record.status, record.reason) == ("infeasible", parts[0]["reason"])
 
 

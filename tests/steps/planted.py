@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from parapet.config import Params, parse
-from parapet.search.feasibility import judged
+from parapet.search.feasibility import record_of
 from parapet.steps import measure
 from parapet.store.records import Proposal
 
@@ -37,4 +37,4 @@ def run(*, proposal: dict[str, Any], params: dict[str, Any], **others: Any) -> d
             "training_flops": 10, "latency_ms": None, "audit": {"verdict": "pass", "checks": []}, "evaluation": {
                 "n": 60, "clean_accuracy": 0.5 + robust, "clean_interval": [0.4, 1.0], "robust_accuracy": robust,
                 "robust_interval": [0.0, 0.6], "attacks": {}}}
-    return judged(Proposal.from_json(proposal), [part], parse(Params, params)).to_json()
+    return record_of(Proposal.from_json(proposal), [part], parse(Params, params)).to_json()

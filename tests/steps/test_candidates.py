@@ -9,7 +9,7 @@ from parapet.errors import InputError
 from parapet.fidelity import Fidelity
 from parapet.genome import Genome
 from parapet.search.estimate import HOPELESS
-from parapet.search.feasibility import judged, refuse_empty_front
+from parapet.search.feasibility import record_of, refuse_empty_front
 from parapet.search.session import proposal_of
 from parapet.steps import candidates
 from parapet.store.records import Record, Request
@@ -25,7 +25,7 @@ def _record(fidelity: Fidelity, failed: str, clean: int) -> Record:
     evaluation = {"n": 10, "clean_accuracy": clean / 10, "clean_interval": [0.0, 1.0], "robust_accuracy": 0.0,
                   "robust_interval": [0.0, 0.3], "attacks": {"pgd_ce": {"alone": 0.0, "left": None}}}
     audit = {"verdict": "fail", "checks": [{"id": failed, "verdict": "fail", "numbers": {}, "advice": "Train longer."}]}
-    return judged(proposal, [{"status": "done", "evaluation": evaluation, "audit": audit}], PARAMS)
+    return record_of(proposal, [{"status": "done", "evaluation": evaluation, "audit": audit}], PARAMS)
 
 
 def test_a_network_that_gets_nothing_right_yet_may_still_be_promoted() -> None:

@@ -1,6 +1,6 @@
 """The attacks that can be asked for by name, with customary budgets.
 
-The functions are in `parapet.attacks`, one file each, with the paper each of them comes from.
+The functions are in `parapet.attacks`, each with the paper that it comes from.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The training losses: the genes of their weights, whether they train on attacks, what can be combined with them.
 
-The functions are in `parapet.training.losses`, one file each, with the paper each of them comes from.
+The functions are in `parapet.training.losses`, each with the paper that it comes from.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from parapet.catalogue.spec import Catalogue
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight of a loss: its name in the loss's signature, its gene, the value that its paper recommends.
+    """A weight of a loss: its name in the loss's signature, its gene, and its default, which its paper recommends.
 
-    `below_one` is for shares of a whole: at 1 the other part would have weight 0, above 1 a negative one.
+    `below_one` is for a weight w that is used together with 1 - w.
     `above_zero` is for divisors.
     """
 
@@ -36,10 +36,10 @@ class Loss:
 
     function: "module:function" of (model, images, labels, adversarial, *, smoothing, logits, **weights).
     attacked: whether it trains on adversarial images; a network trained without them is not robust.
-    clean_weight: the weight that leaves the clean images out where it is 0; None where they are always used.
+    clean_weight: name of the weight of the clean images; at 0 they are not used. None where they are always used.
     smoothable: whether label smoothing has an effect; distillation uses no labels, and Max-Mahalanobis uses centres.
-    joins_morel: whether MOREL's embedding losses can be added to it (MOREL 2024 adds them to TRADES and MART).
-    teacher: the loss of its teacher, which is trained first; None without a teacher.
+    joins_morel: whether MOREL can be added to it (Hotegni and Peitz 2025 add it to TRADES and MART).
+    teacher: name of the loss that its teacher is trained with, before it; None without a teacher.
     crafted_on_divergence: whether its adversarial images maximise the KL divergence from the clean prediction, and not
     cross-entropy.
     """

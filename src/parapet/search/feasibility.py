@@ -11,16 +11,16 @@ from parapet.search.estimate import HOPELESS
 from parapet.store.records import Accuracies, Proposal, Record
 from parapet.store.results import accuracies, verdict
 
-# A factor that keeps the violation just below HOPELESS, so that the candidate can still be promoted.
+# A factor that keeps the violation just below HOPELESS, so that the candidate can still go to the next rung.
 _NEARLY = 0.999
 _MEASURED = ("flops", "params", "training_seconds", "training_flops", "latency_ms")
 
 
-def judged(proposal: Proposal, parts: Iterable[Mapping[str, Any] | None], params: Params) -> Record:
+def record_of(proposal: Proposal, parts: Iterable[Mapping[str, Any] | None], params: Params) -> Record:
     """The archive record of a proposal, from the results of training, attack_evaluation and export.
 
     A candidate is infeasible where a part is missing or infeasible, where its audit failed, and where its clean
-    accuracy is below search.minimum_clean_accuracy.
+    accuracy is below search.minimum_clean_accuracy. The undefended reference network needs neither.
     """
     merged: dict[str, Any] = {}
     reason, violation = None, None
@@ -42,9 +42,9 @@ def judged(proposal: Proposal, parts: Iterable[Mapping[str, Any] | None], params
         **{name: merged.get(name) for name in _MEASURED})
 
 
-def infeasible(proposal: Proposal, reason: str | None, params: Params) -> Record:
+def infeasible_record(proposal: Proposal, reason: str | None, params: Params) -> Record:
     """The record of a candidate that has no measurements, with the `reason` for that."""
-    return judged(proposal, [{"status": "infeasible", "reason": reason}], params)
+    return record_of(proposal, [{"status": "infeasible", "reason": reason}], params)
 
 
 def refuse_empty_front(records: Sequence[Record]) -> None:

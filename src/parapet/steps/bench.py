@@ -11,7 +11,7 @@ from parapet.disk.files import write_text
 from parapet.processes.pool import Task, TaskResult, Workers
 from parapet.search import lost
 from parapet.search.display import Display
-from parapet.search.feasibility import infeasible
+from parapet.search.feasibility import infeasible_record
 from parapet.search.journal import Journal
 from parapet.steps import measure
 from parapet.steps.mending import Mender
@@ -93,7 +93,7 @@ class Bench:
         if measured := [record for record in before if record is not None]:
             return replace(measured[-1], evaluations=proposal.evaluation, final=proposal.final,
                            generation=proposal.generation)
-        return infeasible(proposal, result.reason, self.params)
+        return infeasible_record(proposal, result.reason, self.params)
 
     def _tell(self, proposal: Proposal, record: Record) -> None:
         block = record.validation

@@ -16,7 +16,7 @@ from parapet.disk.files import replacing_folder, write_json
 from parapet.disk.replacement import refuse_to_replace
 from parapet.errors import InputError
 from parapet.search import lost
-from parapet.search.feasibility import judged
+from parapet.search.feasibility import record_of
 from parapet.search.front import front, hypervolume_curve
 from parapet.search.schedule import trained_from_scratch
 from parapet.search.session import Session
@@ -96,7 +96,7 @@ def _told(params: Params, info: dict[str, Any], device: str, dataset: Path, befo
     folders |= {proposal.id: [gathered / proposal.id] for proposal in proposals}
     lost.refuse_too_many([found for proposal in proposals if (found := _loss(parts, proposal.id))], len(proposals))
     if proposals:
-        session.tell(proposals, [judged(proposal, [parts.get((proposal.id, step)) for step in _STEPS], params)
+        session.tell(proposals, [record_of(proposal, [parts.get((proposal.id, step)) for step in _STEPS], params)
                                  for proposal in proposals])
     else:
         session.schedule.reopen()  # `before` is the end of an earlier run

@@ -13,7 +13,7 @@ from parapet.data.info import read_info
 from parapet.errors import WorkError
 from parapet.processes.pool import Task
 from parapet.search import ceilings, lost
-from parapet.search.feasibility import infeasible, judged
+from parapet.search.feasibility import infeasible_record, record_of
 from parapet.search.network_space import SearchSpace
 from parapet.search.repeated_evaluations import pooled
 from parapet.store import results
@@ -59,7 +59,7 @@ def _run(proposal: Proposal, params: Params, dataset: Path, cache: Path, device:
             reason = ceilings.too_slow(params, proposal.genome, read_info(dataset), cache / "latency", cores)
         if reason is not None:
             # Nothing is stored in the cache, because a search without this ceiling would train the candidate.
-            return infeasible(proposal, reason, params)
+            return infeasible_record(proposal, reason, params)
     start = folder_of(cache, parent.training_key) / results.WEIGHTS if parent else None
     with log.span("training", proposal.id):
         training.run(params, proposal, dataset, place, device=device, start=start, cores=cores,
@@ -109,7 +109,7 @@ def stored(proposal: Proposal, params: Params, folder: Path,
         if exported is None:
             return None
         parts.append(exported)
-    return judged(proposal, parts, params)
+    return record_of(proposal, parts, params)
 
 
 def folder_of(cache: Path, training_key: str) -> Path:

@@ -47,9 +47,9 @@ class MorelHead(nn.Module):
 
 
 def classifier_layer(model: nn.Module) -> nn.Linear:
-    """The last nn.Linear of `model.modules()`; its input are the features. InputError where there is none.
+    """The last nn.Linear of `model.modules()`; its input is used as the features. InputError where there is none.
 
-    That is the classifier of a network that ends in a linear layer and assigns it last.
+    This is the classifier if the network's last layer is linear and assigned last.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not layers:

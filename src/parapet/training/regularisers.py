@@ -39,9 +39,9 @@ def gradient_alignment(model: nn.Module, images: Tensor, labels: Tensor, adversa
                        noisy: Tensor | None = None, logits: Logits | None = None, **rest: Any) -> Tensor:
     """1 - cos(gradient of CE at x, gradient at a random point of the ball), averaged over the images, in [0, 2].
 
-    Andriushchenko and Flammarion 2020 (GradAlign), against catastrophic overfitting. The point is uniform in the part
-    of the ball that lies in [0, 1], from `seeds`, int64 (N,). An image without a gradient at either point counts 0.
-    `noisy` are those points where `logits` are given.
+    Andriushchenko and Flammarion 2020 (GradAlign), against catastrophic overfitting. The point is drawn as
+    `noisy_images` says, from `seeds`, int64 (N,). An image without a gradient at either point counts 0. If `logits` is
+    given, `noisy` must hold these points.
     """
     if logits is None:
         images = images.detach().requires_grad_()
@@ -70,15 +70,18 @@ def logit_squeezing(model: nn.Module, images: Tensor, labels: Tensor, adversaria
 
 
 def noisy_images(images: Tensor, eps: float, norm: str, seeds: Generator | None) -> Tensor:
-    """A random point of each image's ball within [0, 1], the same for the same seed."""
+    """A random point for each image, the same for the same seed: L-inf, uniform in the part of the ball that lies in
+    [0, 1]; L2, on the sphere, clipped to [0, 1]."""
     return ball(images, eps, norm).start(uniform(image_seeds(len(images), seeds, images.device), images.shape[1:]))
 
 
 def _summed(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy summed over the images: its gradient by an image is that of the image's own cross-entropy."""
+    """Cross-entropy summed over the images: its gradient with respect to an image is that of the image's own
+    cross-entropy, unless batch norm in training mode makes images depend on each other."""
     return cross_entropy(logits, labels, reduction="sum")
 
 
 def _scaled(gradient: Tensor) -> Tensor:
-    """With a largest entry of 1: where the model is sure, gradients fall below what `cosine_similarity` divides by."""
+    """Scaled so that the largest absolute entry is 1: gradients of confident models are smaller than the eps of
+    `cosine_similarity`."""
     return gradient / gradient.detach().abs().amax(1, keepdim=True).clamp(min=_TINY)

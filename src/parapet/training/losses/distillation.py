@@ -1,8 +1,8 @@
 """Defensive distillation, which masks the gradient and does not make a network robust.
 
-An attack whose loss does not saturate breaks it. Of a network trained at temperature T and evaluated at 1 the logits
-are about T times as large, so that its softmax and with it the gradient of cross-entropy round to 0 in float32. The
-margin of the logits keeps its gradient: `pgd(..., loss="margin")` or `carlini_wagner` (Carlini and Wagner 2017,
+An attack whose loss does not saturate breaks it. Training at temperature T makes the logits about T times as large; at
+temperature 1 the softmax then saturates, and the gradient of cross-entropy rounds to 0 in float32. The margin of the
+logits keeps its gradient: `pgd(..., loss="margin")` or `carlini_wagner` (Carlini and Wagner 2017,
 "Towards Evaluating the Robustness of Neural Networks", section 8).
 """
 
@@ -18,10 +18,11 @@ from parapet.training.losses.one_pass import Logits, Pieces, one_pass, required
 
 def softened(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor | None = None, *,
              temperature: float, smoothing: float = 0.0, logits: Logits | None = None) -> tuple[Tensor, Pieces]:
-    """temperature CE(logits / temperature, labels), temperature > 0: the loss of the teacher of Papernot et al. 2016.
+    """temperature * CE(logits / temperature, labels), temperature > 0: the loss of the teacher of Papernot et al. 2016.
 
-    The leading factor does not change the minimum; without it the gradient would be that many times smaller than other
-    losses', and their learning rates would be too small (Hinton et al. 2015, section 2, multiply likewise). `smoothing`
+    The leading factor does not change the minimum; without it the gradient would be `temperature` times smaller than
+    that of other losses, and the same learning rates would be too small (Hinton et al. 2015, section 2, multiply soft
+    targets' gradients by its square for this reason). `smoothing`
     in [0, 1) is label smoothing; adversarial images are ignored.
     """
     logits = logits or one_pass(model, clean=images)
