@@ -11,6 +11,7 @@ from parapet.disk.files import write_json
 from parapet.errors import InputError
 from parapet.store import search_folder
 from parapet.store.search_folder import SearchFolder
+from tests.search.archive_records import line
 
 GOOD = {"front_ids.json": {"ids": ["0123456789ab"]}, "undefended.json": {"id": "0123456789ab", "status": "feasible"},
         "search.json": {"objectives": ["flops"], "schema_version": 1}}
@@ -41,6 +42,18 @@ def test_ids_that_are_none_are_damage(tmp_path: Path, ids: Any) -> None:
 def test_an_undefended_network_that_is_none_is_damage(tmp_path: Path, record: Any) -> None:
     with pytest.raises(InputError, match="undefended.json is damaged .*; run `parapet search` again"):
         _folder(tmp_path, undefended=record).all_ids()
+
+
+def test_an_undefended_network_of_an_older_version_is_read_in_todays_form(tmp_path: Path) -> None:
+    today = line(id="0123456789ab")
+    block = {**today["validation"], "attacks": {"fgsm": 0.6, "square": 0.5}}
+    found = _folder(tmp_path, undefended={**today, "schema_version": 4, "validation": block}).undefended()
+    assert found.validation.attacks == {"fgsm": {"alone": 0.6, "left": None}, "square": {"alone": None, "left": 0.5}}
+    for record, said in (({**today, "schema_version": 6}, "undefended.json has schema version 6 in its record, and "),
+                         ({key: today[key] for key in ("schema_version", "id", "status")},
+                          "undefended.json is damaged .its record has another form: KeyError, .*; run `parapet")):
+        with pytest.raises(InputError, match=said):
+            _folder(tmp_path, undefended=record).undefended()
 
 
 @pytest.mark.parametrize("summary", [[], {}, 7, None, {"objectives": "flops", "schema_version": 1}])

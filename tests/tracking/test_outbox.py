@@ -168,6 +168,19 @@ def test_what_an_older_version_left_waits_in_its_order(story):
     assert sorted(path.name for path in folder.iterdir()) == ["queue.db", "rejected"]
 
 
+@pytest.mark.parametrize("created", [2**70, 10**400, "now", True])
+def test_an_old_event_with_a_time_that_is_none_does_not_stop_the_queue(story, created):
+    """SQLite takes integers of 64 bits: one file with a larger one would have stopped every later event."""
+    folder = story.outbox.queue.folder
+    folder.mkdir()
+    (folder / f"00000000+search+s+{'a' * 16}.json").write_text(json.dumps(
+        {"schema_version": 1, "key": "search+s", "digest": "a" * 64, "created": created, "body": {"n": 0}}))
+    story.begin()
+    events, complaints = story.outbox.queue.events()
+    assert events[-1].key == f"search+{story.id}"
+    assert len(complaints) == (created != 2**70) and len(events) == 1 + (created == 2**70)
+
+
 @pytest.mark.parametrize(("code", "kind"), [("SQLITE_FULL", OSError), ("SQLITE_READONLY", PermissionError),
                                             ("SQLITE_IOERR", OSError)])
 def test_what_the_machine_refuses_names_the_file(story, monkeypatch, code, kind):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
+from parapet.errors import InputError
 from parapet.genome import Genome
 from parapet.models import build
 from parapet.training.averaging import weight_average
@@ -20,6 +22,14 @@ def test_the_average_by_hand() -> None:
     assert torch.isclose(average.module.weight, torch.tensor(9 / 11)).all() and layer.weight.item() == 1.0
     average.update_parameters(layer)  # decay min(0.9, 3/12)
     assert torch.isclose(average.module.weight, torch.tensor(1 - (2 / 11) * (3 / 12))).all()
+
+
+def test_a_network_that_cannot_be_copied_is_told_with_what_to_do() -> None:
+    layer = nn.utils.weight_norm(nn.Linear(2, 2))
+    layer(torch.rand(1, 2))
+    with pytest.raises(InputError, match="^training.weight_average needs a copy of the network, .* or set "
+                                         "training.weight_average to 0.$"):
+        weight_average(layer, 0.9)
 
 
 def test_counters_are_copied_and_statistics_averaged() -> None:

@@ -31,6 +31,8 @@ def record_of(proposal: Proposal, parts: Iterable[Mapping[str, Any] | None], par
             merged |= part
     evaluation, audit = merged.get("evaluation"), merged.get("audit")
     validation = None if evaluation is None else Accuracies(**accuracies(evaluation))
+    if reason is None and (validation is None or audit is None):
+        reason = "a step left no result"
     if reason is None and validation is not None and audit is not None:
         reason, violation = _shortfall(validation, audit, proposal, params)
     return Record(

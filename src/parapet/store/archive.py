@@ -205,7 +205,7 @@ def _checked(path: Path, where: str, line: bytes, before: bytes | None) -> tuple
     """
     match = _LINE.fullmatch(line)
     if match is None:
-        _refuse_other_versions(path, where, _old_version(line))
+        refuse_other_versions(path, where, _old_version(line))
     if match is None or _checksum(match[1], match[3]) != match[2]:
         raise InputError(f"{path} is damaged in {where}: its checksum does not fit; {REMEDY}.")
     if before is not None and match[1] != before:
@@ -221,9 +221,9 @@ def _record(path: Path, where: str, text: bytes) -> dict[str, Any]:
     except NotPlain as error:
         raise InputError(f"{path} is damaged in {where}: its record is no JSON that can be read ({error}); {REMEDY}."
                          ) from None
-    _refuse_other_versions(path, where, record.get("schema_version"))
+    refuse_other_versions(path, where, record.get("schema_version"))
     try:
-        return _today(record)
+        return in_todays_form(record)
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{path} is damaged in {where}: its record has another form than its schema version says; "
                          f"{REMEDY}.") from None
@@ -287,14 +287,15 @@ def _whole(content: bytes) -> int:
     return end
 
 
-def _refuse_other_versions(path: Path, where: str, version: Any) -> None:
+def refuse_other_versions(path: Path, where: str, version: Any) -> None:
+    """Raise InputError where this Parapet does not read records of that schema version."""
     if version not in (_CONVERTED, SCHEMA_VERSION):
         raise InputError(f"{path} has schema version {quote(version)} in {where}, and this Parapet reads versions "
                          f"{_CONVERTED} and {SCHEMA_VERSION}; use the Parapet that wrote it, or move the file away to "
                          "start a new archive.")
 
 
-def _today(record: dict[str, Any]) -> dict[str, Any]:
+def in_todays_form(record: dict[str, Any]) -> dict[str, Any]:
     """The record in the form of the current schema version."""
     if record["schema_version"] == SCHEMA_VERSION:
         return record

@@ -13,7 +13,7 @@ from typing import Any
 from parapet.disk.files import read_json
 from parapet.disk.sealed import CHECKSUM, DIGESTS, Damaged, SealedFolder, check_fields, seal_folder
 from parapet.errors import InputError
-from parapet.store import records, results
+from parapet.store import archive, records, results
 from parapet.store.records import Proposal, Record
 
 STATE, ARCHIVE, PROPOSALS, FRONT_IDS, UNDEFENDED, SUMMARY = (
@@ -53,7 +53,13 @@ class SearchFolder:
         """The record of the undefended network; None before it is measured."""
         if self.json(UNDEFENDED) is None:
             return None
-        return records.parsed(self._sealed.folder / UNDEFENDED, [self._held(UNDEFENDED, {"status": str})])[0]
+        line, path = self._held(UNDEFENDED, {"status": str}), self._sealed.folder / UNDEFENDED
+        archive.refuse_other_versions(path, "its record", line.get("schema_version"))
+        try:
+            return Record.from_json(archive.in_todays_form(line))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} is damaged (its record has another form: {type(error).__name__}, {error}); "
+                             f"{AGAIN}.") from None
 
     def proposals(self) -> list[Proposal]:
         """The proposals of the next generation; present only where each generation is a pipeline task."""
@@ -61,9 +67,9 @@ class SearchFolder:
 
     def all_ids(self) -> list[str]:
         """The ids of the undefended network, if it was trained, and of the front, in the order of evaluation."""
-        undefended = self.undefended()
-        if undefended is not None and undefended.is_feasible:
-            return [undefended.id, *self.ids()]
+        undefended = None if self.json(UNDEFENDED) is None else self._held(UNDEFENDED, {"status": str})
+        if undefended is not None and undefended["status"] == "feasible":
+            return [undefended["id"], *self.ids()]
         return self.ids()
 
     def archive(self) -> Path:

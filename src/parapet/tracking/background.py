@@ -53,9 +53,14 @@ class BackgroundSender:
         self._closing.set()
         self._awake.set()
         self._thread.join(timeout)
-        # A thread that is still sending must not print while the interpreter shuts down.
-        self._tell = lambda message: None
-        return self._outbox.pending()
+        try:
+            return self._outbox.pending()
+        except OSError as error:  # a full disk: the command has done its work, and must not fail now
+            self._say("count", f"Events that wait for MLflow could not be counted: {sentence(error)}")
+            return 0
+        finally:
+            # A thread that is still sending must not print while the interpreter shuts down.
+            self._tell = lambda message: None
 
     def _run(self) -> None:
         pause = self._pause

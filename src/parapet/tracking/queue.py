@@ -38,7 +38,7 @@ _REPLACE = """UPDATE SET digest = excluded.digest, body = excluded.body, created
 _DROP = "DELETE FROM waiting WHERE (place, digest) = (?, ?)"
 # One file per event, as older versions of Parapet kept them.
 _OLD_NAME = re.compile(r"\d{8}\+.+\+[0-9a-f]{16}\.json")
-_UNREADABLE = (ValueError, KeyError, TypeError)
+_UNREADABLE = (ValueError, KeyError, TypeError, OverflowError)
 _DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _REFUSED = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EACCES,
             sqlite3.SQLITE_CANTOPEN: errno.EACCES}
@@ -216,7 +216,9 @@ class Queue:
 
     def _read(self, path: Path) -> Event:
         content = read_json(path)
-        return Event(self.folder, 0, content["key"], content["digest"], content["created"], content["body"])
+        created = content["created"]
+        return Event(self.folder, 0, content["key"], content["digest"],
+                     float(created) if type(created) is int else created, content["body"])
 
     def _rejected(self, event: Event) -> Path:
         return self.folder / "rejected" / f"{event.key}.json"

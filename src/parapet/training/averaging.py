@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel
 
+from parapet.errors import InputError
+
 
 def weight_average(network: nn.Module, decay: float) -> AveragedModel:
     """Its update is average <- d * average + (1 - d) * weights, with d the smaller of `decay` and (1 + n) / (10 + n).
@@ -22,7 +24,14 @@ def weight_average(network: nn.Module, decay: float) -> AveragedModel:
         count = int(average.n_averaged)
         torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + count) / (10 + count)))
 
-    average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+    try:
+        average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+    except RuntimeError as error:
+        if "deepcopy" not in str(error):
+            raise
+        raise InputError("training.weight_average needs a copy of the network, and copy.deepcopy cannot make one of "
+                         "this network (torch.nn.utils.weight_norm is one cause); use torch.nn.utils.parametrizations "
+                         "in the plugin's backbone, or set training.weight_average to 0.") from error
     # At 0 torch would replace the initial weights by the first ones instead of averaging the two.
     average.n_averaged += 1
     return average
