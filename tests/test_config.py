@@ -65,14 +65,15 @@ def test_subset_keeps_only_the_named_sections() -> None:
     ("search: {objectives: [flops]}", "it must name clean_error, robust_error and at least one cost"),
     ("search: {reference: [1, 1]}", "search.reference has 2 numbers; it needs three"),
     ("search: {ideal: [2, 0, 3]}", "must be below search.reference"),
-    ("seed: 1" + "0" * 400, "is not YAML at line 1, column 7: a number has 401 digits, and at most 100 are read; mend"),
-    ("seed: 1\ndata: {name: mnist}\nseed: 2", "params.yaml is not YAML at line 3, column 1: the key seed is given "
-                                              "twice in one mapping; mend that line."),
+    ("seed: 1" + "0" * 400, "cannot be read as plain YAML: at line 1, column 7: a number has 401 characters, and at "
+                            "most 100 are read; correct"),
+    ("seed: 1\ndata: {name: mnist}\nseed: 2", "params.yaml cannot be read as plain YAML: at line 3, column 1: the key "
+                                              "seed is given twice in one mapping; correct it there."),
     ("search: {space: {eps_ratio: [1, .nan]}}", "search.space.eps_ratio lists nan, and a choice is a text "
                                                  "or a number."),
     ("search: {space: {width: [[4]]}}", "search.space.width lists [4], and a choice is a text or a number."),
     ("search: {space: {width: 4}}", "search.space is {'width': 4}, and it must map names to lists of choices."),
-    ("device: " + "x" * 5000, "a text has 5,000 characters, and at most 4,096 are read; mend that line."),
+    ("device: " + "x" * 5000, "a text has 5,000 characters, and at most 4,096 are read; correct it there."),
     ("device: [" + "x, " * 5000 + "]", "device is [" + "'x', " * 15 + "'..., and it must be text."),
     ("x" * 500 + ": 1", f"params.yaml: '{'x' * 76}... is not a known key. The keys of the top level are: seed, d"),
     ("attack_evaluation: {batch_size: 1000000000000}", "batch_size is 1000000000000; allowed is from 1 to 65536."),
@@ -84,7 +85,7 @@ def test_subset_keeps_only_the_named_sections() -> None:
     ("promotion: {lock_seconds: 1e308}", "lock_seconds is 1e+308, and it must be a number below 1e+300."),
     ("threat: {eps: 1e-300}", "threat.eps is 1e-300, less than float32 pixels can tell apart; it must be at least"),
     ("seed: 1180591620717411303424", "seed is 1180591620717411303424; allowed is from 0 to 2147483647."),
-    ("seed: {a: 1", "params.yaml is not YAML at line 1, column"),
+    ("seed: {a: 1", "params.yaml cannot be read as plain YAML: at line 1, column"),
 ])
 def test_each_mistake_has_its_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(InputError) as caught:

@@ -292,7 +292,7 @@ storage_class: fast
     ("shared_memory: 10k", "shared_memory is '10k'; write for example 10Gi."),
     ("mlflow_ca: Bad Name!", "mlflow_ca is 'Bad Name!', which cannot be a name in Kubernetes"),
     ("training_runtime: Bad Name!", "training_runtime is 'Bad Name!', which cannot be a name in Kubernetes"),
-    ("a: [", "is not YAML at line 1, column 5"),
+    ("a: [", "cannot be read as plain YAML: at line 1, column 5"),
 ])
 def test_each_mistake_in_the_cluster_file_has_its_sentence(text, sentence, tmp_path):
     (tmp_path / "cluster.yaml").write_text(text)

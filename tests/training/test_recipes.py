@@ -101,7 +101,7 @@ def test_a_wrong_change_is_told(change: str, sentence: str) -> None:
 
 @pytest.mark.parametrize(("text", "sentence"), [
     (None, "does not exist; give the path of a recipe, or one of cifar10,"),
-    ("a: [", "is not YAML at line 1, column"),
+    ("a: [", "cannot be read as plain YAML: at line 1, column"),
     ("3", "holds no recipe but 3; a recipe has description,"),
 ])
 def test_a_file_that_is_no_recipe_is_told(tmp_path: Path, text: str | None, sentence: str) -> None:

@@ -54,7 +54,7 @@ def read(path: Path, missing: str) -> Any:
     try:
         return loads(text)
     except NotPlain as error:
-        raise InputError(f"{path} is not YAML {error}; mend that line.") from None
+        raise InputError(f"{path} cannot be read as plain YAML: {error}; correct it there.") from None
 
 
 def loads(text: str) -> Any:
@@ -92,7 +92,7 @@ class _Builder:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise NotPlain(_at(event.start_mark, "a second document begins, and one is read"))
+                    raise NotPlain(_at(event.start_mark, "a second document begins, and only one is allowed"))
                 found = self._value(self._events.get_event(), 0)
         return found
 
@@ -128,7 +128,8 @@ class _Builder:
     def _alias(self, event: Any) -> Any:
         self._aliases += 1
         if event.anchor not in self._known:
-            raise NotPlain(_at(event.start_mark, f"the alias {name(event.anchor)} stands for nothing before it"))
+            raise NotPlain(_at(event.start_mark,
+                               f"the alias {name(event.anchor)} refers to no anchor defined above it"))
         if self._aliases > MOST_ALIASES:
             raise NotPlain(_at(event.start_mark, f"it has more than {MOST_ALIASES} aliases"))
         value, size = self._known[event.anchor]
@@ -138,7 +139,8 @@ class _Builder:
     def _count(self, event: Any, size: int) -> None:
         self._values += size
         if self._values > MOST_VALUES:
-            raise NotPlain(_at(event.start_mark, f"it has more than {MOST_VALUES:,} values, aliases written out"))
+            raise NotPlain(_at(event.start_mark,
+                               f"it has more than {MOST_VALUES:,} values, counting every alias at its full size"))
 
     def _until(self, end: type) -> Iterator[Any]:
         while not isinstance(event := self._events.get_event(), end):
@@ -162,7 +164,7 @@ def _scalar(event: Any) -> Any:
     if tag == "float" and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if tag and tag != ("null" if value is None else type(value).__name__):
-        raise NotPlain(_at(event.start_mark, f"{name(text)} is no {tag}, as its tag says"))
+        raise NotPlain(_at(event.start_mark, f"{name(text)} is not a valid {tag}, although its tag says so"))
     return value
 
 
@@ -177,7 +179,8 @@ def _plain(event: Any, text: str) -> Any:
     if not _FLOAT.fullmatch(text) and not _INT.fullmatch(text):
         return text
     if len(text) > LONGEST_NUMBER:
-        raise NotPlain(_at(event.start_mark, f"a number has {len(text)} digits, and at most {LONGEST_NUMBER} are read"))
+        raise NotPlain(_at(event.start_mark,
+                           f"a number has {len(text)} characters, and at most {LONGEST_NUMBER} are read"))
     if _INT.fullmatch(text):
         base = _BASES.get(text[:2], 10)
         return int(text[2:] if base != 10 else text.replace("_", ""), base)
@@ -190,7 +193,7 @@ def _text(event: Any) -> str:
         raise NotPlain(_at(event.start_mark, f"a text has {len(text):,} characters, and at most {LONGEST_TEXT:,} are "
                            "read"))
     if any(ord(letter) < 32 and letter not in "\t\n" or "\ud800" <= letter <= "\udfff" for letter in text):
-        raise NotPlain(_at(event.start_mark, f"the text {name(text)} holds what is no character"))
+        raise NotPlain(_at(event.start_mark, f"the text {name(text)} contains a control character or a lone surrogate"))
     return text
 
 
@@ -201,13 +204,14 @@ def _tag(event: Any) -> str:
         return "str" if tag == "!" and isinstance(event, yaml.ScalarEvent) else ""
     short = tag.removeprefix(_PREFIX)
     if short == tag or short not in ("null", "bool", "int", "float", "str", "seq", "map"):
-        raise NotPlain(_at(event.start_mark, f"the tag {name(tag[-LONGEST:])} is not read; write the value without it"))
+        raise NotPlain(_at(event.start_mark,
+                           f"the tag {name(tag[-LONGEST:])} is not supported; write the value without it"))
     return short
 
 
 def _refuse_tag(event: Any, kind: str) -> None:
     if (tag := _tag(event)) not in ("", kind):
-        raise NotPlain(_at(event.start_mark, f"the tag {tag} does not fit what stands behind it"))
+        raise NotPlain(_at(event.start_mark, f"the tag {tag} does not match the value after it"))
 
 
 def _at(mark: Any, problem: str) -> str:
