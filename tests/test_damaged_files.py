@@ -196,7 +196,7 @@ def test_front_json_that_was_edited_is_refused(here: Path, capsys: pytest.Captur
         sealed.write(path, front)
         code, told, _ = _run(capsys, SLOW["verify"])
         name = front["candidates"][0]["id"]
-        assert code == 1 and (f"artifacts/front.json has other numbers of {name} than its evaluation and its record: "
+        assert code == 1 and (f"artifacts/front.json differs from the evaluation and the record of {name} in: "
                               "test") in told
     finally:
         path.write_text(content)

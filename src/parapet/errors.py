@@ -142,8 +142,8 @@ _CLOSED = re.compile("Permission denied|PermissionDenied|Read-only file system|R
 
 def closed(error: BaseException) -> InputError:
     """The error for the user where `is_closed` is true."""
-    cure = ("mend its permissions, or give another one that you may read" if _is_unreadable(error) else
-            "give a folder that you may write to, or mend its permissions")
+    cure = ("correct its permissions, or give another one that you may read" if _is_unreadable(error) else
+            "give a folder that you may write to, or correct its permissions")
     return InputError(f"{closed_place(error)}; {cure}.")
 
 

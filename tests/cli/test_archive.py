@@ -291,7 +291,7 @@ def test_the_data_set_of_a_front_may_lie_elsewhere_and_has_to_be_its_own(finishe
     shutil.move("artifacts/dataset", "data_prep")
     assert main(["archive", "verify"]) == 1
     assert ("artifacts/dataset holds no prepared data set (artifacts/dataset/dataset.json is missing); run `parapet "
-            "data_prep --out artifacts/dataset`, or say with --dataset where it is.\n1 problem.") in (
+            "data_prep --out artifacts/dataset`, or give its folder with --dataset.\n1 problem.") in (
         capsys.readouterr().out)
     assert _run(capsys, "verify", "--dataset", "data_prep").endswith("all in order.\n")
     digits.export(Path("data/digits"))
@@ -301,7 +301,8 @@ def test_the_data_set_of_a_front_may_lie_elsewhere_and_has_to_be_its_own(finishe
     assert main(["archive", "verify", "--dataset", "other"]) == 1
     *_, first, second, count = capsys.readouterr().out.splitlines()
     assert first.startswith("other holds other data (fingerprint ") and "than this search began with (" in first
-    assert second.startswith("artifacts/front.json is of other data (fingerprint ") and " than other holds (" in second
+    assert second.startswith("artifacts/front.json was made from other data (fingerprint ")
+    assert " than other holds (" in second
     assert count == "2 problems."
     Path("artifacts/front.json").unlink()
     for name in ("metrics.json", "onnx"):

@@ -154,7 +154,7 @@ def test_no_mirror_has_the_file(mirror, tmp_path):
 
 def test_no_network(mirror, tmp_path):
     mirror.close()
-    with pytest.raises(WorkError, match=r"Connection refused\); run `parapet data fetch mnist` again, which goes on"):
+    with pytest.raises(WorkError, match=r"Connection refused\); run `parapet data fetch mnist` again, which resumes"):
         fetch("mnist", tmp_path)
 
 
@@ -208,7 +208,7 @@ def test_what_the_disk_cannot_do_is_no_want_of_room(tmp_path, monkeypatch):
         raise OSError(5, "Input/output error", "data/x")
 
     monkeypatch.setattr("parapet.data.digits.export", broken)
-    with pytest.raises(WorkError, match=r"Input/output error: 'data/x'; mend that, then run"):
+    with pytest.raises(WorkError, match=r"Input/output error: 'data/x'; correct that, then run"):
         fetch("digits", tmp_path)
 
 

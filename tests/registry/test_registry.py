@@ -58,7 +58,7 @@ def test_versions_are_tagged_found_and_deleted_and_their_numbers_do_not_come_bac
     (RuntimeError("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT INTO runs]"), WorkError,
      "the disk is full; free some space and run the same command again: what is done is kept."),
     (PermissionError(13, "Permission denied", "mlruns/models"), InputError,
-     "mlruns/models cannot be written (Permission denied); give a folder that you may write to, or mend its "
+     "mlruns/models cannot be written (Permission denied); give a folder that you may write to, or correct its "
      "permissions."),
     (RuntimeError("it is so"), WorkError, "MLflow at {uri} refused: it is so."),
 ])
@@ -73,7 +73,7 @@ def test_a_database_that_may_not_be_written_is_wrong_input(registry, monkeypatch
     path = registry.uri.removeprefix("sqlite:///")
     with pytest.raises(InputError) as told:
         registry.aliases()
-    assert str(told.value) == (f"{path} cannot be written, and MLflow's database {path} needs it; mend its "
+    assert str(told.value) == (f"{path} cannot be written, and MLflow's database {path} needs it; correct its "
                                "permissions, or set MLFLOW_TRACKING_URI to another database or server.")
 
 

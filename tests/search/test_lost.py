@@ -79,7 +79,8 @@ def test_one_that_dies_twice_is_infeasible_with_its_reason_and_the_rest_goes_on(
     ("KILL", "out of memory", "died by SIGKILL (the kernel does so where memory runs out)",
      "give it more memory, or lower search.workers or training.batch_size"),
     ("memory", "out of memory", "ran out of memory", "give it more memory, or lower search.workers or"),
-    ("value", "ValueError", "ValueError: a planted bug", "mend what is wrong, or take what fails out of search.space")])
+    ("value", "ValueError", "ValueError: a planted bug",
+     "correct what is wrong, or take what fails out of search.space")])
 def test_a_search_that_loses_too_many_stops_and_says_why(digits_folder: Path, tmp_path: Path, plan: Any, how: str,
                                                          kind: str, first: str, cure: str) -> None:
     plan(silu=how)
@@ -90,7 +91,7 @@ def test_a_search_that_loses_too_many_stops_and_says_why(digits_folder: Path, tm
                            "so the search stops; of the first: ")
     assert first in told and "\n" not in told
     assert f"; what is done is kept: {cure}" in told
-    assert told.endswith(", and run the same command again, which tries the lost ones anew.")
+    assert told.endswith(", and run the same command again, which tries the lost candidates again.")
     assert not (tmp_path / "out").exists()
     plan()
     assert {record["status"] for record in _search(_params(2, ["silu"]), digits_folder, tmp_path)} == {"feasible"}

@@ -71,6 +71,6 @@ def writable(out: Path) -> None:
         if is_disk_full(error):
             raise disk_full(error) from None
         raise InputError(f"the output folder {out} cannot be written ({error.strerror}); give another with --out, "
-                         "or mend its permissions.") from None
+                         "or correct its permissions.") from None
     if shutil.disk_usage(out).free < _GIGABYTE // 4:
         raise WorkError(f"the disk of {out} has less than 250 MB free; free some space, or give another folder.")

@@ -48,7 +48,7 @@ def refuse_too_many(lost: Sequence[tuple[str, str]], total: int) -> None:
     first = next(reason for of, reason in lost if of == kind).rstrip(".")
     raise WorkError(f"{count} of the {total} candidates of this round were lost to one reason ({kind}), more than a "
                     f"third, so the search stops; of the first: {first}; what is done is kept: {_cure(kind)}, and run "
-                    "the same command again, which tries the lost ones anew.")
+                    "the same command again, which tries the lost candidates again.")
 
 
 def _cure(kind: str) -> str:
@@ -56,4 +56,4 @@ def _cure(kind: str) -> str:
         return "give it more memory, or lower search.workers or training.batch_size"
     if kind == "time":
         return "raise search.timeout_seconds"
-    return "mend what is wrong, or take what fails out of search.space"
+    return "correct what is wrong, or take what fails out of search.space"

@@ -94,7 +94,7 @@ def unusable_database(uri: str) -> str | None:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     closed = next((place for place in (folder, path) if place.exists() and not os.access(place, os.W_OK)), None)
     if closed is not None:
-        return (f"{closed} cannot be written, and MLflow's database {path} needs it; mend its permissions, or set "
+        return (f"{closed} cannot be written, and MLflow's database {path} needs it; correct its permissions, or set "
                 "MLFLOW_TRACKING_URI to another database or server.")
     return None if _is_database(path) else (
         f"{path} is no SQLite database, or a damaged one, and MLflow would keep its records there; set "

@@ -23,7 +23,7 @@ from parapet.store.front_file import read as read_front
 from parapet.store.records import latest
 from parapet.store.search_folder import SearchFolder
 
-_AGAIN = "it is made again by the step that left it"
+_AGAIN = "the step that wrote it will create it again"
 _ID = "[0-9a-f]" * 12
 
 
@@ -71,14 +71,14 @@ def artifacts(out: Path, dataset: Path | None = None) -> Findings:
                 evaluations[result["id"]] = result
     made = [name for name in ("metrics.json", "onnx") if (out / name).exists()]
     if made and not (out / "front.json").exists():
-        found.problems.append(f"{out / 'front.json'} is missing, and {made[0]} beside it was made with it; run "
+        found.problems.append(f"{out / 'front.json'} is missing, although {made[0]} was made with it; run "
                               "`parapet front` again")
     if (out / "front.json").exists():
         shown = found.attempt(lambda: read_front(out / "front.json"))
         if shown is not None:
             found.files += 1
             if fingerprint is not None and shown["data"]["fingerprint"] != fingerprint:
-                found.problems.append(f"{out / 'front.json'} is of other data (fingerprint "
+                found.problems.append(f"{out / 'front.json'} was made from other data (fingerprint "
                                       f"{shown['data']['fingerprint'][:12]}) than {dataset or out / 'dataset'} holds "
                                       f"({fingerprint[:12]})")
             found.attempt(lambda: found.problems.extend(_front(shown, out, search, evaluations, found)))
@@ -121,7 +121,7 @@ def _dataset(folder: Path, found: Findings) -> str:
     except InputError as error:
         if folder.exists():
             raise
-        raise InputError(f"{str(error).removesuffix('.')}, or say with --dataset where it is.") from None
+        raise InputError(f"{str(error).removesuffix('.')}, or give its folder with --dataset.") from None
     found.files += 1 + len(info["files"])
     check_files(folder, info)
     Dataset.open(folder).verify()
@@ -147,10 +147,11 @@ def _search(search: SearchFolder, folder: Path) -> Iterator[str]:
     records = latest(search.records())
     ids = [record.id for record in front(trained_from_scratch(records), summary["objectives"])]
     if search.ids() != ids:
-        yield f"{folder / search_folder.FRONT_IDS} names {', '.join(search.ids())}, and the front is {', '.join(ids)}"
+        yield (f"{folder / search_folder.FRONT_IDS} lists {', '.join(search.ids())}, but the front of the archive is "
+               f"{', '.join(ids)}")
     curve = hypervolume_curve(records, summary["ideal"], summary["reference"])
     if summary["hypervolume"] != curve or summary["evaluated"] != len(records):
-        yield f"{folder / search_folder.SUMMARY} has other numbers than its archive gives"
+        yield f"{folder / search_folder.SUMMARY} does not agree with the numbers that its archive gives"
 
 
 def _evaluation(path: Path, found: Findings) -> dict[str, Any] | None:
@@ -176,16 +177,16 @@ def _front(shown: dict[str, Any], out: Path, search: SearchFolder | None, evalua
         name, own = member["id"], member["derived_from"] or member["id"]
         evaluation, record = evaluations.get(own), records.get(own)
         if evaluation is None or record is None:
-            yield f"{path} has candidate {name}, of which there is no evaluation or no record"
+            yield f"{path} lists candidate {name}, but its evaluation or its record is missing"
             continue
         told = results.tested(evaluation)
         block = evaluation["int8"] if member["derived_from"] else {"validation": record["validation"], **told}
         names = ("test", "validation") if member["derived_from"] else ("test", "audit", "onnx_parity", "sha256",
                                                                         "validation")
         if odd := [each for each in names if block is None or member[each] != block[each]]:
-            yield f"{path} has other numbers of {name} than its evaluation and its record: {', '.join(odd)}"
+            yield f"{path} differs from the evaluation and the record of {name} in: {', '.join(odd)}"
         if any(member[each] != record[each] for each in ("genome", "flops", "params")):
-            yield f"{path} has another network of {name} than its record"
+            yield f"{path} gives {name} another genome, FLOPs or parameters than its record"
         for kind in ("weights", "onnx"):
             file, expected = out / member[kind], member["sha256"][kind]
             found.files += 1
