@@ -19,6 +19,7 @@ from parapet.intervals import wilson
 from parapet.search.front import hypervolume_curve
 from parapet.search.network_space import SearchSpace
 from parapet.store import archive, search_folder
+from parapet.store.records import Record
 
 _VALIDATION, _TEST, _EPS = 288, 360, 0.2
 _ALONE = {"fgsm": 0.12, "pgd_ce": 0.05, "pgd_margin": 0.04, "deepfool": 0.07}
@@ -91,7 +92,8 @@ def write_artifacts(out: Path, *, members: int, candidates: int, image_shape: tu
                    "population": 100, "generations": 1 + candidates // 100,
                    "objectives": ["clean_error", "robust_error", "flops"], "evaluated": candidates,
                    "infeasible": candidates // 100, "training_seconds": 8124.4, "ideal": _IDEAL,
-                   "reference": _REFERENCE, "hypervolume": hypervolume_curve(own, _IDEAL, _REFERENCE)},
+                   "reference": _REFERENCE, "hypervolume": hypervolume_curve(
+                       [Record.from_json(one) for one in own], _IDEAL, _REFERENCE)},
         "mlflow": {"tracking_uri": "sqlite:///mlflow.db", "experiment_id": "1", "parent_run_id": "f" * 32},
         "undefended": alone, "candidates": entries, "variants": [_variant(entry) for entry in entries]}
     schemas.validate("front", sealed.write(out / "front.json", front))

@@ -54,8 +54,8 @@ class Formula:
     def __init__(self, params: Params) -> None:
         self.params = params
 
-    def run(self, tasks: Sequence[Task], on_progress: Callable[[int, str, float], None],
-            on_wait: Callable[[], None]) -> Iterator[tuple[int, TaskResult]]:
+    def run(self, tasks: Sequence[Task], on_progress: Callable[[int, str, float], None] = lambda *_: None,
+            on_wait: Callable[[], None] = lambda: None) -> Iterator[tuple[int, TaskResult]]:
         """As `Workers.run` does."""
         for place, task in enumerate(tasks):
             on_progress(place, "epoch 1/8", 0.1)

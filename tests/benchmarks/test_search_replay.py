@@ -82,7 +82,7 @@ def test_low_rungs_are_no_results_and_the_handover_is_paid(replay: Replay) -> No
 
 
 def test_inherited_rows_answer_requests_to_inherit_where_there_are_any(replay: Replay) -> None:
-    inherited = {"training_key": "of any parent", "kind": "inherited", "epochs": 0}
+    inherited = Parent("of any parent", "inherited", 0)
     first, second = (replay.answer(Request(genome, LADDER[0], inherited)) for genome in GENOMES[:2])
     for record, robust in ((first, 0.3), (second, 0.45)):
         for rung in (1, 2):

@@ -85,7 +85,7 @@ def test_the_component_has_a_train_job_do_it(digits_folder, cluster, shared, tmp
 
 def run(digits_folder: Path, shared: Path, out: Path, **changes: Any) -> tuple[dict[str, Any], list[str]]:
     params, told = parse(Params, settings(**changes)), []
-    found = train_job.run(params, asked(digits_folder, params), digits_folder, out, shared=shared, spec=SPEC,
+    found = train_job.run(params, asked(digits_folder, params).to_json(), digits_folder, out, shared=shared, spec=SPEC,
                           tell=told.append, pause=0.1)
     return found, told
 
@@ -122,10 +122,10 @@ def test_a_task_that_is_tried_again_waits_for_the_job_that_is_there(digits_folde
     def evicted(text: str) -> None:
         raise KeyboardInterrupt(text)
     with pytest.raises(KeyboardInterrupt, match="is created: 2 x 1 processes, attempt 1"):
-        train_job.run(params, asked(digits_folder, params), digits_folder, tmp_path / "first", shared=shared,
+        train_job.run(params, asked(digits_folder, params).to_json(), digits_folder, tmp_path / "first", shared=shared,
                       spec=SPEC, tell=evicted)
     found, told = run(digits_folder, shared, tmp_path / "second")
-    assert found["status"] == "done" and found["id"] == asked(digits_folder, params)["id"]
+    assert found["status"] == "done" and found["id"] == asked(digits_folder, params).id
     assert "is there already; waiting for it" in told[0] and len(cluster.seen) == 1
 
 
@@ -145,7 +145,7 @@ def test_the_attempts_of_a_task_that_was_evicted_count(digits_folder, cluster, s
         if "failed" in text:
             raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        train_job.run(params, asked(digits_folder, params), digits_folder, tmp_path / "first", shared=shared,
+        train_job.run(params, asked(digits_folder, params).to_json(), digits_folder, tmp_path / "first", shared=shared,
                       spec=SPEC, tell=evicted, pause=0.1)
     found, told = run(digits_folder, shared, tmp_path / "second")
     assert found["status"] == "infeasible" and len(cluster.seen) == Params().search.attempts
@@ -154,7 +154,7 @@ def test_the_attempts_of_a_task_that_was_evicted_count(digits_folder, cluster, s
 
 def test_a_sentence_for_the_user_comes_through_and_is_not_tried_again(digits_folder, cluster, shared, tmp_path) -> None:
     params = parse(Params, settings())
-    proposal = {**asked(digits_folder, params), "fingerprint": "f" * 64}
+    proposal = {**asked(digits_folder, params).to_json(), "fingerprint": "f" * 64}
     with pytest.raises(InputError, match=r"holds other data \(fingerprint .* than this search began with"):
         train_job.run(params, proposal, digits_folder, tmp_path / "out", shared=shared, spec=SPEC, pause=0.1)
     assert len(cluster.seen) == 1
@@ -163,7 +163,7 @@ def test_a_sentence_for_the_user_comes_through_and_is_not_tried_again(digits_fol
 def test_a_pipeline_that_was_compiled_for_another_number_of_processes_is_told(digits_folder, shared, tmp_path) -> None:
     params = parse(Params, settings(gpus=4))
     with pytest.raises(InputError, match="training.gpus is 4, and the pipeline was compiled for TrainJobs of 2 x 1 "):
-        train_job.run(params, asked(digits_folder, params), digits_folder, tmp_path / "out", shared=shared,
+        train_job.run(params, asked(digits_folder, params).to_json(), digits_folder, tmp_path / "out", shared=shared,
                       spec=SPEC)
 
 

@@ -68,7 +68,7 @@ def test_damaged_files_of_the_front_are_measured_again_and_told(here: Path, digi
     assert file_digest(trained / "model.safetensors") == weights
     assert read_json(attacked / "attack_evaluation.json") == kept
     assert (here / "search/archive.jsonl").read_bytes() == before
-    assert results.done(trained / "training.json", member["training_key"])
+    assert results.done(trained / "training.json", member.training_key)
     _again(here, digits_folder)
     assert "measured again" not in capsys.readouterr().out
 
@@ -77,7 +77,7 @@ def test_a_digit_that_was_flipped_in_a_result_is_found(here: Path, digits_folder
     member = _members(here)[-1]
     folder, _, _ = measure.folders(here / "cache", member.training_key, PARAMS)
     path = folder / "training.json"
-    flops = json.dumps(member["flops"])
+    flops = json.dumps(member.flops)
     path.write_text(path.read_text().replace(f'"flops": {flops}', f'"flops": {flops[:-1]}{(int(flops[-1]) + 1) % 10}'))
     expected = identity(_members(here))
     _again(here, digits_folder)

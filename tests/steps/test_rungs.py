@@ -67,15 +67,15 @@ def test_cheap_rungs_cost_less_and_full_training_is_exported(alone: Path) -> Non
 
 
 def test_the_front_was_trained_from_scratch_with_two_seeds_and_evaluated_twice(alone: Path) -> None:
-    records = archive.read(alone / "search/archive.jsonl")
+    records = store.read(alone / "search/archive.jsonl")
     ids = read_json(alone / "search/front_ids.json")["ids"]
     members = front(trained_from_scratch(records), NAMES)
-    assert ids == [member["id"] for member in members] and ids
+    assert ids == [member.id for member in members] and ids
     for member in members:
-        assert (member["parent"], member["repeat"], member["looks"]) == (None, 0, 2) and member["fidelity"]["full"]
-        assert member["validation"]["n"] == 120  # other images in each evaluation
-        other, = (record for record in records if record["genome"] == member["genome"] and record["repeat"] == 1)
-        assert other["training_key"] != member["training_key"] and other["seed"] != member["seed"]
+        assert (member.parent, member.repeat, member.evaluations) == (None, 0, 2) and member.fidelity.full
+        assert member.validation.n == 120  # other images in each evaluation
+        other, = (record for record in records if record.point == member.point and record.repeat == 1)
+        assert other.training_key != member.training_key and other.seed != member.seed
     assert {path.name for path in (alone / "search/candidates").iterdir()} == \
         {*ids, read_json(alone / "search/undefended.json")["id"]}
 

@@ -32,9 +32,9 @@ def test_planted_units_are_woken_and_an_honest_network_passes(digits, honest, tm
     planted.activation = activation
     assert torch.equal(predict(planted, images[0]), predict(honest.network, images[0]))  # all of them sleep
     found = _sleepers(planted, images)
-    assert found["verdict"] == "fail" and found["numbers"]["inactive_units_attack"] < 0.2 < found["numbers"]["others"]
+    assert found["verdict"] == "fail" and found["numbers"]["woken"] < 0.2 < found["numbers"]["others"]
     found = _sleepers(honest.network, images)
-    assert found["verdict"] == "pass" and found["numbers"]["inactive_units_attack"] > found["numbers"]["others"] - 0.02
+    assert found["verdict"] == "pass" and found["numbers"]["woken"] > found["numbers"]["others"] - 0.02
 
 
 def test_what_is_returned_lies_in_the_ball_and_is_the_image_where_nothing_falls(honest, digits) -> None:

@@ -17,5 +17,5 @@ def test_each_version_has_its_own_rows_and_what_is_left_out_has_none() -> None:
 
 def test_a_loss_refuses_logits_without_a_version_that_it_needs() -> None:
     clean = image(1.0, 0.0)
-    with pytest.raises(TypeError, match="left out a version of the images that the loss needs"):
+    with pytest.raises(TypeError, match="the given logits lack a version of the images that the loss needs"):
         mart(Pixels(), clean, torch.tensor([0]), clean, logits=one_pass(Pixels(), clean=clean))
