@@ -155,8 +155,8 @@ class Replay:
         return self.table.row(member.genome, "scratch", last)["test"]
 
     def _record(self, row: Row, request: Request, key: str) -> Record:
-        bare = infeasible_record(Proposal(**vars(request), id=key[:12], generation=0, seed=0, fingerprint="",
-                                   training_key=key, evaluation_key=""), None, setting.params())
+        bare = infeasible_record(Proposal.of(request, id=key[:12], generation=0, seed=0, fingerprint="",
+                                             training_key=key, evaluation_key=""), None, setting.params())
         return _measured(bare, row, self.config)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from parapet.config import Params
@@ -159,8 +159,8 @@ def new_schedule(params: Params, info: Mapping[str, Any]) -> Schedule:
 def proposal_of(request: Request, params: Params, info: Mapping[str, Any], device: str, generation: int) -> Proposal:
     """The request with its id, its seed and its training and evaluation keys."""
     training = keys.training_key(request, params, info["fingerprint"], device)
-    return Proposal(
-        **{item.name: getattr(request, item.name) for item in fields(Request)}, id=keys.short_id(training),
+    return Proposal.of(
+        request, id=keys.short_id(training),
         # The final phase counts as part of the last generation.
         generation=generation - request.final, seed=keys.candidate_seed(params.seed, request.genome, request.repeat),
         fingerprint=info["fingerprint"], training_key=training,

@@ -16,7 +16,7 @@ from parapet.search.journal import Journal
 from parapet.steps import measure
 from parapet.steps.mending import Mender
 from parapet.store.records import Proposal, Record
-from parapet.tracking import search_runs as tracked
+from parapet.tracking import search_runs
 from parapet.tracking.tracker import Tracker
 
 
@@ -102,5 +102,5 @@ class Bench:
                   validation={"clean_accuracy": block and block.clean_accuracy,
                               "robust_accuracy": block and block.robust_accuracy})
         folders = measure.folders(self.cache, record.training_key, self.params)
-        tracked.candidate(self.tracker, self.search_id, record, folders, self.info, self.tags,
-                          undefended=proposal.undefended)
+        search_runs.candidate(self.tracker, self.search_id, record, folders, self.info, self.tags,
+                              undefended=proposal.undefended)

@@ -36,7 +36,7 @@ from parapet.store.search_folder import (
     UNDEFENDED,
     SearchFolder,
 )
-from parapet.tracking import search_runs as tracked
+from parapet.tracking import search_runs
 from parapet.tracking.tracker import Tracker
 
 SECTIONS = ("seed", "device", "data", "threat", "search", "training", "attack_evaluation", "export")
@@ -77,7 +77,7 @@ def run(params: Params, dataset: Path, out: Path, *, device: str = "cpu", previo
         shutil.rmtree(partial / "results", ignore_errors=True)
         search_folder.seal(partial, search_id, info["fingerprint"])
     if tracker is not None:
-        tracked.begin(tracker, search_id, params, info, tags or {})
+        search_runs.begin(tracker, search_id, params, info, tags or {})
         _track(tracker, search_id, session, results, tags or {}, known_runs(search_id))
         if ids:
             tracker.front(search_id, ids)
@@ -167,7 +167,7 @@ def _track(tracker: Tracker, search_id: str, session: Session, results: Sequence
         places.setdefault(result["id"], []).append(folder)
     for record in [*filter(None, [session.undefended]), *session.records]:
         if record.id not in known:
-            tracked.candidate(tracker, search_id, record, places.get(record.id, []), session.info, tags,
+            search_runs.candidate(tracker, search_id, record, places.get(record.id, []), session.info, tags,
                               undefended=record is session.undefended)
 
 

@@ -29,7 +29,7 @@ from parapet.steps import candidates, measure
 from parapet.steps.bench import Bench
 from parapet.store import keys, search_folder
 from parapet.store.records import Record
-from parapet.tracking import search_runs as tracked
+from parapet.tracking import search_runs
 from parapet.tracking.tracker import Tracker
 
 # The folder in `out` to which `go_on` copies the candidate cache, and the parts of the cache that it copies.
@@ -54,7 +54,7 @@ def run(params: Params, dataset: Path, out: Path, cache: Path, *, devices: list[
                                      timeout=params.search.timeout_seconds) as workers:
         journal = Journal.open(cache / "searches" / search_id, params, info, devices[0], len(devices))
         session = journal.session
-        tracked.begin(tracker, search_id, params, info, tags or {})
+        search_runs.begin(tracker, search_id, params, info, tags or {})
         with Display(journal, watch=watch) as display:
             bench = Bench(journal, dataset, cache, workers, display, tracker, search_id, tags or {})
             if session.records:

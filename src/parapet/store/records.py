@@ -52,7 +52,7 @@ class Request:
     def to_json(self) -> dict[str, Any]:
         """The strict JSON that state.json contains."""
         return {"genome": self.genome.to_dict(), "fidelity": self.fidelity.to_dict(),
-                "parent": self.parent and vars(self.parent), "repeat": self.repeat, "look": self.evaluation,
+                "parent": self.parent and dict(vars(self.parent)), "repeat": self.repeat, "look": self.evaluation,
                 "final": self.final}
 
     @classmethod
@@ -76,6 +76,11 @@ class Proposal(Request):
     training_key: str
     evaluation_key: str
     undefended: bool = False
+
+    @classmethod
+    def of(cls, request: Request, **own: Any) -> Proposal:
+        """The `request` as a proposal with its `own` fields."""
+        return cls(**{item.name: getattr(request, item.name) for item in fields(Request)}, **own)
 
     @property
     def line(self) -> Line:
@@ -168,18 +173,18 @@ class Record:
 
     def proposal(self, fingerprint: str, *, undefended: bool = False) -> Proposal:
         """The proposal that this record answers, on the data of this `fingerprint`."""
-        return Proposal(**{item.name: getattr(self.request, item.name) for item in fields(Request)}, id=self.id,
-                        generation=self.generation, seed=self.seed, fingerprint=fingerprint,
-                        training_key=self.training_key, evaluation_key=self.evaluation_key, undefended=undefended)
+        return Proposal.of(self.request, id=self.id, generation=self.generation, seed=self.seed,
+                           fingerprint=fingerprint, training_key=self.training_key,
+                           evaluation_key=self.evaluation_key, undefended=undefended)
 
     def to_json(self) -> dict[str, Any]:
         """The field `record` of its line, as the JSON Schema defines it."""
         return {"schema_version": archive.SCHEMA_VERSION, "id": self.id, "training_key": self.training_key,
                 "evaluation_key": self.evaluation_key, "genome": self.genes, "generation": self.generation,
-                "seed": self.seed, "fidelity": self.fidelity.to_dict(), "parent": self.parent and vars(self.parent),
-                "repeat": self.repeat, "looks": self.evaluations, "final": self.final, "status": self.status,
-                "reason": self.reason, "violation": self.violation,
-                "validation": self.validation and vars(self.validation), "audit": self.audit, "flops": self.flops,
+                "seed": self.seed, "fidelity": self.fidelity.to_dict(),
+                "parent": self.parent and dict(vars(self.parent)), "repeat": self.repeat, "looks": self.evaluations,
+                "final": self.final, "status": self.status, "reason": self.reason, "violation": self.violation,
+                "validation": self.validation and dict(vars(self.validation)), "audit": self.audit, "flops": self.flops,
                 "params": self.params, "training_seconds": self.training_seconds,
                 "training_flops": self.training_flops, "latency_ms": self.latency_ms}
 
